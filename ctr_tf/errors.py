@@ -1,0 +1,22 @@
+"""How this project words a user's mistake: the thing, the value received, the fix."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
+    """Words the error for a name that is not among the known ones.
+
+    Args:
+        what: what was looked up, as the user knows it (``"config key"``).
+        received: the name that was given.
+        known: the names that exist.
+
+    Returns:
+        A sentence that names the value received, the nearest known name where one is
+        near, and all known names.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(received), names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"Unknown {what} '{received}'.{hint} Known: {', '.join(names) or '(none)'}."

@@ -1,0 +1,182 @@
+"""From encoded features to vectors: one table a vocabulary, one width by default.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.embedding_table import EmbeddingTable
+from ctr_tf.schema import PADDING_ID, Feature, Schema
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class FeatureEmbedding(keras.layers.Layer):
+    """Looks up every embedded feature and concatenates the groups' vectors.
+
+    Item features come first in behaviors and candidates alike, from the same tables,
+    so that the first `item_dim` channels of both are comparable.
+
+    Args:
+        schema: of the data.
+        table_sizes: table name → rows.
+        embedding_dim: width of the rows of a feature that does not set its own.
+
+    Raises:
+        ValueError: if features that share a table differ in width, or a table's size
+            is not given.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        embedding_dim: int = 8,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.schema = schema
+        self.table_sizes = dict(table_sizes)
+        self.embedding_dim = embedding_dim
+        self.tables: dict[str, EmbeddingTable] = {}
+        for feature in schema.features:
+            if feature.is_embedded:
+                self._add_table(feature)
+
+    def _add_table(self, feature: Feature):
+        width = feature.embedding_dim or self.embedding_dim
+        table = self.tables.get(feature.table)
+        if table is None:
+            if feature.table not in self.table_sizes:
+                raise ValueError(
+                    f"`table_sizes` lacks table '{feature.table}' of feature "
+                    f"'{feature.name}'. Received: {sorted(self.table_sizes)}"
+                )
+            self.tables[feature.table] = EmbeddingTable(
+                self.table_sizes[feature.table],
+                width,
+                dtype=self.dtype_policy,
+                name=f"table_{feature.table}",
+            )
+        elif table.width != width:
+            raise ValueError(
+                f"Features that share table '{feature.table}' must agree on "
+                f"`embedding_dim`. Received: {table.width} and {width}"
+            )
+
+    def build(self, input_shape=None):
+        """Makes the tables' variables."""
+        for table in self.tables.values():
+            if not table.built:
+                table.build()
+        self.built = True
+
+    def width(self, group: str) -> int:
+        """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
+        return sum(self._feature_width(f) for f in self.schema.groups()[group])
+
+    @property
+    def item_dim(self) -> int:
+        """Leading channels that behaviors and candidates have in common."""
+        return sum(self._feature_width(f) for f in self.schema.of("item"))
+
+    def _feature_width(self, feature: Feature) -> int:
+        if feature.is_embedded:
+            return self.tables[feature.table].width
+        return feature.length
+
+    def lookup(self, inputs: dict) -> dict:
+        """Gathers the rows of every embedded feature that `inputs` has.
+
+        Args:
+            inputs: encoded features, `{key: ids}` among others.
+
+        Returns:
+            `{key: [..., width]}` in the tables' variable dtype.
+        """
+        if not self.built:
+            self.build()
+        return {
+            key: self.tables[feature.table](inputs[key])
+            for key, feature in self.embedded_keys().items()
+            if key in inputs
+        }
+
+    def embedded_keys(self) -> dict[str, Feature]:
+        """Input key → feature, for all that go through a table."""
+        return {
+            f"{group}_{feature.name}": feature
+            for group, features in self.schema.groups().items()
+            for feature in features
+            if feature.is_embedded
+        }
+
+    def assemble(self, inputs: dict, rows: dict) -> dict:
+        """Concatenates each group's vectors; a list of values becomes their mean.
+
+        Args:
+            inputs: encoded features; a group whose keys are absent is left out.
+            rows: from `lookup`, float.
+
+        Returns:
+            The groups that `Ranker.encode` and `Ranker.score` take.
+        """
+        groups = {}
+        if "request_time" in inputs:
+            user = self._vectors("user", inputs, rows)
+            groups["user"] = {"embedding": user}
+            groups["context"] = {
+                "embedding": self._vectors("context", inputs, rows),
+                "time": inputs["request_time"],
+            }
+        if "behavior_time" in inputs:
+            groups["behaviors"] = {
+                "embedding": self._vectors("behavior", inputs, rows),
+                "time": inputs["behavior_time"],
+                "mask": inputs["behavior_time"] > 0,
+                "chunk": inputs["behavior_chunk"],
+            }
+        if "candidate_mask" in inputs:
+            groups["candidates"] = {
+                "embedding": self._vectors("candidate", inputs, rows),
+                "mask": inputs["candidate_mask"],
+            }
+        return groups
+
+    def _vectors(self, group: str, inputs: dict, rows: dict):
+        listed = group in ("user", "context")
+        vectors = []
+        for feature in self.schema.groups()[group]:
+            key = f"{group}_{feature.name}"
+            if feature.is_embedded:
+                vector = ops.cast(rows[key], self.compute_dtype)
+                if listed:
+                    vector = _masked_mean(vector, inputs[key] != PADDING_ID)
+            else:
+                vector = ops.cast(inputs[key], self.compute_dtype)
+                if not listed:
+                    vector = vector[..., None]
+            vectors.append(vector)
+        if vectors:
+            return ops.concatenate(vectors, axis=-1)
+        return ops.zeros((ops.shape(inputs["request_time"])[0], 0), self.compute_dtype)
+
+    def get_config(self):
+        """Config with the schema as YAML."""
+        return {
+            **super().get_config(),
+            "schema": self.schema.to_yaml(),
+            "table_sizes": self.table_sizes,
+            "embedding_dim": self.embedding_dim,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        return cls(**{**config, "schema": Schema.from_yaml(config["schema"])})
+
+
+def _masked_mean(vectors_BLD, mask_BL):
+    mask_BL1 = ops.cast(mask_BL, vectors_BLD.dtype)[..., None]
+    total_BD = ops.sum(vectors_BLD * mask_BL1, axis=1)
+    return total_BD / ops.maximum(ops.sum(mask_BL1, axis=1), 1)

@@ -1,0 +1,56 @@
+"""Time features in the graph, on `keras.ops`; the rules are those of `ctr_tf.time`."""
+
+from keras import ops
+
+from ctr_tf.time import DAY, HOUR, MAX_TIME
+
+
+def hour_of_day(time, utc_offset: int = 0):
+    """Local hour, 0 … 23; see `ctr_tf.time.hour_of_day`."""
+    return (time + utc_offset) // HOUR % 24
+
+
+def is_weekend(time, utc_offset: int = 0):
+    """1 on Saturday and Sunday in local time, else 0; see `ctr_tf.time.is_weekend`."""
+    weekday = ((time + utc_offset) // DAY + 3) % 7
+    return ops.cast(weekday >= 5, time.dtype)
+
+
+def log2_bucket(value):
+    """``floor(log2(max(value, 1)))``, exact; see `ctr_tf.time.log2_bucket`."""
+    rest = ops.maximum(value, 1)
+    bucket = ops.zeros_like(rest)
+    for shift in (32, 16, 8, 4, 2, 1):
+        above = rest >= 1 << shift
+        bucket = bucket + ops.cast(above, rest.dtype) * shift
+        rest = ops.where(above, ops.right_shift(rest, shift), rest)
+    return bucket
+
+
+def chunk_ids(time, valid, num_chunks: int):
+    """TimeChunking; see `ctr_tf.time.chunk_ids`.
+
+    Args:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        valid: `[B, N]` bool, False on padding.
+        num_chunks: P, positive.
+
+    Returns:
+        `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
+    """
+    if num_chunks < 1:
+        raise ValueError(
+            f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
+        )
+    length = time.shape[1]
+    cuts = min(num_chunks - 1, length)
+    if cuts == 0:
+        return ops.cast(valid, "int32")
+    gap = ops.clip(time[:, 1:] - time[:, :-1], 0, MAX_TIME)
+    position = ops.arange(1, length, dtype=time.dtype)
+    key = ops.where(valid[:, 1:] & valid[:, :-1], gap * length + position, -1)
+    key = ops.pad(key, ((0, 0), (1, 0)), constant_values=-1)
+    threshold = ops.top_k(key, cuts)[0][:, -1:]
+    cut = (key >= ops.maximum(threshold, 0)) & valid
+    chunk = ops.cumsum(ops.cast(cut, "int32"), axis=1) + 1
+    return ops.where(valid, chunk, 0)

@@ -1,0 +1,142 @@
+"""Vocabularies: raw values ⇄ ids, the same for the jobs and for the exported graph.
+
+A vocabulary is a text file, one value a line in UTF-8, most frequent first; the value
+on line k (from 0) has id `FIRST_ID + k`. 0 is padding, 1 is out-of-vocabulary.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature, Schema
+
+
+class Vocabularies:
+    """The vocabularies of one prepared data set.
+
+    Args:
+        values: vocabulary name → its values as strings, most frequent first.
+
+    Raises:
+        ValueError: if a vocabulary holds a value twice, or one with a line break.
+    """
+
+    def __init__(self, values: Mapping[str, Iterable[str]]):
+        self._values = {
+            name: pa.array(list(v), pa.string()) for name, v in values.items()
+        }
+        self._integers: dict[str, pa.Array] = {}
+        for name, array in self._values.items():
+            if len(pc.unique(array)) != len(array):
+                counts = pc.value_counts(array).to_pylist()
+                twice = next(c["values"] for c in counts if c["counts"] > 1)
+                raise ValueError(f"Vocabulary '{name}' holds '{twice}' more than once.")
+            if pc.any(pc.match_substring_regex(array, r"[\r\n]")).as_py():
+                raise ValueError(
+                    f"Vocabulary '{name}' holds a value with a line break."
+                )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the vocabularies."""
+        return tuple(self._values)
+
+    def values(self, name: str) -> list[str]:
+        """Values of one vocabulary, most frequent first."""
+        return self._array(name).to_pylist()
+
+    def table_size(self, feature: Feature) -> int:
+        """Rows the feature's embedding table needs, padding and unknown included."""
+        if feature.num_buckets is not None:
+            return feature.num_buckets
+        return FIRST_ID + len(self._array(feature.table))
+
+    def table_sizes(self, schema: Schema) -> dict[str, int]:
+        """Table name → rows, for every embedded feature of the schema."""
+        return {f.table: self.table_size(f) for f in schema.features if f.is_embedded}
+
+    def encode(self, feature: Feature, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """Turns raw values into ids.
+
+        Args:
+            feature: categorical, with a vocabulary or with hash buckets.
+            raw: of the feature's dtype; null is out-of-vocabulary.
+
+        Returns:
+            int64 ids, as many as there are raw values.
+        """
+        if feature.hash_buckets is not None:
+            return _hash(feature, raw)
+        array = self._array(feature.vocabulary)
+        if feature.dtype == "int64" and pa.types.is_integer(raw.type):
+            if feature.vocabulary not in self._integers:
+                self._integers[feature.vocabulary] = array.cast(pa.int64())
+            array = self._integers[feature.vocabulary]
+            raw = raw.cast(pa.int64())
+        else:
+            raw = raw.cast(pa.string())
+        index = pc.index_in(raw, value_set=array)
+        return _to_ids(index)
+
+    def decode(self, feature: Feature, ids: Iterable[int]) -> list[str]:
+        """Turns ids back into words for people; `"?"` stands for unknown."""
+        if feature.hash_buckets is not None:
+            return [f"#{i}" for i in ids]
+        array = self._array(feature.vocabulary)
+        return [
+            array[i - FIRST_ID].as_py()
+            if FIRST_ID <= i < FIRST_ID + len(array)
+            else "?"
+            for i in ids
+        ]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `<folder>/<name>.txt` for every vocabulary."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, array in self._values.items():
+            text = "".join(f"{value}\n" for value in array.to_pylist())
+            (Path(folder) / f"{name}.txt").write_text(text, "utf-8", newline="\n")
+
+    @classmethod
+    def load(cls, folder: str | Path, schema: Schema) -> "Vocabularies":
+        """Reads the vocabularies that a schema needs.
+
+        Raises:
+            FileNotFoundError: names the vocabulary, its features and the path.
+        """
+        values = {}
+        for name, features in schema.vocabularies().items():
+            path = Path(folder) / f"{name}.txt"
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"Vocabulary '{name}' of feature '{features[0].name}' is missing: "
+                    f"there is no file '{path}'."
+                )
+            values[name] = path.read_text("utf-8").split("\n")[:-1]
+        return cls(values)
+
+    def _array(self, name: str) -> pa.Array:
+        if name not in self._values:
+            raise KeyError(unknown_name("vocabulary", name, self._values))
+        return self._values[name]
+
+
+def _to_ids(index: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    missing = OUT_OF_VOCABULARY_ID - FIRST_ID
+    ids = pc.fill_null(index, missing).to_numpy(zero_copy_only=False)
+    return ids.astype(np.int64) + FIRST_ID
+
+
+def _hash(feature: Feature, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    # TensorFlow's own op, so that the jobs and the graph cannot differ.
+    import tensorflow as tf
+
+    text = raw.cast(pa.string())
+    words = pc.fill_null(text, "").to_numpy(zero_copy_only=False).astype(object)
+    bucket = tf.strings.to_hash_bucket_fast(words, feature.hash_buckets).numpy()
+    missing = pc.is_null(text).to_numpy(zero_copy_only=False)
+    return np.where(missing, OUT_OF_VOCABULARY_ID, bucket + FIRST_ID)

@@ -1,0 +1,57 @@
+"""Packaging of the project; every piece of metadata lives here and nowhere else."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="ctr-tf",
+    version="0.1.0",
+    description=(
+        "Long-history click-through-rate models on TensorFlow and Keras 3: from raw "
+        "logs over Apache Beam to a SavedModel that scores a whole slate in one pass."
+    ),
+    long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=find_packages(
+        include=[
+            "ctr_tf",
+            "ctr_tf.*",
+            "pipelines",
+            "pipelines.*",
+            "serving",
+            "serving.*",
+        ]
+    ),
+    package_data={"pipelines.sources": ["*.yaml"]},
+    # One tested set. tensorflow-io 0.37.1 loads its kernels with TensorFlow 2.16 and
+    # 2.17 only, so it decides the TensorFlow version.
+    install_requires=[
+        "apache-beam==2.77.0",
+        "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
+        "keras==3.15.1",
+        "keras-rs==0.4.0",
+        "matplotlib==3.11.2",
+        "numpy==1.26.4",
+        "pandas==3.0.6",
+        "pyarrow==25.0.1",
+        "PyYAML==6.0.3",
+        "scikit-learn==1.9.1",
+        "tensorboard==2.17.1",
+        "tensorflow==2.17.1",
+        "tensorflow-io==0.37.1",
+        "tensorflow-recommenders==0.7.7",
+        "tensorflow-serving-api==2.17.1",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis==6.170.15",
+            "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
+            "pytest==9.2.0",
+            "ruff==0.17.6",
+        ],
+    },
+    entry_points={"console_scripts": ["ctr-tf = ctr_tf.cli:main"]},
+)
