@@ -1,0 +1,100 @@
+"""The command `ctr-tf`: one verb a stage, from raw logs to a scored request.
+
+Every verb is a `main(argv)` of its own module, imported when it is called, so that
+`ctr-tf --help` answers at once and a job loads only what it uses.
+"""
+
+import importlib
+import logging
+import os
+import sys
+from types import ModuleType
+
+from ctr_tf import __version__
+from ctr_tf.errors import unknown_name
+
+VERBS = {
+    "synthesize": ("ctr_tf.data.synthetic", "write raw logs whose truth is known"),
+    "prepare": ("pipelines.listwise", "raw logs → listwise TFRecord samples (Beam)"),
+    "inspect": ("ctr_tf.data.inspect", "show a prepared data set and its samples"),
+    "train": ("ctr_tf.training.train", "train a model by a recipe"),
+    "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
+    "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
+    "export": ("serving.export", "write a SavedModel for TF Serving"),
+    "score": ("serving.score", "score a JSON request with a SavedModel"),
+    "demo": ("ctr_tf.demo", "all of the above, one after the other"),
+}
+BENCHES = {
+    "attention": "SparseCTR's attention beside full self-attention",
+    "embedding": "a table's step time beside stock Keras",
+    "input": "what tf.data delivers beside what training consumes",
+    "pipeline": "the Beam job's events/s beside polars",
+}
+
+
+def _help() -> str:
+    lines = ["usage: ctr-tf VERB [options]      (ctr-tf VERB --help for each)", ""]
+    lines += [f"  {verb:<18}{text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {'bench ' + name:<18}{text}" for name, text in BENCHES.items()]
+    return "\n".join(lines)
+
+
+def resolve(argv: list[str]) -> tuple[ModuleType, list[str]]:
+    """Finds a verb's module.
+
+    Args:
+        argv: the verb (for `bench`, and the benchmark's name) and its arguments.
+
+    Returns:
+        The module, which has `main(argv)`, and the arguments left for it.
+
+    Raises:
+        ValueError: names an unknown verb and the nearest known one.
+    """
+    verb, *rest = argv
+    if verb == "bench":
+        name = rest[0] if rest else "(none)"
+        if name not in BENCHES:
+            raise ValueError(unknown_name("bench", name, BENCHES))
+        return importlib.import_module(f"benchmarks.{name}"), rest[1:]
+    if verb not in VERBS:
+        raise ValueError(unknown_name("verb", verb, [*VERBS, "bench"]))
+    return importlib.import_module(VERBS[verb][0]), rest
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: words after `ctr-tf`; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 2 for a user's mistake, which is told in one line; with
+        `CTR_TF_TRACEBACK=1` in the environment it comes with its traceback.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    if argv[0] == "--version":
+        print(__version__)
+        return 0
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        module, rest = resolve(argv)
+        return module.main(rest) or 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("CTR_TF_TRACEBACK"):
+            raise
+        print(f"ctr-tf: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ctr-tf: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
