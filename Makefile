@@ -1,14 +1,30 @@
-.PHONY: setup test
-PYTHON ?= python3.11
+# `make demo` and `make test` set everything up by themselves.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+SOURCE ?= synthetic
+INPUT ?=
+
+.PHONY: setup demo test check clean
 
 setup: .venv/.installed
 
 .venv/.installed: setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "ctr-tf needs Python 3.11. Found: $$($(PYTHON) --version)." \
+	         "Name one with: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --editable '.[test]'
+	.venv/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
 
-test: setup
+# Synthetic logs, or real ones: make demo SOURCE=ebnerd INPUT=<folder>
+demo: setup
+	.venv/bin/ctr-tf demo --source $(SOURCE) $(if $(INPUT),--input $(INPUT))
+
+check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+test: check
 	.venv/bin/python -m pytest
+
+clean:
+	rm -rf .venv runs build *.egg-info
