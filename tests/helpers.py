@@ -1,0 +1,119 @@
+"""A small schema and random batches that fit it, for tests of models and training."""
+
+import numpy as np
+
+from ctr_tf.schema import FIRST_ID, Feature, Schema
+from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
+
+VOCABULARY_SIZE = 50
+REQUEST_TIME = 1_700_000_000
+
+
+def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
+    """A schema with every role and every kind of feature."""
+    return Schema(
+        name="toy",
+        features=(
+            Feature("item_id", "item", "categorical", dtype="int64"),
+            Feature("category", "item", "categorical"),
+            Feature("age", "user", "bucketized", boundaries=(18.0, 25.0, 35.0)),
+            Feature("tags", "user", "categorical", length=3),
+            Feature("device", "context", "categorical"),
+            Feature("action", "behavior", "categorical"),
+            Feature("position", "candidate", "bucketized", num_values=8, dtype="int64"),
+        ),
+        history_length=history_length,
+        num_chunks=num_chunks,
+        counter_windows=("1d",),
+    )
+
+
+def make_table_sizes(schema: Schema) -> dict[str, int]:
+    """Rows of every embedding table of `schema`."""
+    return {
+        feature.table: feature.num_buckets or VOCABULARY_SIZE
+        for feature in schema.features
+        if feature.is_embedded
+    }
+
+
+def make_times(
+    random: np.random.Generator, batch: int, history: int, lengths=None
+) -> np.ndarray:
+    """`[B, N]` int64: bursts and long gaps, oldest first, 0 on the left padding."""
+    scale = 10.0 ** random.uniform(0, 6, (batch, history))
+    gaps = (random.exponential(size=(batch, history)) * scale).astype(np.int64)
+    time = REQUEST_TIME - 60 - np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1]
+    time = np.maximum(time, 1)
+    if lengths is None:
+        lengths = random.integers(1, history + 1, batch)
+        lengths[0] = history
+    padding = history - np.asarray(lengths)[:, None]
+    return np.where(np.arange(history) >= padding, time, 0)
+
+
+def make_inputs(
+    schema: Schema,
+    batch: int = 4,
+    history: int | None = None,
+    candidates: int = 5,
+    seed: int = 0,
+    num_chunks: int | None = None,
+    lengths=None,
+) -> dict[str, np.ndarray]:
+    """A batch as `ctr_tf.data` makes it (embedded features are ids already).
+
+    Args:
+        schema: of the data.
+        batch: B.
+        history: N; the schema's `history_length` by default.
+        candidates: C; every other row has one candidate of padding.
+        seed: of everything random.
+        num_chunks: P of `behavior_chunk`; the schema's by default.
+        lengths: valid behaviors a row; by default random, the first row full.
+
+    Returns:
+        The dict that `Ranker.call` takes.
+    """
+    random = np.random.default_rng(seed)
+    history = history or schema.history_length
+    time = make_times(random, batch, history, lengths)
+    valid = time > 0
+    candidate_mask = np.ones((batch, candidates), bool)
+    if candidates > 1:
+        candidate_mask[1::2, -1] = False
+    inputs = {
+        "request_time": np.full(batch, REQUEST_TIME, np.int64),
+        "behavior_time": time,
+        "behavior_chunk": chunk_ids(
+            time, valid, num_chunks or schema.num_chunks
+        ).astype(np.int32),
+        "candidate_mask": candidate_mask,
+    }
+    sizes = make_table_sizes(schema)
+    for group, features in schema.groups().items():
+        for feature in features:
+            shape, mask = {
+                "behavior": ((batch, history), valid),
+                "candidate": ((batch, candidates), candidate_mask),
+            }.get(group, ((batch, feature.length), True))
+            if feature.is_embedded:
+                value = random.integers(1, sizes[feature.table], shape)
+            else:
+                value = random.normal(size=shape).astype(np.float32)
+            inputs[f"{group}_{feature.name}"] = np.where(mask, value, 0).astype(
+                value.dtype
+            )
+    clock = {"hour": hour_of_day, "weekend": is_weekend}
+    for name, function in clock.items():
+        inputs[f"behavior_{name}"] = np.where(valid, FIRST_ID + function(time), 0)
+        inputs[f"context_{name}"] = FIRST_ID + function(inputs["request_time"])[:, None]
+    return inputs
+
+
+def make_labels(inputs: dict, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Random clicks and the weights (1 on real candidates): `[B, C]` float32 each."""
+    random = np.random.default_rng(seed)
+    mask = inputs["candidate_mask"]
+    labels = (random.random(mask.shape) < 0.3) & mask
+    return labels.astype(np.float32), mask.astype(np.float32)
