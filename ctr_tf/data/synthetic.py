@@ -1,0 +1,269 @@
+"""`ctr-tf synthesize`: raw logs of a made-up world whose click probability is known.
+
+Writes a folder of raw tables, as a shop would have them, not samples:
+
+* `exposures`: request_id, user_id, time, item_id, click, position, device,
+  behavior_action, true_probability
+* `behaviors`: user_id, time, item_id, action; what users did outside the slates shown
+* `users`: user_id, age_group, city
+* `items`: item_id, category, brand, price
+* `meta.json`: the settings, the counts, and the best AUC that any model can reach
+
+Times are seconds, rows are in the order of time. `ctr_tf.data.synthetic_world` tells
+how the world works. The same options give the same logs.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from ctr_tf.data.synthetic_world import (
+    ACTIONS,
+    AGE_GROUPS,
+    DEVICES,
+    START,
+    Catalog,
+    Requests,
+    Sessions,
+    Users,
+    WorldConfig,
+)
+from ctr_tf.errors import unknown_name
+
+FORMATS = ("parquet", "jsonl", "csv")
+TABLES = ("exposures", "behaviors", "users", "items")
+_ROWS_PER_GROUP = 1 << 17
+
+_log = logging.getLogger(__name__)
+
+
+def synthesize(config: WorldConfig) -> dict[str, pa.Table]:
+    """Makes the raw tables.
+
+    Args:
+        config: of the world.
+
+    Returns:
+        Table name → table, one for each of `TABLES`.
+
+    Raises:
+        ValueError: if so few users come so rarely that nothing is shown.
+    """
+    rng = np.random.default_rng(config.seed)
+    catalog = Catalog(config.items, rng)
+    users = Users(config, rng)
+    sessions = Sessions(config, users, rng)
+    behaviors = sessions.behaviors(catalog, rng)
+    _log.info(
+        "%s behaviors in %s sessions",
+        f"{len(behaviors['time']):,}",
+        f"{len(sessions):,}",
+    )
+    requests = Requests(config, catalog, users, sessions, behaviors["time"], rng)
+    _log.info("%s slates shown", f"{len(requests.time):,}")
+    return {
+        "exposures": _exposures(requests),
+        "behaviors": _behaviors(behaviors, sessions),
+        "users": pa.table(
+            {
+                "user_id": np.arange(1, config.users + 1),
+                "age_group": _words(users.age, AGE_GROUPS),
+                "city": _names("city", users.city),
+            }
+        ),
+        "items": pa.table(
+            {
+                "item_id": np.arange(1, config.items + 1),
+                "category": _names("category", catalog.category),
+                "brand": _names("brand", catalog.brand),
+                "price": catalog.price,
+            }
+        ),
+    }
+
+
+def _exposures(requests: Requests) -> pa.Table:
+    count, candidates = requests.item.shape
+    row = np.repeat(np.arange(count), candidates)
+    request_id = pa.array([f"r{index:08d}" for index in range(count)])
+    return pa.table(
+        {
+            "request_id": request_id.take(pa.array(row)),
+            "user_id": requests.user[row] + 1,
+            "time": requests.time[row],
+            "item_id": requests.item.ravel() + 1,
+            "click": requests.click.ravel().astype(np.int8),
+            "position": np.tile(np.arange(candidates), count),
+            "device": _words(requests.device[row], DEVICES),
+            "behavior_action": pa.repeat("click", len(row)),
+            "true_probability": requests.probability.ravel(),
+        }
+    )
+
+
+def _behaviors(behaviors: dict, sessions: Sessions) -> pa.Table:
+    user = sessions.user[behaviors["session"]]
+    order = np.lexsort((user, behaviors["time"]))
+    return pa.table(
+        {
+            "user_id": user[order] + 1,
+            "time": behaviors["time"][order],
+            "item_id": behaviors["item"][order] + 1,
+            "action": _words(behaviors["action"][order], ACTIONS),
+        }
+    )
+
+
+def _words(index: np.ndarray, words) -> pa.Array:
+    return pa.array(words).take(pa.array(index))
+
+
+def _names(prefix: str, index: np.ndarray) -> pa.Array:
+    return _words(index, [f"{prefix}_{k}" for k in range(index.max() + 1)])
+
+
+def reachable_auc(exposures: pa.Table) -> float:
+    """AUC of the true probability against the clicks: no model gets above it for long.
+
+    Args:
+        exposures: a table with `click` and `true_probability`.
+    """
+    click = exposures["click"].to_numpy().astype(bool)
+    _, rank, count = np.unique(
+        exposures["true_probability"].to_numpy(),
+        return_inverse=True,
+        return_counts=True,
+    )
+    middle = np.cumsum(count) - (count - 1) / 2  # mean rank of equal values
+    positives = click.sum()
+    negatives = len(click) - positives
+    wins = middle[rank[click]].sum() - positives * (positives + 1) / 2
+    return float(wins / (positives * negatives))
+
+
+def write(
+    config: WorldConfig,
+    output: str | Path,
+    file_format: str = "parquet",
+    overwrite: bool = False,
+) -> dict:
+    """Makes the raw logs and publishes their folder by one rename.
+
+    Args:
+        config: of the world.
+        output: folder to make.
+        file_format: one of `FORMATS`.
+        overwrite: replace a folder that is there.
+
+    Returns:
+        What `meta.json` holds.
+
+    Raises:
+        ValueError: if the format is unknown.
+        FileExistsError: if `output` exists and is not to be overwritten.
+    """
+    if file_format not in FORMATS:
+        raise ValueError(unknown_name("format", file_format, FORMATS))
+    output = Path(output)
+    if output.exists() and not overwrite:
+        raise FileExistsError(
+            f"'{output}' exists; `--overwrite` replaces it, or give another `--output`."
+        )
+    tables = synthesize(config)
+    exposures = tables["exposures"]
+    meta = {
+        "settings": dataclasses.asdict(config),
+        "format": file_format,
+        "rows": {name: table.num_rows for name, table in tables.items()},
+        "time_unit": "seconds",
+        "behaviors_from": START,
+        "exposures_from": config.exposure_start,
+        "until": config.end,
+        "click_rate": float(exposures["click"].to_numpy().mean()),
+        "reachable_auc": reachable_auc(exposures),
+    }
+    part = output.with_name(f".{output.name}.part-{os.getpid()}")
+    part.mkdir(parents=True)
+    try:
+        for name in TABLES:
+            _write_table(tables[name], part / f"{name}.{file_format}")
+            _log.info("%s: %s rows", name, f"{tables[name].num_rows:,}")
+        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+        if output.exists():
+            _remove(output)
+        part.rename(output)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return meta
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path, row_group_size=_ROWS_PER_GROUP)
+    elif path.suffix == ".csv":
+        csv.write_csv(table, path)
+    else:
+        with path.open("w", encoding="utf-8") as file:
+            for batch in table.to_batches(max_chunksize=_ROWS_PER_GROUP):
+                rows = map(json.dumps, batch.to_pylist())
+                file.writelines(f"{row}\n" for row in rows)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        argv: words after `ctr-tf synthesize`.
+
+    Returns:
+        0.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf synthesize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", required=True, help="folder to make")
+    parser.add_argument("--format", default="parquet", help=" | ".join(FORMATS))
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the folder if it is there"
+    )
+    for field in dataclasses.fields(WorldConfig):
+        parser.add_argument(
+            f"--{field.name}",
+            type=field.type,
+            default=field.default,
+            help=f"default: {field.default:,}",
+        )
+    arguments = vars(parser.parse_args(argv))
+    started = time.perf_counter()
+    output, file_format = arguments.pop("output"), arguments.pop("format")
+    overwrite = arguments.pop("overwrite")
+    meta = write(WorldConfig(**arguments), output, file_format, overwrite)
+    _log.info(
+        "%s: %s events in %.1f s; click rate %.3f, reachable AUC %.4f",
+        output,
+        f"{meta['rows']['exposures'] + meta['rows']['behaviors']:,}",
+        time.perf_counter() - started,
+        meta["click_rate"],
+        meta["reachable_auc"],
+    )
+    return 0
