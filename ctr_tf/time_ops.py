@@ -16,15 +16,23 @@ def is_weekend(time, utc_offset: int = 0):
     return ops.cast(weekday >= 5, time.dtype)
 
 
-def log2_bucket(value):
-    """``floor(log2(max(value, 1)))``, exact; see `ctr_tf.time.log2_bucket`."""
-    rest = ops.maximum(value, 1)
-    bucket = ops.zeros_like(rest)
-    for shift in (32, 16, 8, 4, 2, 1):
-        above = rest >= 1 << shift
-        bucket = bucket + ops.cast(above, rest.dtype) * shift
-        rest = ops.where(above, ops.right_shift(rest, shift), rest)
-    return bucket
+def log2_bucket(value, dtype: str = "int64"):
+    """``floor(log2(max(value, 1)))``, exact; see `ctr_tf.time.log2_bucket`.
+
+    Clearing each bit below a set one keeps ``value`` between 1 and 1.5 times its
+    power of two, and the factor 1.25 moves it to the middle between two powers, where
+    neither float32's rounding nor that of its logarithm reaches the next bucket.
+
+    Args:
+        value: int64, any shape.
+        dtype: of the result.
+
+    Returns:
+        0 … 62, the shape of `value`.
+    """
+    value = ops.maximum(value, 1)
+    value = value - ops.bitwise_and(value, ops.right_shift(value, 1))
+    return ops.cast(ops.floor(ops.log2(ops.cast(value, "float32") * 1.25)), dtype)
 
 
 def chunk_ids(time, valid, num_chunks: int):

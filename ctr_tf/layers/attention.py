@@ -1,0 +1,90 @@
+"""Attention with a temporal bias, over shared keys and over sliding windows.
+
+Logits and softmax are float32 under every precision policy.
+
+Shape suffixes: `B` batch, `H` heads, `K` head width, `Q` queries, `J` keys, `N`
+behaviors, `W` window, `D` model width, `R` relations.
+"""
+
+import math
+
+from keras import ops
+
+
+def split_heads(inputs_BQD, num_heads: int):
+    """`[B, Q, D]` → `[B, H, Q, K]`."""
+    _, queries, width = inputs_BQD.shape
+    split = ops.reshape(inputs_BQD, (-1, queries, num_heads, width // num_heads))
+    return ops.transpose(split, (0, 2, 1, 3))
+
+
+def merge_heads(inputs_BHQK):
+    """`[B, H, Q, K]` → `[B, Q, D]`."""
+    _, heads, queries, width = inputs_BHQK.shape
+    merged = ops.transpose(inputs_BHQK, (0, 2, 1, 3))
+    return ops.reshape(merged, (-1, queries, heads * width))
+
+
+def attend(query_BHQK, key_BJD, value_BJD, relations_BRQJ, bias_BHQJ):
+    """``softmax(q k / sqrt(K) + bias) v``, all queries over the same keys.
+
+    Args:
+        query_BHQK: queries.
+        key_BJD: keys, heads side by side.
+        value_BJD: values, heads side by side.
+        relations_BRQJ: from `temporal_relations`; Q may be 1, for all queries.
+        bias_BHQJ: from `RelTemporal` of these relations.
+
+    Returns:
+        `[B, Q, D]`; exactly 0 for a query that sees no key.
+    """
+    heads, width = query_BHQK.shape[1], query_BHQK.shape[3]
+    key_BHJK = split_heads(key_BJD, heads)
+    query_BHQK = query_BHQK * (1 / math.sqrt(width))
+    logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
+    weight = ops.softmax(ops.cast(logits, "float32") + bias_BHQJ, axis=-1)
+    weight = ops.cast(weight, value_BJD.dtype)
+    output = merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))
+    return output * _seen(relations_BRQJ, output.dtype)
+
+
+def attend_window(
+    query_BHNK, key_BND, value_BND, user_key_B1D, user_value_B1D, window, bias_BHNJ
+):
+    """As `attend`, query i over behaviors i - w + 1 … i and the user.
+
+    The window is w shifted slices: no key is gathered or copied.
+
+    Args:
+        query_BHNK: queries.
+        key_BND: keys of the behaviors.
+        value_BND: values of the behaviors.
+        user_key_B1D: key of the user.
+        user_value_B1D: value of the user.
+        window: w.
+        bias_BHNJ: J = w + 1, the window oldest first, then the user.
+
+    Returns:
+        `[B, N, D]`; the user is never hidden.
+    """
+    heads, length, width = query_BHNK.shape[1:]
+    padding = ((0, 0), (0, 0), (window - 1, 0), (0, 0))
+    key_BHMK = ops.pad(split_heads(key_BND, heads), padding)
+    value_BHMK = ops.pad(split_heads(value_BND, heads), padding)
+    keys = [key_BHMK[:, :, s : s + length] for s in range(window)]
+    values = [value_BHMK[:, :, s : s + length] for s in range(window)]
+    keys.append(split_heads(user_key_B1D, heads))
+    values.append(split_heads(user_value_B1D, heads))
+    query_BHNK = query_BHNK * (1 / math.sqrt(width))
+    logits = ops.stack([ops.sum(query_BHNK * key, axis=-1) for key in keys], axis=-1)
+    weight = ops.softmax(ops.cast(logits, "float32") + bias_BHNJ, axis=-1)
+    weight = ops.cast(weight, value_BND.dtype)
+    output = weight[..., :1] * values[0]
+    for slot in range(1, window + 1):
+        output = output + weight[..., slot : slot + 1] * values[slot]
+    return merge_heads(output)
+
+
+def _seen(relations_BRQJ, dtype):
+    hidden_BQ = ops.min(relations_BRQJ[:, -1], axis=-1)
+    return ops.cast(1.0 - hidden_BQ, dtype)[..., None]

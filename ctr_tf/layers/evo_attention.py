@@ -1,0 +1,212 @@
+"""Evolutionary sparse self-attention: three branches and their gated fusion.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `Q` queries, `P` chunks, `T`
+transition keys, `W` window, `J` keys, `H` heads, `K` head width, `D` model width.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.attention import attend, attend_window, split_heads
+from ctr_tf.layers.evo_keys import BRANCHES, check_branches
+from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class EvoAttention(keras.layers.Layer):
+    """Attention of the mixed sequence over pooled chunks, transitions and a window.
+
+    ``Q = X W_Q``; ``K = X_B W_K`` and ``V = X_B W_V`` of the behaviors (and of the
+    user, as one more local key) only, so that candidates are isolated by structure.
+    Each branch is ``softmax(Q K / sqrt(D/H) + bias) V`` over its own keys (`EvoKeys`),
+    bias by `RelTemporal`; chunks are the masked mean of their behaviors' keys (values)
+    followed by an MLP D → D → D. With the branches' outputs o_1 … o_3, heads merged,
+    ``a = softmax([o_1 o_2 o_3] W_gate)`` and the output is ``(sum_r a_r o_r) W_O``.
+    A query that sees no key of a branch gets exactly 0 from it.
+
+    The work is split as the Ranker's is: `encode` runs the behaviors and gives the
+    state, `score` runs candidates on the state. Softmaxes are float32.
+
+    Args:
+        num_heads: H; divides D.
+        window: w, that of `EvoKeys`.
+        branches: those to use; the gate has a weight for each (variants A2 to A4).
+        relations: see `RelTemporal` (variants B1 to B4).
+
+    Call arguments:
+        behaviors: `[B, N, D]`.
+        candidates: `[B, C, D]`.
+        user: `[B, D]`, the compressed user profile u_c.
+        plan: from `EvoKeys`.
+        relations: branch → `[B, R, 1, J]` from `EvoKeys.relations_to`.
+
+    Returns:
+        Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide D; unknown branch or relation.
+
+    Reference:
+        SparseCTR, section 3.4, equations 3 to 11 and 16.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        window: int,
+        branches: tuple[str, ...] = BRANCHES,
+        relations: tuple[str, ...] = RELATIONS,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.num_heads = num_heads
+        self.window = window
+        self.branches = check_branches(branches)
+        self.relations = check_relations(relations)
+
+    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+        """Makes the projections, pooling MLPs, scales and gate."""
+        width = behaviors_shape[-1]
+        check_heads(self.num_heads, width)
+        names = ["query", "key", "value", "output_projection"]
+        if "global" in self.branches:
+            names += ["key_hidden", "key_pooled", "value_hidden", "value_pooled"]
+        for name in names:
+            pooling = name.endswith(("hidden", "pooled"))
+            layer = keras.layers.Dense(
+                width,
+                activation="relu" if name.endswith("hidden") else None,
+                use_bias=pooling,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            layer.build((None, None, width))
+            setattr(self, name, layer)
+        if len(self.branches) > 1:
+            self.gate = keras.layers.Dense(
+                len(self.branches), use_bias=False, dtype=self.dtype_policy, name="gate"
+            )
+            self.gate.build((None, None, width * len(self.branches)))
+        self.rel_temporal = RelTemporal(
+            self.num_heads, self.relations, dtype=self.dtype_policy, name="rel_temporal"
+        )
+        self.rel_temporal.build()
+        self.built = True
+
+    def call(self, behaviors, candidates, user, plan, relations):
+        """Runs the mixed sequence."""
+        output, state = self.encode(behaviors, user, plan)
+        return output, self.score(candidates, state, relations)
+
+    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+        """Runs the behaviors.
+
+        Args:
+            behaviors: `[B, N, D]`.
+            user: `[B, D]`.
+            plan: from `EvoKeys`.
+            with_queries: False where nobody reads the behaviors' outputs.
+
+        Returns:
+            Output `[B, N, D]`, or None; and the state: `"<branch>_key"` and
+            `"<branch>_value"` `[B, J, D]` of each branch, the user last among local.
+        """
+        key_BND, value_BND = self.key(behaviors), self.value(behaviors)
+        state = {}
+        if "global" in self.branches:
+            pool_BPN = ops.cast(plan["pool"], key_BND.dtype)
+            key_BPD = ops.matmul(pool_BPN, key_BND)
+            value_BPD = ops.matmul(pool_BPN, value_BND)
+            state["global_key"] = self.key_pooled(self.key_hidden(key_BPD))
+            state["global_value"] = self.value_pooled(self.value_hidden(value_BPD))
+        if "transition" in self.branches:
+            state["transition_key"] = take_rows(key_BND, plan["index"])
+            state["transition_value"] = take_rows(value_BND, plan["index"])
+        if "local" in self.branches:
+            user_key_B1D = self.key(user[:, None])
+            user_value_B1D = self.value(user[:, None])
+            state["local_key"] = self._last(key_BND, user_key_B1D)
+            state["local_value"] = self._last(value_BND, user_value_B1D)
+        if not with_queries:
+            return None, state
+        query_BHNK = split_heads(self.query(behaviors), self.num_heads)
+        outputs = []
+        for branch in self.branches:
+            relations = plan["relations"][branch]
+            bias = self.rel_temporal(relations)
+            if branch == "local":
+                output = attend_window(
+                    query_BHNK,
+                    key_BND,
+                    value_BND,
+                    user_key_B1D,
+                    user_value_B1D,
+                    self.window,
+                    bias,
+                )
+            else:
+                key, value = state[f"{branch}_key"], state[f"{branch}_value"]
+                output = attend(query_BHNK, key, value, relations, bias)
+            outputs.append(output)
+        return self._fuse(outputs), state
+
+    def score(self, candidates, state: dict, relations: dict):
+        """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
+        query_BHCK = split_heads(self.query(candidates), self.num_heads)
+        outputs = [
+            attend(
+                query_BHCK,
+                state[f"{branch}_key"],
+                state[f"{branch}_value"],
+                relations[branch],
+                self.rel_temporal(relations[branch]),
+            )
+            for branch in self.branches
+        ]
+        return self._fuse(outputs)
+
+    def _last(self, inputs_BND, user_B1D):
+        """The last w rows, zeros where there are fewer, and the user."""
+        missing = max(self.window - inputs_BND.shape[1], 0)
+        last_BWD = inputs_BND[:, -self.window :]
+        if missing:
+            last_BWD = ops.pad(last_BWD, ((0, 0), (missing, 0), (0, 0)))
+        return ops.concatenate([last_BWD, user_B1D], axis=1)
+
+    def _fuse(self, outputs):
+        if len(outputs) == 1:
+            return self.output_projection(outputs[0])
+        gate = ops.cast(self.gate(ops.concatenate(outputs, axis=-1)), "float32")
+        weight = ops.cast(ops.softmax(gate, axis=-1), outputs[0].dtype)
+        fused = weight[..., :1] * outputs[0]
+        for branch in range(1, len(outputs)):
+            fused = fused + weight[..., branch : branch + 1] * outputs[branch]
+        return self.output_projection(fused)
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "window": self.window,
+            "branches": list(self.branches),
+            "relations": list(self.relations),
+        }
+
+
+def check_heads(num_heads: int, width: int) -> None:
+    """Raises ValueError if the heads do not divide the width."""
+    if num_heads < 1 or width % num_heads:
+        raise ValueError(
+            f"`num_heads` must divide the width {width}. "
+            f"Received: num_heads={num_heads}"
+        )
+
+
+def take_rows(inputs_BND, index_BT):
+    """Rows of each sample: `[B, N, D]`, `[B, T]` → `[B, T, D]`."""
+    _, length, width = inputs_BND.shape
+    batch = ops.shape(index_BT)[0]
+    offset_B1 = ops.arange(batch, dtype=index_BT.dtype)[:, None] * length
+    return ops.take(ops.reshape(inputs_BND, (-1, width)), index_BT + offset_B1, axis=0)

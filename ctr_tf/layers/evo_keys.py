@@ -1,0 +1,193 @@
+"""Which behaviors are keys of EvoAttention, to whom, and how far away in time.
+
+Nothing here has weights: it depends on times and chunks alone, is computed once a
+forward pass and shared by all blocks.
+
+Shape suffixes: `B` batch, `N` behaviors, `P` chunks, `T` = m P transition keys, `W`
+window, `J` keys, `R` relations.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.layers.temporal_relations import (
+    RELATIONS,
+    check_relations,
+    temporal_relations,
+)
+
+BRANCHES = ("global", "transition", "local")
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class EvoKeys(keras.layers.Layer):
+    """Keys and temporal relations of the three branches.
+
+    * global: behavior i sees chunk p if p's last behavior is before i; a chunk's time
+      is the integer mean of its behaviors' times; surplus chunks are hidden.
+    * transition: the last m behaviors of each chunk; i sees those at index <= i.
+    * local: i sees behaviors i - w + 1 … i, and the user, whose relations are 0.
+
+    A candidate sees every key of the state: all chunks, all transition keys, the last
+    w behaviors and the user.
+
+    Args:
+        num_chunks: P.
+        transition: m.
+        window: w.
+        branches: those that exist, of `BRANCHES`.
+        relations: see `temporal_relations`.
+        utc_offset: local time minus UTC, seconds.
+
+    Call arguments:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        mask: `[B, N]` bool.
+        chunk: `[B, N]` int32 from a chunking layer.
+
+    Returns:
+        The plan that `EvoAttention.encode` takes, a dict: `"pool"` `[B, P, N]` float32
+        (averages each chunk), `"index"` `[B, T]` int32 (of the transition keys) and
+        `"relations"`, branch → `[B, R, N, J]`; and the state, which `relations_to`
+        takes: per branch `"<branch>_time"` `[B, J]` int64 and `"<branch>_mask"` bool.
+
+    Raises:
+        ValueError: for a size that is not positive, an unknown branch or relation.
+
+    Reference:
+        SparseCTR, sections 3.4.2 to 3.4.4.
+    """
+
+    def __init__(
+        self,
+        num_chunks: int,
+        transition: int,
+        window: int,
+        branches: tuple[str, ...] = BRANCHES,
+        relations: tuple[str, ...] = RELATIONS,
+        utc_offset: int = 0,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        sizes = {"num_chunks": num_chunks, "transition": transition, "window": window}
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        self.num_chunks = num_chunks
+        self.transition = transition
+        self.window = window
+        self.branches = check_branches(branches)
+        self.relations = check_relations(relations)
+        self.utc_offset = utc_offset
+
+    def call(self, time, mask, chunk):
+        """Finds the keys."""
+        length = time.shape[1]
+        chunk = ops.where(mask, chunk, 0)
+        number_P1 = ops.arange(1, self.num_chunks + 1, dtype="int32")[:, None]
+        member_BPN = chunk[:, None, :] == number_P1
+        size_BP = ops.sum(ops.cast(member_BPN, "int32"), axis=-1)
+        position_N = ops.arange(length, dtype="int32")
+        last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1)
+        plan, state = {"relations": {}}, {}
+        if "global" in self.branches:
+            divisor_BP = ops.maximum(size_BP, 1)
+            weight_BP1 = 1.0 / ops.cast(divisor_BP, "float32")[..., None]
+            plan["pool"] = ops.cast(member_BPN, "float32") * weight_BP1
+            total_BP = ops.sum(ops.where(member_BPN, time[:, None, :], 0), axis=-1)
+            state["global_time"] = total_BP // ops.cast(divisor_BP, time.dtype)
+            state["global_mask"] = size_BP > 0
+            plan["relations"]["global"] = self._relate(
+                time[..., None],
+                state["global_time"],
+                state["global_mask"][:, None, :]
+                & (last_BP[:, None, :] < position_N[:, None]),
+            )
+        if "transition" in self.branches:
+            back_M = ops.arange(self.transition, dtype="int32")
+            index_BPM = last_BP[..., None] - back_M
+            mask_BPM = back_M < size_BP[..., None]
+            plan["index"] = _flatten(ops.maximum(index_BPM, 0))
+            state["transition_time"] = ops.take_along_axis(time, plan["index"], axis=1)
+            state["transition_mask"] = _flatten(mask_BPM)
+            plan["relations"]["transition"] = self._relate(
+                time[..., None],
+                state["transition_time"],
+                state["transition_mask"][:, None, :]
+                & (plan["index"][:, None, :] <= position_N[:, None]),
+            )
+        if "local" in self.branches:
+            time_BNW = sliding_window(time, self.window)
+            mask_BNW = sliding_window(mask, self.window)
+            state["local_time"] = time_BNW[:, -1]
+            state["local_mask"] = mask_BNW[:, -1]
+            plan["relations"]["local"] = _append_user(
+                self._relate(time[..., None], time_BNW, mask_BNW)
+            )
+        return plan, state
+
+    def relations_to(self, state: dict, request_time) -> dict:
+        """Relations of the candidates, which share one time, to the keys of the state.
+
+        Args:
+            state: from `call`.
+            request_time: `[B]` int64 seconds.
+
+        Returns:
+            Branch → `[B, R, 1, J]` float32.
+        """
+        relations = {}
+        for branch in self.branches:
+            relations[branch] = self._relate(
+                request_time[:, None, None],
+                state[f"{branch}_time"],
+                state[f"{branch}_mask"][:, None, :],
+            )
+            if branch == "local":
+                relations[branch] = _append_user(relations[branch])
+        return relations
+
+    def _relate(self, query_time_BQ1, key_time, visible_BQJ):
+        if len(key_time.shape) == 2:
+            key_time = key_time[:, None, :]
+        return temporal_relations(
+            query_time_BQ1, key_time, visible_BQJ, self.relations, self.utc_offset
+        )
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "num_chunks": self.num_chunks,
+            "transition": self.transition,
+            "window": self.window,
+            "branches": list(self.branches),
+            "relations": list(self.relations),
+            "utc_offset": self.utc_offset,
+        }
+
+
+def check_branches(branches: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns `branches` as a tuple; ValueError for none or an unknown one."""
+    for name in branches:
+        if name not in BRANCHES:
+            raise ValueError(unknown_name("attention branch", name, BRANCHES))
+    if not branches:
+        raise ValueError(f"`branches` must name one of {BRANCHES}. Received: ()")
+    return tuple(branches)
+
+
+def sliding_window(inputs_BN, window: int):
+    """`[B, N]` → `[B, N, W]`: positions i - w + 1 … i, zero before the first."""
+    length = inputs_BN.shape[1]
+    padded = ops.pad(inputs_BN, ((0, 0), (window - 1, 0)))
+    return ops.stack([padded[:, s : s + length] for s in range(window)], axis=-1)
+
+
+def _flatten(inputs_BPM):
+    _, chunks, transition = inputs_BPM.shape
+    return ops.reshape(inputs_BPM, (-1, chunks * transition))
+
+
+def _append_user(relations_BRQJ):
+    return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))

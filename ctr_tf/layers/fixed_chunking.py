@@ -1,0 +1,55 @@
+"""Chunks of equal length, the alternative to `TimeChunking`."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class FixedChunking(keras.layers.Layer):
+    """Cuts each history into chunks of equal length, whatever its times.
+
+    Behavior k = 0 … n - 1 of n valid ones is in chunk ``floor(k P / max(n, P)) + 1``.
+    The length is that of the user's own history (ours), so that left padding changes
+    nothing and a history of at most P behaviors gets one chunk a behavior.
+
+    Args:
+        num_chunks: P, positive.
+
+    Call arguments:
+        time: not used; the arguments are those of `TimeChunking`.
+        mask: `[B, N]` bool, False on padding, which is on the left.
+        chunk: not used.
+
+    Returns:
+        `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
+
+    Raises:
+        ValueError: if `num_chunks` is not positive.
+
+    Reference:
+        SparseCTR, section 4.4.2 (FixedChunking).
+    """
+
+    def __init__(self, num_chunks: int, **kwargs):
+        super().__init__(**kwargs)
+        if num_chunks < 1:
+            raise ValueError(
+                f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
+            )
+        self.num_chunks = num_chunks
+
+    def call(self, time, mask, chunk=None):
+        """Computes the ids from the mask alone."""
+        length = mask.shape[1]
+        count_B1 = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
+        order_BN = ops.arange(length, dtype="int32")[None] - (length - count_B1)
+        size_B1 = ops.maximum(count_B1, self.num_chunks)
+        return ops.where(mask, order_BN * self.num_chunks // size_B1 + 1, 0)
+
+    def compute_output_spec(self, time, mask, chunk=None):
+        """Ids have the shape of the mask."""
+        return keras.KerasTensor(mask.shape, dtype="int32")
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "num_chunks": self.num_chunks}

@@ -1,0 +1,70 @@
+"""Keys of full causal self-attention: every behavior (variant A1)."""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.temporal_relations import (
+    RELATIONS,
+    check_relations,
+    temporal_relations,
+)
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class FullKeys(keras.layers.Layer):
+    """Behavior i sees behaviors 0 … i; a candidate sees every behavior.
+
+    Args:
+        relations: see `temporal_relations`.
+        utc_offset: local time minus UTC, seconds.
+
+    Call arguments:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        mask: `[B, N]` bool.
+        chunk: not used; the arguments are those of `EvoKeys`.
+
+    Returns:
+        The plan `{"relations": [B, R, N, N]}` and the state
+        `{"time": [B, N], "mask": [B, N]}`.
+
+    Reference:
+        SparseCTR, section 4.4.1, variant A1.
+    """
+
+    def __init__(
+        self, relations: tuple[str, ...] = RELATIONS, utc_offset: int = 0, **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.relations = check_relations(relations)
+        self.utc_offset = utc_offset
+
+    def call(self, time, mask, chunk=None):
+        """Relates all pairs."""
+        position_N = ops.arange(time.shape[1], dtype="int32")
+        visible_BNN = mask[:, None, :] & (position_N[None, :] <= position_N[:, None])
+        relations = temporal_relations(
+            time[..., None],
+            time[:, None, :],
+            visible_BNN,
+            self.relations,
+            self.utc_offset,
+        )
+        return {"relations": relations}, {"time": time, "mask": mask}
+
+    def relations_to(self, state: dict, request_time):
+        """Relations `[B, R, 1, N]` of the candidates to the keys of the state."""
+        return temporal_relations(
+            request_time[:, None, None],
+            state["time"][:, None, :],
+            state["mask"][:, None, :],
+            self.relations,
+            self.utc_offset,
+        )
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "relations": list(self.relations),
+            "utc_offset": self.utc_offset,
+        }

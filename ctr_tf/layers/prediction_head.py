@@ -1,0 +1,73 @@
+"""From a candidate's row and the user's features to the logit."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class PredictionHead(keras.layers.Layer):
+    """``MLP(ReLU(E_C W4) * sigmoid(e_U W5))``, the MLP with ReLU and one output.
+
+    Args:
+        units: widths of the MLP's hidden layers.
+
+    Call arguments:
+        candidates: `[B, C, D]`.
+        user: `[B, Du]`, the concatenated user features e_U.
+
+    Returns:
+        Logits `[B, C]`, float32 under every policy.
+
+    Raises:
+        ValueError: if a width is not positive.
+
+    Reference:
+        SparseCTR, equation 17.
+    """
+
+    def __init__(self, units: tuple[int, ...] = (32,), **kwargs):
+        super().__init__(**kwargs)
+        if any(width < 1 for width in units):
+            raise ValueError(f"`units` must be positive. Received: units={units}")
+        self.units = tuple(units)
+
+    def build(self, candidates_shape, user_shape):
+        """Makes the maps."""
+        width = candidates_shape[-1]
+
+        def dense(units, input_width, name, activation=None, dtype=None, bias=True):
+            layer = keras.layers.Dense(
+                units,
+                activation=activation,
+                use_bias=bias,
+                dtype=dtype or self.dtype_policy,
+                name=name,
+            )
+            layer.build((None, input_width))
+            return layer
+
+        self.candidate_gate = dense(width, width, "candidate_gate", "relu", bias=False)
+        self.user_gate = dense(
+            width, user_shape[-1], "user_gate", "sigmoid", bias=False
+        )
+        self.hidden = []
+        for index, units in enumerate(self.units):
+            self.hidden.append(dense(units, width, f"hidden_{index}", "relu"))
+            width = units
+        self.logit = dense(1, width, "logit", dtype="float32")
+        self.built = True
+
+    def call(self, candidates, user):
+        """Scores every candidate by itself."""
+        output = self.candidate_gate(candidates) * self.user_gate(user)[:, None]
+        for layer in self.hidden:
+            output = layer(output)
+        return ops.squeeze(self.logit(output), axis=-1)
+
+    def compute_output_spec(self, candidates, user):
+        """One float32 logit a candidate."""
+        return keras.KerasTensor(candidates.shape[:2], dtype="float32")
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "units": list(self.units)}

@@ -1,0 +1,93 @@
+"""One block of SparseCTR: attention and feed-forward network, pre-normalized."""
+
+import keras
+
+from ctr_tf.layers.swiglu import SwiGLU
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class SparseBlock(keras.layers.Layer):
+    """``x = x + Attention(RMSNorm(x))``, then ``x = x + SwiGLU(RMSNorm(x))``.
+
+    Args:
+        attention: `EvoAttention`, `FullAttention` or a layer with their methods.
+        ffn_factor: hidden width of the SwiGLU, in widths of the model.
+
+    Call arguments:
+        behaviors: `[B, N, D]`.
+        candidates: `[B, C, D]`.
+        user: `[B, D]`, the compressed user profile.
+        plan: from the attention's keys layer.
+        relations: from the attention's keys layer.
+
+    Returns:
+        The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
+
+    Raises:
+        ValueError: if `ffn_factor` is not positive.
+
+    Reference:
+        SparseCTR, section 3.3, equation 2; residuals as in SUAN's code.
+    """
+
+    def __init__(self, attention: keras.layers.Layer, ffn_factor: int = 3, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if ffn_factor <= 0:
+            raise ValueError(
+                f"`ffn_factor` must be positive. Received: ffn_factor={ffn_factor}"
+            )
+        self.attention = attention
+        self.ffn_factor = ffn_factor
+
+    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+        """Makes norms and feed-forward network, builds the attention."""
+        width = behaviors_shape[-1]
+        shape = (None, None, width)
+        self.attention_norm = keras.layers.RMSNormalization(
+            dtype=self.dtype_policy, name="attention_norm"
+        )
+        self.ffn_norm = keras.layers.RMSNormalization(
+            dtype=self.dtype_policy, name="ffn_norm"
+        )
+        self.ffn = SwiGLU(
+            int(self.ffn_factor * width), dtype=self.dtype_policy, name="ffn"
+        )
+        for layer in (self.attention_norm, self.attention, self.ffn_norm, self.ffn):
+            layer.build(shape)
+        self.built = True
+
+    def call(self, behaviors, candidates, user, plan, relations):
+        """Runs the mixed sequence."""
+        output, state = self.encode(behaviors, user, plan)
+        return output, self.score(candidates, state, relations)
+
+    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+        """Runs the behaviors; see `EvoAttention.encode`."""
+        normed = self.attention_norm(behaviors)
+        output, state = self.attention.encode(normed, user, plan, with_queries)
+        if not with_queries:
+            return None, state
+        return self._feed_forward(behaviors + output), state
+
+    def score(self, candidates, state: dict, relations):
+        """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
+        normed = self.attention_norm(candidates)
+        output = self.attention.score(normed, state, relations)
+        return self._feed_forward(candidates + output)
+
+    def _feed_forward(self, inputs):
+        return inputs + self.ffn(self.ffn_norm(inputs))
+
+    def get_config(self):
+        """Config with the attention's own."""
+        return {
+            **super().get_config(),
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "ffn_factor": self.ffn_factor,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})

@@ -1,0 +1,67 @@
+"""The feed-forward part of a block."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class SwiGLU(keras.layers.Layer):
+    """Gated feed-forward network: ``(silu(x W1) * (x W2)) W3``.
+
+    Args:
+        hidden_dim: columns of W1 and W2.
+        use_bias: whether the three maps have biases.
+
+    Call arguments:
+        inputs: `[..., D]` float.
+
+    Returns:
+        `[..., D]`.
+
+    Raises:
+        ValueError: if `hidden_dim` is not positive.
+
+    Reference:
+        SparseCTR, equation 2 (without biases).
+    """
+
+    def __init__(self, hidden_dim: int, use_bias: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        if hidden_dim < 1:
+            raise ValueError(
+                f"`hidden_dim` must be positive. Received: hidden_dim={hidden_dim}"
+            )
+        self.hidden_dim = hidden_dim
+        self.use_bias = use_bias
+
+    def build(self, input_shape):
+        """Makes the three maps."""
+
+        def dense(units, name):
+            return keras.layers.Dense(
+                units, use_bias=self.use_bias, dtype=self.dtype_policy, name=name
+            )
+
+        self.gate = dense(self.hidden_dim, "gate")
+        self.up = dense(self.hidden_dim, "up")
+        self.down = dense(input_shape[-1], "down")
+        self.gate.build(input_shape)
+        self.up.build(input_shape)
+        self.down.build((*input_shape[:-1], self.hidden_dim))
+        self.built = True
+
+    def call(self, inputs):
+        """Maps every row by itself."""
+        return self.down(ops.silu(self.gate(inputs)) * self.up(inputs))
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the input."""
+        return input_shape
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "use_bias": self.use_bias,
+        }

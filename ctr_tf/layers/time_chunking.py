@@ -1,0 +1,57 @@
+"""Personalized time-aware chunks."""
+
+import keras
+from keras import ops
+
+from ctr_tf.time_ops import chunk_ids
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class TimeChunking(keras.layers.Layer):
+    """Cuts each history at its largest gaps: chunk ids of the behaviors.
+
+    The `num_chunks - 1` largest gaps ``t_{j+1} - t_j`` between adjacent valid
+    behaviors cut; of equal gaps the later cuts first; padding is chunk 0. A history
+    of at most `num_chunks` behaviors gets one chunk a behavior. The rule itself lives
+    in `ctr_tf.time_ops.chunk_ids` (and, for the jobs, in `ctr_tf.time`).
+
+    Args:
+        num_chunks: P, positive.
+
+    Call arguments:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        mask: `[B, N]` bool, False on padding.
+        chunk: `[B, N]` int32, where the input pipeline computed the ids already, for
+            the same P; None computes them here.
+
+    Returns:
+        `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
+
+    Raises:
+        ValueError: if `num_chunks` is not positive.
+
+    Reference:
+        SparseCTR, section 3.4.1.
+    """
+
+    def __init__(self, num_chunks: int, **kwargs):
+        super().__init__(**kwargs)
+        if num_chunks < 1:
+            raise ValueError(
+                f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
+            )
+        self.num_chunks = num_chunks
+
+    def call(self, time, mask, chunk=None):
+        """Takes the given ids, or computes them."""
+        if chunk is None:
+            return chunk_ids(time, mask, self.num_chunks)
+        return ops.where(mask, ops.cast(chunk, "int32"), 0)
+
+    def compute_output_spec(self, time, mask, chunk=None):
+        """Ids have the shape of the times."""
+        return keras.KerasTensor(time.shape, dtype="int32")
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "num_chunks": self.num_chunks}
