@@ -1,0 +1,1 @@
+"""Records ⇄ tensors: prepared data sets, tf.data input, the synthetic log generator."""

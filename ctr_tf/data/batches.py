@@ -1,0 +1,169 @@
+"""From serialized samples to a batch of tensors: one parse a batch, then padding.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `L` values of a feature.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from ctr_tf import time_ops
+from ctr_tf.data.encode import to_input
+from ctr_tf.data.padding import left_index, pad, right_index
+from ctr_tf.data.records import BEHAVIORS, CANDIDATES, Field, label_key, record_spec
+from ctr_tf.schema import ITEM_KEY, Schema
+
+_DTYPES = {"bytes": tf.string, "int64": tf.int64, "float32": tf.float32}
+_METADATA = ("request_id", "user_id", "true_probability")
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchReader:
+    """Parses whole batches of serialized samples.
+
+    Args:
+        schema: of the data.
+        num_chunks: P, the model's.
+        label: of the schema; its first where None.
+        with_labels: whether to read labels.
+        metadata: whether to read who and when, for evaluation.
+    """
+
+    schema: Schema
+    num_chunks: int
+    label: str | None = None
+    with_labels: bool = True
+    metadata: bool = False
+
+    def lengths(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Behaviors and candidates of each sample, int64 `[B]` both; nothing else."""
+        keys = ("behavior_time", "label")
+        parsed = tf.io.parse_example(
+            serialized, {key: _parse_spec(self._spec[key]) for key in keys}
+        )
+        return tuple(parsed[key].row_lengths() for key in keys)
+
+    def read(
+        self,
+        serialized: tf.Tensor,
+        history_length: int,
+        slate_size: int | None = None,
+    ) -> tuple:
+        """Parses, pads and encodes a batch.
+
+        Args:
+            serialized: `[B]` samples.
+            history_length: N.
+            slate_size: C; the batch's largest slate where None.
+
+        Returns:
+            `(inputs, labels, weights)` and, with `metadata`, a fourth element; see
+            `ctr_tf.data.dataset`. Without labels only `(inputs,)`.
+
+        Raises:
+            tf.errors.InvalidArgumentError: while running, if a sample is bad;
+                `ctr_tf.data.records.diagnosed` finds out which.
+        """
+        fields = self._fields()
+        parsed = tf.io.parse_example(
+            serialized, {key: _parse_spec(field) for key, field in fields.items()}
+        )
+        behaviors = parsed["behavior_time"].row_splits
+        candidates = parsed["candidate_" + ITEM_KEY].row_splits
+        if slate_size is None:
+            slate_size = tf.maximum(_max_length(candidates), 1)
+        checks = [
+            tf.debugging.assert_less_equal(
+                _max_length(candidates),
+                tf.cast(slate_size, tf.int64),
+                "A slate has more candidates than the largest of `data.slate_sizes`.",
+            ),
+            *_equal_lengths(fields, parsed, behaviors, candidates),
+        ]
+        with tf.control_dependencies(checks):
+            index_BN = left_index(behaviors, history_length)
+            index_BC = right_index(candidates, slate_size)
+        index = {BEHAVIORS: index_BN, CANDIDATES: index_BC}
+        inputs = {
+            key: self._input(field, parsed[key], index)
+            for key, field in fields.items()
+            if key not in _METADATA and not key.startswith("label")
+        }
+        inputs["candidate_mask"] = index_BC < candidates[-1]
+        inputs["behavior_chunk"] = self._chunks(inputs, history_length)
+        if not self.with_labels:
+            return (inputs,)
+        label = pad(parsed[label_key(self.schema, self.label)].flat_values, index_BC)
+        weights = tf.cast(inputs["candidate_mask"], tf.float32)
+        if not self.metadata:
+            return inputs, label, weights
+        known = parsed["true_probability"]  # no values where unknown
+        metadata = {
+            "request_id": parsed["request_id"],
+            "user_id": parsed["user_id"],
+            "request_time": inputs["request_time"],
+            "history_length": behaviors[1:] - behaviors[:-1],
+            "true_probability": pad(
+                known.flat_values, right_index(known.row_splits, slate_size), math.nan
+            ),
+        }
+        return inputs, label, weights, metadata
+
+    @property
+    def _spec(self) -> dict[str, Field]:
+        return record_spec(self.schema)
+
+    def _fields(self) -> dict[str, Field]:
+        wanted = {label_key(self.schema, self.label)} if self.with_labels else set()
+        if self.metadata:
+            wanted.update(_METADATA)
+        return {
+            key: field
+            for key, field in self._spec.items()
+            if key in wanted or not (key in _METADATA or key.startswith("label"))
+        }
+
+    def _input(self, field: Field, parsed, index: dict) -> tf.Tensor:
+        if field.size in index:
+            values = parsed.flat_values
+            if field.feature is not None:
+                values = to_input(field.feature, values)
+            return pad(values, index[field.size])
+        if field.feature is None:
+            return parsed
+        if not field.at_most:
+            return to_input(field.feature, parsed)
+        values = to_input(field.feature, parsed.flat_values)
+        return pad(values, right_index(parsed.row_splits, field.size))
+
+    def _chunks(self, inputs: dict, history_length: int) -> tf.Tensor:
+        schema = self.schema
+        whole = history_length >= schema.history_length
+        if self.num_chunks == schema.num_chunks and whole:
+            return tf.cast(inputs["behavior_chunk"], tf.int32)
+        time_BN = inputs["behavior_time"]
+        return time_ops.chunk_ids(time_BN, time_BN > 0, self.num_chunks)
+
+
+def _parse_spec(field: Field):
+    dtype = _DTYPES[field.dtype]
+    if isinstance(field.size, str) or field.at_most:
+        return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
+    return tf.io.FixedLenFeature([] if field.feature is None else [field.size], dtype)
+
+
+def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
+    lengths = row_splits[1:] - row_splits[:-1]
+    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))  # of an empty batch: 0
+
+
+def _equal_lengths(fields: dict[str, Field], parsed: dict, behaviors, candidates):
+    expected = {BEHAVIORS: behaviors, CANDIDATES: candidates}
+    for key, field in fields.items():
+        if field.size in expected and not field.optional:
+            yield tf.debugging.assert_equal(
+                parsed[key].row_splits,
+                expected[field.size],
+                f"'{key}' must have as many values as the sample has {field.size}.",
+            )

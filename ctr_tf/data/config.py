@@ -1,0 +1,50 @@
+"""What a recipe says about its data."""
+
+import dataclasses
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """The data of a run and how they become batches.
+
+    Args:
+        path: folder of the prepared data set (`ctr-tf prepare`).
+        batch_size: samples (slates) of the global batch, over all workers.
+        history_lengths: sizes that histories are padded to, ascending; a batch holds
+            histories of one size, and a history longer than the largest is cut to its
+            latest behaviors. Empty: one size, the schema's `history_length`.
+        slate_sizes: sizes that slates are padded to, ascending. The largest must hold
+            every slate of the data: candidates are never dropped. Empty: one size, the
+            data set's largest slate.
+        shuffle_buffer: samples shuffled among each other, in training.
+        label: the schema's label to train on; its first one where None.
+    """
+
+    path: str = ""
+    batch_size: int = 64
+    history_lengths: tuple[int, ...] = ()
+    slate_sizes: tuple[int, ...] = ()
+    shuffle_buffer: int = 8_192
+    label: str | None = None
+
+    def __post_init__(self):
+        for name in ("batch_size", "shuffle_buffer"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(
+                    f"`data.{name}` must be a positive integer. Received: {value!r}"
+                )
+        for name in ("history_lengths", "slate_sizes"):
+            sizes = getattr(self, name)
+            if not isinstance(sizes, list | tuple) or any(
+                type(size) is not int or size < 1 for size in sizes
+            ):
+                raise ValueError(
+                    f"`data.{name}` must be a list of positive integers. "
+                    f"Received: {sizes!r}"
+                )
+            if any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)):
+                raise ValueError(
+                    f"`data.{name}` must be ascending. Received: {list(sizes)}"
+                )
+            setattr(self, name, tuple(sizes))

@@ -1,0 +1,195 @@
+"""Batches of a prepared data set, by tf.data: batch first, then parse.
+
+A batch is `(inputs, labels, weights)`; shape suffixes `B` batch, `N` behaviors, `C`
+candidates, `L` a feature's length:
+
+* `inputs`: `request_time` int64 `[B]`; `user_<f>`, `context_<f>` `[B, L]`;
+  `behavior_time` int64, `behavior_<f>`, `behavior_chunk` int32, all `[B, N]`, padded
+  with 0 on the left, oldest first; `candidate_<f>` `[B, C]`, padded with 0 on the
+  right; `candidate_mask` bool `[B, C]`. Embedded features are int64 ids, numeric ones
+  float32.
+* `labels`, `weights`: float32 `[B, C]`; weight 1 on candidates, 0 on padding.
+* with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
+  `history_length` int64 `[B]` (before cutting) and `true_probability` float32
+  `[B, C]`, NaN where unknown.
+
+N is static where `history_lengths` has one size, and C where `slate_sizes` has one;
+else they are None in the dataset's spec, and concrete in every batch.
+
+Training is one endless stream of whole batches. Each epoch shuffles anew, by
+`seed + epoch` and nothing else: files are read interleaved in a shuffled order, and
+samples shuffled in blocks of `shuffle_buffer`. What does not fill a batch at the end of
+an epoch begins the first batch of the next one, so no sample is ever lost. `skip_batches`
+continues the stream where it was left, to the sample. Evaluation is one pass in the
+order of the files, and ends with batches that may be smaller.
+
+Workers that train together read the same stream and each parses its share of every
+global batch: samples `shard_index`, `shard_index + num_shards`, … of it.
+"""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.prepared import PreparedData
+
+_OPEN_FILES = 16
+_BLOCK = 16  # records read from a file before the next one's turn
+_LENGTHS_BLOCK = 256  # records whose lengths are parsed together
+
+
+def steps_per_epoch(folder: str | Path | PreparedData, split: str, config: DataConfig):
+    """Whole global batches in one pass over a split, at least 1."""
+    return max(_open(folder).num_samples(split) // config.batch_size, 1)
+
+
+def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
+    """The sizes that histories are padded to, ascending."""
+    return config.history_lengths or (data.schema.history_length,)
+
+
+def slate_sizes(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
+    """The sizes that slates are padded to, ascending.
+
+    Raises:
+        ValueError: if the configured ones cannot hold every slate of the data.
+    """
+    largest = data.max_candidates()
+    sizes = config.slate_sizes or (largest,)
+    if sizes[-1] < largest:
+        raise ValueError(
+            f"`data.slate_sizes` must hold the data's largest slate, {largest} "
+            f"candidates: none is ever dropped. Received: {list(sizes)}"
+        )
+    return sizes
+
+
+def dataset(
+    folder: str | Path | PreparedData,
+    split: str,
+    config: DataConfig,
+    *,
+    num_chunks: int,
+    training: bool,
+    seed: int = 0,
+    metadata: bool = False,
+    skip_batches: int = 0,
+    num_shards: int = 1,
+    shard_index: int = 0,
+) -> tf.data.Dataset:
+    """Batches of one split; see the module for what they hold and in which order.
+
+    Args:
+        folder: of the prepared data set, or the set itself.
+        split: `"train"`, `"validation"` or `"test"`.
+        config: batch size and padding.
+        num_chunks: P of the model; chunks are cut anew where the records' differ.
+        training: an endless, shuffled stream; else one pass.
+        seed: of the shuffling.
+        metadata: whether batches have the fourth element.
+        skip_batches: global batches to leave out at the start.
+        num_shards: workers that share each global batch.
+        shard_index: of this worker.
+
+    Raises:
+        ValueError: if the split has no samples, the sizes do not hold the data, or the
+            batch size cannot be shared evenly.
+        FileNotFoundError: names what is missing of the data set.
+    """
+    if training and config.batch_size % num_shards:
+        raise ValueError(
+            f"`data.batch_size` must be a multiple of the {num_shards} workers. "
+            f"Received: {config.batch_size}"
+        )
+    if not 0 <= shard_index < num_shards:
+        raise ValueError(
+            f"`shard_index` lies between 0 and num_shards - 1 = {num_shards - 1}. "
+            f"Received: {shard_index}"
+        )
+    data = _open(folder)
+    reader = BatchReader(data.schema, num_chunks, config.label, metadata=metadata)
+    histories, slates = history_lengths(data, config), slate_sizes(data, config)
+    blocks = _blocks(data, split, config, training, seed)
+    if len(histories) == len(slates) == 1:
+        batches = blocks.rebatch(config.batch_size, drop_remainder=training)
+        batches = batches.map(lambda batch: (tf.constant(0, tf.int64), batch))
+    else:
+        batches = _bucketed(blocks, reader, histories, slates, config, training)
+
+    def read(bucket, serialized):
+        branches = [
+            lambda n=n, c=c: reader.read(serialized[shard_index::num_shards], n, c)
+            for n in histories
+            for c in slates
+        ]
+        if len(branches) == 1:
+            return branches[0]()
+        return tf.switch_case(tf.cast(bucket, tf.int32), branches)
+
+    batches = batches.skip(skip_batches).map(read, tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    # Every worker already reads its own share.
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.OFF
+    )
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+
+
+def _open(folder: str | Path | PreparedData) -> PreparedData:
+    return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
+
+
+def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
+    """Blocks of serialized samples, shuffled in training."""
+    files = tf.constant(data.files(split))
+
+    def read_file(file):
+        return tf.data.TFRecordDataset(file, data.compression)
+
+    if not training:
+        records = tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)
+        return records.batch(min(config.batch_size, _LENGTHS_BLOCK))
+
+    def epoch_blocks(epoch):
+        # Stateless, so that neither the global seed nor the past has a say.
+        shuffle = tf.random.experimental.stateless_shuffle
+        order = shuffle(files, seed=tf.stack([seed + epoch, -1]))
+        records = tf.data.Dataset.from_tensor_slices(order).interleave(
+            read_file,
+            cycle_length=min(len(files), _OPEN_FILES),
+            block_length=_BLOCK,
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        blocks = records.batch(config.shuffle_buffer).enumerate()
+        return blocks.map(
+            lambda index, block: shuffle(block, seed=tf.stack([seed + epoch, index]))
+        )
+
+    return tf.data.Dataset.counter().flat_map(epoch_blocks)
+
+
+def _bucketed(blocks, reader, histories, slates, config, training) -> tf.data.Dataset:
+    """`(bucket, samples)` batches; each bucket has its own history and slate size."""
+
+    def smallest(sizes, lengths):
+        fits = tf.searchsorted(tf.constant(sizes, tf.int64), lengths)
+        return tf.cast(tf.minimum(fits, len(sizes) - 1), tf.int64)
+
+    def with_bucket(block):
+        behaviors, candidates = reader.lengths(block)
+        history = smallest(histories, behaviors)
+        return history * len(slates) + smallest(slates, candidates), block
+
+    def batch(bucket, window):
+        samples = window.map(lambda _, sample: sample)
+        samples = samples.batch(config.batch_size, drop_remainder=training)
+        return samples.map(lambda batch: (bucket, batch))
+
+    samples = blocks.map(with_bucket, tf.data.AUTOTUNE).unbatch()
+    return samples.group_by_window(
+        lambda bucket, _: bucket, batch, window_size=config.batch_size
+    )

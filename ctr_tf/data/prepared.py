@@ -1,0 +1,153 @@
+"""A prepared data set: the folder that `ctr-tf prepare` publishes.
+
+`manifest.json` is written last, so a folder without one is not a data set. Of it the
+input reads::
+
+    {"format": 1, "compression": "" or "GZIP",
+     "splits": {"train": {"samples": …, "max_candidates": …, …}, …},
+     "files": {"train/part-00000-of-00008.tfrecord": {"bytes": …, "sha256": …}, …}}
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema import Schema
+from ctr_tf.vocabulary import Vocabularies
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+class PreparedData:
+    """Schema, vocabularies, manifest and record files of a prepared data set.
+
+    Args:
+        folder: of the data set.
+        schema: of the data.
+        vocabularies: of its categorical features.
+        manifest: see the module.
+    """
+
+    def __init__(
+        self, folder: Path, schema: Schema, vocabularies: Vocabularies, manifest: dict
+    ):
+        self.folder = folder
+        self.schema = schema
+        self.vocabularies = vocabularies
+        self.manifest = manifest
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "PreparedData":
+        """Opens a prepared data set.
+
+        Raises:
+            FileNotFoundError: if the folder, its manifest, schema or a vocabulary is
+                missing.
+            ValueError: if the manifest cannot be read.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"There is no prepared data set: no folder '{folder}'."
+            )
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{folder}' is not a prepared data set: it has no {MANIFEST}, which "
+                "`ctr-tf prepare` writes last."
+            )
+        try:
+            manifest = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"'{path}' is not JSON: {error}") from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            found = manifest.get("format") if isinstance(manifest, dict) else manifest
+            raise ValueError(
+                f"'{path}' must have format {FORMAT}; prepare the data again with this "
+                f"version. Received: {found!r}"
+            )
+        schema = Schema.load(folder / "schema.yaml")
+        vocabularies = Vocabularies.load(folder / "vocabularies", schema)
+        return cls(folder, schema, vocabularies, manifest)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, those without samples included."""
+        return tuple(self.manifest["splits"])
+
+    @property
+    def compression(self) -> str:
+        """Of the record files: `""` or `"GZIP"`."""
+        return self.manifest["compression"]
+
+    def num_samples(self, split: str) -> int:
+        """Samples of a split."""
+        return self._split(split)["samples"]
+
+    def max_candidates(self, *splits: str) -> int:
+        """Candidates of the largest slate, over all splits by default."""
+        return max(
+            self._split(split)["max_candidates"] for split in splits or self.splits
+        )
+
+    def files(self, split: str) -> list[str]:
+        """Record files of a split, in order.
+
+        Raises:
+            ValueError: if there is no such split, or it has no samples.
+            FileNotFoundError: names a file that the manifest lists and the folder
+                lacks.
+        """
+        if not self.num_samples(split):
+            raise ValueError(
+                f"Split '{split}' of '{self.folder}' has no samples. Received: 0"
+            )
+        names = [name for name in self.manifest["files"] if self._is_of(name, split)]
+        paths = [self.folder / name for name in sorted(names)]
+        for path in paths:
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"The data set is incomplete: its {MANIFEST} lists '{path}', which "
+                    "is missing."
+                )
+        return [str(path) for path in paths]
+
+    def verify(self, *splits: str) -> None:
+        """Compares every record file with the manifest's size and checksum.
+
+        Args:
+            *splits: those to check, all by default.
+
+        Raises:
+            FileNotFoundError: names a missing file.
+            ValueError: names a file that differs.
+        """
+        for split in splits or self.splits:
+            for file in self.files(split) if self.num_samples(split) else ():
+                path = Path(file)
+                expected = self.manifest["files"][str(path.relative_to(self.folder))]
+                if path.stat().st_size != expected["bytes"]:
+                    raise ValueError(
+                        f"'{path}' must have {expected['bytes']} bytes. "
+                        f"Received: {path.stat().st_size}"
+                    )
+                with path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                if digest != expected["sha256"]:
+                    raise ValueError(
+                        f"'{path}' must have the SHA-256 {expected['sha256']}. "
+                        f"Received: {digest}"
+                    )
+
+    def _split(self, split: str) -> dict:
+        if split not in self.manifest["splits"]:
+            raise ValueError(
+                f"'{self.folder}': {unknown_name('split', split, self.splits)}"
+            )
+        return self.manifest["splits"][split]
+
+    @staticmethod
+    def _is_of(name: str, split: str) -> bool:
+        return name.startswith(f"{split}/") and ".tfrecord" in name

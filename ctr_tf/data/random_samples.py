@@ -1,0 +1,158 @@
+"""Random samples in the record format, for benchmarks and tests: nothing to learn here.
+
+Everything that follows from something else does: hour, weekend, chunks, slate size.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf import time as times
+from ctr_tf.data.prepared import FORMAT, MANIFEST
+from ctr_tf.data.records import record_spec
+from ctr_tf.schema import FIRST_ID, Feature, Schema
+from ctr_tf.vocabulary import Vocabularies
+
+LAST_TIME = 1_700_000_000
+_SUFFIX = {"": "", "GZIP": ".gz"}
+
+
+def random_vocabularies(schema: Schema, size: int) -> Vocabularies:
+    """Vocabularies of `size` made-up values each: numbers, or words."""
+    values = {}
+    for name, features in schema.vocabularies().items():
+        numbers = all(feature.dtype == "int64" for feature in features)
+        start = 1_000
+        values[name] = [
+            str(start + i) if numbers else f"{name} {i}" for i in range(size)
+        ]
+    return Vocabularies(values)
+
+
+def random_sample(
+    schema: Schema,
+    vocabularies: Vocabularies,
+    random: np.random.Generator,
+    behaviors: int,
+    candidates: int,
+) -> dict[str, np.ndarray]:
+    """One sample: record key → values, of every key there is.
+
+    Args:
+        schema: of the data.
+        vocabularies: whose ids the categorical features take.
+        random: source of everything.
+        behaviors: of the history.
+        candidates: of the slate.
+    """
+    request_time = LAST_TIME - int(random.integers(0, 30 * times.DAY))
+    gaps = random.exponential(size=behaviors) * 10.0 ** random.uniform(0, 5, behaviors)
+    behavior_time = request_time - 1 - np.cumsum(gaps.astype(np.int64))[::-1]
+    sizes = {"behaviors": behaviors, "candidates": candidates}
+    sample = {}
+    for key, field in record_spec(schema).items():
+        size = sizes.get(field.size, field.size)
+        if field.at_most:
+            size = int(random.integers(0, size + 1))
+        if field.feature is not None:
+            sample[key] = _random_values(field.feature, vocabularies, random, size)
+        elif field.dtype == "float32":
+            sample[key] = random.random(size).astype(np.float32)
+    label_keys = [key for key in sample if key.startswith("label")]
+    for key in label_keys:
+        sample[key] = (sample["true_probability"] > random.random(candidates)).astype(
+            np.float32
+        )
+    offset = schema.utc_offset
+    chunk = times.chunk_ids(
+        behavior_time[None], np.ones((1, behaviors), bool), schema.num_chunks
+    )
+    return sample | {
+        "request_id": np.array([b"r%d" % random.integers(2**60)], object),
+        "user_id": np.array([b"u%d" % random.integers(100)], object),
+        "request_time": np.array([request_time]),
+        "behavior_time": behavior_time,
+        "behavior_chunk": chunk[0],
+        "behavior_hour": times.hour_of_day(behavior_time, offset),
+        "behavior_weekend": times.is_weekend(behavior_time, offset),
+        "context_hour": times.hour_of_day(np.array([request_time]), offset),
+        "context_weekend": times.is_weekend(np.array([request_time]), offset),
+        "context_slate_size": np.array([candidates]),
+    }
+
+
+def _random_values(
+    feature: Feature,
+    vocabularies: Vocabularies,
+    random: np.random.Generator,
+    size: int,
+) -> np.ndarray:
+    if feature.kind == "categorical":
+        return random.integers(FIRST_ID - 1, vocabularies.table_size(feature), size)
+    if feature.num_values is not None:
+        return random.integers(-1, feature.num_values, size).astype(
+            feature.stored_dtype
+        )
+    values = 10.0 ** random.uniform(-1, 5, size) - 1
+    return values.astype(feature.stored_dtype)
+
+
+def serialize(sample: dict[str, np.ndarray]) -> bytes:
+    """The sample as a serialized `tf.train.Example`."""
+    features = {}
+    for key, values in sample.items():
+        if values.dtype == object:
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+        elif np.issubdtype(values.dtype, np.floating):
+            feature = tf.train.Feature(float_list=tf.train.FloatList(value=values))
+        else:
+            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+        features[key] = feature
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    return example.SerializeToString()
+
+
+def write_prepared(
+    folder: str | Path,
+    schema: Schema,
+    vocabularies: Vocabularies,
+    splits: dict[str, list[dict[str, np.ndarray]]],
+    shards: int = 2,
+    compression: str = "",
+) -> None:
+    """Writes a prepared data set of these samples.
+
+    Args:
+        folder: to write to.
+        schema: of the samples.
+        vocabularies: of the samples.
+        splits: split → samples.
+        shards: files a split; sample i goes to file i % shards.
+        compression: `""` or `"GZIP"`.
+    """
+    folder = Path(folder)
+    manifest = {"format": FORMAT, "compression": compression, "splits": {}, "files": {}}
+    for split, samples in splits.items():
+        (folder / split).mkdir(parents=True)
+        slates = [len(sample["label"]) for sample in samples]
+        manifest["splits"][split] = {
+            "samples": len(samples),
+            "max_candidates": max(slates, default=0),
+        }
+        for shard in range(shards):
+            name = f"{split}/part-{shard:05d}-of-{shards:05d}.tfrecord"
+            path = folder / (name + _SUFFIX[compression])
+            with tf.io.TFRecordWriter(str(path), compression) as writer:
+                for sample in samples[shard::shards]:
+                    writer.write(serialize(sample))
+            content = path.read_bytes()
+            manifest["files"][str(path.relative_to(folder))] = {
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+    schema.save(folder / "schema.yaml")
+    vocabularies.save(folder / "vocabularies")
+    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")

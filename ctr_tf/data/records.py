@@ -1,0 +1,222 @@
+"""The record of a sample: every key with its shape and dtype, and what a bad one is.
+
+A sample is one `tf.train.Example`, unpadded, oldest behavior first. `record_spec` is
+the one place that says which keys it has; the input, the inspector and the serving
+signatures ask it.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.schema import Feature, Schema
+
+BEHAVIORS = "behaviors"
+CANDIDATES = "candidates"
+_LISTS = {"bytes": "bytes_list", "int64": "int64_list", "float32": "float_list"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One key of the record.
+
+    Args:
+        key: in the record.
+        dtype: `"bytes"`, `"int64"` or `"float32"`.
+        size: how many values it has: exactly so many; or at most so many (`at_most`);
+            or as many as the sample has `"behaviors"` or `"candidates"`.
+        at_most: whether an integer `size` is a limit.
+        optional: whether the key may be absent.
+        feature: the schema's feature behind the key, where there is one.
+    """
+
+    key: str
+    dtype: str
+    size: int | str
+    at_most: bool = False
+    optional: bool = False
+    feature: Feature | None = None
+
+    @property
+    def shape(self) -> str:
+        """The size as a person reads it, such as ``[behaviors]`` or ``[<=5]``."""
+        return f"[{'<=' if self.at_most else ''}{self.size}]"
+
+
+@functools.cache
+def record_spec(schema: Schema) -> dict[str, Field]:
+    """Key → field, for every key that a sample of this schema has."""
+    fields = [
+        Field("request_id", "bytes", 1),
+        Field("user_id", "bytes", 1),
+        Field("request_time", "int64", 1),
+    ]
+    for group in ("user", "context"):
+        for feature in schema.groups()[group]:
+            fields.append(
+                Field(
+                    f"{group}_{feature.name}",
+                    feature.stored_dtype,
+                    feature.length,
+                    at_most=feature.length > 1,
+                    feature=feature,
+                )
+            )
+    fields.append(Field("behavior_time", "int64", BEHAVIORS))
+    for group, size in (("behavior", BEHAVIORS), ("candidate", CANDIDATES)):
+        for feature in schema.groups()[group]:
+            fields.append(
+                Field(
+                    f"{group}_{feature.name}",
+                    feature.stored_dtype,
+                    size,
+                    feature=feature,
+                )
+            )
+    fields.append(Field("behavior_chunk", "int64", BEHAVIORS))
+    fields.append(Field("label", "float32", CANDIDATES))
+    for name in schema.labels[1:]:
+        fields.append(Field(f"label_{name}", "float32", CANDIDATES))
+    fields.append(Field("true_probability", "float32", CANDIDATES, optional=True))
+    return {field.key: field for field in fields}
+
+
+def label_key(schema: Schema, label: str | None = None) -> str:
+    """Record key of a label, of the first one where `label` is None."""
+    if label is None or label == schema.labels[0]:
+        return "label"
+    if label not in schema.labels:
+        raise ValueError(
+            f"Unknown `data.label`. Known: {', '.join(schema.labels)}. "
+            f"Received: {label!r}"
+        )
+    return f"label_{label}"
+
+
+def example_values(example: tf.train.Example, field: Field) -> np.ndarray | None:
+    """The values of one key, None where it is absent.
+
+    Raises:
+        ValueError: names the key, the dtype expected and the one found.
+    """
+    feature = example.features.feature.get(field.key)
+    kind = feature.WhichOneof("kind") if feature is not None else None
+    if kind is None:
+        return None
+    if kind != _LISTS[field.dtype]:
+        found = next(dtype for dtype, name in _LISTS.items() if name == kind)
+        raise ValueError(f"'{field.key}' must be {field.dtype}. Received: {found}")
+    dtype = object if field.dtype == "bytes" else field.dtype
+    return np.array(list(getattr(feature, kind).value), dtype)
+
+
+def check_example(example: tf.train.Example, schema: Schema) -> dict[str, np.ndarray]:
+    """Reads one sample and checks it against the schema.
+
+    Returns:
+        Key → values, of the keys that are there.
+
+    Raises:
+        ValueError: names the key and what is wrong with it.
+    """
+    values = {}
+    counts: dict[str, int] = {}
+    for key, field in record_spec(schema).items():
+        value = example_values(example, field)
+        if value is None:
+            if field.optional:
+                continue
+            if not (
+                field.at_most or field.size == BEHAVIORS and not counts.get(BEHAVIORS)
+            ):
+                raise ValueError(f"'{key}' is missing.")
+            value = np.zeros(0, field.dtype)
+        if isinstance(field.size, str):
+            expected = counts.setdefault(field.size, len(value))
+            if len(value) != expected:
+                raise ValueError(
+                    f"'{key}' must have as many values as the sample has {field.size}, "
+                    f"{expected}. Received: {len(value)}"
+                )
+        elif len(value) > field.size or (len(value) < field.size and not field.at_most):
+            raise ValueError(
+                f"'{key}' must have {'at most ' if field.at_most else ''}{field.size} "
+                f"values. Received: {len(value)}"
+            )
+        values[key] = value
+    return values
+
+
+def read_examples(
+    files: Iterable[str], compression: str = ""
+) -> Iterator[tuple[str, int, tf.train.Example]]:
+    """Reads records one by one; for people and for diagnosis, not for training.
+
+    Args:
+        files: TFRecord files.
+        compression: `""` or `"GZIP"`.
+
+    Yields:
+        File, index of the record in it (from 0), and the sample.
+
+    Raises:
+        ValueError: names the file, the record's index and what is wrong with it.
+    """
+    for file in map(str, files):
+        records = iter(tf.data.TFRecordDataset(file, compression))
+        index = 0
+        while True:
+            try:
+                record = next(records, None)
+            except tf.errors.OpError as error:
+                raise ValueError(
+                    f"{file}: record {index} is corrupt or cut off ({error.message})."
+                ) from error
+            if record is None:
+                break
+            example = tf.train.Example()
+            try:
+                example.ParseFromString(record.numpy())
+            except Exception as error:
+                raise ValueError(
+                    f"{file}: record {index} is not a tf.train.Example ({error})."
+                ) from error
+            yield file, index, example
+            index += 1
+
+
+def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
+    """Looks through records for the first bad one.
+
+    Raises:
+        ValueError: names the file, the record's index, the key and what is wrong.
+    """
+    for file, index, example in read_examples(files, compression):
+        try:
+            check_example(example, schema)
+        except ValueError as error:
+            raise ValueError(f"{file}: record {index}: {error}") from error
+
+
+@contextlib.contextmanager
+def diagnosed(data, *splits: str):
+    """Turns an input error of the loop inside into one that names the bad record.
+
+    The fast path reads and parses whole batches, so TensorFlow's own error knows
+    neither file nor record. Where it fails, the records are read once more, one by
+    one, to find the culprit.
+
+    Args:
+        data: a `ctr_tf.data.prepared.PreparedData`.
+        *splits: those that the loop reads.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        for split in splits:
+            find_fault(data.files(split), data.compression, data.schema)
+        raise

@@ -1,0 +1,247 @@
+"""Batches: equal to a slow NumPy version, none lost, the same by seed and by shard."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import make_schema
+
+from ctr_tf import time as times
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.dataset import dataset, steps_per_epoch
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+
+SCHEMA = make_schema(history_length=16, num_chunks=4)
+VOCABULARIES = random_vocabularies(SCHEMA, 30)
+SAMPLES = 43
+
+
+@pytest.fixture(scope="module")
+def samples():
+    random = np.random.default_rng(0)
+    return [
+        random_sample(
+            SCHEMA,
+            VOCABULARIES,
+            random,
+            behaviors=int(random.integers(0, SCHEMA.history_length + 1)),
+            candidates=int(random.integers(1, 8)),
+        )
+        for _ in range(SAMPLES)
+    ]
+
+
+@pytest.fixture(scope="module", params=["", "GZIP"])
+def folder(request, tmp_path_factory, samples):
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    write_prepared(
+        folder,
+        SCHEMA,
+        VOCABULARIES,
+        {"train": samples, "validation": [], "test": samples[:10]},
+        shards=3,
+        compression=request.param,
+    )
+    return folder
+
+
+def numpy_input(feature, stored):
+    if feature.kind == "categorical":
+        return stored
+    if feature.kind == "numeric":
+        value = np.asarray(stored, np.float32)
+        if feature.transform == "log1p":
+            return np.log1p(np.maximum(value, 0))
+        return value
+    ids = []
+    for value in stored:
+        if value < 0:
+            ids.append(1)
+        elif feature.boundaries is not None:
+            ids.append(2 + sum(b <= value for b in feature.boundaries))
+        elif feature.num_values is not None:
+            ids.append(2 + int(value))
+        else:
+            ids.append(2 + max(int(value), 1).bit_length() - 1)
+    return np.array(ids, np.int64)
+
+
+def expected_inputs(sample, history, slate, num_chunks):
+    """One sample as the model takes it, the slow way."""
+    result = {"request_time": sample["request_time"][0]}
+    kept = sample["behavior_time"][-history:]
+    for group, features in SCHEMA.groups().items():
+        for feature in features:
+            key = f"{group}_{feature.name}"
+            value = numpy_input(feature, sample[key])
+            if group == "behavior":
+                row = np.zeros(history, value.dtype)
+                value = value[-history:]
+                row[history - len(value) :] = value
+            else:
+                row = np.zeros(slate if group == "candidate" else feature.length)
+                row = row.astype(value.dtype)
+                row[: len(value)] = value
+            result[key] = row
+    time = np.zeros(history, np.int64)
+    time[history - len(kept) :] = kept
+    result["behavior_time"] = time
+    result["behavior_chunk"] = times.chunk_ids(time[None], time[None] > 0, num_chunks)[
+        0
+    ]
+    result["candidate_mask"] = np.arange(slate) < len(sample["label"])
+    return result
+
+
+def by_request(batches):
+    """Request id → everything of that sample's row."""
+    rows = {}
+    for inputs, labels, weights, metadata in batches:
+        for i, request in enumerate(metadata["request_id"].numpy()):
+            assert request not in rows
+            rows[request] = (
+                {key: value[i].numpy() for key, value in inputs.items()},
+                labels[i].numpy(),
+                weights[i].numpy(),
+                {key: value[i].numpy() for key, value in metadata.items()},
+            )
+    return rows
+
+
+@pytest.mark.parametrize(
+    "histories, slates, num_chunks",
+    [
+        ((), (), 4),
+        ((), (), 3),
+        ((10,), (7,), 4),
+        ((4, 8, 16), (), 4),
+        ((6,), (3, 9), 2),
+    ],
+)
+def test_a_batch_equals_the_slow_version(
+    folder, samples, histories, slates, num_chunks
+):
+    config = DataConfig(batch_size=6, history_lengths=histories, slate_sizes=slates)
+    batches = dataset(
+        folder,
+        "train",
+        config,
+        num_chunks=num_chunks,
+        training=False,
+        metadata=True,
+    )
+    rows = by_request(batches)
+    assert len(rows) == SAMPLES
+    histories, slates = histories or (16,), slates or (7,)
+    for sample in samples:
+        inputs, labels, weights, metadata = rows[sample["request_id"][0]]
+        behaviors, candidates = len(sample["behavior_time"]), len(sample["label"])
+        history = next((n for n in histories if n >= behaviors), histories[-1])
+        slate = next(c for c in slates if c >= candidates)
+        expected = expected_inputs(sample, history, slate, num_chunks)
+        assert inputs.keys() == expected.keys()
+        for key, value in expected.items():
+            assert inputs[key].shape == np.shape(value), key
+            np.testing.assert_allclose(inputs[key], value, rtol=1e-6, err_msg=key)
+        assert inputs["behavior_time"].dtype == np.int64
+        assert inputs["behavior_chunk"].dtype == np.int32
+        np.testing.assert_array_equal(labels[:candidates], sample["label"])
+        assert not labels[candidates:].any()
+        np.testing.assert_array_equal(weights, expected["candidate_mask"])
+        assert metadata["history_length"] == behaviors
+        assert metadata["user_id"] == sample["user_id"][0]
+        np.testing.assert_array_equal(
+            metadata["true_probability"][:candidates], sample["true_probability"]
+        )
+        assert np.isnan(metadata["true_probability"][candidates:]).all()
+
+
+def requests(batches, count):
+    return [
+        tuple(batch[3]["request_id"].numpy().tolist()) for batch in batches.take(count)
+    ]
+
+
+@pytest.mark.parametrize("histories", [(), (4, 16)])
+def test_training_loses_nothing_and_repeats_by_seed(folder, histories):
+    config = DataConfig(batch_size=5, history_lengths=histories, shuffle_buffer=16)
+
+    def stream(count, **kwargs):
+        options = {"num_chunks": 4, "training": True, "metadata": True} | kwargs
+        return requests(dataset(folder, "train", config, **options), count)
+
+    steps = 3 * SAMPLES  # five epochs' batches have so many samples … times three
+    seen = np.unique([r for b in stream(steps) for r in b], return_counts=True)
+    assert len(seen[0]) == SAMPLES
+    if not histories:
+        assert seen[1].min() == seen[1].max() == 15
+    first = stream(20, seed=3)
+    assert all(len(batch) == 5 for batch in first)
+    tf.random.set_seed(1)
+    assert stream(20, seed=3) == first
+    assert stream(20, seed=4) != first
+    assert stream(9, seed=3, skip_batches=11) == first[11:]
+    epochs = [r for b in first for r in b]
+    assert epochs[:SAMPLES] != epochs[SAMPLES : 2 * SAMPLES]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_shards_are_slices_of_the_global_batch(folder, training):
+    config = DataConfig(batch_size=6, history_lengths=(4, 16), shuffle_buffer=16)
+
+    def stream(**kwargs):
+        options = {"num_chunks": 4, "training": training, "metadata": True} | kwargs
+        return requests(dataset(folder, "train", config, **options), 12)
+
+    whole = stream()
+    parts = [stream(num_shards=2, shard_index=i) for i in range(2)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert batch[0::2] == first
+        assert batch[1::2] == second
+
+
+def test_shapes_are_static_where_there_is_one_size(folder):
+    spec = dataset(
+        folder, "train", DataConfig(batch_size=5), num_chunks=4, training=True
+    ).element_spec
+    assert spec[0]["behavior_item_id"].shape[1] == 16
+    assert spec[0]["candidate_item_id"].shape[1] == 7
+    assert spec[0]["user_tags"].shape[1] == 3
+    assert spec[1].shape[1] == spec[2].shape[1] == 7
+
+
+def test_mistakes_are_told(folder):
+    def make(split="train", config=None, **kwargs):
+        options = {"num_chunks": 4, "training": True} | kwargs
+        return dataset(folder, split, config or DataConfig(), **options)
+
+    with pytest.raises(ValueError, match="largest slate, 7 .* Received: \\[3\\]"):
+        make(config=DataConfig(slate_sizes=(3,)))
+    with pytest.raises(ValueError, match="Split 'validation' .* has no samples"):
+        make("validation")
+    with pytest.raises(ValueError, match="Unknown split 'trian'. Did you mean 'train'"):
+        make("trian")
+    with pytest.raises(ValueError, match="multiple of the 3 workers. Received: 64"):
+        make(num_shards=3)
+    with pytest.raises(ValueError, match="Unknown `data.label`.*Received: 'like'"):
+        make(config=DataConfig(label="like"))
+    assert steps_per_epoch(PreparedData.load(folder), "train", DataConfig()) == 1
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_size": 0}, "`data.batch_size` must be a positive integer.*0"),
+        ({"shuffle_buffer": "9"}, "`data.shuffle_buffer` .* Received: '9'"),
+        ({"history_lengths": [8, 4]}, "`data.history_lengths` must be ascending"),
+        ({"slate_sizes": [0]}, "`data.slate_sizes` must be a list of positive"),
+        ({"slate_sizes": 8}, "`data.slate_sizes` must be a list .* Received: 8"),
+    ],
+)
+def test_config_mistakes_are_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        DataConfig(**options)
