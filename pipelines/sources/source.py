@@ -19,6 +19,7 @@ stops the reading.
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Iterator
 from importlib import resources
 
@@ -42,6 +43,8 @@ class Shard:
         start: where to begin; the source's own meaning (row group, byte, …).
         stop: where to end, None for the file's end.
         first_row: 1-based number of the shard's first row (or line) in the file.
+        columns: those of the source's columns that the table has in any of its files;
+            every batch of the table has just these.
     """
 
     table: str
@@ -49,6 +52,7 @@ class Shard:
     start: int = 0
     stop: int | None = None
     first_row: int = 1
+    columns: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,5 +197,7 @@ def get_source(name: str) -> Source:
 
 
 def as_text(row: object) -> str:
-    """A raw row as text for people, cut to `MAX_RAW_CHARACTERS`."""
-    return str(row)[:MAX_RAW_CHARACTERS]
+    """A raw row as text for people, a mapping as JSON, cut to `MAX_RAW_CHARACTERS`."""
+    if not isinstance(row, str):
+        row = json.dumps(row, ensure_ascii=False, default=str)
+    return row[:MAX_RAW_CHARACTERS]

@@ -1,0 +1,240 @@
+"""Which columns a raw table has, and how values as found become their types.
+
+A value that cannot become its column's type costs its own row, never its neighbors.
+Everything is vectorised; only where a cast fails the array is halved again and again
+until the values at fault stand alone.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
+from pipelines.sources.source import Rejected, as_text
+
+LIST_SEPARATOR = "|"
+_DTYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
+_TIME_UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us"}
+_CAST_ERRORS = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a raw file.
+
+    Args:
+        name: in the file.
+        type: that its values get.
+        required: whether the file must have it and every row a value in it.
+        time_unit: of a time, `"s"`, `"ms"` or `"us"`: timestamps found become int64
+            in this unit, integers are in it already.
+        label: whether only 0 and 1 (or false and true) are allowed.
+    """
+
+    name: str
+    type: pa.DataType
+    required: bool = False
+    time_unit: str | None = None
+    label: bool = False
+
+    @property
+    def wanted(self) -> str:
+        """What a value must be, in words."""
+        if self.label:
+            return "0 or 1"
+        if pa.types.is_list(self.type):
+            return f"a list of {Column('', self.type.value_type).wanted}"
+        if pa.types.is_integer(self.type):
+            return "an integer"
+        if pa.types.is_floating(self.type):
+            return "a finite number"
+        return "a text without line breaks"
+
+
+def time_column(name: str, schema: Schema) -> Column:
+    """A required time, in the schema's unit."""
+    unit = _TIME_UNITS[schema.time_unit]
+    return Column(name, pa.int64(), required=True, time_unit=unit)
+
+
+def canonical_columns(
+    table: str, schema: Schema, user_id_type: pa.DataType
+) -> tuple[Column, ...]:
+    """The columns of a raw table in the general format.
+
+    Args:
+        table: one of `source.TABLES`.
+        schema: of the data set.
+        user_id_type: Arrow type of `user_id`.
+    """
+    declared = [f for f in schema.features if not f.computed]
+    item_id = next(f for f in declared if f.name == ITEM_KEY and f.role == "item")
+    user = Column(USER_KEY, user_id_type, required=True)
+    item = Column(ITEM_KEY, _type(item_id), required=True)
+    event = [user, time_column("time", schema), item]
+
+    def features(*roles: str, prefix: str = "") -> list[Column]:
+        return [Column(prefix + f.name, _type(f)) for f in declared if f.role in roles]
+
+    if table == "exposures":
+        columns = [
+            *event,
+            *(Column(name, pa.int8(), True, label=True) for name in schema.labels),
+            Column("request_id", pa.string()),
+            *features("item", "candidate", "context"),
+            *features("behavior", prefix="behavior_"),
+            Column("true_probability", pa.float32()),
+        ]
+    elif table == "behaviors":
+        columns = [*event, *features("item", "behavior")]
+    elif table == "users":
+        columns = [user, *features("user")]
+    else:
+        columns = [item, *features("item")]
+    unique = {}
+    for column in columns:
+        unique.setdefault(column.name, column)
+    return tuple(unique.values())
+
+
+def _type(feature: Feature) -> pa.DataType:
+    value = _DTYPES[feature.dtype]
+    return pa.list_(value) if feature.length > 1 else value
+
+
+def check_type(column: Column, found: pa.DataType, path: str) -> None:
+    """Raises ValueError if no value of a file's column could become the type wanted."""
+    try:
+        _cast(pa.nulls(0, found), column)
+    except pa.ArrowNotImplementedError:
+        raise ValueError(
+            f"{path}: column '{column.name}' must hold {column.wanted} a row. "
+            f"Received: {found}"
+        ) from None
+
+
+def coerce(
+    values: Mapping[str, pa.ChunkedArray | Sequence],
+    columns: Sequence[Column],
+    numbers: np.ndarray,
+    origin: str,
+    raw: Callable[[int], object],
+) -> tuple[pa.Table, np.ndarray, list[Rejected]]:
+    """Turns values as found into typed columns and puts bad rows aside.
+
+    Args:
+        values: column name → values; absent columns are null.
+        columns: those wanted.
+        numbers: 1-based row or line numbers, one a row.
+        origin: of the rows, for the rejected.
+        raw: position → the row as it stands in the file.
+
+    Returns:
+        The table of good rows, their numbers, and the rejected rows.
+    """
+    arrays, faults = [], {}
+    for column in columns:
+        array, bad = _cast_valid(values.get(column.name), column, len(numbers))
+        reason = f"field {column.name} is not {column.wanted}"
+        faults.update({i: reason for i in bad if i not in faults})
+        if column.required and array.null_count:
+            missing = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
+            for i in missing.tolist():
+                faults.setdefault(i, f"missing field {column.name}")
+        arrays.append(array)
+    table = pa.table(arrays, names=[column.name for column in columns])
+    if not faults:
+        return table, numbers, []
+    keep = np.ones(len(numbers), bool)
+    keep[list(faults)] = False
+    rejected = [
+        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)))
+        for i in sorted(faults)
+    ]
+    return table.filter(pa.array(keep)), numbers[keep], rejected
+
+
+def _cast_valid(values, column: Column, count: int) -> tuple[pa.Array, list[int]]:
+    """The cast values, null where impossible, and the positions of those."""
+    if values is None:
+        return pa.nulls(count, column.type), []
+    try:
+        return _cast(values, column), []
+    except _CAST_ERRORS:
+        if count == 1:
+            return pa.nulls(1, column.type), [0]
+    middle = count // 2
+    left, bad_left = _cast_valid(values[:middle], column, middle)
+    right, bad_right = _cast_valid(values[middle:], column, count - middle)
+    bad = bad_left + [middle + i for i in bad_right]
+    return pa.concat_arrays([left, right]), bad
+
+
+def _cast(values, column: Column) -> pa.Array:
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else None
+    array = pa.array(values) if array is None else array
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if column.time_unit:
+        array = _time(array, column.time_unit)
+    elif pa.types.is_list(column.type) and pa.types.is_string(array.type):
+        array = pc.split_pattern(array, LIST_SEPARATOR)
+    elif column.label and pa.types.is_string(array.type):
+        array = pc.utf8_lower(array)
+        array = pc.replace_substring_regex(array, "^true$", "1")
+        array = pc.replace_substring_regex(array, "^false$", "0")
+    return _checked(_plain(array, column.type), column)
+
+
+def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)
+    if not pa.types.is_string(array.type) or pa.types.is_list(wanted):
+        # 64-bit integers need not be exact in a float32 feature.
+        return array.cast(wanted, safe=not pa.types.is_floating(wanted))
+    array = pc.if_else(pc.equal(array, ""), None, array)
+    if pa.types.is_floating(wanted):
+        return _plain(array.cast(pa.float64()), wanted)
+    try:
+        return array.cast(wanted)
+    except pa.ArrowInvalid:
+        return pc.replace_substring_regex(array, r"\.0+$", "").cast(wanted)
+
+
+def _time(array: pa.Array, unit: str) -> pa.Array:
+    if pa.types.is_string(array.type):
+        for kind in (pa.int64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC")):
+            try:
+                array = _plain(array, kind)
+                break
+            except pa.ArrowInvalid:
+                continue
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        return array.cast(pa.timestamp(unit), safe=False).cast(pa.int64())
+    return array
+
+
+def _checked(array: pa.Array, column: Column) -> pa.Array:
+    """Raises ArrowInvalid where a value has the type but is no allowed value."""
+    if column.label:
+        fine = pc.is_in(array, value_set=pa.array([0, 1, None], array.type))
+    elif pa.types.is_floating(array.type):
+        fine = pc.is_finite(array)
+    elif pa.types.is_string(array.type):
+        broken = (pc.match_substring(array, mark) for mark in "\n\r")
+        fine = pc.invert(pc.or_(*broken))
+    else:
+        return array
+    if pc.all(fine, min_count=0).as_py():
+        return array
+    raise pa.ArrowInvalid(column.wanted)

@@ -1,0 +1,130 @@
+"""The general format: four tables as JSON lines, CSV or Parquet, and a schema.
+
+Obtained: from whoever keeps the log; write the four tables as told here.
+
+Licence: the log's own.
+
+Read: the folder given by `--input`. Each table is one file or a folder of files (all
+of which are read), named `exposures`, `behaviors`, `users` or `items` with the ending
+`.jsonl`, `.csv` or `.parquet`; a folder of files may also go without ending. Only
+`exposures` must be there. Names that begin with "." or "_" are passed over. The
+description of the features is `schema.yaml` in that folder or the file given by
+`--schema`.
+
+| table | required columns | optional columns |
+|---|---|---|
+| exposures | user_id, time, item_id, the labels (click) | request_id, item-, candidate- and context features, behavior_<f>, true_probability |
+| behaviors | user_id, time, item_id | item- and behavior features |
+| users | user_id | user features |
+| items | item_id | item features |
+
+What becomes what: columns are taken by name. An exposure is one candidate of one
+request; `request_id` tells which rows belong together (without that column, rows of
+one user closer than the schema's `session_gap` do). A clicked exposure becomes a
+behavior of the user, and `behavior_<f>` is what that behavior has as its behavior
+feature f. Item features that a row lacks come from `items`. Computed features (hour,
+counters, …) are not read.
+
+* Times are integers in the schema's `time_unit`, or timestamps (UTC where they have no
+  zone). Labels are 0 or 1 (false or true). Ids and features have the schema's dtype;
+  `user_id` is a string unless the schema has it as a user feature.
+* null, an absent field, NaN and the empty string mean that the value is missing.
+* A feature of several values is a list; in CSV its values are joined by `|`.
+* A text row is one line; JSON lines and CSV are UTF-8, CSV has a header line. Which
+  optional fields a JSON lines file has is seen in its first megabyte.
+
+```
+ctr-tf prepare --source jsonl --input LOGS --schema LOGS/schema.yaml --output PREPARED
+```
+"""  # noqa: E501
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from pyarrow import fs
+
+from ctr_tf.schema import USER_KEY, Schema
+from pipelines.sources import files
+from pipelines.sources.columns import Column, canonical_columns
+from pipelines.sources.source import TABLES, Batch, Shard, Source
+
+
+class Jsonl(Source):
+    """The general format; see the module."""
+
+    name = "jsonl"
+    user_id_type = pa.string()
+
+    def schema(self) -> Schema:
+        """Raises ValueError: the schema lies with the log, not with the source."""
+        raise ValueError(
+            "The source 'jsonl' brings no schema: give one by `--schema`, or put "
+            "'schema.yaml' into the input folder."
+        )
+
+    def shards(self, folder: str, schema: Schema) -> list[Shard]:
+        """Divides the tables found in the folder; see `Source.shards`."""
+        shards = []
+        for table in TABLES:
+            if paths := _table_files(folder, table):
+                columns = self._columns(table, schema, set())
+                shards += files.table_shards(table, paths, columns, report_unused=True)
+        return shards
+
+    def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
+        """Reads one shard; see `Source.read`."""
+        columns = self._columns(shard.table, schema, set(shard.columns))
+        yield from files.read_shard(shard, columns)
+
+    def _columns(self, table: str, schema: Schema, present: set) -> tuple[Column, ...]:
+        user_id_type = self.user_id_type
+        for feature in schema.user:
+            if feature.name == USER_KEY:
+                user_id_type = pa.int64() if feature.dtype == "int64" else pa.string()
+        columns = canonical_columns(table, schema, user_id_type)
+        # A log either has request ids or it has none; a single one may not be missing.
+        return tuple(
+            Column(c.name, c.type, required=True)
+            if c.name == "request_id" and c.name in present
+            else c
+            for c in columns
+        )
+
+
+def _table_files(folder: str, table: str) -> list[str]:
+    names = {table, *(table + suffix for suffix in files.SUFFIXES)}
+    infos = files.list_folder(folder)
+    found = [
+        info
+        for info in infos
+        if info.base_name in names
+        and (info.base_name != table or info.type == fs.FileType.Directory)
+    ]
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder}: the table '{table}' is there more than once. Received: "
+            + ", ".join(info.base_name for info in found)
+        )
+    if not found:
+        if table == "exposures":
+            raise FileNotFoundError(
+                f"There is no table 'exposures' in '{folder}': expected a file or "
+                f"folder 'exposures' with one of the endings "
+                f"{', '.join(files.SUFFIXES)}. Found: "
+                f"{', '.join(info.base_name for info in infos) or '(nothing)'}."
+            )
+        return []
+    path = files.join(folder, found[0].base_name)
+    if found[0].type != fs.FileType.Directory:
+        return [path]
+    parts = [
+        files.join(path, info.base_name)
+        for info in files.list_folder(path)
+        if info.base_name.endswith(files.SUFFIXES)
+    ]
+    if not parts:
+        raise FileNotFoundError(
+            f"The folder '{path}' holds no file that ends in "
+            f"{', '.join(files.SUFFIXES)}."
+        )
+    return parts

@@ -1,0 +1,218 @@
+"""Blocks of text lines, JSON or CSV, as typed columns.
+
+Arrow's readers parse a whole block at once. Where that fails, or where a block's rows
+are not exactly its lines, the block is parsed again line by line, so that a bad line
+is rejected by itself and all others survive. A row is one line: values hold no line
+breaks.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.json as arrow_json
+
+from pipelines.sources.columns import Column, coerce
+from pipelines.sources.source import Rejected, as_text
+
+HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
+_PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+Parsed = tuple[pa.Table, np.ndarray, list[Rejected]]
+
+
+def line_blocks(
+    stream: pa.NativeFile, start: int, stop: int | None, size: int
+) -> Iterator[bytes]:
+    """Reads a byte range as blocks of whole lines.
+
+    Args:
+        stream: a file.
+        start: first byte, the beginning of a line.
+        stop: one past the last byte, the end of a line; None for the file's end.
+        size: of a block, about; a longer line makes a longer block.
+    """
+    stop = stream.size() if stop is None else stop
+    stream.seek(start)
+    rest = b""
+    while start < stop:
+        chunk = stream.read(min(size, stop - start))
+        if not chunk:
+            break
+        start += len(chunk)
+        end = len(chunk) if start >= stop else chunk.rfind(b"\n") + 1
+        if end:
+            yield rest + chunk[:end]
+            rest = chunk[end:]
+        else:
+            rest += chunk
+    if rest:
+        yield rest
+
+
+def first_line(stream: pa.NativeFile) -> bytes:
+    """The first line of a file, its line break included."""
+    block = next(line_blocks(stream, 0, None, 1 << 16), b"")
+    return block[: block.find(b"\n") + 1] or block
+
+
+def count_lines(block: bytes) -> int:
+    """Lines of a block, the last one with or without its line break."""
+    return block.count(b"\n") + (not block.endswith(b"\n"))
+
+
+def csv_fields(line: bytes) -> list[str]:
+    """The names in the header line of a CSV file."""
+    text = line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
+    return next(csv.reader([text.rstrip("\r\n")]), [])
+
+
+def field_names(head: bytes, path: str) -> list[str]:
+    """The columns of a text file: a CSV header's, or the fields of JSON objects.
+
+    Args:
+        head: the file's beginning, whole lines.
+        path: of the file.
+    """
+    if path.endswith(".csv"):
+        return csv_fields(head.split(b"\n", 1)[0])
+    names: dict[str, None] = {}
+    for line in head.splitlines():
+        row = _json_object(line)
+        names.update(dict.fromkeys(row or ()))
+    return list(names)
+
+
+class JsonParser:
+    """Parses blocks of JSON lines.
+
+    Args:
+        columns: those wanted; other fields are ignored.
+    """
+
+    def __init__(self, columns: Sequence[Column]):
+        self._columns = columns
+        typed = pa.schema([(column.name, column.type) for column in columns])
+        texts = pa.schema(field for field in typed if pa.types.is_string(field.type))
+        # First the types as wanted; where the file has others, those it has.
+        self._options = (
+            {"explicit_schema": typed, "unexpected_field_behavior": "ignore"},
+            {"explicit_schema": texts, "unexpected_field_behavior": "infer"},
+        )
+
+    def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
+        """Good rows, their line numbers, and the rejected lines."""
+        for options in self._options:
+            try:
+                table = arrow_json.read_json(
+                    pa.BufferReader(block),
+                    arrow_json.ReadOptions(
+                        use_threads=False, block_size=len(block) + 1
+                    ),
+                    arrow_json.ParseOptions(**options),
+                )
+            except _PARSE_ERRORS:
+                continue
+            if len(table) == count_lines(block):
+                return _coerce_block(table, self._columns, block, first_line, origin)
+            break
+        return _parse_lines(block, first_line, origin, self._columns, _json_object)
+
+
+class CsvParser:
+    """Parses blocks of CSV lines.
+
+    Args:
+        header: the file's column names.
+        columns: those wanted; others are ignored.
+    """
+
+    def __init__(self, header: Sequence[str], columns: Sequence[Column]):
+        self._header = list(header)
+        self._columns = columns
+        self._options = arrow_csv.ConvertOptions(
+            include_columns=[c.name for c in columns if c.name in header],
+            column_types={
+                column.name: pa.string()
+                for column in columns
+                if pa.types.is_string(column.type) or pa.types.is_list(column.type)
+            },
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+
+    def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
+        """Good rows, their line numbers, and the rejected lines."""
+        try:
+            table = arrow_csv.read_csv(
+                pa.BufferReader(block),
+                arrow_csv.ReadOptions(
+                    use_threads=False,
+                    block_size=len(block) + 1,
+                    column_names=self._header,
+                ),
+                convert_options=self._options,
+            )
+        except _PARSE_ERRORS:
+            table = None
+        if table is not None and len(table) == count_lines(block):
+            return _coerce_block(table, self._columns, block, first_line, origin)
+        return _parse_lines(block, first_line, origin, self._columns, self._row)
+
+    def _row(self, line: bytes) -> dict | None:
+        try:
+            fields = next(csv.reader([line.decode("utf-8")], strict=True))
+        except (csv.Error, UnicodeDecodeError):
+            return None
+        if len(fields) != len(self._header):
+            return None
+        return {
+            name: value or None
+            for name, value in zip(self._header, fields, strict=True)
+        }
+
+
+def _json_object(line: bytes) -> dict | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _coerce_block(table, columns, block, first_line, origin) -> Parsed:
+    lines: list[bytes] = []
+
+    def raw(i: int) -> str:
+        if not lines:
+            lines.extend(block.split(b"\n"))
+        return lines[i].decode("utf-8", "replace").rstrip("\r")
+
+    numbers = np.arange(first_line, first_line + len(table))
+    values = dict(zip(table.column_names, table.columns, strict=True))
+    return coerce(values, columns, numbers, origin, raw)
+
+
+def _parse_lines(block, first_line, origin, columns, parse) -> Parsed:
+    rows, numbers, texts, rejected = [], [], [], []
+    for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
+        line = line.rstrip(b"\r")
+        if not line.strip():
+            continue
+        row, text = parse(line), line.decode("utf-8", "replace")
+        if row is None:
+            source = f"{origin}:{number}"
+            rejected.append(Rejected("unparsable", source, as_text(text)))
+            continue
+        rows.append(row)
+        numbers.append(number)
+        texts.append(text)
+    values = {column.name: [row.get(column.name) for row in rows] for column in columns}
+    table, kept, more = coerce(
+        values, columns, np.array(numbers, np.int64), origin, texts.__getitem__
+    )
+    return table, kept, rejected + more
