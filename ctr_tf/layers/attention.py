@@ -3,12 +3,14 @@
 Logits and softmax are float32 under every precision policy.
 
 Shape suffixes: `B` batch, `H` heads, `K` head width, `Q` queries, `J` keys, `N`
-behaviors, `W` window, `D` model width, `R` relations.
+behaviors, `D` model width.
 """
 
 import math
 
 from keras import ops
+
+from ctr_tf.layers.rel_temporal import HIDDEN
 
 
 def split_heads(inputs_BQD, num_heads: int):
@@ -25,15 +27,14 @@ def merge_heads(inputs_BHQK):
     return ops.reshape(merged, (-1, queries, heads * width))
 
 
-def attend(query_BHQK, key_BJD, value_BJD, relations_BRQJ, bias_BHQJ):
+def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ):
     """``softmax(q k / sqrt(K) + bias) v``, all queries over the same keys.
 
     Args:
         query_BHQK: queries.
         key_BJD: keys, heads side by side.
         value_BJD: values, heads side by side.
-        relations_BRQJ: from `temporal_relations`; Q may be 1, for all queries.
-        bias_BHQJ: from `RelTemporal` of these relations.
+        bias_BHQJ: from `RelTemporal`; its Q may be 1, for all queries.
 
     Returns:
         `[B, Q, D]`; exactly 0 for a query that sees no key.
@@ -42,10 +43,10 @@ def attend(query_BHQK, key_BJD, value_BJD, relations_BRQJ, bias_BHQJ):
     key_BHJK = split_heads(key_BJD, heads)
     query_BHQK = query_BHQK * (1 / math.sqrt(width))
     logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
-    weight = ops.softmax(ops.cast(logits, "float32") + bias_BHQJ, axis=-1)
+    weight, total = _exponentials(logits, bias_BHQJ)
     weight = ops.cast(weight, value_BJD.dtype)
-    output = merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))
-    return output * _seen(relations_BRQJ, output.dtype)
+    output = ops.matmul(weight, split_heads(value_BJD, heads))
+    return merge_heads(_divide(output, total))
 
 
 def attend_window(
@@ -77,14 +78,29 @@ def attend_window(
     values.append(split_heads(user_value_B1D, heads))
     query_BHNK = query_BHNK * (1 / math.sqrt(width))
     logits = ops.stack([ops.sum(query_BHNK * key, axis=-1) for key in keys], axis=-1)
-    weight = ops.softmax(ops.cast(logits, "float32") + bias_BHNJ, axis=-1)
+    weight, total = _exponentials(logits, bias_BHNJ)
     weight = ops.cast(weight, value_BND.dtype)
     output = weight[..., :1] * values[0]
     for slot in range(1, window + 1):
         output = output + weight[..., slot : slot + 1] * values[slot]
-    return merge_heads(output)
+    return merge_heads(_divide(output, total))
 
 
-def _seen(relations_BRQJ, dtype):
-    hidden_BQ = ops.min(relations_BRQJ[:, -1], axis=-1)
-    return ops.cast(1.0 - hidden_BQ, dtype)[..., None]
+def _exponentials(logits, bias):
+    """Numerators of the softmax, and their float32 sum.
+
+    Written out because XLA on CPU replaces a softmax whose result is cast to half
+    precision by one on half-precision logits, where a hidden key's bias is infinite.
+    The shift never goes below half of `HIDDEN`, so that the numerators of a query that
+    sees no key are exactly 0.
+    """
+    logits = ops.cast(logits, "float32") + bias
+    shift = ops.maximum(ops.max(logits, axis=-1, keepdims=True), HIDDEN / 2)
+    weight = ops.exp(logits - ops.stop_gradient(shift))
+    return weight, ops.sum(weight, axis=-1, keepdims=True)
+
+
+def _divide(output, total):
+    # A query that sees a key has a total of at least 1, any other has 0.
+    divided = ops.cast(output, "float32") / ops.maximum(total, 0.5)
+    return ops.cast(divided, output.dtype)

@@ -133,8 +133,7 @@ class EvoAttention(keras.layers.Layer):
         query_BHNK = split_heads(self.query(behaviors), self.num_heads)
         outputs = []
         for branch in self.branches:
-            relations = plan["relations"][branch]
-            bias = self.rel_temporal(relations)
+            bias = self.rel_temporal(plan["relations"][branch])
             if branch == "local":
                 output = attend_window(
                     query_BHNK,
@@ -147,7 +146,7 @@ class EvoAttention(keras.layers.Layer):
                 )
             else:
                 key, value = state[f"{branch}_key"], state[f"{branch}_value"]
-                output = attend(query_BHNK, key, value, relations, bias)
+                output = attend(query_BHNK, key, value, bias)
             outputs.append(output)
         return self._fuse(outputs), state
 
@@ -159,7 +158,6 @@ class EvoAttention(keras.layers.Layer):
                 query_BHCK,
                 state[f"{branch}_key"],
                 state[f"{branch}_value"],
-                relations[branch],
                 self.rel_temporal(relations[branch]),
             )
             for branch in self.branches

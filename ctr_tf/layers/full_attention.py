@@ -76,7 +76,7 @@ class FullAttention(keras.layers.Layer):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BHCK = split_heads(self.query(candidates), self.num_heads)
         bias = self.rel_temporal(relations)
-        output = attend(query_BHCK, state["key"], state["value"], relations, bias)
+        output = attend(query_BHCK, state["key"], state["value"], bias)
         return self.output_projection(output)
 
     def get_config(self):
