@@ -25,6 +25,7 @@ class BatchReader:
     Args:
         schema: of the data.
         num_chunks: P, the model's.
+        history_length: the largest N.
         label: of the schema; its first where None.
         with_labels: whether to read labels.
         metadata: whether to read who and when, for evaluation.
@@ -32,6 +33,7 @@ class BatchReader:
 
     schema: Schema
     num_chunks: int
+    history_length: int
     label: str | None = None
     with_labels: bool = True
     metadata: bool = False
@@ -47,14 +49,14 @@ class BatchReader:
     def read(
         self,
         serialized: tf.Tensor,
-        history_length: int,
-        slate_size: int | None = None,
+        history_length: int | tf.Tensor | None = None,
+        slate_size: int | tf.Tensor | None = None,
     ) -> tuple:
         """Parses, pads and encodes a batch.
 
         Args:
             serialized: `[B]` samples.
-            history_length: N.
+            history_length: N; the reader's where None.
             slate_size: C; the batch's largest slate where None.
 
         Returns:
@@ -71,15 +73,22 @@ class BatchReader:
         )
         behaviors = parsed["behavior_time"].row_splits
         candidates = parsed["candidate_" + ITEM_KEY].row_splits
+        if history_length is None:
+            history_length = self.history_length
         if slate_size is None:
             slate_size = tf.maximum(_max_length(candidates), 1)
         checks = [
-            tf.debugging.assert_less_equal(
-                _max_length(candidates),
-                tf.cast(slate_size, tf.int64),
-                "A slate has more candidates than the largest of `data.slate_sizes`.",
-            ),
-            *_equal_lengths(fields, parsed, behaviors, candidates),
+            tf.debugging.Assert(ok, [f"A sample is bad: {message}"])
+            for ok, message in (
+                (
+                    _max_length(candidates) <= tf.cast(slate_size, tf.int64),
+                    "it has more candidates than the largest of `data.slate_sizes`.",
+                ),
+                (
+                    _equal_lengths(fields, parsed, behaviors, candidates),
+                    "its lists for behaviors or candidates differ in length.",
+                ),
+            )
         ]
         with tf.control_dependencies(checks):
             index_BN = left_index(behaviors, history_length)
@@ -91,7 +100,11 @@ class BatchReader:
             if key not in _METADATA and not key.startswith("label")
         }
         inputs["candidate_mask"] = index_BC < candidates[-1]
-        inputs["behavior_chunk"] = self._chunks(inputs, history_length)
+        if self._cuts_chunks:
+            inputs["behavior_chunk"] = self._chunks(parsed["behavior_time"])[
+                :, -history_length:
+            ]
+        inputs["behavior_chunk"] = tf.cast(inputs["behavior_chunk"], tf.int32)
         if not self.with_labels:
             return (inputs,)
         label = pad(parsed[label_key(self.schema, self.label)].flat_values, index_BC)
@@ -137,12 +150,17 @@ class BatchReader:
         values = to_input(field.feature, parsed.flat_values)
         return pad(values, right_index(parsed.row_splits, field.size))
 
-    def _chunks(self, inputs: dict, history_length: int) -> tf.Tensor:
-        schema = self.schema
-        whole = history_length >= schema.history_length
-        if self.num_chunks == schema.num_chunks and whole:
-            return tf.cast(inputs["behavior_chunk"], tf.int32)
-        time_BN = inputs["behavior_time"]
+    @property
+    def _cuts_chunks(self) -> bool:
+        """Whether the model's chunks differ from those of the records."""
+        return (
+            self.num_chunks != self.schema.num_chunks
+            or self.history_length < self.schema.history_length
+        )
+
+    def _chunks(self, time: tf.RaggedTensor) -> tf.Tensor:
+        index_BN = left_index(time.row_splits, self.history_length)
+        time_BN = pad(time.flat_values, index_BN)
         return time_ops.chunk_ids(time_BN, time_BN > 0, self.num_chunks)
 
 
@@ -159,11 +177,14 @@ def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
 
 
 def _equal_lengths(fields: dict[str, Field], parsed: dict, behaviors, candidates):
-    expected = {BEHAVIORS: behaviors, CANDIDATES: candidates}
+    groups = {BEHAVIORS: behaviors, CANDIDATES: candidates}
+    splits = {size: [] for size in groups}
     for key, field in fields.items():
-        if field.size in expected and not field.optional:
-            yield tf.debugging.assert_equal(
-                parsed[key].row_splits,
-                expected[field.size],
-                f"'{key}' must have as many values as the sample has {field.size}.",
-            )
+        if field.size in groups and not field.optional:
+            splits[field.size].append(parsed[key].row_splits)
+    return tf.reduce_all(
+        [
+            tf.reduce_all(tf.stack(others) == groups[size])
+            for size, others in splits.items()
+        ]
+    )

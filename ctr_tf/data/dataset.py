@@ -18,8 +18,8 @@ else they are None in the dataset's spec, and concrete in every batch.
 
 Training is one endless stream of whole batches. Each epoch shuffles anew, by
 `seed + epoch` and nothing else: files are read interleaved in a shuffled order, and
-samples shuffled in blocks of `shuffle_buffer`. What does not fill a batch at the end of
-an epoch begins the first batch of the next one, so no sample is ever lost. `skip_batches`
+samples shuffled in blocks of `shuffle_buffer`. What does not fill a batch at the end
+of an epoch begins a batch of the next one, so no sample is ever lost. `skip_batches`
 continues the stream where it was left, to the sample. Evaluation is one pass in the
 order of the files, and ends with batches that may be smaller.
 
@@ -35,6 +35,7 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
 
+_no_autograph = tf.autograph.experimental.do_not_convert
 _OPEN_FILES = 16
 _BLOCK = 16  # records read from a file before the next one's turn
 _LENGTHS_BLOCK = 256  # records whose lengths are parsed together
@@ -109,24 +110,26 @@ def dataset(
             f"Received: {shard_index}"
         )
     data = _open(folder)
-    reader = BatchReader(data.schema, num_chunks, config.label, metadata=metadata)
     histories, slates = history_lengths(data, config), slate_sizes(data, config)
+    reader = BatchReader(
+        data.schema, num_chunks, histories[-1], config.label, metadata=metadata
+    )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:
         batches = blocks.rebatch(config.batch_size, drop_remainder=training)
-        batches = batches.map(lambda batch: (tf.constant(0, tf.int64), batch))
+        bucket = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+        batches = tf.data.Dataset.zip(bucket, batches)
     else:
         batches = _bucketed(blocks, reader, histories, slates, config, training)
 
+    @_no_autograph
     def read(bucket, serialized):
-        branches = [
-            lambda n=n, c=c: reader.read(serialized[shard_index::num_shards], n, c)
-            for n in histories
-            for c in slates
-        ]
-        if len(branches) == 1:
-            return branches[0]()
-        return tf.switch_case(tf.cast(bucket, tf.int32), branches)
+        share = serialized[shard_index::num_shards]
+        return reader.read(
+            share,
+            _size(histories, bucket // len(slates)),
+            _size(slates, bucket % len(slates)),
+        )
 
     batches = batches.skip(skip_batches).map(read, tf.data.AUTOTUNE)
     options = tf.data.Options()
@@ -142,6 +145,10 @@ def _open(folder: str | Path | PreparedData) -> PreparedData:
     return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
 
 
+def _size(sizes: tuple[int, ...], index: tf.Tensor) -> int | tf.Tensor:
+    return sizes[0] if len(sizes) == 1 else tf.gather(sizes, index)
+
+
 def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
     """Blocks of serialized samples, shuffled in training."""
     files = tf.constant(data.files(split))
@@ -153,6 +160,7 @@ def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
         records = tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)
         return records.batch(min(config.batch_size, _LENGTHS_BLOCK))
 
+    @_no_autograph
     def epoch_blocks(epoch):
         # Stateless, so that neither the global seed nor the past has a say.
         shuffle = tf.random.experimental.stateless_shuffle
@@ -179,11 +187,13 @@ def _bucketed(blocks, reader, histories, slates, config, training) -> tf.data.Da
         fits = tf.searchsorted(tf.constant(sizes, tf.int64), lengths)
         return tf.cast(tf.minimum(fits, len(sizes) - 1), tf.int64)
 
+    @_no_autograph
     def with_bucket(block):
         behaviors, candidates = reader.lengths(block)
         history = smallest(histories, behaviors)
         return history * len(slates) + smallest(slates, candidates), block
 
+    @_no_autograph
     def batch(bucket, window):
         samples = window.map(lambda _, sample: sample)
         samples = samples.batch(config.batch_size, drop_remainder=training)
