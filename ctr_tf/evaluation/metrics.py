@@ -6,8 +6,8 @@ however far apart they came; such rows spill to disk beyond `memory_rows` (see `
 
 Definitions
   * `auc`: of all candidates; a tie counts one half.
-  * `gauc`, `gauc_request`: mean of the AUC of each user, of each request, weighted by
-    its candidates; those without both classes have no AUC and are left out and counted.
+  * `gauc_user`, `gauc_request`: mean of the AUC of each user, of each request,
+    weighted by its candidates; those without both classes are left out and counted.
   * `log_loss`: natural logarithm; probabilities are kept `EPSILON` from 0 and 1.
   * `ndcg@K`, `map`, `mrr`: means over the requests with both classes (see `ranking`).
   * `calibration.ece`: candidates are cut by ascending probability into bins of equal
@@ -230,7 +230,7 @@ class _Sums:
                 "clicks": int(v["clicks"][g]),
                 "predicted": float(v["predicted"][g]),
                 "auc": None if np.isnan(auc[g]) else float(auc[g]),
-                "gauc": _ratio(users.auc[g], users.weight[g]),
+                "gauc_user": _ratio(users.auc[g], users.weight[g]),
                 "gauc_request": _ratio(v["request_auc"][g], v["request_weight"][g]),
                 "log_loss": _ratio(v["loss"][g], v["candidates"][g]),
             }

@@ -81,7 +81,7 @@ def test_agrees_with_scikit_learn(seed, ties):
     assert result["clicks"] == y.sum()
     users = [np.flatnonzero(slates["user_ids"] == str(u)) for u in range(20)]
     gauc, left_out = mean_auc(slates, users)
-    assert result["gauc"] == pytest.approx(gauc, abs=1e-12)
+    assert result["gauc_user"] == pytest.approx(gauc, abs=1e-12)
     assert result["left_out"]["users"] == left_out
     gauc, left_out = mean_auc(slates, [[i] for i in range(len(slates["labels"]))])
     assert result["gauc_request"] == pytest.approx(gauc, abs=1e-12)
@@ -99,7 +99,7 @@ def test_slices_agree_with_scikit_learn():
         assert part["auc"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-12)
         assert part["log_loss"] == pytest.approx(sk.log_loss(y, p), abs=1e-12)
         users = [rows[slates["user_ids"][rows] == str(u)] for u in range(20)]
-        assert part["gauc"] == pytest.approx(mean_auc(slates, users)[0], abs=1e-12)
+        assert part["gauc_user"] == pytest.approx(mean_auc(slates, users)[0], abs=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -152,7 +152,9 @@ def test_users_far_apart_in_the_stream_are_one_user():
         else np.asarray(value)[shuffled]
         for key, value in slates.items()
     }
-    assert evaluate(slates)["gauc"] == pytest.approx(evaluate(together)["gauc"])
+    assert evaluate(slates)["gauc_user"] == pytest.approx(
+        evaluate(together)["gauc_user"]
+    )
     assert evaluate(slates)["users"] == 3
 
 
@@ -164,7 +166,7 @@ def test_planted_perfect_inverted_and_constant_scores():
         (np.full_like(slates["labels"], 0.3), 0.5),
     ):
         result = evaluate(slates | {"probabilities": scores})
-        for name in ("auc", "gauc", "gauc_request"):
+        for name in ("auc", "gauc_user", "gauc_request"):
             assert result[name] == pytest.approx(auc)
         if auc == 1.0:
             for name in ("map", "mrr", "ndcg@5", "ndcg@10"):
@@ -177,7 +179,7 @@ def test_shuffled_labels_give_one_half():
     labels = slates["labels"].copy()
     labels[slates["mask"]] = rng.permutation(labels[slates["mask"]])
     result = evaluate(slates | {"labels": labels}, batch=5_000)
-    for name in ("auc", "gauc", "gauc_request"):
+    for name in ("auc", "gauc_user", "gauc_request"):
         assert result[name] == pytest.approx(0.5, abs=0.01)
 
 

@@ -1,0 +1,148 @@
+"""The report's panels: each draws one view of an evaluation's result on its axes."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+BLUE, ORANGE, GRAY, LIGHT = "#2563a8", "#d97706", "#6b7280", "#e5e7eb"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": "#26292e",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelcolor": GRAY,
+    "axes.edgecolor": "#9ca3af",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LIGHT,
+    "grid.linewidth": 0.7,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+}
+
+
+def reliability(axes: Axes, result: dict) -> None:
+    """Observed against predicted CTR, in bins of equally many candidates."""
+    bins = result["calibration"]["bins"]
+    predicted = 100 * np.array([b["predicted"] for b in bins])
+    observed = 100 * np.array([b["observed"] for b in bins])
+    limit = 1.05 * max(predicted.max(), observed.max())
+    axes.plot([0, limit], [0, limit], color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.plot(predicted, observed, color=BLUE, marker="o", markersize=4.5)
+    axes.text(
+        0.97, 0.05, f"ECE {result['calibration']['ece']:.4f}",
+        transform=axes.transAxes, ha="right", color=GRAY,
+    )  # fmt: skip
+    axes.set(
+        title="Reliability",
+        xlabel="predicted CTR, %",
+        ylabel="observed CTR, %",
+        xlim=(0, limit),
+        ylim=(0, limit),
+    )
+
+
+def roc(axes: Axes, result: dict) -> None:
+    """The receiver operating characteristic over all candidates."""
+    curve = result["roc"]
+    false = 100 * np.array(curve["false_positive_rate"])
+    true = 100 * np.array(curve["true_positive_rate"])
+    axes.plot([0, 100], [0, 100], color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
+    axes.fill_between(false, true, color=BLUE, alpha=0.08, linewidth=0)
+    axes.plot(false, true, color=BLUE)
+    axes.text(
+        0.97, 0.05, f"AUC {result['auc']:.4f}",
+        transform=axes.transAxes, ha="right", color=GRAY,
+    )  # fmt: skip
+    axes.set(
+        title="ROC",
+        xlabel="candidates without click that rank above, %",
+        ylabel="clicked candidates found, %",
+        xlim=(0, 100),
+        ylim=(0, 101),
+    )
+
+
+def histogram(axes: Axes, result: dict) -> None:
+    """Predicted CTR of the clicked and of the other candidates."""
+    edges = np.array(result["histogram"]["edges"])
+    step = max(int(np.ceil((len(edges) - 1) / 60)), 1)
+    starts = np.arange(0, len(edges) - 1, step)
+    outline = np.append(edges[starts], edges[-1])
+    for key, label, color in (
+        ("no_click", "not clicked", GRAY),
+        ("click", "clicked", ORANGE),
+    ):
+        counts = np.add.reduceat(result["histogram"][key], starts)
+        share = 100 * counts / counts.sum()
+        axes.stairs(share, outline, color=color, label=label, linewidth=1.6)
+        axes.stairs(share, outline, color=color, alpha=0.15, fill=True)
+    ticks = np.array([0.0001, 0.001, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99])
+    places = np.log(ticks / (1 - ticks))
+    shown = (places > outline[0]) & (places < outline[-1])
+    if shown.sum() < 2:
+        places, shown = outline[[0, -1]], np.array([True, True])
+        ticks = 1 / (1 + np.exp(-places))
+    axes.set_xticks(places[shown], [f"{100 * tick:.3g}" for tick in ticks[shown]])
+    axes.legend(loc="upper right")
+    axes.set(
+        title="Scores by class",
+        xlabel="predicted CTR, % (logit scale)",
+        ylabel="share of the class, %",
+        xlim=(outline[0], outline[-1]),
+        ylim=(0, None),
+    )
+
+
+def by_history_length(axes: Axes, result: dict) -> None:
+    """AUC and GAUC of the samples with so many behaviors."""
+    parts = result["slices"]["history_length"]
+    _by_slice(axes, parts, [p["group"].replace("-", "–") for p in parts])
+    axes.set(title="AUC by history length", xlabel="behaviors before the request")
+
+
+def by_hour(axes: Axes, result: dict) -> None:
+    """AUC and GAUC of the requests of each local hour."""
+    parts = result["slices"]["hour"]
+    _by_slice(axes, parts, [p["group"] for p in parts])
+    axes.set(title="AUC by local hour", xlabel="hour of the request, local time")
+
+
+def _by_slice(axes: Axes, parts: list[dict], names: list[str]) -> None:
+    place = np.arange(len(parts))
+    share = np.array([part["samples"] for part in parts], float)
+    behind = axes.twinx()
+    behind.bar(place, share / share.sum(), color=LIGHT, width=0.6)
+    behind.set(ylim=(0, 3.2 * (share / share.sum()).max()), yticks=[])
+    behind.spines["right"].set_visible(False)
+    behind.grid(False)
+    axes.set_zorder(behind.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    axes.axhline(0.5, color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
+    for key, label, color in (
+        ("auc", "AUC", BLUE),
+        ("gauc_user", "GAUC, per user", ORANGE),
+    ):
+        values = [np.nan if part[key] is None else part[key] for part in parts]
+        axes.plot(place, values, color=color, marker="o", markersize=4.5, label=label)
+    axes.plot([], [], color=LIGHT, linewidth=8, label="share of samples")
+    axes.set_xticks(place, names)
+    axes.set(ylabel="AUC", xlim=(-0.6, len(parts) - 0.4))
+    axes.grid(False, axis="x")
+    axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.99))
+
+
+PANELS = (
+    ("Reliability", reliability, False),
+    ("ROC", roc, False),
+    ("Scores by class", histogram, False),
+    ("AUC by history length", by_history_length, True),
+    ("AUC by local hour", by_hour, True),
+)

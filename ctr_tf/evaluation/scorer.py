@@ -1,0 +1,31 @@
+"""A ranker as a function from a batch's inputs to probabilities."""
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.evaluation.predictions import sigmoid
+
+
+class Scorer:
+    """Scores batches by a ranker: one graph a shape of batch, whatever its size.
+
+    Args:
+        ranker: maps inputs to logits `[B, C]`.
+    """
+
+    def __init__(self, ranker):
+        self._ranker = ranker
+        self._graphs = {}
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+        """Probabilities, float64 `[B, C]`."""
+        key = tuple((name, tuple(inputs[name].shape[1:])) for name in sorted(inputs))
+        if key not in self._graphs:
+            signature = {
+                name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
+                for name, tensor in inputs.items()
+            }
+            self._graphs[key] = tf.function(
+                lambda inputs: self._ranker(inputs, training=False), [signature]
+            )
+        return sigmoid(self._graphs[key](inputs).numpy())
