@@ -1,0 +1,1 @@
+"""Beam jobs: raw logs in, prepared data sets out."""

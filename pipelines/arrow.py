@@ -1,0 +1,105 @@
+"""Arrow tables between the steps of a job: as bytes, in hash buckets, as codes.
+
+Events travel as Arrow IPC bytes keyed by a hash bucket, never as one Python object
+each. What a bucket holds is sorted by content when it is worked on, so that results
+depend neither on the order of arrival nor on the number of buckets.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def to_bytes(table: pa.Table) -> bytes:
+    """A table, or a slice of one, as Arrow IPC."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def from_bytes(data: bytes) -> pa.Table:
+    """Reads what `to_bytes` wrote."""
+    return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+
+
+def concat(tables: Iterable[pa.Table]) -> pa.Table:
+    """One table of one chunk; columns that some of the tables lack are null there.
+
+    No tables give a table without columns.
+    """
+    tables = list(tables)
+    if not tables:
+        return pa.table({})
+    return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def column(table: pa.Table, name: str) -> pa.Array | None:
+    """A column as one array, or None where the table lacks it."""
+    if name not in table.column_names:
+        return None
+    combined = table.column(name).combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def numpy(table: pa.Table, name: str) -> np.ndarray:
+    """A column without nulls as a NumPy array."""
+    return column(table, name).to_numpy(zero_copy_only=False)
+
+
+def hash_ids(ids: pa.Array) -> np.ndarray:
+    """A hash of every id by its content alone, equal in all processes.
+
+    Args:
+        ids: integers or strings, without nulls.
+
+    Returns:
+        uint64, one an id.
+    """
+    if pa.types.is_integer(ids.type):
+        value = ids.to_numpy(zero_copy_only=False).astype(np.uint64)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))
+    encoded = ids.dictionary_encode()
+    words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    hashed = pd.util.hash_array(words, categorize=False)
+    return hashed[encoded.indices.to_numpy()]
+
+
+def partition(table: pa.Table, part: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+    """Divides a table by a small number that every row has.
+
+    Args:
+        table: rows.
+        part: the part each row belongs to.
+
+    Yields:
+        Part and its rows in their order, for the parts that have any.
+    """
+    order = np.argsort(part, kind="stable")
+    parts, starts = np.unique(part[order], return_index=True)
+    table = table.take(pa.array(order))
+    stops = [*starts[1:].tolist(), len(order)]
+    for number, start, stop in zip(parts.tolist(), starts.tolist(), stops, strict=True):
+        yield number, table.slice(start, stop - start)
+
+
+def rank(ids: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Codes of ids, in the order of the ids themselves.
+
+    Args:
+        ids: integers or strings, without nulls.
+
+    Returns:
+        int64 codes, one an id; and the ids that the codes stand for, ascending
+        (numbers by size, strings by their UTF-8 bytes).
+    """
+    encoded = ids.dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary)
+    place = np.empty(len(order), np.int64)
+    place[order.to_numpy()] = np.arange(len(order))
+    return place[encoded.indices.to_numpy()], encoded.dictionary.take(order)

@@ -1,0 +1,56 @@
+"""The item table: item features for events that do not carry them, broadcast."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import ITEM_KEY
+from pipelines.arrow import column, concat, numpy, rank
+from pipelines.slates import find_duplicates
+from pipelines.validation import ROW, origins_of, rejected_rows
+
+DUPLICATE_ITEM = "duplicate item"
+
+
+class ItemTable:
+    """Item features by item id.
+
+    Args:
+        table: `item_id`, unique, and item features; or a table without columns.
+    """
+
+    def __init__(self, table: pa.Table):
+        self._table = table
+
+    def of(self, item_ids: pa.Array) -> pa.Table:
+        """One row an id: `item_id` and the item's features, null where unknown."""
+        if not len(self._table):
+            return pa.table({ITEM_KEY: item_ids})
+        known = column(self._table, ITEM_KEY)
+        index = pc.index_in(item_ids.cast(known.type), value_set=known)
+        features = self._table.drop_columns([ITEM_KEY]).take(index)
+        return features.append_column(ITEM_KEY, item_ids)
+
+
+def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
+    """One table of all items.
+
+    Args:
+        tables: validated rows.
+
+    Returns:
+        `item_id`, ascending, and item features; and lines of `rejected/` for all rows
+        of an item but the first.
+    """
+    table = concat(tables)
+    if not len(table):
+        return table, []
+    item, _ = rank(column(table, ITEM_KEY))
+    zero = np.zeros_like(item)
+    duplicate = find_duplicates(zero, zero, zero, item, numpy(table, ROW))
+    rows, origins = np.flatnonzero(duplicate), origins_of(tables)
+    lines = rejected_rows(table, rows, DUPLICATE_ITEM, origins) if len(rows) else []
+    order = np.argsort(item, kind="stable")
+    order = order[~duplicate[order]]
+    table = table.take(pa.array(order)).drop_columns([ROW])
+    return table.replace_schema_metadata(), lines

@@ -1,0 +1,323 @@
+"""The listwise job: raw logs → samples, one `tf.train.Example` an exposure.
+
+```
+ctr-tf prepare --source jsonl --input LOGS --output PREPARED
+python -m pipelines.listwise --source jsonl --input LOGS --output PREPARED
+```
+
+Reads the raw tables of a source (`pipelines/sources`): exposures, and where there are
+any behaviors, users and items. Groups exposures into slates, joins each with the user's
+behaviors strictly before it (clicked exposures of the log are behaviors, too), counts
+what was known of every candidate strictly before the request, builds the vocabularies
+from the training period, encodes, splits by request time, and writes
+
+    schema.yaml  vocabularies/<name>.txt  manifest.json  statistics.json
+    train/part-00000-of-00008.tfrecord[.gz]  validation/…  test/…
+    rejected/part-00000.jsonl            rows unfit for use: reason, source, row
+
+A click is a 1 in the schema's first label; everything that counts clicks counts those
+of the exposures. The samples do not depend on the number of buckets or shards, nor on
+the runner or the order of rows in a file.
+
+Runners. Any of Beam's, with any of its options; workers need this package and a file
+system that they share with the submitting process.
+
+    in this process (default)   --runner=FnApiRunner
+    two processes               --runner=FnApiRunner
+                                --direct_running_mode=multi_processing
+                                --direct_num_workers=2
+    portable job service        --runner=PortableRunner --job_endpoint=HOST:PORT
+                                --environment_type=EXTERNAL
+                                --environment_config=HOST:PORT of a worker pool
+    Dataflow                    --runner=DataflowRunner --project=… --region=…
+                                --temp_location=gs://… --setup_file=./setup.py
+    Flink, Spark                --runner=FlinkRunner --flink_master=HOST:PORT
+                                --runner=SparkRunner --spark_master_url=…
+
+A worker holds one bucket, or one shard of samples, in memory at a time: more
+`--num_buckets` and `--num_shards` need less.
+"""
+
+import argparse
+import logging
+import sys
+import time
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from ctr_tf.schema import Schema
+from pipelines import steps
+from pipelines.publish import (
+    Output,
+    WriteRejected,
+    WriteReport,
+    WriteShard,
+)
+from pipelines.sources.source import Source, get_source
+from pipelines.splits import SplitRule, parse_time
+from pipelines.statistics import SPLITS
+from pipelines.vocabulary import BuildVocabularies
+
+_log = logging.getLogger(__name__)
+_REJECTED_FILES = 8
+
+
+class ListwiseOptions(PipelineOptions):
+    """Options of the listwise job."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser):
+        parser.add_argument("--source", help="kind of raw logs, such as jsonl")
+        parser.add_argument("--input", help="folder of the raw logs")
+        parser.add_argument("--output", help="folder to write; must not exist")
+        parser.add_argument("--schema", help="schema file; default: the source's own")
+        parser.add_argument("--num_shards", type=int, default=8, help="files a split")
+        parser.add_argument(
+            "--num_buckets", type=int, default=16, help="parts that users are hashed to"
+        )
+        parser.add_argument("--compression", default="none", help="none or gzip")
+        parser.add_argument(
+            "--max_rejected_fraction",
+            type=float,
+            default=0.01,
+            help="fail, and publish nothing, if more of the rows are unfit for use",
+        )
+        for split in ("validation", "test"):
+            parser.add_argument(
+                f"--{split}_from",
+                help=f"begin of the {split}: ISO date-time (UTC) or unix seconds",
+            )
+            parser.add_argument(
+                f"--{split}_days",
+                type=float,
+                help=f"length of the {split}, instead",
+            )
+        parser.add_argument(
+            "--overwrite", action="store_true", help="replace the output if it exists"
+        )
+
+
+def run(argv: list[str]) -> dict:
+    """Runs the job.
+
+    Args:
+        argv: options of the job (`ListwiseOptions`) and of Beam.
+
+    Returns:
+        The manifest of the published data set.
+
+    Raises:
+        ValueError: for an impossible option, or too many rejected rows.
+        FileNotFoundError: for raw files that do not exist.
+        FileExistsError: if the output exists.
+    """
+    started = time.perf_counter()
+    if not any(word.split("=")[0] == "--runner" for word in argv):
+        argv = [*argv, "--runner=FnApiRunner"]
+    beam_options = PipelineOptions(argv)
+    options = beam_options.view_as(ListwiseOptions)
+    source = get_source(_required(options, "source"))
+    folder = _required(options, "input")
+    output = Output(_required(options, "output"), options.overwrite)
+    for name in ("num_shards", "num_buckets"):
+        if getattr(options, name) < 1:
+            value = getattr(options, name)
+            raise ValueError(f"`--{name}` must be positive. Received: {value}")
+    if options.compression not in ("none", "gzip"):
+        raise ValueError(
+            "`--compression` must be 'none' or 'gzip'. "
+            f"Received: {options.compression!r}"
+        )
+    schema = _load_schema(options.schema, source, folder)
+    rule = _split_rule(options, source)
+    shards = source.shards(folder, schema)
+    _log.info(
+        "Reading %d shards of %s by source '%s'", len(shards), folder, source.name
+    )
+    with output.unfinished() as temporary:
+        pipeline = beam.Pipeline(options=beam_options)
+        build(pipeline, source, schema, shards, rule, options, temporary)
+        pipeline.run().wait_until_finish()
+        manifest = output.finish(options.max_rejected_fraction)
+    _log.info("%s", _summary(manifest, time.perf_counter() - started, output.path))
+    return manifest
+
+
+def build(
+    pipeline: beam.Pipeline,
+    source: Source,
+    schema: Schema,
+    shards: list,
+    rule: SplitRule,
+    options: ListwiseOptions,
+    folder: str,
+) -> None:
+    """Adds the job's steps to a pipeline.
+
+    Args:
+        pipeline: to add to.
+        source: of the raw logs.
+        schema: of the data set.
+        shards: of the source, to be read.
+        rule: of the splits.
+        options: of the job.
+        folder: where the data set is written.
+    """
+    num_buckets, num_shards = options.num_buckets, options.num_shards
+    raw = (
+        pipeline
+        | "Shards" >> beam.Create(list(enumerate(shards)))
+        | "Spread shards" >> beam.Reshuffle()
+        | "Read and validate"
+        >> beam.ParDo(steps.ReadShard(source, schema, num_buckets)).with_outputs(
+            *steps.ReadShard.OUTPUTS
+        )
+    )
+    starts = beam.pvalue.AsSingleton(
+        raw.times
+        | "All times" >> beam.combiners.ToList()
+        | "Find splits" >> beam.Map(steps.find_starts, rule)
+    )
+    items = (
+        raw["items"]
+        | "Key items" >> beam.Map(lambda table: (0, table))
+        | "Group items" >> beam.GroupByKey()
+        | "Merge items"
+        >> beam.ParDo(steps.MergeItems()).with_outputs(
+            *steps.MergeItems.OUTPUTS, main="merged"
+        )
+    )
+    histories = (
+        {name: raw[name] for name in steps.BY_USER}
+        | "Group by user" >> beam.CoGroupByKey()
+        | "Build histories"
+        >> beam.ParDo(
+            steps.BuildHistories(schema, num_buckets),
+            items=beam.pvalue.AsList(items.merged),
+            starts=starts,
+        ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")
+    )
+    counters = (
+        histories.item_events
+        | "Group by item" >> beam.GroupByKey()
+        | "Count items" >> beam.ParDo(steps.CountItems(schema))
+    )
+    vocabularies = beam.pvalue.AsSingleton(
+        histories.vocabulary | "Build vocabularies" >> BuildVocabularies(schema)
+    )
+    samples = (
+        {"buckets": histories.buckets, "counters": counters}
+        | "Bring counters home" >> beam.CoGroupByKey()
+        | "Encode samples"
+        >> beam.ParDo(
+            steps.EncodeSamples(schema, num_shards),
+            vocabularies=vocabularies,
+            starts=starts,
+        ).with_outputs(*steps.EncodeSamples.OUTPUTS, main="samples")
+    )
+    every_shard = [((s, i), b"") for s in SPLITS for i in range(num_shards)]
+    files = (
+        (samples.samples, pipeline | "Every shard" >> beam.Create(every_shard))
+        | "With empty shards" >> beam.Flatten()
+        | "Group by shard" >> beam.GroupByKey()
+        | "Write samples"
+        >> beam.ParDo(WriteShard(folder, num_shards, options.compression))
+    )
+    rejected = (
+        (raw.rejected, items.rejected, histories.rejected)
+        | "All rejected" >> beam.Flatten()
+        | "Key rejected" >> beam.Map(steps.spread, _REJECTED_FILES)
+        | "Group rejected" >> beam.GroupByKey()
+        | "Write rejected" >> beam.ParDo(WriteRejected(folder))
+    )
+    counts = (
+        (raw.counts, items.counts, histories.counts)
+        | "All counts" >> beam.Flatten()
+        | "Add counts" >> beam.CombineGlobally(steps.add_counts)
+    )
+    statistics = samples.statistics | "Add statistics" >> beam.CombineGlobally(
+        steps.add_statistics
+    )
+    (
+        pipeline
+        | "Once" >> beam.Create([None])
+        | "Write report"
+        >> beam.ParDo(
+            WriteReport(folder, schema, options.compression),
+            starts=starts,
+            vocabularies=vocabularies,
+            counts=beam.pvalue.AsSingleton(counts),
+            statistics=beam.pvalue.AsSingleton(statistics),
+            rejected=beam.pvalue.AsList(rejected),
+            files=beam.pvalue.AsList(files),
+        )
+    )
+
+
+def _required(options: ListwiseOptions, name: str) -> str:
+    value = getattr(options, name)
+    if not value:
+        raise ValueError(f"The listwise job needs `--{name}`. Received: {value!r}")
+    return value
+
+
+def _load_schema(path: str | None, source: Source, folder: str) -> Schema:
+    if path:
+        return Schema.load(path)
+    own = FileSystems.join(folder, "schema.yaml")
+    if FileSystems.exists(own):
+        return Schema.load(own)
+    return source.schema()
+
+
+def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
+    starts = {}
+    for name in ("validation_from", "test_from"):
+        text = getattr(options, name)
+        starts[name] = None if text is None else parse_time(name, text)
+    return SplitRule(
+        source.default_split,
+        **starts,
+        validation_days=options.validation_days,
+        test_days=options.test_days,
+    )
+
+
+def _summary(manifest: dict, seconds: float, path: str) -> str:
+    events = manifest["events"]
+    lines = ["", f"{'table':<12}{'read':>13}{'kept':>13}{'rejected':>13}"]
+    for table, count in events.items():
+        numbers = (count["read"], count["kept"], sum(count["rejected"].values()))
+        lines.append(f"{table:<12}" + "".join(f"{n:>13,}" for n in numbers))
+        for reason, number in count["rejected"].items():
+            lines.append(f"  {number:>10,} {reason}")
+    lines.append(f"{'split':<12}{'samples':>13}{'candidates':>13}{'clicks':>13}")
+    for split, count in manifest["splits"].items():
+        numbers = (count["samples"], count["candidates"], count["clicks"])
+        lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
+    total = events["exposures"]["read"] + events["behaviors"]["read"]
+    lines.append(
+        f"{total:,} events in {seconds:.1f} s, {total / seconds:,.0f}/s → {path}"
+    )
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """The verb `ctr-tf prepare`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf prepare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ListwiseOptions._add_argparse_args(parser)
+    parser.parse_known_args(argv)
+    run(argv)
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
+    sys.exit(main(sys.argv[1:]))

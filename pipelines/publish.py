@@ -1,0 +1,275 @@
+"""Writing a prepared data set so that a reader sees all of it or nothing.
+
+Workers write into a temporary folder beside the output; one rename publishes it.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from ctr_tf.schema import Schema
+from ctr_tf.vocabulary import Vocabularies
+from pipelines.arrow import column, concat, from_bytes
+from pipelines.sources.source import TABLES
+from pipelines.statistics import SPLITS, Statistics
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+REPORT = "report.json"
+_EXTENSION = {"none": "", "gzip": ".gz"}
+
+
+def write_file(path: str, data: bytes | memoryview) -> None:
+    """Writes a file under a temporary name, then renames it; folders are made."""
+    folder, name = FileSystems.split(path)
+    with contextlib.suppress(OSError):  # it exists, or another worker is making it
+        FileSystems.mkdirs(folder)
+    temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}")
+    with FileSystems.create(
+        temporary, compression_type=CompressionTypes.UNCOMPRESSED
+    ) as file:
+        file.write(data)
+    FileSystems.rename([temporary], [path])
+
+
+def read_file(path: str) -> bytes:
+    """Reads a whole file."""
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        return file.read()
+
+
+def remove(path: str) -> None:
+    """Deletes a folder or file, if it exists."""
+    if FileSystems.exists(path):
+        FileSystems.delete([path])
+
+
+class WriteShard(beam.DoFn):
+    """((split, shard), samples) → one TFRecord file; output: its entry in the manifest.
+
+    Samples are in the order of request time, request id and user id.
+
+    Args:
+        folder: of the data set in the making.
+        num_shards: of each split.
+        compression: `"none"` or `"gzip"`.
+    """
+
+    def __init__(self, folder: str, num_shards: int, compression: str):
+        self._folder = folder
+        self._num_shards = num_shards
+        self._compression = compression
+
+    def process(self, keyed: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[dict]:
+        """Writes one file."""
+        (split, shard), blocks = keyed
+        name = f"{split}/part-{shard:05d}-of-{self._num_shards:05d}.tfrecord"
+        name += _EXTENSION[self._compression]
+        samples = concat(from_bytes(block) for block in blocks if block)
+        data = memoryview(b"")
+        if len(samples):
+            keys = ("request_time", "request_id", "user_id")
+            data = _content(samples.sort_by([(key, "ascending") for key in keys]))
+        if self._compression == "gzip":
+            data = gzip.compress(data, compresslevel=6, mtime=0)
+        write_file(FileSystems.join(self._folder, name), data)
+        yield {
+            "path": name,
+            "samples": len(samples),
+            "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+
+
+def _content(samples: pa.Table) -> memoryview:
+    """The records, one after another, without a copy."""
+    records = column(samples, "record")
+    size = pc.sum(pc.binary_length(records)).as_py()
+    _, offsets, data = records.buffers()
+    first = memoryview(offsets).cast("q")[records.offset]
+    return memoryview(data)[first : first + size]
+
+
+class WriteRejected(beam.DoFn):
+    """(part, [(table, line)]) → one file; output: (table, reason, count, an example).
+
+    Args:
+        folder: of the data set in the making.
+    """
+
+    def __init__(self, folder: str):
+        self._folder = folder
+
+    def process(self, keyed: tuple[int, Iterable[tuple[str, str]]]) -> Iterator[tuple]:
+        """Writes one file."""
+        part, entries = keyed
+        entries = sorted(entries)
+        path = FileSystems.join(self._folder, "rejected", f"part-{part:05d}.jsonl")
+        write_file(path, "".join(f"{line}\n" for _, line in entries).encode())
+        counts, examples = Counter(), {}
+        for table, line in entries:
+            key = table, json.loads(line)["reason"]
+            counts[key] += 1
+            examples.setdefault(key, line)
+        for key, count in sorted(counts.items()):
+            yield (*key, count, examples[key])
+
+
+class WriteReport(beam.DoFn):
+    """Writes schema, vocabularies, statistics and what the manifest is made of.
+
+    Args:
+        folder: of the data set in the making.
+        schema: of the data set.
+        compression: of the samples.
+    """
+
+    def __init__(self, folder: str, schema: Schema, compression: str):
+        self._folder = folder
+        self._schema = schema
+        self._compression = compression
+
+    def process(
+        self,
+        _: None,
+        starts: tuple[int, int],
+        vocabularies: dict[str, list[str]],
+        counts: dict[str, int],
+        statistics: Statistics,
+        rejected: list[tuple[str, str, int, str]],
+        files: list[dict],
+    ) -> None:
+        """Writes them."""
+        self._write("schema.yaml", self._schema.to_yaml().encode())
+        for name, values in vocabularies.items():
+            text = "".join(f"{value}\n" for value in values)
+            self._write(f"vocabularies/{name}.txt", text.encode())
+        report = statistics.report(self._schema, Vocabularies(vocabularies))
+        self._write("statistics.json", _json(report))
+        examples, events = {}, {}
+        for table in TABLES:
+            reasons = Counter()
+            for where, reason, count, example in sorted(rejected):
+                if where == table:
+                    reasons[reason] += count
+                    examples.setdefault(reason, example)
+            events[table] = {
+                "read": counts.get(f"{table} read", 0),
+                "kept": counts.get(f"{table} kept", 0),
+                "rejected": dict(reasons),
+            }
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "name": self._schema.name,
+            "compression": self._compression,
+            "events": events,
+            "behaviors_merged": counts.get("behaviors merged", 0),
+            "splits": _splits(statistics, starts),
+            "files": sorted(files, key=lambda file: file["path"]),
+        }
+        report = {"manifest": manifest, "examples": examples}
+        self._write(REPORT, _json(report))
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_file(FileSystems.join(self._folder, *name.split("/")), data)
+
+
+def _splits(statistics: Statistics, starts: tuple[int, int]) -> dict:
+    begins = dict(zip(SPLITS, (None, *starts), strict=True))
+    ranges = statistics.time_ranges()
+    return {
+        split: {**totals, "begins": begins[split], "time_range": ranges[split]}
+        for split, totals in statistics.totals().items()
+    }
+
+
+class Output:
+    """The folder that a job publishes.
+
+    Args:
+        path: of the folder.
+        overwrite: whether it may replace an existing one.
+
+    Raises:
+        FileExistsError: if it exists and must not be replaced.
+    """
+
+    def __init__(self, path: str, overwrite: bool):
+        self.path = path.rstrip("/")
+        self._overwrite = overwrite
+        self._temporary = f"{self.path}.{uuid.uuid4().hex[:8]}.unfinished"
+        if FileSystems.exists(self.path) and not overwrite:
+            raise FileExistsError(
+                f"The output '{self.path}' exists. Give another `--output`, or "
+                "`--overwrite` to replace it."
+            )
+
+    @contextlib.contextmanager
+    def unfinished(self) -> Iterator[str]:
+        """A folder to write into; it is gone afterwards, unless it was published."""
+        FileSystems.mkdirs(self._temporary)
+        try:
+            yield self._temporary
+        finally:
+            remove(self._temporary)
+
+    def finish(self, max_rejected_fraction: float) -> dict:
+        """Publishes the folder.
+
+        Args:
+            max_rejected_fraction: of the rows read.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            ValueError: if more rows were rejected; their lines are in
+                `<output>.rejected` then.
+        """
+        report_path = FileSystems.join(self._temporary, REPORT)
+        report = json.loads(read_file(report_path))
+        remove(report_path)
+        manifest = report["manifest"]
+        self._check_rejected(
+            manifest["events"], report["examples"], max_rejected_fraction
+        )
+        write_file(FileSystems.join(self._temporary, MANIFEST), _json(manifest))
+        if self._overwrite:
+            remove(self.path)
+        FileSystems.rename([self._temporary], [self.path])
+        return manifest
+
+    def _check_rejected(self, events: dict, examples: dict, most: float) -> None:
+        read = sum(count["read"] for count in events.values())
+        reasons = Counter()
+        for count in events.values():
+            reasons.update(count["rejected"])
+        rejected = reasons.total()
+        if rejected <= most * read:
+            return
+        kept_at = f"{self.path}.rejected"
+        remove(kept_at)
+        FileSystems.rename([FileSystems.join(self._temporary, "rejected")], [kept_at])
+        listed = "".join(
+            f"\n  {count:,} {reason}, such as {examples[reason]}"
+            for reason, count in reasons.most_common()
+        )
+        raise ValueError(
+            f"{rejected:,} of {read:,} rows are unfit for use, more than "
+            f"`--max_rejected_fraction` allows; nothing was published. All of them are "
+            f"in '{kept_at}'.{listed}\nReceived: max_rejected_fraction={most}"
+        )
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

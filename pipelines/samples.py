@@ -1,0 +1,216 @@
+"""A bucket of users → serialized samples, as `ctr_tf.data` reads them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import USER_KEY, Feature, Schema
+from ctr_tf.time import hour_of_day, is_weekend
+from ctr_tf.vocabulary import Vocabularies
+from pipelines.arrow import column, hash_ids, numpy
+from pipelines.chunks import window_chunks
+from pipelines.columns import Column, ItemColumns, computed, stored, stored_lists
+from pipelines.example import (
+    encode_examples,
+    encode_feature,
+    pack_bytes,
+    pack_float,
+    pack_int64,
+)
+from pipelines.histories import UserBucket
+from pipelines.statistics import Statistics, coverage
+from pipelines.tfrecord import frame
+
+
+class SampleEncoder:
+    """Encodes the samples of one bucket of users.
+
+    Args:
+        bucket: slates and timelines; at least one request.
+        counters: the item counters of `bucket.candidates`, by feature name.
+        schema: of the data set.
+        vocabularies: of the data set.
+        starts: unix seconds at which validation and test begin.
+
+    Attributes:
+        statistics: of the samples, once they are encoded.
+    """
+
+    def __init__(
+        self,
+        bucket: UserBucket,
+        counters: dict[str, np.ndarray],
+        schema: Schema,
+        vocabularies: Vocabularies,
+        starts: tuple[int, int],
+    ):
+        self._bucket = bucket
+        self._counters = counters
+        self._schema = schema
+        self._vocabularies = vocabularies
+        self._items = ItemColumns(bucket.items, vocabularies)
+        requests = bucket.requests
+        self._user = numpy(requests, "_user")
+        self._time = numpy(requests, "_request_time")
+        self._size = numpy(requests, "_size")
+        self._window = numpy(requests, "_start"), numpy(requests, "_stop")
+        slate_stop = np.cumsum(self._size)
+        self._slate = slate_stop - self._size, slate_stop
+        self._split = np.searchsorted(starts, self._time, side="right")
+        self.statistics = Statistics()
+
+    def encode(self) -> pa.Table:
+        """The samples, ascending by user and request time.
+
+        Returns:
+            One row a sample: `split` (a position in `SPLITS`), `hash` of its request
+            id, `request_time`, `request_id`, `user_id`, and `record`, framed for a
+            TFRecord file.
+        """
+        request_ids, hashes = self._request_ids()
+        user_ids = self._user_ids()
+        features = [
+            encode_feature("request_id", pack_bytes(request_ids)),
+            encode_feature("user_id", pack_bytes(user_ids)),
+            encode_feature("request_time", pack_int64(self._time)),
+            *self._user_features(),
+            *self._context_features(),
+            *self._behavior_features(),
+            *self._candidate_features(),
+            *self._labels(),
+        ]
+        return pa.table(
+            {
+                "split": self._split,
+                "hash": hashes,
+                "request_time": self._time,
+                "request_id": pa.array(request_ids, pa.binary()),
+                "user_id": pa.array(user_ids, pa.binary()),
+                "record": pa.array(frame(encode_examples(features)), pa.large_binary()),
+            }
+        )
+
+    def _user_ids(self) -> list[bytes]:
+        ids = column(self._bucket.users, USER_KEY).cast(pa.string()).cast(pa.binary())
+        return ids.take(pa.array(self._user)).to_pylist()
+
+    def _request_ids(self) -> tuple[list[bytes], np.ndarray]:
+        """Ids, `<user>:<time>` for slates without one, and hashes of them."""
+        users = column(self._bucket.users, USER_KEY).take(pa.array(self._user))
+        time = pa.array(self._time).cast(pa.string())
+        ids = pc.binary_join_element_wise(users.cast(pa.string()), time, ":")
+        known = column(self._bucket.requests, "request_id")
+        if known is not None:
+            ids = pc.coalesce(known.cast(pa.string()), ids)
+        return ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
+
+    def _user_features(self) -> list[list[bytes]]:
+        return [
+            self._lists(f"user_{f.name}", f, self._bucket.users, self._user)
+            for f in self._schema.user
+        ]
+
+    def _context_features(self) -> list[list[bytes]]:
+        every = np.arange(len(self._time))
+        result = []
+        for feature in self._schema.context:
+            name = f"context_{feature.name}"
+            if feature.computed:
+                values = {"slate_size": self._size} | self._clock(self._time)
+                one = computed(feature, values[feature.name])
+                result.append(self._ranges(name, one, (every, every + 1)))
+            else:
+                result.append(self._lists(name, feature, self._bucket.requests, every))
+        return result
+
+    def _behavior_features(self) -> list[list[bytes]]:
+        timeline, window = self._bucket.timeline, self._window
+        time = numpy(timeline, "time")
+        weights = coverage(len(time), *window, self._split)
+        clock = self._clock(time)
+        chunks = window_chunks(time, *window, self._schema.num_chunks)
+        result = [
+            encode_feature("behavior_time", pack_int64(time), *window),
+            encode_feature("behavior_chunk", pack_int64(chunks[0]), *chunks[1:]),
+        ]
+        for feature in self._schema.behavior:
+            if feature.role == "item":
+                values = self._items.of(timeline, feature)
+            elif feature.computed:
+                values = computed(feature, clock[feature.name])
+            else:
+                raw = column(timeline, feature.name)
+                values = stored(feature, raw, len(time), self._vocabularies)
+            name = f"behavior_{feature.name}"
+            result.append(self._ranges(name, values, window, weights))
+        length = window[1] - window[0]
+        self.statistics.add_count("history_length", length, self._split)
+        return result
+
+    def _candidate_features(self) -> list[list[bytes]]:
+        candidates, slate = self._bucket.candidates, self._slate
+        weights = coverage(len(candidates), *slate, self._split)
+        result = []
+        for feature in self._schema.candidate:
+            if feature.role == "item":
+                values = self._items.of(candidates, feature)
+            elif feature.computed:
+                values = computed(feature, self._computed_candidate(feature.name))
+            else:
+                raw = column(candidates, feature.name)
+                values = stored(feature, raw, len(candidates), self._vocabularies)
+            name = f"candidate_{feature.name}"
+            result.append(self._ranges(name, values, slate, weights))
+        self.statistics.add_count("slate_size", self._size, self._split)
+        self.statistics.add_times(self._time, self._split)
+        return result
+
+    def _computed_candidate(self, name: str) -> np.ndarray:
+        if name in self._counters:
+            return self._counters[name]
+        return numpy(self._bucket.candidates, name)
+
+    def _labels(self) -> list[list[bytes]]:
+        candidates, slate = self._bucket.candidates, self._slate
+        first, *others = self._schema.labels
+        label = numpy(candidates, first)
+        clicks = np.add.reduceat(label.astype(np.int64), slate[0])
+        self.statistics.add_count("clicks", clicks, self._split)
+        result = [encode_feature("label", pack_float(label), *slate)]
+        for name in others:
+            packed = pack_float(numpy(candidates, name))
+            result.append(encode_feature(f"label_{name}", packed, *slate))
+        probability = column(candidates, "true_probability")
+        if probability is not None:
+            values = pc.fill_null(probability, np.nan).to_numpy(zero_copy_only=False)
+            result.append(
+                encode_feature("true_probability", pack_float(values), *slate)
+            )
+        return result
+
+    def _clock(self, time: np.ndarray) -> dict[str, np.ndarray]:
+        offset = self._schema.utc_offset
+        return {
+            "hour": hour_of_day(time, offset).astype(np.uint8),
+            "weekend": is_weekend(time, offset).astype(np.uint8),
+        }
+
+    def _lists(
+        self, name: str, feature: Feature, table: pa.Table, rows: np.ndarray
+    ) -> list[bytes]:
+        """A feature of users or requests; each sample takes one of the table's rows."""
+        values, offset = stored_lists(feature, table, self._vocabularies)
+        return self._ranges(name, values, (offset[rows], offset[rows + 1]))
+
+    def _ranges(
+        self,
+        name: str,
+        values: Column,
+        ranges: tuple[np.ndarray, np.ndarray],
+        weights: np.ndarray | None = None,
+    ) -> list[bytes]:
+        """A feature of which each sample takes a range of values."""
+        if weights is None:
+            weights = coverage(len(values.values), *ranges, self._split)
+        self.statistics.add_column(name, values, weights)
+        return encode_feature(name, values.pack(), *ranges)

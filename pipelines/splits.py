@@ -1,0 +1,121 @@
+"""Where, in time, validation and test begin."""
+
+import datetime
+
+import numpy as np
+
+from ctr_tf.time import DAY
+from pipelines.sources.source import Split
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def parse_time(option: str, text: str) -> int:
+    """Reads unix seconds, or an ISO date-time (UTC where it has no offset).
+
+    Args:
+        option: the option's name, for the error message.
+        text: its value.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"`--{option}` must be an ISO date-time, such as 2024-05-01T00:00, or unix "
+            f"seconds. Received: {text!r}"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return int(moment.timestamp())
+
+
+class SplitRule:
+    """Decides when validation and test begin.
+
+    Args:
+        default: the source's own way to split.
+        validation_from: unix seconds; None for another rule.
+        test_from: likewise.
+        validation_days: length of the validation, which ends where the test begins.
+        test_days: length of the test, which ends with the last exposure.
+
+    Raises:
+        ValueError: if two rules are given for one split, or one is negative.
+    """
+
+    def __init__(
+        self,
+        default: Split,
+        validation_from: int | None = None,
+        test_from: int | None = None,
+        validation_days: float | None = None,
+        test_days: float | None = None,
+    ):
+        for name, start, days in (
+            ("validation", validation_from, validation_days),
+            ("test", test_from, test_days),
+        ):
+            if start is not None and days is not None:
+                raise ValueError(
+                    f"Give `--{name}_from` or `--{name}_days`, not both. "
+                    f"Received: {start} and {days}"
+                )
+            if days is not None and days < 0:
+                raise ValueError(
+                    f"`--{name}_days` must not be negative. Received: {days}"
+                )
+        self._default = default
+        self._from = validation_from, test_from
+        self._days = validation_days, test_days
+
+    def starts(self, times: np.ndarray, counts: np.ndarray) -> tuple[int, int]:
+        """When validation and test begin, unix seconds.
+
+        Args:
+            times: of the exposures, ascending, each once.
+            counts: exposures at each of them.
+
+        Raises:
+            ValueError: if the test would begin before the validation.
+        """
+        if not len(times):
+            return _NEVER, _NEVER
+        default = self._default
+        test = self._start(1, default.test_start, int(times[-1]) + 1)
+        if test is None:
+            test = _quantile(times, counts, default.test_fraction)
+        validation = self._start(0, default.validation_start, test)
+        if validation is None:
+            earlier = times < test
+            fraction = default.validation_fraction * counts.sum()
+            fraction /= max(1, counts[earlier].sum())
+            validation = min(test, _quantile(times[earlier], counts[earlier], fraction))
+        if validation > test:
+            raise ValueError(
+                "The validation must begin before the test. Received: validation from "
+                f"{_date(validation)}, test from {_date(test)}"
+            )
+        return validation, test
+
+    def _start(self, place: int, default: int | None, end: int) -> int | None:
+        if self._from[place] is not None:
+            return self._from[place]
+        if self._days[place] is not None:
+            return end - int(self._days[place] * DAY)
+        return default
+
+
+def _quantile(times: np.ndarray, counts: np.ndarray, fraction: float) -> int:
+    """The first time of the latest `fraction` of exposures."""
+    before = np.cumsum(counts) - counts
+    place = np.searchsorted(before, (1 - fraction) * counts.sum(), side="left")
+    return int(times[place]) if place < len(times) else _NEVER
+
+
+def _date(time: int) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat()

@@ -1,0 +1,199 @@
+"""Which raw rows are fit for use, and what becomes of those that are not.
+
+Every row of a batch is either kept, with its columns in the types of the schema and its
+time in seconds, or put aside with a reason. A row has one reason, the first of: a
+required field is missing, a value is not of its type, the time is impossible, the label
+is neither 0 nor 1.
+"""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import ITEM_KEY, TIME_UNITS, USER_KEY, Feature, Schema
+from ctr_tf.time import MAX_TIME
+from pipelines.sources.source import Batch
+
+ROW = "_row"  # where a row came from: its shard and its number there
+ORIGIN = b"origin"
+ROW_BITS = 40
+_ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
+_LONGEST_ROW = 1_000
+
+
+def rejected_line(reason: str, source: str, row: str) -> str:
+    """One line of `rejected/`, JSON."""
+    line = {"reason": reason, "source": source, "row": row[:_LONGEST_ROW]}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def rejected_rows(
+    table: pa.Table, index: np.ndarray, reason: str, origins: dict[int, str]
+) -> list[str]:
+    """Lines of `rejected/` for rows that a later step found unfit.
+
+    Args:
+        table: validated rows, with their `ROW`.
+        index: positions of the unfit ones.
+        reason: the same for all.
+        origins: shard number → file, see `origins_of`.
+    """
+    lines = []
+    for row in table.take(pa.array(index, pa.int64())).to_pylist():
+        place = row.pop(ROW)
+        origin = origins[place >> ROW_BITS]
+        source = f"{origin}:{place & ((1 << ROW_BITS) - 1)}"
+        lines.append(rejected_line(reason, source, str(row)))
+    return lines
+
+
+def origins_of(tables: list[pa.Table]) -> dict[int, str]:
+    """Shard number → file of the rows in these tables."""
+    origins = {}
+    for table in tables:
+        if len(table):
+            shard = table.column(ROW)[0].as_py() >> ROW_BITS
+            origins[shard] = table.schema.metadata[ORIGIN].decode()
+    return origins
+
+
+def validate(batch: Batch, shard: int, schema: Schema) -> tuple[pa.Table, list[str]]:
+    """Keeps the rows that are fit for use.
+
+    Args:
+        batch: as a source read it.
+        shard: number of the shard it came from.
+        schema: of the data set.
+
+    Returns:
+        The rows kept: known columns only, canonical types, `time` in seconds, `ROW`;
+        and a line of `rejected/` for every other row, those of the reader included.
+    """
+    lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
+    reasons = np.full(len(batch.rows), "", object)
+    columns = {}
+    for name, wanted in _columns(batch, schema).items():
+        if name in batch.rows.column_names:
+            raw = batch.rows.column(name).combine_chunks()
+            columns[name], unfit = _cast(raw, wanted)
+            _reject(reasons, unfit, f"bad value of {name}")
+    for name in required_columns(batch.table, schema):
+        missing = columns[name].is_null() if name in columns else None
+        if missing is None:
+            _reject(reasons, np.ones(len(reasons), bool), f"missing field {name}")
+        elif columns[name].null_count:
+            _reject(reasons, _mask(missing), f"missing field {name}")
+    if "time" in columns:
+        columns["time"] = _check_time(columns["time"], schema.time_unit, reasons)
+    for label in schema.labels if batch.table == "exposures" else ():
+        if label in columns:
+            value = pc.fill_null(columns[label], 0).to_numpy(zero_copy_only=False)
+            unfit = (value != 0) & (value != 1)
+            _reject(reasons, unfit, f"label {label} is neither 0 nor 1")
+    columns[ROW] = pa.array(batch.numbers() + (shard << ROW_BITS), pa.int64())
+    table = pa.table(columns, metadata={ORIGIN: batch.origin})
+    if (reasons != "").any():
+        for reason in sorted(set(reasons) - {""}):
+            for bad in batch.reject(np.flatnonzero(reasons == reason), reason):
+                lines.append(rejected_line(bad.reason, bad.source, bad.raw))
+        table = table.filter(pa.array(reasons == ""))
+    return table, lines
+
+
+def required_columns(table: str, schema: Schema) -> tuple[str, ...]:
+    """The columns that a row of a raw table cannot do without."""
+    return {
+        "exposures": (USER_KEY, "time", ITEM_KEY, *schema.labels),
+        "behaviors": (USER_KEY, "time", ITEM_KEY),
+        "users": (USER_KEY,),
+        "items": (ITEM_KEY,),
+    }[table]
+
+
+def feature_columns(table: str, schema: Schema) -> dict[str, Feature]:
+    """Column → feature that a raw table may carry, without those required."""
+    declared = [f for f in schema.features if not f.computed and f.name != ITEM_KEY]
+    roles = {
+        "exposures": ("item", "context", "candidate"),
+        "behaviors": ("item", "behavior"),
+        "users": ("user",),
+        "items": ("item",),
+    }[table]
+    columns = {f.name: f for f in declared if f.role in roles and f.name != USER_KEY}
+    if table == "exposures":
+        columns |= {f"behavior_{f.name}": f for f in declared if f.role == "behavior"}
+    return columns
+
+
+def _columns(batch: Batch, schema: Schema) -> dict[str, pa.DataType]:
+    item = next(f for f in schema.features if f.name == ITEM_KEY)
+    wanted = {ITEM_KEY: _ARROW_TYPES[item.dtype]}
+    if batch.table != "items":
+        wanted[USER_KEY] = _id_type(batch.rows, USER_KEY)
+    if batch.table in ("exposures", "behaviors"):
+        wanted["time"] = pa.int64()
+    if batch.table == "users":
+        del wanted[ITEM_KEY]
+    if batch.table == "exposures":
+        wanted |= dict.fromkeys(schema.labels, pa.int8())
+        wanted["request_id"] = _id_type(batch.rows, "request_id")
+        wanted["true_probability"] = pa.float32()
+    for name, feature in feature_columns(batch.table, schema).items():
+        single = _ARROW_TYPES[feature.dtype]
+        wanted[name] = pa.list_(single) if feature.length > 1 else single
+    return wanted
+
+
+def _id_type(rows: pa.Table, name: str) -> pa.DataType:
+    present = name in rows.column_names
+    integer = present and pa.types.is_integer(rows.schema.field(name).type)
+    return pa.int64() if integer else pa.string()
+
+
+def _cast(raw: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, np.ndarray | None]:
+    """Casts a column; returns it and which values could not be cast (now null)."""
+    if pa.types.is_list(wanted) and not pa.types.is_list(raw.type):
+        raw = pa.ListArray.from_arrays(np.arange(len(raw) + 1, dtype=np.int32), raw)
+    if pa.types.is_floating(raw.type) and raw.type != wanted:
+        raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
+    try:
+        values, unfit = raw.cast(wanted), None
+    except pa.ArrowInvalid:
+        cast = [_cast_one(value, wanted) for value in raw]
+        values = pa.array(cast, wanted)
+        unfit = _mask(values.is_null()) & ~_mask(raw.is_null())
+    if pa.types.is_floating(wanted):
+        infinite = _mask(pc.is_inf(values))
+        if infinite.any():
+            unfit = infinite if unfit is None else infinite | unfit
+    return values, unfit
+
+
+def _cast_one(value: pa.Scalar, wanted: pa.DataType) -> object:
+    try:
+        return value.cast(wanted).as_py()
+    except pa.ArrowInvalid:
+        return None
+
+
+def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> pa.Array:
+    time = pc.fill_null(raw, 0).to_numpy(zero_copy_only=False) // TIME_UNITS[unit]
+    _reject(reasons, time < 0, "negative time")
+    absurd = time >= MAX_TIME
+    if absurd.any():
+        finer = [u for u, scale in TIME_UNITS.items() if scale > TIME_UNITS[unit]]
+        hint = f", perhaps they are {' or '.join(finer)}" if finer else ""
+        reason = f"time after the year 2242: times are read as {unit}{hint}"
+        _reject(reasons, absurd, f"{reason}; set the schema's time_unit")
+    return pa.array(time)
+
+
+def _reject(reasons: np.ndarray, unfit: np.ndarray | None, reason: str) -> None:
+    if unfit is not None:
+        reasons[unfit & (reasons == "")] = reason
+
+
+def _mask(array: pa.Array) -> np.ndarray:
+    return pc.fill_null(array, False).to_numpy(zero_copy_only=False)

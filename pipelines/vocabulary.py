@@ -1,0 +1,161 @@
+"""Vocabularies, counted by Beam over the training period alone.
+
+Every vocabulary counts the values of all features that use it: item features once an
+exposure and once a behavior of the raw log, candidate features once an exposure,
+context features once a request, behavior features once a behavior (clicked exposures
+included), user features once a user who has a request. What happened from
+the validation's start on is never counted, nor is a user without an earlier request.
+
+The most frequent value comes first; of equally frequent values the one whose text is
+smaller. Features that share a vocabulary share its limits: the largest `min_count` and
+the smallest `max_size` among them.
+"""
+
+from collections.abc import Iterable
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import ITEM_KEY, Feature, Schema
+from ctr_tf.vocabulary import Vocabularies
+from pipelines.arrow import column, concat, from_bytes, numpy, to_bytes
+from pipelines.histories import UserBucket
+
+
+def count_values(
+    bucket: UserBucket, behaviors: pa.Table, schema: Schema, validation_start: int
+) -> dict[str, pa.Table]:
+    """Counts the values of one bucket of users.
+
+    Args:
+        bucket: slates and timelines.
+        behaviors: of the raw log: `_item`, `time`, item features.
+        schema: of the data set.
+        validation_start: unix seconds; later events are not counted.
+
+    Returns:
+        Vocabulary → its values (`value` string, `count` int64).
+    """
+    early = {
+        "candidates": _before(bucket.candidates, "_request_time", validation_start),
+        "behaviors": _before(behaviors, "time", validation_start),
+        "requests": _before(bucket.requests, "_request_time", validation_start),
+        "timeline": _before(bucket.timeline, "time", validation_start),
+    }
+    users = np.unique(numpy(early["requests"], "_user"))
+    early["users"] = bucket.users.take(pa.array(users, pa.int64()))
+    sources = {
+        "item": ("candidates", "behaviors"),
+        "candidate": ("candidates",),
+        "context": ("requests",),
+        "behavior": ("timeline",),
+        "user": ("users",),
+    }
+    counted = {}
+    for name, features in schema.vocabularies().items():
+        tables = [
+            _count(early[source], feature, bucket.items)
+            for feature in features
+            for source in sources[feature.role]
+        ]
+        counted[name] = _sum(tables)
+    return counted
+
+
+def _before(table: pa.Table, key: str, time: int) -> pa.Table:
+    if not len(table):
+        return table
+    return table.filter(pc.less(table.column(key), time))
+
+
+def _count(table: pa.Table, feature: Feature, items: pa.Table) -> pa.Table:
+    own = column(table, feature.name) if feature.name != ITEM_KEY else None
+    tables = []
+    if own is not None:
+        if pa.types.is_list(own.type):
+            own = own.list_slice(0, feature.length).flatten()
+        counts = pc.value_counts(own.drop_null())
+        tables.append(_table(counts.field("values"), counts.field("counts")))
+    if feature.role == "item" and feature.name in items.column_names and len(table):
+        code = numpy(table, "_item")
+        if own is not None:
+            code = code[own.is_null().to_numpy(zero_copy_only=False)]
+        counts = np.bincount(code, minlength=len(items))
+        seen = pa.array(counts > 0)
+        values = column(items, feature.name).filter(seen)
+        tables.append(_table(values, pa.array(counts).filter(seen)))
+    return _sum(tables)
+
+
+def _table(values: pa.Array, counts: pa.Array) -> pa.Table:
+    return pa.table({"value": values.cast(pa.string()), "count": counts.cast("int64")})
+
+
+def _sum(tables: Iterable[pa.Table]) -> pa.Table:
+    table = concat([_table(pa.array([], pa.string()), pa.array([], "int64")), *tables])
+    table = table.filter(pc.is_valid(table.column("value")))
+    table = table.group_by("value").aggregate([("count", "sum")])
+    return table.rename_columns({"count_sum": "count"}).select(["value", "count"])
+
+
+def most_frequent(counts: pa.Table, features: tuple[Feature, ...]) -> list[str]:
+    """The entries of one vocabulary, in their order.
+
+    Args:
+        counts: `value` and `count`, a value possibly more than once.
+        features: those that use the vocabulary.
+    """
+    total = _sum([counts])
+    min_count = max(feature.min_count for feature in features)
+    limits = [f.max_size for f in features if f.max_size is not None]
+    # A vocabulary is a text file, one value a line.
+    one_line = pc.invert(pc.match_substring_regex(total.column("value"), r"[\r\n]"))
+    frequent = pc.greater_equal(total.column("count"), min_count)
+    total = total.filter(pc.and_(one_line, frequent))
+    total = total.sort_by([("count", "descending"), ("value", "ascending")])
+    return total.column("value").to_pylist()[: min(limits, default=None)]
+
+
+class BuildVocabularies(beam.PTransform):
+    """(vocabulary, counts as Arrow IPC) → one dict, vocabulary → entries.
+
+    Args:
+        schema: of the data set.
+    """
+
+    def __init__(self, schema: Schema):
+        super().__init__()
+        self._schema = schema
+
+    def expand(self, counts):
+        """Adds the steps to a pipeline."""
+        by_name = self._schema.vocabularies()
+        empty = {name: [] for name in by_name}
+        return (
+            counts
+            | "Group by vocabulary" >> beam.GroupByKey()
+            | "Most frequent" >> beam.MapTuple(_Merge(self._schema))
+            | "Collect" >> beam.combiners.ToDict()
+            | "Complete" >> beam.Map(lambda found: empty | found)
+        )
+
+
+class _Merge:
+    def __init__(self, schema: Schema):
+        self._schema = schema
+
+    def __call__(self, name: str, counts: Iterable[bytes]) -> tuple[str, list[str]]:
+        table = concat(map(from_bytes, counts))
+        return name, most_frequent(table, self._schema.vocabularies()[name])
+
+
+def encoded_counts(counted: dict[str, pa.Table]) -> list[tuple[str, bytes]]:
+    """What `BuildVocabularies` takes, from what `count_values` returns."""
+    return [(name, to_bytes(table)) for name, table in counted.items()]
+
+
+def vocabularies(values: dict[str, list[str]]) -> Vocabularies:
+    """Vocabularies from the result of `BuildVocabularies`."""
+    return Vocabularies(values)
