@@ -1,0 +1,296 @@
+"""SparseCTR's attention beside full self-attention: time and peak memory.
+
+    ctr-tf bench attention [--length 1024] [--repeats 15] [--json]
+
+All variants are the same model (d = 32, two blocks, eight heads) with the sparsity sets
+S1 to S4 and with full causal self-attention ("full", the paper's A1), on the same
+random batch, in one process with interleaved repeats; times are medians. What is timed
+is the dense computation on rows already looked up, with and without XLA: the forward
+pass, and forward and backward pass.
+
+Peak memory is the growth of the process's resident memory during one warm pass, in a
+process of its own for each variant. There malloc is told to map every block of 64 KiB
+or more by itself and to give it back when freed, so that the growth is what the pass
+holds at its peak, and nothing is hidden in memory kept from earlier.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+VARIANTS = ("full", "S1", "S2", "S3", "S4")
+PAPER_SPEED = {"full": 1.0, "S1": 8.9, "S2": 5.2, "S3": 4.0, "S4": 2.0}
+PAPER_MEMORY = {"full": 87.5, "S1": 9.6, "S2": 22.0, "S3": 23.4, "S4": 44.4}
+MODES = {"plain": False, "xla": True}
+ROWS = 10_000
+
+
+def _schema(length: int):
+    from ctr_tf.schema import Feature, Schema
+
+    return Schema(
+        name="bench",
+        features=(
+            Feature("item_id", "item", "categorical", dtype="int64"),
+            Feature("category", "item", "categorical"),
+            Feature("age", "user", "bucketized", num_values=100, dtype="int64"),
+        ),
+        history_length=length,
+    )
+
+
+def _inputs(schema, batch: int, candidates: int, num_chunks: int) -> dict:
+    from ctr_tf.time import chunk_ids
+
+    random = np.random.default_rng(0)
+    length = schema.history_length
+    gaps = random.exponential(size=(batch, length)) * 10 ** random.uniform(
+        0, 5, (batch, length)
+    )
+    behavior_time = (
+        1_700_000_000 - np.cumsum(gaps.astype(np.int64) + 1, axis=1)[:, ::-1]
+    )
+    valid = np.ones((batch, length), bool)
+    inputs = {
+        "request_time": np.full(batch, 1_700_000_000, np.int64),
+        "behavior_time": behavior_time,
+        "behavior_chunk": chunk_ids(behavior_time, valid, num_chunks).astype(np.int32),
+        "candidate_mask": np.ones((batch, candidates), bool),
+    }
+    for group, features in schema.groups().items():
+        count = {"behavior": length, "candidate": candidates}.get(group, 1)
+        for feature in features:
+            if feature.is_embedded:
+                rows = feature.num_buckets or ROWS
+                value = random.integers(1, rows, (batch, count))
+            else:
+                value = random.normal(size=(batch, count)).astype(np.float32)
+            inputs[f"{group}_{feature.name}"] = value
+    return inputs
+
+
+class Subject:
+    """One variant with its compiled passes.
+
+    Args:
+        variant: of `VARIANTS`.
+        length: N.
+        batch: samples.
+        candidates: C.
+    """
+
+    def __init__(self, variant: str, length: int, batch: int, candidates: int):
+        import tensorflow as tf
+
+        from ctr_tf.models import build_ranker
+        from ctr_tf.models.sparse_ctr import SparseCTRConfig
+
+        schema = _schema(length)
+        config = (
+            SparseCTRConfig(attention="full")
+            if variant == "full"
+            else SparseCTRConfig(sparsity=variant)
+        )
+        sizes = {
+            feature.table: feature.num_buckets or ROWS
+            for feature in schema.features
+            if feature.is_embedded
+        }
+        ranker = build_ranker(config, schema, sizes)
+        inputs = _inputs(schema, batch, candidates, ranker.num_chunks)
+        self.inputs = {key: tf.constant(value) for key, value in inputs.items()}
+        self.rows = ranker.lookup(self.inputs)
+        tables = {id(table.table) for table in ranker.embedding.tables.values()}
+        weights = [
+            weight.value
+            for weight in ranker.trainable_weights
+            if id(weight) not in tables
+        ]
+
+        def forward(inputs, rows):
+            return ranker.forward(inputs, rows)
+
+        def training(inputs, rows):
+            with tf.GradientTape() as tape:
+                tape.watch(rows)
+                loss = tf.reduce_mean(ranker.forward(inputs, rows, training=True) ** 2)
+            return tape.gradient(loss, [weights, rows])
+
+        self.passes = {
+            (mode, name): tf.function(function, jit_compile=compiled)
+            for mode, compiled in MODES.items()
+            for name, function in (("forward", forward), ("training", training))
+        }
+
+    def run(self, mode: str, name: str) -> float:
+        """Seconds of one pass."""
+        import tensorflow as tf
+
+        start = time.perf_counter()
+        result = self.passes[mode, name](self.inputs, self.rows)
+        for tensor in tf.nest.flatten(result):
+            if tensor is not None:
+                tf.convert_to_tensor(tensor).numpy()
+        return time.perf_counter() - start
+
+
+def measure_times(variants, modes, length, batch, candidates, repeats) -> dict:
+    """Median seconds, `{variant: {mode: {pass: seconds}}}`, repeats interleaved."""
+    subjects = {name: Subject(name, length, batch, candidates) for name in variants}
+    result = {name: {mode: {} for mode in modes} for name in variants}
+    for mode in modes:
+        for name in ("forward", "training"):
+            seconds = {variant: [] for variant in variants}
+            for subject in subjects.values():
+                subject.run(mode, name)
+            for _ in range(repeats):
+                for variant, subject in subjects.items():
+                    seconds[variant].append(subject.run(mode, name))
+            for variant in variants:
+                result[variant][mode][name] = statistics.median(seconds[variant])
+            _log(f"{mode} {name}: timed")
+    return result
+
+
+def measure_memory(variant, mode, name, length, batch, candidates) -> int:
+    """Bytes by which one warm pass raises the resident memory, in its own process."""
+    environment = {
+        **os.environ,
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_TRIM_THRESHOLD_": "65536",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    command = [sys.executable, "-m", "benchmarks.attention", "--memory_of"]
+    command += [f"{variant},{mode},{name}", "--length", str(length)]
+    command += ["--batch", str(batch), "--candidates", str(candidates)]
+    output = subprocess.run(
+        command, env=environment, check=True, capture_output=True, text=True
+    ).stdout
+    return int(output.strip().splitlines()[-1])
+
+
+def _memory_here(variant, mode, name, length, batch, candidates) -> int:
+    subject = Subject(variant, length, batch, candidates)
+    for _ in range(2):
+        subject.run(mode, name)
+    growth = []
+    for _ in range(3):
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")  # the peak begins anew at what is resident now
+        before = _status("VmRSS")
+        subject.run(mode, name)
+        growth.append(_status("VmHWM") - before)
+    return statistics.median(growth)
+
+
+def _status(key: str) -> int:
+    with open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith(key + ":"):
+                return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {key}")
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _table(report: dict) -> str:
+    lines = []
+    for mode in report["modes"]:
+        lines.append(
+            f"{mode:6}  {'forward':>17}  {'forward+backward':>17}  "
+            f"{'peak memory':>17}  {'of training':>17}  paper"
+        )
+        for variant, entry in report["variants"].items():
+            cells = [f"{variant:6}"]
+            for name in ("forward", "training"):
+                one = entry[mode][name]
+                cells.append(f"{one['seconds'] * 1e3:8.1f} ms {one['speedup']:5.1f}x")
+            for name in ("forward", "training"):
+                one = entry[mode][name]
+                if "peak_bytes" in one:
+                    share = f"{100 * one['memory_ratio']:5.1f}%"
+                    cells.append(f"{one['peak_bytes'] / 2**20:7.1f} MiB {share}")
+            ratio = 100 * PAPER_MEMORY[variant] / PAPER_MEMORY["full"]
+            cells.append(f"{PAPER_SPEED[variant]}x, {ratio:.1f}%")
+            lines.append("  ".join(cells))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def measure(modes, length, batch, candidates, repeats, memory=True) -> dict:
+    """Everything, as the JSON object that `--json` prints."""
+    times = measure_times(VARIANTS, modes, length, batch, candidates, repeats)
+    variants = {}
+    for variant in VARIANTS:
+        variants[variant] = {"paper_speedup": PAPER_SPEED[variant]}
+        variants[variant]["paper_memory_ratio"] = round(
+            PAPER_MEMORY[variant] / PAPER_MEMORY["full"], 4
+        )
+        for mode in modes:
+            variants[variant][mode] = {}
+            for name in ("forward", "training"):
+                seconds = times[variant][mode][name]
+                entry = {
+                    "seconds": seconds,
+                    "speedup": times["full"][mode][name] / seconds,
+                }
+                if memory:
+                    entry["peak_bytes"] = measure_memory(
+                        variant, mode, name, length, batch, candidates
+                    )
+                    full = variants["full"][mode][name] if variant != "full" else entry
+                    entry["memory_ratio"] = entry["peak_bytes"] / full["peak_bytes"]
+                variants[variant][mode][name] = entry
+        _log(f"{variant}: measured")
+    return {
+        "bench": "attention",
+        "length": length,
+        "batch": batch,
+        "candidates": candidates,
+        "repeats": repeats,
+        "cores": os.cpu_count(),
+        "modes": list(modes),
+        "variants": variants,
+    }
+
+
+def main(argv: list[str]) -> int:
+    """`ctr-tf bench attention`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf bench attention", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--length", type=int, default=1024, help="N, behaviors")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--candidates", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--no_memory", action="store_true", help="times only")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    sizes = (arguments.length, arguments.batch, arguments.candidates)
+    if min(*sizes, arguments.repeats) < 1:
+        raise ValueError(
+            "Length, batch, candidates and repeats are positive. "
+            f"Received: {(*sizes, arguments.repeats)}"
+        )
+    if arguments.memory_of:
+        print(_memory_here(*arguments.memory_of.split(","), *sizes))
+        return 0
+    report = measure(
+        arguments.modes, *sizes, arguments.repeats, not arguments.no_memory
+    )
+    print(json.dumps(report) if arguments.json else _table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
