@@ -49,6 +49,7 @@ class Ranker(keras.Model):
         self.embedding = FeatureEmbedding(
             schema, table_sizes, embedding_dim, dtype=self.dtype_policy
         )
+        self.step = None
 
     def lookup(self, inputs: dict) -> dict:
         """Embedding rows of the batch, `{input key: [..., width]}`; no XLA in here."""
@@ -78,3 +79,53 @@ class Ranker(keras.Model):
     def score(self, state: dict, candidates: dict, training=False):
         """Logits `[B, C]` float32, each from the state and its own candidate alone."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+
+    def compile(self, optimizer, jit_compile: bool = False, **kwargs):
+        """Prepares for training with the loss of `ctr_tf.training.step`.
+
+        Args:
+            optimizer: one that takes a table's gradient as IndexedSlices
+                (`ctr_tf.training.optimizers.make_optimizer`).
+            jit_compile: whether XLA compiles the dense computation; the tables are
+                never part of it.
+            **kwargs: of `keras.Model.compile`.
+        """
+        from ctr_tf.training.step import Step  # TensorFlow only
+
+        if not self.built:
+            self.build()
+        optimizer.build(self.trainable_variables)
+        super().compile(optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
+        self.step = Step(self, jit_compile)
+
+    @property
+    def metrics(self):
+        """Loss and AUC over real candidates, once the model is compiled."""
+        return self.step.metrics if self.step else []
+
+    def train_step(self, data):
+        """Trains on a batch `(inputs, labels, weights)`."""
+        return self.step.train(data)
+
+    def test_step(self, data):
+        """Evaluates a batch `(inputs, labels, weights)`."""
+        return self.step.test(data)
+
+    def predict_step(self, data):
+        """Logits `[B, C]` of a batch."""
+        return self.step.predict(data)
+
+    def make_train_function(self, force=False):
+        """Keras' hook; see `Step.make_function`."""
+        if force or self.train_function is None:
+            self.train_function = self.step.make_function(self.train_step)
+        return self.train_function
+
+    def make_test_function(self, force=False):
+        """Keras' hook; see `Step.make_function`."""
+        if force or self.test_function is None:
+            self.test_function = self.step.make_function(self.test_step)
+        return self.test_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing to do: the schema decides all shapes. See `distribution`."""

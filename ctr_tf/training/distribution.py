@@ -1,0 +1,108 @@
+"""Training on several devices or machines, and what Keras 3 needs for that.
+
+`model.fit` of Keras 3 on TensorFlow fails under `MultiWorkerMirroredStrategy`
+(keras-team/keras issue 20585). There are two causes in its TensorFlow trainer:
+
+1. `_maybe_symbolic_build` reduces the first distributed batch by
+   `strategy.reduce("MEAN", …)`, which the collective strategy refuses. A Ranker is built
+   from its schema and needs no batch: it overrides the method.
+2. `reduce_per_replica` reduces scalar logs with `axis=0`, which a scalar has not.
+   `Ranker` makes its train and test functions itself and reduces by `reduce_logs`.
+
+When Keras mends them, `reduce_logs` and the override in `Ranker` can go.
+"""
+
+import json
+import os
+
+import tensorflow as tf
+
+from ctr_tf.errors import unknown_name
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Makes a distribution strategy.
+
+    Args:
+        name: `"none"`; `"mirrored"`, over all accelerators of this machine (or all
+            logical CPUs where it has none); `"multi_worker"`, over the machines that
+            the environment variable `TF_CONFIG` lists.
+
+    Raises:
+        ValueError: for an unknown name, or `multi_worker` without `TF_CONFIG`.
+    """
+    if name not in STRATEGIES:
+        raise ValueError(unknown_name("distribution", name, STRATEGIES))
+    if name == "mirrored":
+        kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+        devices = tf.config.list_logical_devices(kind)
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    if name == "multi_worker":
+        if "cluster" not in json.loads(os.environ.get("TF_CONFIG") or "{}"):
+            raise ValueError(
+                "Distribution 'multi_worker' needs the cluster and this worker's task "
+                f"in TF_CONFIG. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}"
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """This worker's index and the number of workers."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or not resolver.cluster_spec().as_dict():
+        return 0, 1
+    return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes what only one may write."""
+    return worker(strategy)[0] == 0
+
+
+def distribute(strategy: tf.distribute.Strategy, make_dataset):
+    """The batches of this worker, for `fit` and `evaluate`.
+
+    Every worker takes its share of each global batch, and each of its replicas a share
+    of that: samples i, i + n, i + 2n, … So all replicas together train on the same
+    global batches as one process would.
+
+    Args:
+        strategy: from `make_strategy`.
+        make_dataset: called with `num_shards` and `shard_index`, which number the
+            workers; see `ctr_tf.data.dataset`.
+
+    Returns:
+        A dataset that Keras takes as it is.
+    """
+    index, workers = worker(strategy)
+    dataset = make_dataset(num_shards=workers, shard_index=index)
+    replicas = strategy.num_replicas_in_sync // workers
+    if strategy.num_replicas_in_sync == 1:
+        return dataset
+    if replicas > 1:
+        dataset = dataset.flat_map(lambda *batch: _shares(batch, replicas))
+    return strategy.distribute_datasets_from_function(lambda _: dataset)
+
+
+def _shares(batch, count: int) -> tf.data.Dataset:
+    def share(index):
+        return tf.nest.map_structure(lambda x: x[index::count], batch)
+
+    return tf.data.Dataset.range(count).map(share)
+
+
+def reduce_logs(strategy: tf.distribute.Strategy, logs: dict) -> dict:
+    """Means over the replicas, of scalars."""
+    return {key: strategy.reduce("MEAN", v, axis=None) for key, v in logs.items()}
+
+
+def open_batch(value) -> tf.TypeSpec:
+    """The type of a tensor, or of one tensor a replica, with its first axis open."""
+    spec = tf.type_spec_from_value(value)
+    if isinstance(spec, tf.TensorSpec):
+        return tf.TensorSpec((None, *spec.shape[1:]), spec.dtype)
+    parts = [open_batch(part) for part in value.values]
+    return type(spec)(*parts)

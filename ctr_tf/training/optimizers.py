@@ -1,0 +1,100 @@
+"""The optimizer and the learning-rate schedule that a recipe describes."""
+
+import dataclasses
+
+import keras
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.training.paired_optimizer import PairedOptimizer, TableLossScaleOptimizer
+from ctr_tf.training.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam
+
+DENSE = {
+    "adam": keras.optimizers.Adam,
+    "adagrad": keras.optimizers.Adagrad,
+    "sgd": keras.optimizers.SGD,
+}
+TABLES = {"adam": RowWiseAdam, "adagrad": RowWiseAdagrad}
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """How weights are updated.
+
+    Args:
+        dense: of the network: `"adam"`, `"adagrad"` or `"sgd"`.
+        tables: of the embedding tables, row-wise: `"adam"` or `"adagrad"`.
+        learning_rate: of the network, after the warm-up.
+        table_learning_rate: of the tables; `learning_rate` where None.
+        schedule: after the warm-up `"constant"`, or `"cosine"` down to 0 at the end of
+            the training.
+        warmup_steps: over which learning rates rise from 0.
+        global_clipnorm: norm to which the gradients of the global batch, of network and
+            tables together, are scaled down; None: not at all.
+        weight_decay: of the network, decoupled (AdamW); None: none.
+    """
+
+    dense: str = "adam"
+    tables: str = "adam"
+    learning_rate: float = 1e-3
+    table_learning_rate: float | None = None
+    schedule: str = "constant"
+    warmup_steps: int = 0
+    global_clipnorm: float | None = None
+    weight_decay: float | None = None
+
+    def __post_init__(self):
+        for key, known in (
+            ("dense", DENSE),
+            ("tables", TABLES),
+            ("schedule", SCHEDULES),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(
+                    unknown_name(f"optimizer.{key}", getattr(self, key), known)
+                )
+        for key in ("learning_rate", "table_learning_rate", "global_clipnorm"):
+            value = getattr(self, key)
+            if value is not None and not value > 0:
+                raise ValueError(
+                    f"`optimizer.{key}` must be positive. Received: {value!r}"
+                )
+        for key in ("warmup_steps", "weight_decay"):
+            value = getattr(self, key)
+            if value is not None and value < 0:
+                raise ValueError(
+                    f"`optimizer.{key}` must not be negative. Received: {value!r}"
+                )
+
+
+def make_optimizer(
+    config: OptimizerConfig, total_steps: int = 1, loss_scaling: bool = False
+) -> keras.optimizers.Optimizer:
+    """Makes the optimizer.
+
+    Args:
+        config: what it is like.
+        total_steps: of the training, where a cosine schedule ends.
+        loss_scaling: dynamic, as `mixed_float16` needs it.
+    """
+    table_rate = config.table_learning_rate or config.learning_rate
+    optimizer = PairedOptimizer(
+        DENSE[config.dense](learning_rate(config, config.learning_rate, total_steps)),
+        TABLES[config.tables](learning_rate(config, table_rate, total_steps)),
+        global_clipnorm=config.global_clipnorm,
+        weight_decay=config.weight_decay,
+    )
+    return TableLossScaleOptimizer(optimizer) if loss_scaling else optimizer
+
+
+def learning_rate(config: OptimizerConfig, peak: float, total_steps: int):
+    """A float or a Keras schedule that peaks at `peak`."""
+    if config.schedule == "constant" and not config.warmup_steps:
+        return float(peak)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if config.warmup_steps else peak,
+        decay_steps=max(total_steps - config.warmup_steps, 1),
+        alpha=1.0 if config.schedule == "constant" else 0.0,
+        warmup_target=peak if config.warmup_steps else None,
+        warmup_steps=config.warmup_steps,
+    )

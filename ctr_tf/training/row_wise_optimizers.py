@@ -1,0 +1,218 @@
+"""Adam and Adagrad that touch only the rows of the batch, whatever the table's size.
+
+Both take a table's gradient as `tf.IndexedSlices`, add up the gradients of each row
+(`unique_rows`), gather that row's slots, and scatter the new values of slots and row.
+Table and slots are never read or written as a whole.
+"""
+
+import keras
+import tensorflow as tf
+
+
+def unique_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
+    """Adds up the gradients of each row, so that every row appears once.
+
+    Args:
+        gradient: values `[n, width]` of rows `[n]`, in any order, with repetitions.
+
+    Returns:
+        The same gradient; rows in the order of their first appearance.
+    """
+    rows, position = tf.unique(gradient.indices)
+    values = tf.math.unsorted_segment_sum(gradient.values, position, tf.size(rows))
+    return tf.IndexedSlices(values, rows, gradient.dense_shape)
+
+
+def _native(variable):
+    return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+class RowWiseOptimizer(keras.optimizers.Optimizer):
+    """Base: an optimizer that updates rows.
+
+    Subclasses implement `update_rows`. On its own it is a Keras optimizer like any
+    other; beside a dense one it is used through `PairedOptimizer`.
+
+    Args:
+        learning_rate: float or schedule.
+        name: of the optimizer.
+    """
+
+    def __init__(self, learning_rate=0.001, name=None, **kwargs):
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        for option in ("weight_decay", "use_ema", "gradient_accumulation_steps"):
+            if getattr(self, option):
+                raise ValueError(
+                    f"`{option}` touches every row of a table, so {type(self).__name__}"
+                    f" does without it. Received: {option}={getattr(self, option)!r}"
+                )
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates the rows of one table.
+
+        Args:
+            gradient: `tf.IndexedSlices`; rows may repeat.
+            variable: the table.
+            learning_rate: scalar.
+
+        Raises:
+            ValueError: for a dense gradient, whose cost would grow with the table.
+        """
+        if not isinstance(gradient, tf.IndexedSlices):
+            raise ValueError(
+                f"{type(self).__name__} takes the gradient of '{variable.name}' as "
+                f"tf.IndexedSlices. Received: {type(gradient).__name__}"
+            )
+        gradient = unique_rows(gradient)
+        self.update_rows(
+            gradient.indices,
+            gradient.values,
+            variable,
+            tf.cast(learning_rate, "float32"),
+        )
+
+    def update_rows(self, rows, gradient, variable, learning_rate):
+        """Updates `rows` `[n]`, each there once, by `gradient` `[n, width]`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `update_rows`.")
+
+
+def _gather(variable, rows):
+    return tf.gather(_native(variable), rows)
+
+
+def _scatter(variable, rows, values):
+    _native(variable).scatter_update(tf.IndexedSlices(values, rows))
+
+
+def _scatter_subtract(variable, rows, values):
+    _native(variable).scatter_sub(tf.IndexedSlices(values, rows))
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class RowWiseAdagrad(RowWiseOptimizer):
+    """Adagrad; the same numbers as Keras' dense Adagrad.
+
+    For every row of the batch, with g the sum of its gradients:
+
+        a ← a + g²
+        w ← w − learning_rate · g / sqrt(a + epsilon)
+
+    A row without gradient stays as it is in dense Adagrad too, so the two are equal.
+
+    Args:
+        learning_rate: float or schedule.
+        initial_accumulator_value: of a.
+        epsilon: see above.
+        name: of the optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        initial_accumulator_value=0.1,
+        epsilon=1e-7,
+        name="row_wise_adagrad",
+        **kwargs,
+    ):
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.initial_accumulator_value = initial_accumulator_value
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        """Makes the accumulators."""
+        if self.built:
+            return
+        super().build(variables)
+        self._accumulators = self.add_optimizer_variables(
+            variables,
+            "accumulator",
+            initializer=keras.initializers.Constant(self.initial_accumulator_value),
+        )
+
+    def update_rows(self, rows, gradient, variable, learning_rate):
+        """See the class."""
+        slot = self._accumulators[self._get_variable_index(variable)]
+        accumulator = _gather(slot, rows) + tf.square(gradient)
+        _scatter(slot, rows, accumulator)
+        change = learning_rate * gradient / tf.sqrt(accumulator + self.epsilon)
+        _scatter_subtract(variable, rows, change)
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "initial_accumulator_value": self.initial_accumulator_value,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class RowWiseAdam(RowWiseOptimizer):
+    """Adam, lazily: a row that is not in the batch does not change at all.
+
+    In step t, which counts the optimizer's steps and not those that had the row, for
+    every row of the batch, with g the sum of its gradients:
+
+        m ← beta_1 · m + (1 − beta_1) · g
+        v ← beta_2 · v + (1 − beta_2) · g²
+        w ← w − learning_rate · sqrt(1 − beta_2^t) / (1 − beta_1^t) · m / (sqrt(v) + epsilon)
+
+    Of every other row, w, m and v stay as they are: moments do not decay while a row is
+    away, and the row does not go on moving by its momentum, as it would in dense Adam.
+    For a row that is in every batch the two are equal.
+
+    Args:
+        learning_rate: float or schedule.
+        beta_1: see above.
+        beta_2: see above.
+        epsilon: see above.
+        name: of the optimizer.
+    """
+
+    def __init__(
+        self,
+        learning_rate=0.001,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-7,
+        name="row_wise_adam",
+        **kwargs,
+    ):
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+
+    def build(self, variables):
+        """Makes the moments."""
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums, self._velocities = (
+            self.add_optimizer_variables(variables, name)
+            for name in ("momentum", "velocity")
+        )
+
+    def update_rows(self, rows, gradient, variable, learning_rate):
+        """See the class."""
+        index = self._get_variable_index(variable)
+        momentums, velocities = self._momentums[index], self._velocities[index]
+        momentum = _gather(momentums, rows)
+        momentum += (gradient - momentum) * (1 - self.beta_1)
+        velocity = _gather(velocities, rows)
+        velocity += (tf.square(gradient) - velocity) * (1 - self.beta_2)
+        _scatter(momentums, rows, momentum)
+        _scatter(velocities, rows, velocity)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        correction = tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        change = learning_rate * correction * momentum
+        _scatter_subtract(variable, rows, change / (tf.sqrt(velocity) + self.epsilon))
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
