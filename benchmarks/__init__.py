@@ -1,0 +1,1 @@
+"""Commands that measure; what they showed is in RESULTS.md."""
