@@ -36,20 +36,16 @@ class Column:
         required: whether the file must have it and every row a value in it.
         time_unit: of a time, `"s"`, `"ms"` or `"us"`: timestamps found become int64
             in this unit, integers are in it already.
-        label: whether only 0 and 1 (or false and true) are allowed.
     """
 
     name: str
     type: pa.DataType
     required: bool = False
     time_unit: str | None = None
-    label: bool = False
 
     @property
     def wanted(self) -> str:
         """What a value must be, in words."""
-        if self.label:
-            return "0 or 1"
         if pa.types.is_list(self.type):
             return f"a list of {Column('', self.type.value_type).wanted}"
         if pa.types.is_integer(self.type):
@@ -87,7 +83,7 @@ def canonical_columns(
     if table == "exposures":
         columns = [
             *event,
-            *(Column(name, pa.int8(), True, label=True) for name in schema.labels),
+            *(Column(name, pa.int8(), required=True) for name in schema.labels),
             Column("request_id", pa.string()),
             *features("item", "candidate", "context"),
             *features("behavior", prefix="behavior_"),
@@ -143,7 +139,7 @@ def coerce(
     arrays, faults = [], {}
     for column in columns:
         array, bad = _cast_valid(values.get(column.name), column, len(numbers))
-        reason = f"field {column.name} is not {column.wanted}"
+        reason = f"bad value of {column.name}, not {column.wanted}"
         faults.update({i: reason for i in bad if i not in faults})
         if column.required and array.null_count:
             missing = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
@@ -185,14 +181,12 @@ def _cast(values, column: Column) -> pa.Array:
         array = array.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
+    if pa.types.is_large_string(array.type):
+        array = array.cast(pa.string())
     if column.time_unit:
         array = _time(array, column.time_unit)
     elif pa.types.is_list(column.type) and pa.types.is_string(array.type):
         array = pc.split_pattern(array, LIST_SEPARATOR)
-    elif column.label and pa.types.is_string(array.type):
-        array = pc.utf8_lower(array)
-        array = pc.replace_substring_regex(array, "^true$", "1")
-        array = pc.replace_substring_regex(array, "^false$", "0")
     return _checked(_plain(array, column.type), column)
 
 
@@ -208,7 +202,13 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     try:
         return array.cast(wanted)
     except pa.ArrowInvalid:
-        return pc.replace_substring_regex(array, r"\.0+$", "").cast(wanted)
+        for spelling, value in (
+            (r"\.0+$", ""),
+            (r"(?i)^true$", "1"),
+            (r"(?i)^false$", "0"),
+        ):
+            array = pc.replace_substring_regex(array, spelling, value)
+        return array.cast(wanted)
 
 
 def _time(array: pa.Array, unit: str) -> pa.Array:
@@ -226,9 +226,7 @@ def _time(array: pa.Array, unit: str) -> pa.Array:
 
 def _checked(array: pa.Array, column: Column) -> pa.Array:
     """Raises ArrowInvalid where a value has the type but is no allowed value."""
-    if column.label:
-        fine = pc.is_in(array, value_set=pa.array([0, 1, None], array.type))
-    elif pa.types.is_floating(array.type):
+    if pa.types.is_floating(array.type):
         fine = pc.is_finite(array)
     elif pa.types.is_string(array.type):
         broken = (pc.match_substring(array, mark) for mark in "\n\r")

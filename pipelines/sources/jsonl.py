@@ -19,7 +19,7 @@ description of the features is `schema.yaml` in that folder or the file given by
 | items | item_id | item features |
 
 What becomes what: columns are taken by name. An exposure is one candidate of one
-request; `request_id` tells which rows belong together (without that column, rows of
+request; `request_id` tells which rows belong together (of rows without one, those of
 one user closer than the schema's `session_gap` do). A clicked exposure becomes a
 behavior of the user, and `behavior_<f>` is what that behavior has as its behavior
 feature f. Item features that a row lacks come from `items`. Computed features (hour,
@@ -67,28 +67,20 @@ class Jsonl(Source):
         shards = []
         for table in TABLES:
             if paths := _table_files(folder, table):
-                columns = self._columns(table, schema, set())
+                columns = self._columns(table, schema)
                 shards += files.table_shards(table, paths, columns, report_unused=True)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard; see `Source.read`."""
-        columns = self._columns(shard.table, schema, set(shard.columns))
-        yield from files.read_shard(shard, columns)
+        yield from files.read_shard(shard, self._columns(shard.table, schema))
 
-    def _columns(self, table: str, schema: Schema, present: set) -> tuple[Column, ...]:
+    def _columns(self, table: str, schema: Schema) -> tuple[Column, ...]:
         user_id_type = self.user_id_type
         for feature in schema.user:
             if feature.name == USER_KEY:
                 user_id_type = pa.int64() if feature.dtype == "int64" else pa.string()
-        columns = canonical_columns(table, schema, user_id_type)
-        # A log either has request ids or it has none; a single one may not be missing.
-        return tuple(
-            Column(c.name, c.type, required=True)
-            if c.name == "request_id" and c.name in present
-            else c
-            for c in columns
-        )
+        return canonical_columns(table, schema, user_id_type)
 
 
 def _table_files(folder: str, table: str) -> list[str]:

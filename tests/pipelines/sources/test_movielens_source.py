@@ -1,0 +1,90 @@
+import re
+
+import pandas as pd
+import pytest
+from source_reading import read_all, real_data
+
+from pipelines.sources.source import get_source
+
+SOURCE = get_source("movielens")
+DAY = 86_400
+
+
+def write(tmp_path, ratings):
+    (tmp_path / "ratings.csv").write_text(
+        "userId,movieId,rating,timestamp\n" + "".join(f"{row}\n" for row in ratings)
+    )
+    (tmp_path / "movies.csv").write_text(
+        "movieId,title,genres\n"
+        '1,"American President, The (1995)",Comedy|Drama\n'
+        "2,Fawlty Towers (1975-1979),Comedy\n"
+        "3,Hyena Road,(no genres listed)\n"
+    )
+
+
+def test_ratings_become_clicks(tmp_path):
+    late = 100 * DAY - 1
+    ratings = [f"7,1,4.0,{late}", f"7,2,3.5,{late + 1}", f"7,3,5.0,{late + 1}"]
+    write(tmp_path, ratings)
+    tables, rejected = read_all(SOURCE, tmp_path)
+    assert not rejected
+    exposures = tables["exposures"].to_pandas()
+    assert exposures.click.tolist() == [1, 0, 1]
+    assert exposures.request_id.tolist() == [
+        *("7-1970-04-10", "7-1970-04-11", "7-1970-04-11")
+    ]
+    assert exposures.time.tolist() == [late, late + 1, late + 1]
+    assert exposures.behavior_rating.tolist() == [4.0, 3.5, 5.0]
+    assert tables["items"].to_pylist() == [
+        {"item_id": 1, "genre": "Comedy", "genres": "Comedy|Drama", "year": 1995},
+        {"item_id": 2, "genre": "Comedy", "genres": "Comedy", "year": None},
+        {
+            "item_id": 3,
+            "genre": "(no genres listed)",
+            "genres": "(no genres listed)",
+            "year": None,
+        },
+    ]
+
+
+def test_bad_rows(tmp_path):
+    write(tmp_path, ["7,1,4.0,5", "7,1,good,5", "7,1,4.0", "7,,4.0,5"])
+    tables, rejected = read_all(SOURCE, tmp_path)
+    assert len(tables["exposures"]) == 1
+    assert rejected == [
+        ("unparsable", "ratings.csv:4", "7,1,4.0"),
+        (
+            "bad value of rating, not a finite number",
+            "ratings.csv:3",
+            "7,1,good,5",
+        ),
+        ("missing field movieId", "ratings.csv:5", "7,,4.0,5"),
+    ]
+
+
+def test_a_missing_column(tmp_path):
+    write(tmp_path, [])
+    (tmp_path / "movies.csv").write_text("id,title,genres\n1,a,b\n")
+    with pytest.raises(ValueError, match="'movieId' is missing. .* id, title, genres"):
+        SOURCE.shards(str(tmp_path), SOURCE.schema())
+
+
+def test_the_real_data_equal_pandas():
+    folder = real_data("movielens")
+    tables, rejected = read_all(SOURCE, folder)
+    assert not rejected
+    ratings = pd.read_csv(f"{folder}/ratings.csv")
+    exposures = tables["exposures"].to_pandas()
+    assert len(exposures) == 100_004
+    assert exposures.user_id.nunique() == 671
+    assert exposures.item_id.nunique() == 9_066
+    assert (exposures.click == (ratings.rating >= 4)).all()
+    assert (exposures.time == ratings.timestamp).all()
+    days = pd.to_datetime(ratings.timestamp, unit="s").dt.strftime("%Y-%m-%d")
+    assert (exposures.request_id == ratings.userId.astype(str) + "-" + days).all()
+    assert exposures.request_id.nunique() == 5_708
+    movies = pd.read_csv(f"{folder}/movies.csv")
+    items = tables["items"].to_pandas()
+    years = [re.search(r"\((\d{4})\)\s*$", title) for title in movies.title]
+    assert items.year.dropna().tolist() == [int(y[1]) for y in years if y]
+    assert items.genre.tolist() == [g.split("|")[0] for g in movies.genres]
