@@ -1,0 +1,154 @@
+"""Logistic regression on more data than fits in memory, to its exact optimum.
+
+scikit-learn's `LogisticRegression` needs all rows at once, and its `SGDClassifier`
+streams but stops near the optimum at best, the farther the rarer the ids. A baseline
+should be neither: batches lie on disk as sparse matrices, each pass adds up the exact
+loss and gradient, and L-BFGS does the rest. Memory holds one batch and the weights.
+"""
+
+import logging
+import pickle
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy import optimize, special
+
+from ctr_tf.evaluation.sparse_features import SparseBatch
+
+_log = logging.getLogger(__name__)
+_MAX_ITERATIONS = 200
+_SECONDS_BETWEEN_LINES = 10
+
+
+class BatchStore:
+    """Sparse batches in a temporary folder, to be read many times.
+
+    Args:
+        batches: to keep.
+        folder: where the temporary folder is made; the system's place by default.
+
+    Attributes:
+        candidates: in all batches.
+        clicks: in all batches.
+    """
+
+    def __init__(
+        self, batches: Iterable[SparseBatch], folder: str | Path | None = None
+    ):
+        self._folder = tempfile.TemporaryDirectory(prefix=".batches-", dir=folder)
+        self._files = []
+        self.candidates = self.clicks = 0
+        for batch in batches:
+            path = Path(self._folder.name) / f"{len(self._files):06d}"
+            path.write_bytes(pickle.dumps(batch, protocol=5))
+            self._files.append(path)
+            self.candidates += len(batch.labels)
+            self.clicks += int(batch.labels.sum())
+
+    def __iter__(self) -> Iterator[SparseBatch]:
+        for path in self._files:
+            yield pickle.loads(path.read_bytes())
+
+
+class LogisticRegression:
+    """Minimizes mean log loss + l2 / 2 × |weights|², the intercept left free.
+
+    Columns of numbers are divided by their standard deviation first, so that one
+    penalty suits them and the ids.
+
+    Args:
+        is_number: bool, over all columns, those of the requests first.
+        num_request_columns: how many of them are the requests'.
+
+    Attributes:
+        weights: of the columns, of numbers after scaling.
+        intercept: the rest of the logit.
+    """
+
+    def __init__(self, is_number: np.ndarray, num_request_columns: int):
+        self._is_number = is_number
+        self._split = num_request_columns
+        self._scale = np.ones(len(is_number))
+        self.weights = np.zeros(len(is_number))
+        self.intercept = 0.0
+
+    def prepare(self, batches: BatchStore) -> None:
+        """Sets the scale of the numbers, and the intercept to that of the mean CTR."""
+        total = squares = np.zeros(len(self._is_number))
+        for batch in batches:
+            # Of the requests' numbers too, every candidate counts once.
+            times = np.bincount(batch.request, minlength=batch.requests.shape[0])
+            ones = np.ones(len(batch.labels))
+            total = total + self._transposed(batch, times, ones, 1)
+            squares = squares + self._transposed(batch, times, ones, 2)
+        mean = total / batches.candidates
+        deviation = np.sqrt(np.maximum(squares / batches.candidates - mean**2, 0))
+        usable = self._is_number & (deviation > 1e-6)
+        self._scale[usable] = 1 / deviation[usable]
+        rate = np.clip(batches.clicks / batches.candidates, 1e-6, 1 - 1e-6)
+        self.intercept = float(special.logit(rate))
+
+    def _transposed(self, batch, of_requests, of_candidates, power) -> np.ndarray:
+        parts = ((batch.requests, of_requests), (batch.candidates, of_candidates))
+        return np.concatenate(
+            [matrix.astype(np.float64).power(power).T @ rows for matrix, rows in parts]
+        )
+
+    def logits(self, batch: SparseBatch) -> np.ndarray:
+        """Logits of a batch's candidates, `[n]`."""
+        weights = self.weights * self._scale
+        requests = batch.requests.astype(np.float64) @ weights[: self._split]
+        candidates = batch.candidates.astype(np.float64) @ weights[self._split :]
+        return candidates + requests[batch.request] + self.intercept
+
+    def fit(self, batches: BatchStore, l2: float) -> int:
+        """Goes from the present weights to the optimum.
+
+        Args:
+            batches: to train on; `prepare` has seen them.
+            l2: of the penalty, positive.
+
+        Returns:
+            Passes over the batches.
+        """
+        last = time.monotonic()
+        passes = 0
+
+        def loss(parameters):
+            nonlocal last, passes
+            passes += 1
+            value, gradient = self._loss(batches, parameters, l2)
+            if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                _log.info("logistic regression, pass %d: loss %.5f", passes, value)
+            return value, gradient
+
+        start = np.append(self.weights, self.intercept)
+        options = {"maxiter": _MAX_ITERATIONS, "ftol": 1e-10, "gtol": 1e-6}
+        found = optimize.minimize(
+            loss, start, jac=True, method="L-BFGS-B", options=options
+        )
+        self._set(found.x)
+        return passes
+
+    def _set(self, parameters: np.ndarray) -> None:
+        self.weights, self.intercept = parameters[:-1].copy(), float(parameters[-1])
+
+    def _loss(self, batches, parameters, l2) -> tuple[float, np.ndarray]:
+        self._set(parameters)
+        value, gradient = 0.0, np.zeros(len(parameters))
+        for batch in batches:
+            logits = self.logits(batch)
+            value += np.sum(np.logaddexp(0, logits) - batch.labels * logits)
+            error = special.expit(logits) - batch.labels
+            of_requests = np.bincount(batch.request, error, batch.requests.shape[0])
+            gradient[:-1] += self._transposed(batch, of_requests, error, 1)
+            gradient[-1] += error.sum()
+        gradient[:-1] *= self._scale
+        gradient /= batches.candidates
+        gradient[:-1] += l2 * self.weights
+        penalty = l2 / 2 * float(self.weights @ self.weights)
+        return value / batches.candidates + penalty, gradient
