@@ -91,6 +91,11 @@ class SparseCTRConfig:
                 f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
             )
         object.__setattr__(self, "head_units", tuple(self.head_units))
+        if any(not isinstance(units, int) or units < 1 for units in self.head_units):
+            raise ValueError(
+                "`head_units` must be positive integers. "
+                f"Received: head_units={self.head_units}"
+            )
         object.__setattr__(self, "branches", check_branches(tuple(self.branches)))
         object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
 
