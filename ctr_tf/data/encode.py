@@ -126,6 +126,12 @@ def _vocabulary_table(feature: Feature, folder: Path) -> tf.lookup.StaticHashTab
             f"Vocabulary '{feature.vocabulary}' of feature '{feature.name}' is "
             f"missing: there is no file '{path}'."
         )
+    values = path.read_text("utf-8").split("\n")[:-1]
+    if "" in values or not values:  # TensorFlow's text files have no empty lines
+        keys = tf.constant([MISSING[feature.dtype], *values], feature.dtype)
+        ids = tf.range(tf.size(keys, tf.int64)) + OUT_OF_VOCABULARY_ID
+        initializer = tf.lookup.KeyValueTensorInitializer(keys, ids)
+        return tf.lookup.StaticHashTable(initializer, OUT_OF_VOCABULARY_ID)
     initializer = tf.lookup.TextFileInitializer(
         str(path),
         key_dtype=tf.as_dtype(feature.dtype),

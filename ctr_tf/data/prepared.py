@@ -3,9 +3,10 @@
 `manifest.json` is written last, so a folder without one is not a data set. Of it the
 input reads::
 
-    {"format": 1, "compression": "" or "GZIP",
+    {"format_version": 1, "compression": "none" or "gzip",
      "splits": {"train": {"samples": …, "max_candidates": …, …}, …},
-     "files": {"train/part-00000-of-00008.tfrecord": {"bytes": …, "sha256": …}, …}}
+     "files": [{"path": "train/part-00000-of-00008.tfrecord", "samples": …,
+                "bytes": …, "sha256": …}, …]}
 """
 
 import hashlib
@@ -17,7 +18,8 @@ from ctr_tf.schema import Schema
 from ctr_tf.vocabulary import Vocabularies
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT_VERSION = 1
+COMPRESSIONS = {"none": "", "gzip": "GZIP"}  # the job's name → TensorFlow's
 
 
 class PreparedData:
@@ -62,11 +64,11 @@ class PreparedData:
             manifest = json.loads(path.read_text("utf-8"))
         except ValueError as error:
             raise ValueError(f"'{path}' is not JSON: {error}") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        found = manifest.get("format_version") if isinstance(manifest, dict) else None
+        if found != FORMAT_VERSION:
             raise ValueError(
-                f"'{path}' must have format {FORMAT}; prepare the data again with this "
-                f"version. Received: {found!r}"
+                f"'{path}' must have format_version {FORMAT_VERSION}; prepare the data "
+                f"again with this version. Received: {found!r}"
             )
         schema = Schema.load(folder / "schema.yaml")
         vocabularies = Vocabularies.load(folder / "vocabularies", schema)
@@ -79,8 +81,8 @@ class PreparedData:
 
     @property
     def compression(self) -> str:
-        """Of the record files: `""` or `"GZIP"`."""
-        return self.manifest["compression"]
+        """Of the record files, as TensorFlow names it: `""` or `"GZIP"`."""
+        return COMPRESSIONS[self.manifest["compression"]]
 
     def num_samples(self, split: str) -> int:
         """Samples of a split."""
@@ -104,15 +106,11 @@ class PreparedData:
             raise ValueError(
                 f"Split '{split}' of '{self.folder}' has no samples. Received: 0"
             )
-        names = [name for name in self.manifest["files"] if self._is_of(name, split)]
-        paths = [self.folder / name for name in sorted(names)]
-        for path in paths:
+        entries = self._entries(split)
+        for path in entries:
             if not path.is_file():
-                raise FileNotFoundError(
-                    f"The data set is incomplete: its {MANIFEST} lists '{path}', which "
-                    "is missing."
-                )
-        return [str(path) for path in paths]
+                raise FileNotFoundError(_missing(path))
+        return [str(path) for path, entry in entries.items() if entry["samples"]]
 
     def verify(self, *splits: str) -> None:
         """Compares every record file with the manifest's size and checksum.
@@ -125,9 +123,9 @@ class PreparedData:
             ValueError: names a file that differs.
         """
         for split in splits or self.splits:
-            for file in self.files(split) if self.num_samples(split) else ():
-                path = Path(file)
-                expected = self.manifest["files"][str(path.relative_to(self.folder))]
+            for path, expected in self._entries(split).items():
+                if not path.is_file():
+                    raise FileNotFoundError(_missing(path))
                 if path.stat().st_size != expected["bytes"]:
                     raise ValueError(
                         f"'{path}' must have {expected['bytes']} bytes. "
@@ -148,6 +146,16 @@ class PreparedData:
             )
         return self.manifest["splits"][split]
 
-    @staticmethod
-    def _is_of(name: str, split: str) -> bool:
-        return name.startswith(f"{split}/") and ".tfrecord" in name
+    def _entries(self, split: str) -> dict[Path, dict]:
+        """Record file → its entry in the manifest, in order."""
+        return {
+            self.folder / entry["path"]: entry
+            for entry in sorted(self.manifest["files"], key=lambda e: e["path"])
+            if entry["path"].startswith(f"{split}/")
+        }
+
+
+def _missing(path: Path) -> str:
+    return (
+        f"The data set is incomplete: its {MANIFEST} lists '{path}', which is missing."
+    )

@@ -11,13 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf import time as times
-from ctr_tf.data.prepared import FORMAT, MANIFEST
+from ctr_tf.data.prepared import COMPRESSIONS, FORMAT_VERSION, MANIFEST
 from ctr_tf.data.records import record_spec
 from ctr_tf.schema import FIRST_ID, Feature, Schema
 from ctr_tf.vocabulary import Vocabularies
 
 LAST_TIME = 1_700_000_000
-_SUFFIX = {"": "", "GZIP": ".gz"}
+_SUFFIX = {"none": "", "gzip": ".gz"}
 
 
 def random_vocabularies(schema: Schema, size: int) -> Vocabularies:
@@ -121,7 +121,7 @@ def write_prepared(
     vocabularies: Vocabularies,
     splits: dict[str, list[dict[str, np.ndarray]]],
     shards: int = 2,
-    compression: str = "",
+    compression: str = "none",
 ) -> None:
     """Writes a prepared data set of these samples.
 
@@ -131,10 +131,15 @@ def write_prepared(
         vocabularies: of the samples.
         splits: split → samples.
         shards: files a split; sample i goes to file i % shards.
-        compression: `""` or `"GZIP"`.
+        compression: `"none"` or `"gzip"`.
     """
     folder = Path(folder)
-    manifest = {"format": FORMAT, "compression": compression, "splits": {}, "files": {}}
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "compression": compression,
+        "splits": {},
+        "files": [],
+    }
     for split, samples in splits.items():
         (folder / split).mkdir(parents=True)
         slates = [len(sample["label"]) for sample in samples]
@@ -145,14 +150,18 @@ def write_prepared(
         for shard in range(shards):
             name = f"{split}/part-{shard:05d}-of-{shards:05d}.tfrecord"
             path = folder / (name + _SUFFIX[compression])
-            with tf.io.TFRecordWriter(str(path), compression) as writer:
+            with tf.io.TFRecordWriter(str(path), COMPRESSIONS[compression]) as writer:
                 for sample in samples[shard::shards]:
                     writer.write(serialize(sample))
             content = path.read_bytes()
-            manifest["files"][str(path.relative_to(folder))] = {
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
+            manifest["files"].append(
+                {
+                    "path": str(path.relative_to(folder)),
+                    "samples": len(samples[shard::shards]),
+                    "bytes": len(content),
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+            )
     schema.save(folder / "schema.yaml")
     vocabularies.save(folder / "vocabularies")
     (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")

@@ -35,7 +35,7 @@ def samples():
     ]
 
 
-@pytest.fixture(scope="module", params=["", "GZIP"])
+@pytest.fixture(scope="module", params=["none", "gzip"])
 def folder(request, tmp_path_factory, samples):
     folder = tmp_path_factory.mktemp("prepared") / "data"
     write_prepared(
