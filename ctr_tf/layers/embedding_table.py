@@ -1,4 +1,4 @@
-"""An embedding table whose step costs the same with ten thousand rows or ten million."""
+"""An embedding table whose step costs the same with any number of rows."""
 
 import keras
 from keras import ops

@@ -10,7 +10,7 @@ from ctr_tf.schema import Schema
 
 
 class Ranker(keras.Model):
-    """Base of all models: ``logits = score(encode(user, behaviors, context), candidates)``.
+    """Base of all models: ``score(encode(user, behaviors, context), candidates)``.
 
     Candidates enter only in `score`, and each sees the state and itself, so no score
     depends on another candidate of the slate, and a user's state can be computed once,
@@ -113,7 +113,7 @@ class Ranker(keras.Model):
 
     def predict_step(self, data):
         """Logits `[B, C]` of a batch."""
-        return self.step.predict(data)
+        return self.step.predict(data) if self.step else super().predict_step(data)
 
     def make_train_function(self, force=False):
         """Keras' hook; see `Step.make_function`."""

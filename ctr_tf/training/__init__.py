@@ -1,0 +1,1 @@
+"""Training: the step, optimizers, distribution, checkpoints, the loop."""

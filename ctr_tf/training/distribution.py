@@ -4,8 +4,8 @@
 (keras-team/keras issue 20585). There are two causes in its TensorFlow trainer:
 
 1. `_maybe_symbolic_build` reduces the first distributed batch by
-   `strategy.reduce("MEAN", …)`, which the collective strategy refuses. A Ranker is built
-   from its schema and needs no batch: it overrides the method.
+   `strategy.reduce("MEAN", …)`, which the collective strategy refuses. A Ranker is
+   built from its schema and needs no batch: it overrides the method.
 2. `reduce_per_replica` reduces scalar logs with `axis=0`, which a scalar has not.
    `Ranker` makes its train and test functions itself and reduces by `reduce_logs`.
 

@@ -155,7 +155,8 @@ class RowWiseAdam(RowWiseOptimizer):
 
         m ← beta_1 · m + (1 − beta_1) · g
         v ← beta_2 · v + (1 − beta_2) · g²
-        w ← w − learning_rate · sqrt(1 − beta_2^t) / (1 − beta_1^t) · m / (sqrt(v) + epsilon)
+        rate ← learning_rate · sqrt(1 − beta_2^t) / (1 − beta_1^t)
+        w ← w − rate · m / (sqrt(v) + epsilon)
 
     Of every other row, w, m and v stay as they are: moments do not decay while a row is
     away, and the row does not go on moving by its momentum, as it would in dense Adam.

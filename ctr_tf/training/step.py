@@ -36,6 +36,7 @@ class Step:
         self.metrics = [
             keras.metrics.Mean("loss", dtype="float32"),
             keras.metrics.AUC(AUC_THRESHOLDS, name="auc", dtype="float32"),
+            keras.metrics.Mean("gauc_request", dtype="float32"),
         ]
         self.input_seconds = 0.0
         weights = ranker.trainable_variables
@@ -97,9 +98,10 @@ class Step:
         return self.ranker.forward(inputs, rows, training=False)
 
     def _update_metrics(self, labels, logits, weights, losses) -> dict:
-        loss, auc = self.metrics
+        loss, auc, gauc = self.metrics
         loss.update_state(tf.math.divide_no_nan(losses, weights), weights)
         auc.update_state(labels, tf.sigmoid(tf.cast(logits, tf.float32)), weights)
+        gauc.update_state(*request_auc(labels, logits, weights))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def make_function(self, step: Callable) -> Callable[[Iterator], dict]:
@@ -148,6 +150,33 @@ def cross_entropy(labels, logits, weights):
     logits = tf.where(real, tf.cast(logits, tf.float32), 0.0)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
     return tf.where(real, losses * weights, 0.0)
+
+
+def request_auc(labels, logits, weights):
+    """The AUC of each request's slate, and its weight in the mean over requests.
+
+    Args:
+        labels: `[B, C]`, 0 or 1.
+        logits: `[B, C]`.
+        weights: `[B, C]`, 0 on padding.
+
+    Returns:
+        AUC `[B]`, ties counted half, and weight `[B]`: the number of real candidates,
+        or 0 where the slate lacks clicked or unclicked ones.
+    """
+    real = weights > 0
+    count_B = tf.reduce_sum(tf.cast(real, tf.float32), -1)
+    logits = tf.where(real, tf.cast(logits, tf.float32), logits.dtype.min)
+    ordered = tf.sort(logits)
+    below = tf.searchsorted(ordered, logits, "left")
+    not_above = tf.searchsorted(ordered, logits, "right")
+    padding_B1 = tf.cast(tf.shape(labels)[1], tf.float32) - count_B[:, None]
+    rank = tf.cast(below + not_above + 1, tf.float32) / 2 - padding_B1
+    clicked = tf.cast(real & (labels > 0.5), tf.float32)
+    clicks_B = tf.reduce_sum(clicked, -1)
+    pairs_B = clicks_B * (count_B - clicks_B)
+    wins_B = tf.reduce_sum(rank * clicked, -1) - clicks_B * (clicks_B + 1) / 2
+    return tf.math.divide_no_nan(wins_B, pairs_B), tf.where(pairs_B > 0, count_B, 0)
 
 
 def _sum_over_replicas(values):

@@ -1,0 +1,196 @@
+"""Configuration: nested dataclasses, read from YAML with overrides by dotted key.
+
+A config is a dataclass whose fields are numbers, strings, booleans, tuples of these,
+or further such dataclasses. Every error names the full dotted key and the value
+received, and an unknown key the nearest known one.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ctr_tf.errors import unknown_name
+
+T = TypeVar("T")
+
+_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
+
+
+def load(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
+    """Reads a config from a YAML file.
+
+    Args:
+        cls: dataclass of the config.
+        path: of the file.
+        overrides: words such as `"model.num_chunks=16"`; the value is YAML.
+
+    Raises:
+        FileNotFoundError: names the path.
+        ValueError: names the dotted key and the value received.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no config file at '{path}'.")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"Config file '{path}' is not YAML: {error}") from error
+    if not isinstance(values, Mapping):
+        raise ValueError(
+            f"Config file '{path}' must hold keys and values. Received: {values!r}"
+        )
+    return parse(cls, override(values, overrides))
+
+
+def override(values: Mapping, overrides: Sequence[str]) -> dict:
+    """Sets values by dotted key.
+
+    Args:
+        values: nested keys and values; left as they are.
+        overrides: words such as `"model.num_chunks=16"`.
+
+    Returns:
+        A changed copy.
+
+    Raises:
+        ValueError: for a word that is not of this form.
+    """
+    result = dict(values)
+    for word in overrides:
+        key, equals, text = word.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ValueError(
+                "An override has the form key=value, such as model.num_chunks=16. "
+                f"Received: '{word}'"
+            )
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"`{key}`: the value is not YAML. Received: '{text}'"
+            ) from error
+        *parents, last = key.split(".")
+        level = result
+        for parent in parents:
+            inner = level.get(parent)
+            level[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+            level = level[parent]
+        level[last] = value
+    return result
+
+
+def parse(cls: type[T], values: Mapping, key: str = "") -> T:
+    """Makes a config from nested keys and values.
+
+    Args:
+        cls: dataclass of the config. A field with `metadata={"choose": function}` gets
+            its dataclass from `function(values of the field)`.
+        values: nested keys and values; what is absent has its default.
+        key: dotted key of the config, for errors.
+
+    Raises:
+        ValueError: names the dotted key and the value received.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`{key}` must hold keys and values. Received: {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for name, value in values.items():
+        full = _join(key, name)
+        if name not in fields:
+            known = [_join(key, field) for field in fields]
+            raise ValueError(
+                f"{unknown_name('config key', full, known)} Received: {full}={value!r}"
+            )
+        choose = fields[name].metadata.get("choose")
+        kind = choose(value) if choose else hints[name]
+        arguments[name] = _convert(kind, value, full)
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        if not key or f"{key}." in str(error):
+            raise
+        raise ValueError(f"`{key}`: {error}") from error
+    except TypeError as error:
+        missing = ", ".join(_required(cls) - set(arguments))
+        raise ValueError(f"`{key or 'config'}` lacks {missing}.") from error
+
+
+def to_mapping(config: Any) -> dict:
+    """The config as nested dicts, lists and plain values; `parse` reads it back."""
+    result = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_mapping(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        result[field.name] = value
+    return result
+
+
+def dump(config: Any, path: str | Path) -> None:
+    """Writes the config, with every default resolved, as YAML."""
+    text = yaml.safe_dump(to_mapping(config), sort_keys=False, width=88)
+    Path(path).write_text(text, "utf-8")
+
+
+def differences(one: Mapping, other: Mapping, key: str = "") -> list[str]:
+    """Dotted keys in which two nested mappings differ, each with both values."""
+    result = []
+    for name in sorted({*one, *other}):
+        a, b = one.get(name), other.get(name)
+        full = _join(key, name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            result += differences(a, b, full)
+        elif a != b:
+            result.append(f"{full} ({a!r} and {b!r})")
+    return result
+
+
+def _join(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _required(cls: type) -> set[str]:
+    missing = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is missing and field.default_factory is missing
+    }
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    """Checks a value against a field's type; ints become floats, lists tuples."""
+    if dataclasses.is_dataclass(kind):
+        return parse(kind, {} if value is None else value, key)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        return _convert(next(t for t in inner if t is not type(None)), value, key)
+    if origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(
+                _convert(inner[0], item, f"{key}[{index}]")
+                for index, item in enumerate(value)
+            )
+        raise ValueError(f"`{key}` must be a list. Received: {value!r}")
+    if kind is float:
+        if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+            try:
+                return float(value)
+            except ValueError:
+                pass
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif type(value) is kind:
+        return value
+    raise ValueError(f"`{key}` must be {_WORDS[kind]}. Received: {value!r}")

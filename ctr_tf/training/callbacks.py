@@ -1,0 +1,268 @@
+"""What happens between the steps: checks, reports, validation, checkpoints.
+
+All callbacks share one `Progress`, and count steps from the start of the run, not of
+the process.
+"""
+
+import logging
+import math
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ctr_tf.training.checkpoints import Checkpoints, Progress
+
+_log = logging.getLogger(__name__)
+
+
+class StepCounter(keras.callbacks.Callback):
+    """Counts steps, and stops a training whose loss is no number; must come first.
+
+    The loss is looked at one step late, so that an accelerator need not wait for it.
+
+    Args:
+        progress: of the run.
+    """
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.progress = progress
+        self._last = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts, and checks the step before."""
+        self._check()
+        self.progress.step += 1
+        self._last = self.progress.step, logs["loss"]
+
+    def on_train_end(self, logs=None):
+        """Checks the last step."""
+        self._check()
+
+    def _check(self):
+        if self._last is not None and not math.isfinite(float(self._last[1])):
+            raise ValueError(
+                f"The loss is no finite number since step {self._last[0]}: lower "
+                "`optimizer.learning_rate`, set `optimizer.global_clipnorm`, or look "
+                f"at the numeric features. Received: loss={float(self._last[1])}"
+            )
+
+
+class Reporter(keras.callbacks.Callback):
+    """Tells how training goes: a progress bar or log lines, TensorBoard, history.
+
+    The clock leaves out the first step of the process, which compiles, validation and
+    checkpoints.
+
+    Args:
+        progress: of the run.
+        total_steps: of the run.
+        every: steps from one report to the next.
+        examples: of a step.
+        logs: folder for TensorBoard; None writes and tells nothing.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        total_steps: int,
+        every: int,
+        examples: int,
+        logs: Path | None,
+    ):
+        super().__init__()
+        self.progress = progress
+        self.total_steps = total_steps
+        self.every = every
+        self.examples = examples
+        self.writer = tf.summary.create_file_writer(str(logs)) if logs else None
+        self.bar = (
+            sys.stdout.isatty()
+            and self.writer
+            and keras.utils.Progbar(
+                total_steps,
+                stateful_metrics=("loss", "auc", "examples/s", "input wait"),
+            )
+        )
+        self.seconds = self.input_seconds = 0.0
+        self.steps = 0
+        self._recent = [0, 0.0, 0.0]
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Starts the clock."""
+        self._started = time.perf_counter(), self.model.step.input_seconds
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stops the clock, and reports now and then."""
+        if batch:
+            seconds = time.perf_counter() - self._started[0]
+            waited = self.model.step.input_seconds - self._started[1]
+            self.steps += 1
+            self.seconds += seconds
+            self.input_seconds += waited
+            for index, value in enumerate((1, seconds, waited)):
+                self._recent[index] += value
+        step = self.progress.step
+        if self._recent[0] and (step % self.every == 0 or step == self.total_steps):
+            self._report(step, logs)
+            self._recent = [0, 0.0, 0.0]
+
+    def _report(self, step, logs):
+        steps, seconds, waited = self._recent
+        values = {
+            "loss": float(logs["loss"]),
+            "auc": float(logs["auc"]),
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "examples_per_second": steps * self.examples / seconds,
+            "input_wait_share": waited / seconds,
+            "memory_gib": memory_gib(),
+        }
+        self.progress.history.append({"step": step, **values})
+        self.write("train", step, values)
+        if self.bar:
+            shown = [("loss", values["loss"]), ("auc", values["auc"])]
+            shown.append(("examples/s", values["examples_per_second"]))
+            shown.append(("input wait", values["input_wait_share"]))
+            self.bar.update(step, shown, finalize=step == self.total_steps)
+        elif self.writer:
+            _log.info(
+                "step %*d/%d  loss %.4f  auc %.4f  %.0f examples/s  input wait %.1f %%"
+                "  memory %.1f GiB",
+                *(len(str(self.total_steps)), step, self.total_steps),
+                *(values["loss"], values["auc"], values["examples_per_second"]),
+                *(100 * values["input_wait_share"], values["memory_gib"]),
+            )
+
+    def write(self, group: str, step: int, values: dict[str, float]) -> None:
+        """Writes scalars to TensorBoard."""
+        if self.writer:
+            with self.writer.as_default(step):
+                for name, value in values.items():
+                    tf.summary.scalar(f"{group}/{name}", value)
+            self.writer.flush()
+
+
+class Validation(keras.callbacks.Callback):
+    """Validates, keeps the best weights, and stops when they get no better.
+
+    The running metrics of the training begin anew after each validation.
+
+    Args:
+        progress: of the run.
+        dataset: to validate on.
+        every: steps from one validation to the next; the last step is always one.
+        total_steps: of the run.
+        monitor: metric by which weights are the best.
+        patience: validations without a new best after which training stops, or None.
+        checkpoints: of the run.
+        reporter: writes the metrics.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        dataset,
+        every: int,
+        total_steps: int,
+        monitor: str,
+        patience: int | None,
+        checkpoints: Checkpoints,
+        reporter: Reporter,
+    ):
+        super().__init__()
+        self.progress = progress
+        self.dataset = dataset
+        self.every = every
+        self.total_steps = total_steps
+        self.monitor = monitor
+        self.patience = patience
+        self.checkpoints = checkpoints
+        self.reporter = reporter
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Validates now and then."""
+        step = self.progress.step
+        if step % self.every == 0 or step == self.total_steps:
+            self._validate(step)
+
+    def _validate(self, step):
+        progress = self.progress
+        with warnings.catch_warnings():  # the end of the data is no surprise
+            warnings.filterwarnings("ignore", "Your input ran out of data")
+            values = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
+        values = {key: float(value) for key, value in values.items()}
+        self.model.reset_metrics()
+        self.reporter.write("validation", step, values)
+        progress.history.append(
+            {"step": step, **{f"validation_{k}": v for k, v in values.items()}}
+        )
+        value = values[self.monitor]
+        better = progress.best is None or value > progress.best
+        if better:
+            progress.best, progress.best_step, progress.waited = value, step, 0
+            progress.validation = values
+            self.checkpoints.save_best(step)
+        else:
+            progress.waited += 1
+        if self.reporter.writer:
+            _log.info(
+                "validation at step %d: %s%s",
+                step,
+                "  ".join(f"{key} {value:.4f}" for key, value in values.items()),
+                "  (best so far)" if better else "",
+            )
+        if self.patience and progress.waited >= self.patience:
+            _log.info(
+                "stopped: no better %s in %d validations", self.monitor, self.patience
+            )
+            self.model.stop_training = True
+
+
+class Checkpointing(keras.callbacks.Callback):
+    """Writes checkpoints, and restores the running metrics at the start; comes last.
+
+    Args:
+        progress: of the run.
+        checkpoints: of the run.
+        every: steps from one checkpoint to the next; the last step is always one.
+        total_steps: of the run.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        every: int,
+        total_steps: int,
+    ):
+        super().__init__()
+        self.progress = progress
+        self.checkpoints = checkpoints
+        self.every = every
+        self.total_steps = total_steps
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Restores the metrics, which Keras has just reset."""
+        self.checkpoints.restore_metrics()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Writes a checkpoint now and then."""
+        step = self.progress.step
+        finished = self.model.stop_training or step == self.total_steps
+        if finished or step % self.every == 0:
+            if not math.isfinite(float(logs["loss"])):
+                return  # the next step's check tells
+            self.progress.finished = finished
+            self.checkpoints.save(self.progress)
+
+
+def memory_gib() -> float:
+    """Peak memory of the first GPU, or of this process where there is none."""
+    if tf.config.list_logical_devices("GPU"):
+        return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

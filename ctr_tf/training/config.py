@@ -1,0 +1,97 @@
+"""A recipe: everything that a training run is made from."""
+
+import dataclasses
+from typing import Any
+
+from ctr_tf.data.config import DataConfig
+from ctr_tf.errors import unknown_name
+from ctr_tf.models import MODELS, SparseCTRConfig
+from ctr_tf.training.distribution import STRATEGIES
+from ctr_tf.training.optimizers import OptimizerConfig
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+MONITORS = ("auc", "gauc_request")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how exactly and where.
+
+    Args:
+        epochs: passes over the training samples.
+        max_steps: stop after so many steps even so; None: no limit.
+        seed: of weights, dropout and the order of the samples.
+        precision: `"float32"`, `"mixed_float16"` (with loss scaling) or
+            `"mixed_bfloat16"`.
+        jit_compile: whether XLA compiles the dense network; None: where there is a GPU.
+        distribution: `"none"`, `"mirrored"` or `"multi_worker"`.
+        validate_every: steps from one validation to the next; None: an epoch.
+        monitor: the validation metric by which a checkpoint is the best: `"auc"`, or
+            `"gauc_request"`, the mean AUC of the requests' slates.
+        patience: stop after so many validations without a new best; None: never.
+        checkpoint_every: steps from one checkpoint to the next.
+        keep_checkpoints: latest ones kept, beside the best.
+        log_every: steps from one log line (and TensorBoard point) to the next.
+    """
+
+    epochs: int = 1
+    max_steps: int | None = None
+    seed: int = 0
+    precision: str = "float32"
+    jit_compile: bool | None = None
+    distribution: str = "none"
+    validate_every: int | None = None
+    monitor: str = "auc"
+    patience: int | None = None
+    checkpoint_every: int = 1_000
+    keep_checkpoints: int = 2
+    log_every: int = 50
+
+    def __post_init__(self):
+        for key, known in (
+            ("precision", PRECISIONS),
+            ("distribution", STRATEGIES),
+            ("monitor", MONITORS),
+        ):
+            if getattr(self, key) not in known:
+                raise ValueError(
+                    unknown_name(f"training.{key}", getattr(self, key), known)
+                )
+        for key in (
+            *("epochs", "max_steps", "validate_every", "patience"),
+            *("checkpoint_every", "keep_checkpoints", "log_every"),
+        ):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"`training.{key}` must be a positive integer. Received: {value!r}"
+                )
+
+
+def _choose_model(values: Any) -> type:
+    name = values.get("name") if isinstance(values, dict) else None
+    name = name or SparseCTRConfig.name
+    if name not in MODELS:
+        raise ValueError(f"`model.name`: {unknown_name('model', name, MODELS)}")
+    return MODELS[name][0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A recipe; see `ctr_tf.config` for how it is read.
+
+    Args:
+        run: folder of the run: checkpoints, logs, metrics, plots.
+        data: the prepared data set and its batches.
+        model: its `name` selects the model, and with it the other keys.
+        optimizer: of the weights.
+        training: how long, how exactly and where.
+    """
+
+    run: str = "runs/run"
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: Any = dataclasses.field(
+        default_factory=SparseCTRConfig, metadata={"choose": _choose_model}
+    )
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

@@ -1,0 +1,128 @@
+"""A run's folder: where training leaves what evaluation and export need.
+
+config.yaml  schema.yaml  vocabularies/  checkpoints/  logs/  metrics.json  plots/
+"""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from ctr_tf import config as configs
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.models import Ranker, build_ranker
+from ctr_tf.schema import Schema
+from ctr_tf.training.checkpoints import Checkpoints
+from ctr_tf.training.config import Config
+from ctr_tf.vocabulary import Vocabularies
+
+_CONFIG = "config.yaml"
+_SCHEMA = "schema.yaml"
+_VOCABULARIES = "vocabularies"
+
+
+@dataclasses.dataclass
+class Run:
+    """A trained model and what it was made from.
+
+    Args:
+        folder: of the run.
+        config: the resolved recipe.
+        schema: of the data.
+        vocabularies: of the data.
+        ranker: with its trained weights.
+    """
+
+    folder: Path
+    config: Config
+    schema: Schema
+    vocabularies: Vocabularies
+    ranker: Ranker
+
+
+def load_run(folder: str | Path, weights: str = "best") -> Run:
+    """Reads a run.
+
+    Args:
+        folder: of the run.
+        weights: `"best"`, by validation, or `"last"`.
+
+    Raises:
+        FileNotFoundError: if the folder is no run, or lacks a file or the checkpoint.
+        ValueError: if schema and vocabularies do not fit the checkpoint.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    schema = Schema.load(folder / _SCHEMA)
+    vocabularies = Vocabularies.load(folder / _VOCABULARIES, schema)
+    ranker = build_ranker(
+        config.model,
+        schema,
+        vocabularies.table_sizes(schema),
+        dtype=config.training.precision,
+    )
+    Checkpoints(checkpoint_folder(folder), ranker).load_weights(weights)
+    return Run(folder, config, schema, vocabularies, ranker)
+
+
+def read_config(folder: str | Path) -> Config:
+    """Reads the resolved recipe of a run.
+
+    Raises:
+        FileNotFoundError: if the folder is no run.
+    """
+    if not (Path(folder) / _CONFIG).is_file():
+        raise FileNotFoundError(
+            f"'{folder}' is not the folder of a run: it has no {_CONFIG}."
+        )
+    return configs.load(Config, Path(folder) / _CONFIG)
+
+
+def open_run(config: Config, data: PreparedData) -> Path:
+    """Makes the folder of a run, or goes on in the one that is there.
+
+    Args:
+        config: the recipe.
+        data: the prepared data set.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the folder holds something else, or a run by another recipe.
+    """
+    folder = Path(config.run)
+    if (folder / _CONFIG).is_file():
+        mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
+        for mapping in mappings:
+            del mapping["run"]  # a run may be moved
+        changed = configs.differences(*mappings)
+        if changed:
+            raise ValueError(
+                f"Run '{folder}' exists and was made by another recipe. Choose another "
+                "folder (run=…), or remove it. The two differ in "
+                f"{', '.join(changed)}."
+            )
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(
+            f"'{folder}' exists and is not the folder of a run. Received: run={folder}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    data.schema.save(folder / _SCHEMA)
+    data.vocabularies.save(folder / _VOCABULARIES)
+    configs.dump(config, folder / f".{_CONFIG}")
+    (folder / f".{_CONFIG}").rename(folder / _CONFIG)
+    return folder
+
+
+def checkpoint_folder(folder: str | Path) -> Path:
+    """Where a run's checkpoints lie."""
+    return Path(folder) / "checkpoints"
+
+
+def fingerprint(data: PreparedData) -> str:
+    """Identifies a data set by its manifest."""
+    text = yaml.safe_dump(data.manifest, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

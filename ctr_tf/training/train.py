@@ -1,0 +1,194 @@
+"""`ctr-tf train`: trains a model by a recipe, or goes on where a killed run stopped.
+
+    ctr-tf train --config configs/sparsectr_synthetic.yaml data.path=DATA run=RUN …
+
+Any key of the recipe can be set as `key=value`. A run whose folder exists goes on from
+its latest checkpoint if the recipe is the same, and is refused otherwise.
+"""
+
+import argparse
+import functools
+import json
+import logging
+import time
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ctr_tf import config as configs
+from ctr_tf.data.dataset import dataset, steps_per_epoch
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.models import build_ranker
+from ctr_tf.training.callbacks import (
+    Checkpointing,
+    Reporter,
+    StepCounter,
+    Validation,
+    memory_gib,
+)
+from ctr_tf.training.checkpoints import Checkpoints, Progress
+from ctr_tf.training.config import Config
+from ctr_tf.training.distribution import distribute, make_strategy, worker
+from ctr_tf.training.optimizers import make_optimizer
+from ctr_tf.training.plots import plot_learning_curve
+from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
+
+_log = logging.getLogger(__name__)
+
+
+def train(config: Config) -> dict:
+    """Trains a model.
+
+    Args:
+        config: the recipe.
+
+    Returns:
+        What `metrics.json` of the run holds.
+    """
+    options = config.training
+    keras.utils.set_random_seed(options.seed)
+    strategy = make_strategy(options.distribution)
+    index, _ = worker(strategy)
+    data = PreparedData.load(config.data.path)
+    epoch_steps = steps_per_epoch(data, "train", config.data)
+    total_steps = min(options.epochs * epoch_steps, options.max_steps or 1 << 62)
+    validate_every = options.validate_every or epoch_steps
+
+    folder = open_run(config, data) if index == 0 else Path(config.run)
+    with strategy.scope():
+        ranker = _compiled_ranker(config, data, total_steps)
+    checkpoints = Checkpoints(
+        checkpoint_folder(folder),
+        ranker,
+        options.keep_checkpoints,
+        fingerprint(data),
+        index,
+    )
+    progress = checkpoints.restore()
+    _announce(config, data, ranker, progress, total_steps)
+
+    read = functools.partial(
+        dataset, data, config=config.data, num_chunks=ranker.num_chunks
+    )
+    batches = functools.partial(
+        read,
+        split="train",
+        training=True,
+        seed=options.seed,
+        skip_batches=progress.step,
+    )
+    validation = functools.partial(read, split="validation", training=False)
+    reporter = Reporter(
+        progress,
+        total_steps,
+        options.log_every,
+        config.data.batch_size,
+        folder / "logs" if index == 0 else None,
+    )
+    started = time.perf_counter()
+    if not progress.finished:
+        ranker.fit(
+            distribute(strategy, batches),
+            steps_per_epoch=total_steps - progress.step,
+            shuffle=False,
+            verbose=0,
+            callbacks=[
+                StepCounter(progress),
+                reporter,
+                Validation(
+                    progress,
+                    distribute(strategy, validation),
+                    validate_every,
+                    total_steps,
+                    options.monitor,
+                    options.patience,
+                    checkpoints,
+                    reporter,
+                ),
+                Checkpointing(
+                    progress, checkpoints, options.checkpoint_every, total_steps
+                ),
+            ],
+        )
+    metrics = {
+        "validation": progress.validation,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "seconds": time.perf_counter() - started,
+        "examples_per_second": reporter.steps
+        * config.data.batch_size
+        / (reporter.seconds or 1),
+        "input_wait_share": reporter.input_seconds / (reporter.seconds or 1),
+        "memory_gib": memory_gib(),
+    }
+    if index == 0:
+        _write_results(folder, metrics, progress)
+    return metrics
+
+
+def _compiled_ranker(config: Config, data: PreparedData, total_steps: int):
+    options = config.training
+    ranker = build_ranker(
+        config.model,
+        data.schema,
+        data.vocabularies.table_sizes(data.schema),
+        dtype=options.precision,
+    )
+    scaling = options.precision == "mixed_float16"
+    jit_compile = options.jit_compile
+    if jit_compile is None:
+        jit_compile = bool(tf.config.list_logical_devices("GPU"))
+    ranker.compile(
+        make_optimizer(config.optimizer, total_steps, scaling), jit_compile=jit_compile
+    )
+    return ranker
+
+
+def _announce(config, data, ranker, progress: Progress, total_steps: int) -> None:
+    counts = {"tables": 0, "network": 0}
+    for variable in ranker.trainable_variables:
+        size = int(tf.size(variable.value))
+        counts["tables" if getattr(variable, "row_wise", 0) else "network"] += size
+    _log.info(
+        "%s: %s weights in tables, %s in the network; %s training samples, %d steps of "
+        "%d",
+        config.model.name,
+        *(f"{count:,}" for count in counts.values()),
+        f"{data.num_samples('train'):,}",
+        *(total_steps, config.data.batch_size),
+    )
+    if progress.step:
+        state = "is complete" if progress.finished else "goes on"
+        _log.info("the run %s after step %d", state, progress.step)
+
+
+def _write_results(folder: Path, metrics: dict, progress: Progress) -> None:
+    if progress.history:
+        plot_learning_curve(progress.history, folder / "plots" / "learning_curve.png")
+    path = folder / "metrics.json"
+    if path.exists() and not metrics["examples_per_second"]:
+        return  # nothing was trained
+    path.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+
+
+def main(argv: list[str]) -> int:
+    """Trains by the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", required=True, help="recipe, a YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    arguments = parser.parse_args(argv)
+    config = configs.load(Config, arguments.config, arguments.overrides)
+    logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
+    metrics = train(config)
+    _log.info(
+        "best validation at step %d: %s",
+        metrics["best_step"],
+        "  ".join(f"{k} {v:.4f}" for k, v in metrics["validation"].items()),
+    )
+    _log.info("the run lies in %s", config.run)
+    return 0
