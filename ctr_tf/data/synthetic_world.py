@@ -40,16 +40,16 @@ NUM_HABITS = 3  # weekday mornings, weekday evenings, weekends
 SESSIONS_PER_DAY = (0.8, 1.6)
 SESSION_HOURS = ((8.0, 20.0), (11.0, 19.0))  # weekdays, weekend: morning, evening
 SESSION_HOUR_DEVIATION = 1.0
-SESSION_SIZE_SPREAD = 0.8  # sigma of the log-normal
+SESSION_SIZE_SPREAD = 0.9  # sigma of the log-normal
 MIN_SESSION_SIZE = 2
 MAX_SESSION_SECONDS = 4 * HOUR
-HABIT_SHARE = 0.75
+HABIT_SHARE = 0.8
 DRIFT_RATE = 0.5
-NOISE_SHARE = 0.2
-ACTIVITY_SPREAD = 0.4
+NOISE_SHARE = 0.25
+ACTIVITY_SPREAD = 0.3
 
 # Slates.
-ARRIVAL_SHARE = 0.35
+ARRIVAL_SHARE = 0.4
 MATCHING_SHARE = 0.22
 DISTRACTING_SHARE = 0.38
 
@@ -87,7 +87,7 @@ class WorldConfig:
     seed: int = 0
     requests_per_user: float = 16.0
     candidates: int = 10
-    behaviors_per_user: float = 300.0
+    behaviors_per_user: float = 200.0
     max_history: int = 1_000
 
     def __post_init__(self):
@@ -179,6 +179,7 @@ class Users:
         self.sessions_per_day = rng.uniform(*SESSIONS_PER_DAY, users)
         # The mean of exp(N(-s^2/2, s)) is 1.
         activity = rng.normal(-(ACTIVITY_SPREAD**2) / 2, ACTIVITY_SPREAD, users)
+        activity += np.log(self.sessions_per_day / np.mean(SESSIONS_PER_DAY))
         behaviors = np.rint(config.behaviors_per_user * np.exp(activity))
         self.behaviors = np.clip(behaviors, MIN_SESSION_SIZE, config.max_history)
         # Three different categories each.
@@ -283,7 +284,9 @@ class Requests:
         self.time = np.where(
             arriving, sessions.start[session], behavior_time[after] + wait
         )
-        order = np.lexsort((sessions.user[session], self.time))
+        # In the order of time, and no user sees two slates in the same second.
+        moment = np.stack([self.time, sessions.user[session]], axis=1)
+        _, order = np.unique(moment, axis=0, return_index=True)
         session, arriving, self.time = session[order], arriving[order], self.time[order]
         self.user = sessions.user[session]
         self.wanted = np.where(
@@ -315,13 +318,19 @@ class Requests:
                 f"users={config.users}, days={config.days}, "
                 f"behaviors_per_user={config.behaviors_per_user}"
             )
+        size = sessions.size[eligible]
+        session = np.repeat(eligible, size)
+        index = np.arange(len(session)) - np.repeat(np.cumsum(size) - size, size)
+        done = np.where(index == 0, 0, index + 1)
+        share = np.where(
+            index == 0, ARRIVAL_SHARE, (1 - ARRIVAL_SHARE) / (np.repeat(size, size) - 1)
+        )
+        # The smallest of Exp(1) / share are a weighted sample without replacement.
         count = round(config.users * config.requests_per_user)
-        session = eligible[rng.integers(len(eligible), size=count)]
-        size = sessions.size[session]
-        done = rng.integers(MIN_SESSION_SIZE, size + 1)
-        done = np.where(rng.random(count) < ARRIVAL_SHARE, 0, done)
-        pair = np.unique(np.stack([session, done], axis=1), axis=0)
-        return pair[:, 0], pair[:, 1]
+        count = min(max(count, 1), len(session))
+        draw = rng.exponential(size=len(session)) / share
+        drawn = np.argpartition(draw, count - 1)[:count]
+        return session[drawn], done[drawn]
 
     def _devices(self, habit_index, rng) -> np.ndarray:
         computer = np.array([0.5, 0.2, 0.2])[habit_index]
