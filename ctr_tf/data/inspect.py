@@ -1,0 +1,344 @@
+"""`ctr-tf inspect`: a prepared data set, and its samples as a person wants to see them.
+
+```
+ctr-tf inspect PREPARED                                  summary, and one sample
+ctr-tf inspect PREPARED --split train --index 7 --num 2
+ctr-tf inspect PREPARED --user_id 4711 --full
+```
+
+A sample is shown with its ids turned back into words by the vocabularies (`?` is out of
+vocabulary, `-` is missing), times in the schema's local time, the history cut where its
+chunks are, and the slate with labels and counters.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.text_tables import (
+    WIDTH,
+    bands,
+    duration,
+    local_time,
+    paragraph,
+    plural,
+    table,
+    total_width,
+)
+from ctr_tf.schema import Feature, Schema
+from ctr_tf.vocabulary import Vocabularies
+
+FIRST_SHOWN = 6  # of a long history
+LAST_SHOWN = 14
+MOST_CANDIDATES = 20
+_TIME_WIDTH = 23
+_NARROW = 6  # what a wide column of the history may be cut to
+
+Sample = Mapping[str, np.ndarray]
+
+
+def describe(data: PreparedData) -> str:
+    """The data set in a dozen lines: its splits, features, and rejected rows."""
+    schema = data.schema
+    lines = [f"{schema.name}   {data.folder}", ""]
+    rows = [
+        [name, *_split_row(split, schema)]
+        for name, split in data.manifest["splits"].items()
+    ]
+    header = ["split", "samples", "candidates", "clicks", "rate", "history"]
+    header += ["from", "to"]
+    lines += table(header, rows, [False] + [True] * 5 + [False] * 2)
+    lines += ["", *_schema_lines(schema, data.vocabularies)]
+    events = data.manifest.get("events", {})
+    read = (plural(event["read"], name[:-1]) for name, event in events.items())
+    lines += paragraph("read", list(read))
+    rejected = [
+        f"{plural(count, name[:-1])}: {reason}"
+        for name, event in events.items()
+        for reason, count in event["rejected"].items()
+    ]
+    return "\n".join(lines + paragraph("rejected", rejected))
+
+
+def _split_row(split: Mapping, schema: Schema) -> list[str]:
+    counts = [split.get(key) for key in ("samples", "candidates", "clicks")]
+    samples, candidates, clicks = counts
+    row = ["-" if count is None else f"{count:,}" for count in counts]
+    row.append(f"{clicks / candidates:.2%}" if candidates else "-")
+    behaviors = split.get("behaviors", 0)
+    row.append(f"{behaviors / samples:.1f}" if behaviors else "-")
+    moments = split.get("time_range") or ()
+    times = [local_time(moment, schema.utc_offset)[:-3] for moment in moments]
+    return row + (times or ["-", "-"])
+
+
+def _schema_lines(schema: Schema, vocabularies: Vocabularies) -> list[str]:
+    lines = paragraph(
+        "time",
+        [
+            _zone(schema),
+            f"history of {schema.history_length:,}",
+            plural(schema.num_chunks, "chunk"),
+        ],
+    )
+    for role in ("user", "context", "item", "behavior", "candidate"):
+        names = [
+            f"{f.name} ({vocabularies.table_size(f):,})" if f.is_embedded else f.name
+            for f in schema.of(role)
+        ]
+        lines += paragraph(role, names)
+    return lines
+
+
+def find_samples(
+    data: PreparedData,
+    split: str,
+    index: int = 0,
+    request_id: str | None = None,
+    user_id: str | None = None,
+) -> Iterator[tuple[int, Sample]]:
+    """Samples of a split from `index` on, or those of a request or a user.
+
+    Args:
+        data: the data set.
+        split: its split.
+        index: of the first sample, in the order of the files.
+        request_id: only samples of this request.
+        user_id: only samples of this user.
+
+    Yields:
+        Index of the sample in the split, and its values.
+
+    Raises:
+        ValueError: if a record is corrupt or does not fit the schema.
+    """
+    wanted = {"request_id": request_id, "user_id": user_id}
+    wanted = {key: value.encode() for key, value in wanted.items() if value is not None}
+    counts = {
+        str(data.folder / entry["path"]): entry["samples"]
+        for entry in data.manifest["files"]
+    }
+    first = 0
+    for file in data.files(split):
+        if first + counts[file] > index:
+            examples = read_examples([file], data.compression)
+            for _, position, example in itertools.islice(
+                examples, max(index - first, 0), None
+            ):
+                feature = example.features.feature
+                if all(
+                    list(feature[key].bytes_list.value) == [value]
+                    for key, value in wanted.items()
+                ):
+                    try:
+                        yield first + position, check_example(example, data.schema)
+                    except ValueError as error:
+                        raise ValueError(
+                            f"{file}: record {position}: {error}"
+                        ) from error
+        first += counts[file]
+
+
+def render(
+    sample: Sample, schema: Schema, vocabularies: Vocabularies, full: bool = False
+) -> str:
+    """One sample as text, at most `WIDTH` columns wide.
+
+    Args:
+        sample: values by record key.
+        schema: of the data set.
+        vocabularies: of the data set.
+        full: show all of a long history and slate.
+    """
+    time = int(sample["request_time"][0])
+    request, user = (sample[key][0].decode() for key in ("request_id", "user_id"))
+    lines = [
+        f"request {request}   user {user}   "
+        f"{local_time(time, schema.utc_offset)} ({_zone(schema)})"
+    ]
+    for title, group in (("profile", "user"), ("context", "context")):
+        items = []
+        for feature in schema.groups()[group]:
+            values = _words(feature, sample[f"{group}_{feature.name}"], vocabularies)
+            items.append(f"{feature.name} {', '.join(values) or '-'}")
+        lines += paragraph(title, items)
+    lines += ["", *_history(sample, schema, vocabularies, full)]
+    lines += ["", *_slate(sample, schema, vocabularies, full)]
+    return "\n".join(lines)
+
+
+def _history(sample, schema, vocabularies, full) -> list[str]:
+    time, chunk = sample["behavior_time"], sample["behavior_chunk"]
+    length = len(time)
+    if not length:
+        return ["history     (empty)"]
+    before = duration(int(sample["request_time"][0] - time[-1]))
+    title = (
+        f"history     {plural(length, 'behavior')} in "
+        f"{plural(len(np.unique(chunk)), 'chunk')} over "
+        f"{duration(int(time[-1] - time[0]))}; the latest {before} before the request"
+    )
+    shown = np.arange(length)
+    elided = length - FIRST_SHOWN - LAST_SHOWN
+    if elided > 1 and not full:
+        shown = np.delete(shown, slice(FIRST_SHOWN, length - LAST_SHOWN))
+    columns = [("time", False, [local_time(time[i], schema.utc_offset) for i in shown])]
+    for feature in schema.behavior:
+        values = sample[f"behavior_{feature.name}"][shown]
+        words = _words(feature, values, vocabularies)
+        columns.append((feature.name, _is_number(feature), words))
+    lines, hidden = _fit(columns)
+    header, *rows = lines
+    result = [title, *_hidden(hidden), "  " + header]
+    for row, i in zip(rows, shown, strict=True):
+        if i == length - LAST_SHOWN and len(shown) < length:
+            low, high = chunk[FIRST_SHOWN], chunk[i - 1]
+            result.append(
+                f"  … {plural(elided, 'behavior')} (chunks {low} to {high}) …"
+            )
+        if i == 0 or chunk[i] != chunk[i - 1]:
+            size = plural(int((chunk == chunk[i]).sum()), "behavior")
+            gap = f", after {duration(int(time[i] - time[i - 1]))}" if i else ""
+            result.append(f"  -- chunk {chunk[i]}: {size}{gap} ".ljust(WIDTH, "-"))
+        result.append("  " + row)
+    return result
+
+
+def _slate(sample, schema, vocabularies, full) -> list[str]:
+    label = sample["label"]
+    size = len(label)
+    shown = size if full else min(size, MOST_CANDIDATES)
+    columns = [("#", True, [str(i + 1) for i in range(size)])]
+    keys = [schema.labels[0], *schema.labels[1:]]
+    for name, key in zip(
+        keys, ["label", *(f"label_{k}" for k in keys[1:])], strict=True
+    ):
+        columns.append((name, True, [f"{value:g}" for value in sample[key]]))
+    if "true_probability" in sample:
+        words = [f"{value:.3f}" for value in sample["true_probability"]]
+        columns.append(("truth", True, words))
+    item, *rest = schema.candidate
+    num_keys = len(columns) + 1
+    for feature in (item, *rest):
+        words = _words(feature, sample[f"candidate_{feature.name}"], vocabularies)
+        columns.append((feature.name, _is_number(feature), words))
+    header = [name for name, _, _ in columns]
+    rows = [[words[i] for *_, words in columns] for i in range(shown)]
+    right = [to_right for _, to_right, _ in columns]
+    clicks = plural(int(label.sum()), schema.labels[0])
+    lines = [f"slate       {plural(size, 'candidate')}, {clicks}"]
+    for band in bands(header, rows, right, num_keys, WIDTH - 2):
+        lines += ["  " + line for line in band] + [""]
+    if shown < size:
+        return [*lines, f"  … {plural(size - shown, 'more candidate')}"]
+    return lines[:-1]
+
+
+def _fit(columns: Sequence[tuple]) -> tuple[list[str], list[str]]:
+    """Table of the columns that fit, and the names of those that do not."""
+    width = WIDTH - 2
+    shown = len(columns)
+    while shown > 2:
+        sizes = [min(max(map(len, words)), _NARROW) for *_, words in columns[1:shown]]
+        if total_width([_TIME_WIDTH, *sizes]) <= width:
+            break
+        shown -= 1
+    names, right, words = zip(*columns[:shown], strict=True)
+    lines = table(names, list(zip(*words, strict=True)), right, width, whole=1)
+    return lines, [name for name, *_ in columns[shown:]]
+
+
+def _hidden(names: Sequence[str]) -> list[str]:
+    return [f"  (no room for {', '.join(names)})"] if names else []
+
+
+def _is_number(feature: Feature) -> bool:
+    return feature.kind != "categorical" or feature.dtype != "string"
+
+
+def _words(feature: Feature, values, vocabularies: Vocabularies) -> list[str]:
+    if feature.kind == "categorical":
+        return vocabularies.decode(feature, [int(value) for value in values])
+    if feature.log2 and feature.computed:
+        return ["never" if v < 0 else duration(int(v)) for v in values]
+    if feature.kind == "bucketized":
+        return ["-" if v < 0 or v != v else f"{v:.6g}" for v in values]
+    return [f"{v:.6g}" for v in values]
+
+
+def _zone(schema: Schema) -> str:
+    return f"UTC{schema.utc_offset_hours:+g}" if schema.utc_offset else "UTC"
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf inspect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("data", help="folder of a prepared data set")
+    parser.add_argument("--split", help="default: test, if it has samples")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--index", type=int, default=0, help="of the first sample")
+    which.add_argument("--request_id", help="samples of this request")
+    which.add_argument("--user_id", help="samples of this user")
+    parser.add_argument("--num", type=int, default=1, help="samples to show; default 1")
+    parser.add_argument(
+        "--full", action="store_true", help="all of a long history and slate"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the verb.
+
+    Args:
+        argv: words after `ctr-tf inspect`.
+
+    Returns:
+        0.
+    """
+    arguments = _parse(argv)
+    for name in ("index", "num"):
+        if getattr(arguments, name) < 0:
+            raise ValueError(
+                f"`--{name}` must not be negative. Received: {getattr(arguments, name)}"
+            )
+    data = PreparedData.load(arguments.data)
+    print(describe(data))
+    if not arguments.num:
+        return 0
+    split = arguments.split or _default_split(data)
+    found = find_samples(
+        data, split, arguments.index, arguments.request_id, arguments.user_id
+    )
+    count = 0
+    for index, sample in itertools.islice(found, arguments.num):
+        print(f"\n{f'== {split} {index} '.ljust(WIDTH, '=')}")
+        print(render(sample, data.schema, data.vocabularies, arguments.full))
+        count += 1
+    if not count:
+        raise ValueError(_nothing_found(arguments, data, split))
+    return 0
+
+
+def _default_split(data: PreparedData) -> str:
+    filled = [split for split in data.splits if data.num_samples(split)]
+    return filled[-1] if filled else data.splits[-1]
+
+
+def _nothing_found(arguments, data: PreparedData, split: str) -> str:
+    for name in ("request_id", "user_id"):
+        value = getattr(arguments, name)
+        if value is not None:
+            return (
+                f"Split '{split}' has no sample with this `{name}`. Received: {value}"
+            )
+    return (
+        f"Split '{split}' has {plural(data.num_samples(split), 'sample')}, counted "
+        f"from 0. Received: --index {arguments.index}"
+    )
