@@ -13,10 +13,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from ctr_tf import time_ops
+from ctr_tf.data.missing import MISSING
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature, Schema
 
-# A raw value that is not there, by the feature's dtype.
-MISSING = {"int64": -(2**63), "string": "\0", "float32": math.nan}
 _MAX_FLOAT_AS_INT64 = float(2**62)
 
 

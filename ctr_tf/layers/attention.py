@@ -15,14 +15,15 @@ from ctr_tf.layers.rel_temporal import HIDDEN
 
 def split_heads(inputs_BQD, num_heads: int):
     """`[B, Q, D]` → `[B, H, Q, K]`."""
-    _, queries, width = inputs_BQD.shape
+    queries, width = ops.shape(inputs_BQD)[1], inputs_BQD.shape[2]
     split = ops.reshape(inputs_BQD, (-1, queries, num_heads, width // num_heads))
     return ops.transpose(split, (0, 2, 1, 3))
 
 
 def merge_heads(inputs_BHQK):
     """`[B, H, Q, K]` → `[B, Q, D]`."""
-    _, heads, queries, width = inputs_BHQK.shape
+    _, heads, _, width = inputs_BHQK.shape
+    queries = ops.shape(inputs_BHQK)[2]
     merged = ops.transpose(inputs_BHQK, (0, 2, 1, 3))
     return ops.reshape(merged, (-1, queries, heads * width))
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_tf.data.encode import MISSING, RequestEncoder, to_input
+from ctr_tf.data.encode import RequestEncoder, to_input
+from ctr_tf.data.missing import MISSING
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.vocabulary import Vocabularies
 

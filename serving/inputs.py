@@ -1,0 +1,118 @@
+"""What the signatures take: every input's name, dtype, shape and meaning.
+
+Raw values, as the log has them, in dense tensors. Rows of different length are padded
+on the right with anything; a length vector says how many places count. A value that is
+not known is written as `ctr_tf.data.missing.MISSING`.
+
+This module needs neither TensorFlow nor Keras.
+"""
+
+import dataclasses
+import math
+
+from ctr_tf.data.missing import MISSING
+from ctr_tf.schema import Feature, Schema
+
+REQUEST_TIME = "request_time"
+SLATE_SIZE = "slate_size"
+BEHAVIOR_TIME = "behavior_time"
+BEHAVIOR_LENGTH = "behavior_length"
+CANDIDATE_LENGTH = "candidate_length"
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One input of a signature.
+
+    Args:
+        name: of the tensor.
+        dtype: `"int64"`, `"string"` or `"float32"`.
+        shape: axes; `None` is open, the batch among others.
+        axes: the same axes, named for people.
+        meaning: one line for people.
+        feature: of the schema, where there is one.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    axes: tuple[str | int, ...]
+    meaning: str
+    feature: Feature | None = None
+
+    def describe(self) -> dict:
+        """The input as JSON; `missing` stands for an unknown value."""
+        result = {
+            "dtype": self.dtype,
+            "shape": list(self.axes),
+            "meaning": self.meaning,
+        }
+        if self.feature is not None:
+            missing = MISSING[self.dtype]
+            result["missing"] = (
+                "NaN" if isinstance(missing, float) and math.isnan(missing) else missing
+            )
+        return result
+
+
+def given(schema: Schema, group: str) -> tuple[Feature, ...]:
+    """Features of a group that a request gives; the graph computes the others.
+
+    Those are hour, weekend and slate size. A candidate's counters are the caller's.
+    """
+    features = schema.groups()[group]
+    if group == "candidate":
+        return features
+    return tuple(feature for feature in features if not feature.computed)
+
+
+def user_inputs(schema: Schema) -> list[Input]:
+    """Inputs that describe the user and the request: what `encode_user` takes."""
+    inputs = [
+        _vector(REQUEST_TIME, "seconds since 1970-01-01 UTC"),
+        _vector(
+            SLATE_SIZE,
+            "candidates of the whole request; 0: as many as candidate_length says "
+            "(in encode_user it must be given)",
+        ),
+    ]
+    for group in ("user", "context"):
+        for feature in given(schema, group):
+            name = f"{group}_{feature.name}"
+            inputs.append(_of_feature(name, feature, feature.length, feature.length))
+            if feature.length > 1:
+                inputs.append(_vector(f"{name}_length", f"values in {name}"))
+    inputs += [
+        _vector(BEHAVIOR_LENGTH, "behaviors in each row; the rest is padding"),
+        Input(
+            BEHAVIOR_TIME,
+            "int64",
+            (None, None),
+            ("batch", "behaviors"),
+            "seconds, oldest first; those not before request_time are left out",
+        ),
+    ]
+    for feature in given(schema, "behavior"):
+        name = f"behavior_{feature.name}"
+        inputs.append(_of_feature(name, feature, None, "behaviors"))
+    return inputs
+
+
+def candidate_inputs(schema: Schema) -> list[Input]:
+    """Inputs that describe the candidates: what `score_candidates` adds."""
+    inputs = [_vector(CANDIDATE_LENGTH, "candidates in each row; the rest is padding")]
+    for feature in given(schema, "candidate"):
+        name = f"candidate_{feature.name}"
+        inputs.append(_of_feature(name, feature, None, "candidates"))
+    return inputs
+
+
+def _vector(name: str, meaning: str) -> Input:
+    return Input(name, "int64", (None,), ("batch",), meaning)
+
+
+def _of_feature(
+    name: str, feature: Feature, size: int | None, axis: str | int
+) -> Input:
+    meaning = feature.description or f"{feature.kind} feature '{feature.name}'"
+    return Input(name, feature.dtype, (None, size), ("batch", axis), meaning, feature)

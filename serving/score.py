@@ -1,0 +1,128 @@
+"""`ctr-tf score`: a JSON request, scored by an exported SavedModel alone.
+
+Needs the export and TensorFlow; neither Keras nor the model's code is imported.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.schema import ITEM_KEY, Schema
+from serving.request import request_to_tensors
+
+_EXTRA = "assets.extra"
+_COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
+
+
+class Scorer:
+    """An exported model, loaded.
+
+    Args:
+        model: folder of a version, or of versions, of which the latest is taken.
+
+    Raises:
+        FileNotFoundError: if there is no export in the folder.
+    """
+
+    def __init__(self, model: str | Path):
+        self.folder = find_version(model)
+        self.schema = Schema.load(self.folder / _EXTRA / "schema.yaml")
+        self._model = tf.saved_model.load(str(self.folder))
+
+    def score(self, request: object) -> list[dict]:
+        """Scores a request's candidates.
+
+        Args:
+            request: as read from JSON; see `serving.request`.
+
+        Returns:
+            One `{"item_id", "probability", "logit", "position"}` a candidate, the most
+            probable first; the position is the one in the request.
+
+        Raises:
+            ValueError: names what is wrong with the request.
+        """
+        tensors = {
+            name: tf.convert_to_tensor(
+                value, tf.string if value.dtype == object else None
+            )
+            for name, value in request_to_tensors(request, self.schema).items()
+        }
+        outputs = self._model.signatures["serving_default"](**tensors)
+        probability, logit = (
+            outputs[key].numpy()[0].tolist() for key in ("probability", "logit")
+        )
+        order = np.argsort(-np.array(logit), kind="stable").tolist()
+        return [
+            {
+                "item_id": request["candidates"][i][ITEM_KEY],
+                "probability": probability[i],
+                "logit": logit[i],
+                "position": i,
+            }
+            for i in order
+        ]
+
+
+def find_version(model: str | Path) -> Path:
+    """The folder of an export: the given one, or the latest version in it."""
+    model = Path(model)
+    if not model.is_dir():
+        raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
+    found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]
+    folder = max(found, key=lambda path: int(path.name), default=model)
+    for name in ("saved_model.pb", f"{_EXTRA}/schema.yaml"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"'{folder}' is not a model written by `ctr-tf export`: it has no "
+                f"{name}."
+            )
+    return folder
+
+
+def read_request(path: str) -> object:
+    """Reads a request from a JSON file, or from standard input for ``-``."""
+    if path != "-" and not Path(path).is_file():
+        raise FileNotFoundError(f"There is no request at '{path}'.")
+    text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"The request '{path}' is not JSON: {error}") from error
+
+
+def main(argv: list[str]) -> int:
+    """Scores a request."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf score", description="Score a JSON request with a SavedModel."
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder of an export, or of its versions"
+    )
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--request", help="JSON file, - for standard input")
+    action.add_argument(
+        "--example_request",
+        action="store_true",
+        help="print a request that the model can score, to start from",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    options = parser.parse_args(argv)
+    if options.example_request:
+        path = find_version(options.model) / _EXTRA / "example_request.json"
+        sys.stdout.write(path.read_text("utf-8"))
+        return 0
+    request = read_request(options.request)
+    scores = Scorer(options.model).score(request)
+    if options.json:
+        print(json.dumps({"candidates": scores}))
+        return 0
+    print(_COLUMNS.format("rank", ITEM_KEY, "probability", "position"))
+    for rank, score in enumerate(scores, start=1):
+        item, probability = str(score["item_id"]), f"{score['probability']:.6f}"
+        print(_COLUMNS.format(rank, item, probability, score["position"]))
+    return 0
