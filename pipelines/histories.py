@@ -73,26 +73,26 @@ def build_user_bucket(
         schema: of the data set.
 
     Returns:
-        The bucket; all behaviors of the raw log, also of users without exposures
-        (`_item` code, `time`, item features), for the vocabularies; the
+        The bucket; all behaviors, also of users without requests (`_user`, `_item`,
+        `time`, `_is_click`, item and behavior features), for the vocabularies; the
         rejected, as (raw table, line); and counts for the manifest.
     """
     shown, lines = _without_duplicates(exposures, users_only=False)
     profiles, more_lines = _without_duplicates(users, users_only=True)
     raw = concat(behaviors)
-    if not len(shown):
-        shown = shown.slice(0, 0)
     user_code, user_ids = _codes([shown, raw], USER_KEY)
     item_code, item_ids = _codes([shown, raw], ITEM_KEY)
     shown = _add(shown, _user=user_code[: len(shown)], _item=item_code[: len(shown)])
     raw = _add(raw, _user=user_code[len(shown) :], _item=item_code[len(shown) :])
     requests, candidates = _slates(shown, len(item_ids), schema)
-    timeline, merged = _timeline(raw, shown, requests, schema)
-    requests = _windows(requests, timeline, schema.history_length)
+    behaviors, merged = _behaviors(raw, shown, schema)
+    active = np.zeros(len(user_ids), bool)
+    active[numpy(requests, "_user")] = True
+    timeline = behaviors.filter(pa.array(active[numpy(behaviors, "_user")]))
     bucket = UserBucket(
-        requests,
+        _windows(requests, timeline, schema.history_length),
         candidates,
-        timeline.drop_columns(["_user"]),
+        timeline.drop_columns(["_user", "_is_click"]),
         _profiles(user_ids, profiles),
         items.of(item_ids),
     )
@@ -104,7 +104,7 @@ def build_user_bucket(
     }
     rejected = [("exposures", line) for line in lines]
     rejected += [("users", line) for line in more_lines]
-    return bucket, raw, rejected, counts
+    return bucket, behaviors, rejected, counts
 
 
 def _without_duplicates(
@@ -186,51 +186,50 @@ def _slates(
     requests = _add(requests.take(pa.array(first)), _size=size)
     wanted = {"_item", "time", "_request_time", "true_probability", *schema.labels}
     wanted |= {f.name for f in schema.candidate if f.name != ITEM_KEY}
-    kept = shown.select([name for name in shown.column_names if name in wanted])
-    return requests, _add(kept, **counters)
+    return requests, _add(_select(shown, wanted), **counters)
 
 
-def _timeline(
-    raw: pa.Table, shown: pa.Table, requests: pa.Table, schema: Schema
-) -> tuple[pa.Table, int]:
-    """Behaviors of users with requests, and how many identical ones were merged.
+def _behaviors(raw: pa.Table, shown: pa.Table, schema: Schema) -> tuple[pa.Table, int]:
+    """Behaviors ascending by user and time, and how many identical ones were merged.
 
     A clicked exposure is a behavior, too. Of those identical in user, time and item the
     first of the raw behaviors stays, or else the click.
     """
-    names = [f.name for f in schema.behavior if not f.computed and f.name != ITEM_KEY]
-    clicks = shown
+    own = [f.name for f in schema.behavior if not f.computed and f.name != ITEM_KEY]
+    wanted = {"_user", "_item", "time", ROW, *own}
+    tables = [_select(raw, wanted)] if len(raw) else []
     if len(shown):
         clicks = shown.filter(pc.equal(shown.column(schema.labels[0]), 1))
-        behavior = {f"behavior_{f.name}": f.name for f in schema.of("behavior")}
-        present = [n for n in clicks.column_names if n in behavior or n in names]
-        clicks = clicks.select(["_user", "_item", "time", ROW, *present])
-        clicks = clicks.rename_columns(
-            [behavior.get(name, name) for name in clicks.column_names]
+        item_features = {f.name for f in schema.of("item")}
+        clicks = _select(
+            clicks,
+            {"_user", "_item", "time", ROW} | item_features,
+            {f"behavior_{f.name}": f.name for f in schema.of("behavior")},
         )
-    else:
-        clicks = pa.table({})
-    wanted = ["_user", "_item", "time", ROW, *names]
-    own = raw.select([n for n in raw.column_names if n in wanted])
-    tables = [t for t in (own, clicks) if len(t)]
+        tables.append(clicks)
     if not tables:
         empty = pa.array([], pa.int64())
-        return pa.table(dict.fromkeys(("_user", "_item", "time"), empty)), 0
+        table = pa.table(dict.fromkeys(("_user", "_item", "time"), empty))
+        return table.append_column("_is_click", pa.array([], pa.bool_())), 0
     table = concat(t.replace_schema_metadata() for t in tables)
-    is_click = np.arange(len(table)) >= len(own)
+    is_click = np.arange(len(table)) >= len(raw)
     user, item, time, row = (numpy(table, k) for k in ("_user", "_item", "time", ROW))
     order = np.lexsort((row, is_click, item, time, user))
-    same = np.zeros(len(order), bool)
-    same[1:] = (
-        (np.diff(user[order]) == 0)
-        & (np.diff(time[order]) == 0)
-        & (np.diff(item[order]) == 0)
-    )
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for key in (user, time, item):
+        same &= np.diff(key[order]) == 0
+    same = np.append(np.zeros(min(len(order), 1), bool), same)
     merged = int((same & ~is_click[order]).sum())
-    wanted_user = np.zeros(user.max() + 1, bool)
-    wanted_user[np.unique(numpy(requests, "_user"))] = True
-    order = order[~same & wanted_user[user[order]]]
-    return table.take(pa.array(order)).drop_columns([ROW]), merged
+    table = _add(table.drop_columns([ROW]), _is_click=is_click)
+    return table.take(pa.array(order[~same])), merged
+
+
+def _select(
+    table: pa.Table, names: set[str], renamed: dict[str, str] | None = None
+) -> pa.Table:
+    renamed = dict.fromkeys(names) | (renamed or {})
+    kept = [name for name in table.column_names if name in renamed]
+    return table.select(kept).rename_columns([renamed[name] or name for name in kept])
 
 
 def _windows(requests: pa.Table, timeline: pa.Table, length: int) -> pa.Table:

@@ -107,7 +107,7 @@ class Statistics:
             result[split] = {
                 "samples": int(samples[1].sum()) if samples else 0,
                 "candidates": sums.get("slate_size", 0),
-                "max_candidates": int(samples[0].max()) if samples else 0,
+                "max_candidates": int(samples[0].max(initial=0)) if samples else 0,
                 "clicks": sums.get("clicks", 0),
                 "behaviors": sums.get("history_length", 0),
             }

@@ -59,7 +59,7 @@ class ReadShard(beam.DoFn):
         self._schema = schema
         self._num_buckets = num_buckets
 
-    def process(self, numbered: tuple[int, Shard]) -> Iterator[Tagged]:
+    def process(self, numbered: tuple[int, Shard]):
         """Reads one shard."""
         number, shard = numbered
         read, started = 0, time.perf_counter()
@@ -92,7 +92,7 @@ class MergeItems(beam.DoFn):
 
     OUTPUTS = ("rejected", "counts")
 
-    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator:
+    def process(self, keyed: tuple[int, Iterable[bytes]]):
         """Merges them."""
         table, lines = merge_items([from_bytes(data) for data in keyed[1]])
         for line in lines:
@@ -136,7 +136,7 @@ class BuildHistories(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable[bytes]]],
         items: list[bytes],
         starts: tuple[int, int],
-    ) -> Iterator:
+    ):
         """Builds one bucket."""
         number, rows = keyed
         started = time.perf_counter()
@@ -231,7 +231,7 @@ class EncodeSamples(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable]],
         vocabularies: dict[str, list[str]],
         starts: tuple[int, int],
-    ) -> Iterator:
+    ):
         """Encodes one bucket."""
         started = time.perf_counter()
         number, values = keyed

@@ -31,7 +31,7 @@ def count_values(
 
     Args:
         bucket: slates and timelines.
-        behaviors: of the raw log: `_item`, `time`, item features.
+        behaviors: of all users, with or without requests; see `build_user_bucket`.
         schema: of the data set.
         validation_start: unix seconds; later events are not counted.
 
@@ -42,15 +42,16 @@ def count_values(
         "candidates": _before(bucket.candidates, "_request_time", validation_start),
         "behaviors": _before(behaviors, "time", validation_start),
         "requests": _before(bucket.requests, "_request_time", validation_start),
-        "timeline": _before(bucket.timeline, "time", validation_start),
     }
+    raw = pc.invert(early["behaviors"].column("_is_click"))
+    early["raw behaviors"] = early["behaviors"].filter(raw)
     users = np.unique(numpy(early["requests"], "_user"))
     early["users"] = bucket.users.take(pa.array(users, pa.int64()))
     sources = {
-        "item": ("candidates", "behaviors"),
+        "item": ("candidates", "raw behaviors"),
         "candidate": ("candidates",),
         "context": ("requests",),
-        "behavior": ("timeline",),
+        "behavior": ("behaviors",),
         "user": ("users",),
     }
     counted = {}
@@ -75,7 +76,7 @@ def _count(table: pa.Table, feature: Feature, items: pa.Table) -> pa.Table:
     tables = []
     if own is not None:
         if pa.types.is_list(own.type):
-            own = own.list_slice(0, feature.length).flatten()
+            own = pc.list_slice(own, 0, feature.length).flatten()
         counts = pc.value_counts(own.drop_null())
         tables.append(_table(counts.field("values"), counts.field("counts")))
     if feature.role == "item" and feature.name in items.column_names and len(table):

@@ -1,0 +1,106 @@
+"""Runs the listwise job on small logs and reads what it wrote."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from ctr_tf.schema import Feature, Schema
+from pipelines import listwise
+
+SPLITS = ("train", "validation", "test")
+
+SCHEMA = Schema(
+    name="small",
+    utc_offset_hours=5.5,
+    history_length=6,
+    num_chunks=3,
+    counter_windows=("30s", "2h"),
+    session_gap="60s",
+    labels=("click", "like"),
+    features=(
+        Feature("gender", "user", "categorical"),
+        Feature("tags", "user", "categorical", dtype="int64", length=2),
+        Feature("age", "user", "bucketized", dtype="int64", boundaries=(20, 40)),
+        Feature("device", "context", "categorical"),
+        Feature("item_id", "item", "categorical", dtype="int64", min_count=2),
+        Feature("category", "item", "categorical", max_size=2),
+        Feature("price", "item", "numeric"),
+        Feature("action", "behavior", "categorical", dtype="int64"),
+        Feature("dwell", "behavior", "numeric", dtype="int64", transform="log1p"),
+        Feature("position", "candidate", "bucketized", dtype="int64", num_values=9),
+    ),
+)
+
+
+def write_log(folder, log, schema):
+    """Writes the tables of a log, lists of dicts, as Parquet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    schema.save(folder / "schema.yaml")
+    for name, rows in log.items():
+        if rows:
+            names = dict.fromkeys(key for row in rows for key in row)
+            columns = {key: [row.get(key) for row in rows] for key in names}
+            pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def run_job(folder, output, *options):
+    """Runs the job in this process; returns the manifest."""
+    return listwise.run(
+        [
+            *("--source", "jsonl", "--input", str(folder), "--output", str(output)),
+            *("--num_buckets", "3", "--num_shards", "2", *map(str, options)),
+        ]
+    )
+
+
+def read_files(output):
+    """Split → file name → serialized samples."""
+    return {
+        split: {
+            path.name: [
+                record.numpy()
+                for record in tf.data.TFRecordDataset(
+                    str(path),
+                    compression_type="GZIP" if path.suffix == ".gz" else "",
+                )
+            ]
+            for path in sorted((output / split).iterdir())
+        }
+        for split in SPLITS
+    }
+
+
+def read_records(output):
+    """Split → serialized samples, sorted."""
+    return {
+        split: sorted(record for records in files.values() for record in records)
+        for split, files in read_files(output).items()
+    }
+
+
+def parse(record):
+    """A serialized sample as key → list of values."""
+    features = tf.train.Example.FromString(record).features.feature
+    return {
+        key: list(getattr(value, value.WhichOneof("kind")).value)
+        for key, value in features.items()
+    }
+
+
+def read_samples(output):
+    """(user id, request id) → split and sample."""
+    samples = {}
+    for split, records in read_records(output).items():
+        for record in records:
+            sample = parse(record)
+            key = sample["user_id"][0].decode(), sample["request_id"][0].decode()
+            assert key not in samples
+            samples[key] = split, sample
+    return samples
+
+
+def read_manifest(output):
+    """The manifest of a prepared data set."""
+    return json.loads((output / "manifest.json").read_text("utf-8"))

@@ -1,0 +1,356 @@
+"""The listwise job against a plain Python computation of the same samples."""
+
+import json
+import math
+
+import listwise_reference as reference
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from job_helpers import (
+    SCHEMA,
+    SPLITS,
+    parse,
+    read_files,
+    read_manifest,
+    read_records,
+    read_samples,
+    run_job,
+    write_log,
+)
+
+START = 1_700_000_000
+
+
+def random_log(seed, exposures=600, behaviors=700, users=12, items=15, seconds=4_000):
+    rng = np.random.default_rng(seed)
+
+    def maybe(value, missing=0.1):
+        return None if rng.random() < missing else value
+
+    def time():
+        return START + int(rng.integers(seconds))
+
+    def item():
+        return int(rng.integers(items))
+
+    def user():
+        return f"u{rng.integers(users)}"
+
+    log = {"exposures": [], "behaviors": [], "users": [], "items": []}
+    while len(log["exposures"]) < exposures:
+        request, who, when = len(log["exposures"]), user(), time()
+        known = rng.random() < 0.6
+        for position in range(int(rng.integers(1, 7))):
+            log["exposures"].append(
+                {
+                    "request_id": f"r{request}" if known else None,
+                    "user_id": who,
+                    "time": when + int(rng.integers(3)),
+                    "item_id": item(),
+                    "click": int(rng.random() < 0.3),
+                    "like": int(rng.random() < 0.1),
+                    "position": position,
+                    "category": maybe(f"own{rng.integers(3)}", 0.8),
+                    "device": maybe(f"d{request % 3}"),
+                    "behavior_action": maybe(int(rng.integers(3))),
+                    "true_probability": float(np.float32(rng.random())),
+                }
+            )
+    for row in log["exposures"]:
+        if row["request_id"] is not None:  # a context feature has one value a request
+            row["device"] = f"d{int(row['request_id'][1:]) % 3}"
+        else:
+            row["device"] = "d0"
+    for _ in range(behaviors):
+        log["behaviors"].append(
+            {
+                "user_id": f"u{rng.integers(users + 3)}",
+                "time": time() - seconds // 2,
+                "item_id": item(),
+                "action": maybe(int(rng.integers(4))),
+                "dwell": maybe(int(rng.integers(100))),
+            }
+        )
+    for number in range(users - 2):
+        log["users"].append(
+            {
+                "user_id": f"u{number}",
+                "gender": maybe("fm"[number % 2]),
+                "tags": maybe([int(t) for t in rng.integers(4, size=number % 4)]),
+                "age": maybe(int(rng.integers(70))),
+            }
+        )
+    for number in range(items - 2):
+        log["items"].append(
+            {
+                "item_id": number,
+                "category": maybe(f"c{number % 4}"),
+                "price": maybe(float(np.float32(rng.random()))),
+            }
+        )
+    return log
+
+
+def assert_equals_reference(output, log, schema, validation_start, test_start):
+    expected = reference.samples(log, schema, validation_start)
+    found = read_samples(output)
+    assert set(found) == set(expected)
+    for key, (split, sample) in found.items():
+        now = sample["request_time"][0]
+        late = (now >= validation_start) + (now >= test_start)
+        assert split == SPLITS[late]
+        assert set(sample) == set(expected[key])
+        for name, values in expected[key].items():
+            assert sample[name] == values, (key, name)
+    vocabulary = reference.vocabularies(log, schema, validation_start)
+    for name, values in vocabulary.items():
+        text = (output / "vocabularies" / f"{name}.txt").read_text("utf-8")
+        assert text.split("\n")[:-1] == values
+    manifest = read_manifest(output)
+    for table, count in manifest["events"].items():
+        assert count["read"] == len(log.get(table, []))
+        assert count["read"] == count["kept"] + sum(count["rejected"].values())
+    totals = manifest["splits"].values()
+    assert sum(s["samples"] for s in totals) == len(expected)
+    candidates = sum(s["candidates"] for s in totals)
+    assert candidates == manifest["events"]["exposures"]["kept"]
+    for split in SPLITS:
+        of_split = [s for where, s in found.values() if where == split]
+        count = manifest["splits"][split]
+        assert count["clicks"] == sum(sum(s["label"]) for s in of_split)
+        assert count["behaviors"] == sum(len(s["behavior_time"]) for s in of_split)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_samples_are_those_of_the_reference(tmp_path, seed):
+    log = random_log(seed, exposures=1_500, behaviors=1_500)
+    write_log(tmp_path / "raw", log, SCHEMA)
+    starts = START + 2_500, START + 3_200
+    options = ["--validation_from", starts[0], "--test_from", starts[1]]
+    run_job(
+        tmp_path / "raw", tmp_path / "out", *options, "--max_rejected_fraction", 0.3
+    )
+    assert_equals_reference(tmp_path / "out", log, SCHEMA, *starts)
+
+
+@st.composite
+def small_logs(draw):
+    """Logs of few users, items and seconds, so that ties of every kind abound."""
+    with_requests = draw(st.booleans())
+    exposures = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "user_id": st.sampled_from(["a", "b"]),
+                    "time": st.integers(START, START + 150),
+                    "item_id": st.integers(0, 3),
+                    "click": st.integers(0, 1),
+                    "like": st.integers(0, 1),
+                }
+                | (
+                    {"request_id": st.integers(0, 3) | st.none()}
+                    if with_requests
+                    else {}
+                )
+            ),
+            min_size=1,
+            max_size=14,
+        )
+    )
+    behaviors = draw(
+        st.lists(
+            st.fixed_dictionaries(
+                {
+                    "user_id": st.sampled_from(["a", "b", "c"]),
+                    "time": st.integers(START, START + 150),
+                    "item_id": st.integers(0, 3),
+                    "action": st.integers(0, 2) | st.none(),
+                }
+            ),
+            max_size=14,
+        )
+    )
+    return {"exposures": exposures, "behaviors": behaviors}
+
+
+@settings(
+    max_examples=12,
+    phases=[Phase.generate],  # every example is a job: no time to shrink
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    log=small_logs(),
+    buckets=st.integers(1, 5),
+    shards=st.integers(1, 3),
+    start=st.integers(0, 150),
+)
+def test_small_logs_with_ties(tmp_path_factory, log, buckets, shards, start):
+    folder = tmp_path_factory.mktemp("log")
+    write_log(folder / "raw", log, SCHEMA)
+    starts = START + start, START + start + 30
+    options = ["--validation_from", starts[0], "--test_from", starts[1]]
+    options += ["--num_buckets", buckets, "--num_shards", shards]
+    run_job(folder / "raw", folder / "out", *options, "--max_rejected_fraction", 1)
+    assert_equals_reference(folder / "out", log, SCHEMA, *starts)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    log = random_log(2)
+    write_log(folder / "raw", log, SCHEMA)
+    options = ["--max_rejected_fraction", 0.3]
+    run_job(folder / "raw", folder / "out", *options)
+    return folder, log
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--num_buckets", 1], ["--num_buckets", 11], ["--num_shards", 5]],
+    ids=str,
+)
+def test_neither_buckets_nor_shards_change_the_samples(prepared, tmp_path, options):
+    folder, _ = prepared
+    run_job(folder / "raw", tmp_path / "out", *options, "--max_rejected_fraction", 0.3)
+    assert read_records(tmp_path / "out") == read_records(folder / "out")
+    if "--num_shards" not in options:
+        assert read_files(tmp_path / "out") == read_files(folder / "out")
+
+
+def test_the_order_of_rows_does_not_change_the_samples(prepared, tmp_path):
+    folder, log = prepared
+    rng = np.random.default_rng(0)
+    exposures = reference.deduplicated(log["exposures"])
+    for name, order in (("a", np.arange(len(exposures))), ("b", None)):
+        order = rng.permutation(len(exposures)) if order is None else order
+        shuffled = {"exposures": [exposures[i] for i in order]}
+        write_log(tmp_path / name, shuffled, SCHEMA)
+        run_job(tmp_path / name, tmp_path / f"out-{name}")
+    assert read_files(tmp_path / "out-a") == read_files(tmp_path / "out-b")
+
+
+def test_samples_lie_in_shards_by_hash_and_in_them_by_time(prepared):
+    folder, _ = prepared
+    for files in read_files(folder / "out").values():
+        assert len(files) == 2
+        for records in files.values():
+            samples = [parse(record) for record in records]
+            keys = [(s["request_time"], s["request_id"]) for s in samples]
+            assert keys == sorted(keys)
+    sizes = [len(r) for r in read_files(folder / "out")["train"].values()]
+    assert min(sizes) > 0.3 * sum(sizes)
+
+
+def test_gzip_holds_the_same_samples(prepared, tmp_path):
+    folder, _ = prepared
+    options = ["--compression", "gzip", "--max_rejected_fraction", 0.3]
+    manifest = run_job(folder / "raw", tmp_path / "out", *options)
+    assert read_records(tmp_path / "out") == read_records(folder / "out")
+    assert all(f["path"].endswith(".tfrecord.gz") for f in manifest["files"])
+
+
+def test_nothing_of_the_future_reaches_a_sample(prepared, tmp_path):
+    folder, log = prepared
+    now = START + 2_000
+    rows = [row for row in log["exposures"] if row["time"] < now - 100]
+    user, item = rows[0]["user_id"], rows[0]["item_id"]
+    future = {"user_id": user, "time": now, "item_id": item}
+    planted = {
+        **log,
+        "exposures": [
+            *log["exposures"],
+            {**future, "request_id": "planted", "click": 1, "like": 1}
+            | {"true_probability": 0.5},
+        ],
+        "behaviors": [*log["behaviors"], {**future, "action": 1, "dwell": 5}],
+    }
+    write_log(tmp_path / "raw", planted, SCHEMA)
+    # Equal vocabularies: nothing after the validation's start is counted.
+    options = ["--validation_from", now, "--test_from", now + 500]
+    options += ["--max_rejected_fraction", 0.3]
+    run_job(tmp_path / "raw", tmp_path / "planted", *options)
+    run_job(folder / "raw", tmp_path / "plain", *options)
+    plain, found = read_samples(tmp_path / "plain"), read_samples(tmp_path / "planted")
+    assert set(found) - set(plain) == {(user, "planted")}
+    changed = [key for key in plain if plain[key] != found[key]]
+    assert changed
+    for key in changed:
+        assert plain[key][1]["request_time"][0] > now
+    for name in SCHEMA.vocabularies():
+        path = f"vocabularies/{name}.txt"
+        left, right = (tmp_path / n / path for n in ("plain", "planted"))
+        assert left.read_text("utf-8") == right.read_text("utf-8")
+
+
+def test_a_log_of_exposures_alone(tmp_path):
+    log = {"exposures": random_log(3)["exposures"][:50]}
+    write_log(tmp_path / "raw", log, SCHEMA)
+    starts = START + 2_500, START + 3_200
+    options = ["--validation_from", starts[0], "--test_from", starts[1]]
+    run_job(
+        tmp_path / "raw", tmp_path / "out", *options, "--max_rejected_fraction", 0.3
+    )
+    assert_equals_reference(tmp_path / "out", log, SCHEMA, *starts)
+
+
+def test_a_user_with_twenty_thousand_behaviors(tmp_path):
+    rng = np.random.default_rng(0)
+    times = np.sort(START + rng.integers(10_000_000, size=20_000))
+    log = {
+        "exposures": [
+            {
+                "user_id": "a",
+                "time": START + i * 100_000,
+                "item_id": i,
+                "click": 0,
+                "like": 0,
+            }
+            for i in range(1, 100)
+        ],
+        "behaviors": [
+            {"user_id": "a", "time": int(t), "item_id": i % 7}
+            for i, t in enumerate(times)
+        ],
+    }
+    schema = SCHEMA.__class__.from_yaml(SCHEMA.to_yaml())
+    object.__setattr__(schema, "history_length", 3_000)
+    write_log(tmp_path / "raw", log, schema)
+    run_job(tmp_path / "raw", tmp_path / "out")
+    for _, sample in read_samples(tmp_path / "out").values():
+        expected = times[times < sample["request_time"][0]][-3_000:]
+        assert (
+            sample["behavior_time"] == np.unique(expected).tolist()
+            or sample["behavior_time"] == expected.tolist()
+        )
+
+
+def test_statistics_describe_the_samples(prepared):
+    folder, _ = prepared
+    report = json.loads((folder / "out" / "statistics.json").read_text("utf-8"))
+    samples = [
+        s for split, s in read_samples(folder / "out").values() if split == "train"
+    ]
+    train = report["train"]
+    labels = [label for s in samples for label in s["label"]]
+    assert train["samples"] == len(samples)
+    assert math.isclose(train["label_rate"], np.mean(labels))
+    lengths = [len(s["behavior_time"]) for s in samples]
+    assert math.isclose(train["history_length"]["mean"], np.mean(lengths))
+    assert train["slate_size"]["quantiles"]["1"] == max(
+        len(s["label"]) for s in samples
+    )
+    dwell = [v for s in samples for v in s["behavior_dwell"]]
+    entry = train["features"]["behavior_dwell"]
+    assert entry["count"] == len(dwell)
+    assert entry["max"] == max(dwell)
+    known = entry["count"] - entry["missing"]
+    assert math.isclose(entry["mean"], sum(dwell) / known)
+    items = [v for s in samples for v in s["candidate_item_id"]]
+    entry = train["features"]["candidate_item_id"]
+    assert entry["out_of_vocabulary"] == items.count(1)
+    words = (folder / "out" / "vocabularies" / "item_id.txt").read_text("utf-8").split()
+    counts = {word: items.count(number + 2) for number, word in enumerate(words)}
+    assert dict(entry["top"]) == {w: c for w, c in counts.items() if c}
