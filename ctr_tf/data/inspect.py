@@ -72,7 +72,7 @@ def _split_row(split: Mapping, schema: Schema) -> list[str]:
     behaviors = split.get("behaviors", 0)
     row.append(f"{behaviors / samples:.1f}" if behaviors else "-")
     moments = split.get("time_range") or ()
-    times = [local_time(moment, schema.utc_offset)[:-3] for moment in moments]
+    times = [local_time(moment, schema.utc_offset)[4:-3] for moment in moments]
     return row + (times or ["-", "-"])
 
 

@@ -36,6 +36,7 @@ ctr-tf prepare --source ebnerd --input EBNERD --output PREPARED
 ```
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,10 +70,10 @@ class Ebnerd(Source):
             shards += files.table_shards(table, [path], columns)
         # A user's rows stand anywhere in the file, so one shard finds the latest.
         users = files.table_shards("users", [behaviors], _columns("users", schema))
-        return [
-            *shards,
-            Shard("users", behaviors, 0, users[-1].stop, 1, users[0].columns),
-        ]
+        if users:
+            whole = dataclasses.replace(users[0], stop=users[-1].stop)
+            shards.append(whole)
+        return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Explodes the lists; see `Source.read`."""
