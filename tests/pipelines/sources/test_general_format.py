@@ -383,3 +383,13 @@ def test_unknown_columns_are_told_once(tmp_path, caplog):
     write(tmp_path, "exposures", [{**EXPOSURE, "zebra": 1, "apple": 2}] * 3, ".csv")
     SOURCE.shards(str(tmp_path), SCHEMA)
     assert caplog.messages == ["exposures: columns that are not used: apple, zebra"]
+
+
+def test_a_folder_may_be_a_uri(tmp_path):
+    write(tmp_path, "exposures", [EXPOSURE] * 2, ".csv")
+    write(tmp_path, "users", [{"user_id": "u", "tags": ["a"]}], ".parquet")
+    tables, rejected = read_all(SOURCE, tmp_path.as_uri(), SCHEMA)
+    assert len(tables["exposures"]) == 2 and not rejected
+    assert tables["users"].to_pylist() == [{"user_id": "u", "tags": ["a"]}]
+    with pytest.raises(FileNotFoundError, match="There is no folder 'file://"):
+        SOURCE.shards(tmp_path.as_uri() + "/none", SCHEMA)
