@@ -11,12 +11,11 @@ of which are read), named `exposures`, `behaviors`, `users` or `items` with the 
 description of the features is `schema.yaml` in that folder or the file given by
 `--schema`.
 
-| table | required columns | optional columns |
-|---|---|---|
-| exposures | user_id, time, item_id, the labels (click) | request_id, item-, candidate- and context features, behavior_<f>, true_probability |
-| behaviors | user_id, time, item_id | item- and behavior features |
-| users | user_id | user features |
-| items | item_id | item features |
+* exposures: user_id, time, item_id, the labels (click); optional are request_id,
+  true_probability, item-, candidate- and context features, behavior_<f>
+* behaviors: user_id, time, item_id; optional are item- and behavior features
+* users: user_id; optional are user features
+* items: item_id; optional are item features
 
 What becomes what: columns are taken by name. An exposure is one candidate of one
 request; `request_id` tells which rows belong together (of rows without one, those of
@@ -33,10 +32,19 @@ counters, …) are not read.
 * A text row is one line; JSON lines and CSV are UTF-8, CSV has a header line. Which
   optional fields a JSON lines file has is seen in its first megabyte.
 
+An exposure, a behavior, a user and an item as JSON lines:
+
+```
+{"request_id": "r1", "user_id": "u1", "time": 1700000000, "item_id": 7, "click": 1}
+{"user_id": "u1", "time": 1699990000, "item_id": 8, "action": "view"}
+{"user_id": "u1", "age": 31, "tags": ["new", "loyal"]}
+{"item_id": 7, "category": "shoes", "price": 12.5}
+```
+
 ```
 ctr-tf prepare --source jsonl --input LOGS --schema LOGS/schema.yaml --output PREPARED
 ```
-"""  # noqa: E501
+"""
 
 from collections.abc import Iterator
 
