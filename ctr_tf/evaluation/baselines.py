@@ -29,7 +29,7 @@ from ctr_tf.evaluation.sparse_features import SparseBatch, SparseFeatures
 
 _log = logging.getLogger(__name__)
 _PRIOR_IMPRESSIONS = (1, 10, 100)
-_L2 = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+_L2 = (3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6)
 _BATCH_BEHAVIORS = 1 << 19  # of padded histories held at once
 
 

@@ -20,6 +20,7 @@ from ctr_tf.evaluation.sparse_features import SparseBatch
 
 _log = logging.getLogger(__name__)
 _MAX_ITERATIONS = 200
+_TOLERANCE = 1e-5  # relative gain of the loss in one step
 _SECONDS_BETWEEN_LINES = 10
 
 
@@ -56,8 +57,9 @@ class BatchStore:
 class LogisticRegression:
     """Minimizes mean log loss + l2 / 2 × |weights|², the intercept left free.
 
-    Columns of numbers are divided by their standard deviation first, so that one
-    penalty suits them and the ids.
+    Columns of numbers are brought to mean 0 and standard deviation 1 first, so that
+    one penalty suits them and the ids. L-BFGS works on weights in units of
+    1 / sqrt(curvature) of their columns, so that rare ids do not hold it up.
 
     Args:
         is_number: bool, over all columns, those of the requests first.
@@ -72,37 +74,38 @@ class LogisticRegression:
         self._is_number = is_number
         self._split = num_request_columns
         self._scale = np.ones(len(is_number))
+        self._mean = np.zeros(len(is_number))
+        self._curvature = np.zeros(len(is_number))
         self.weights = np.zeros(len(is_number))
         self.intercept = 0.0
 
     def prepare(self, batches: BatchStore) -> None:
-        """Sets the scale of the numbers, and the intercept to that of the mean CTR."""
-        total = squares = np.zeros(len(self._is_number))
+        """Sets scales and means of the numbers, and the intercept to the mean CTR's."""
+        totals = np.zeros((2, len(self._is_number)))
         for batch in batches:
-            # Of the requests' numbers too, every candidate counts once.
-            times = np.bincount(batch.request, minlength=batch.requests.shape[0])
+            # Of the requests' columns too, every candidate counts once.
             ones = np.ones(len(batch.labels))
-            total = total + self._transposed(batch, times, ones, 1)
-            squares = squares + self._transposed(batch, times, ones, 2)
-        mean = total / batches.candidates
-        deviation = np.sqrt(np.maximum(squares / batches.candidates - mean**2, 0))
-        usable = self._is_number & (deviation > 1e-6)
-        self._scale[usable] = 1 / deviation[usable]
+            times = np.bincount(batch.request, minlength=batch.requests.shape[0])
+            totals[0] += _transposed(batch.requests, batch.candidates, times, ones)
+            squares = batch.requests.power(2), batch.candidates.power(2)
+            totals[1] += _transposed(*squares, times, ones)
+        mean, square = totals / batches.candidates
+        variance = np.maximum(square - mean**2, 0)
+        usable = self._is_number & (variance > 1e-12)
+        self._mean = np.where(self._is_number, mean, 0)
+        self._scale[usable] = 1 / np.sqrt(variance[usable])
         rate = np.clip(batches.clicks / batches.candidates, 1e-6, 1 - 1e-6)
         self.intercept = float(special.logit(rate))
-
-    def _transposed(self, batch, of_requests, of_candidates, power) -> np.ndarray:
-        parts = ((batch.requests, of_requests), (batch.candidates, of_candidates))
-        return np.concatenate(
-            [matrix.astype(np.float64).power(power).T @ rows for matrix, rows in parts]
-        )
+        spread = np.where(self._is_number, variance * self._scale**2, square)
+        self._curvature = rate * (1 - rate) * spread
 
     def logits(self, batch: SparseBatch) -> np.ndarray:
         """Logits of a batch's candidates, `[n]`."""
         weights = self.weights * self._scale
-        requests = batch.requests.astype(np.float64) @ weights[: self._split]
-        candidates = batch.candidates.astype(np.float64) @ weights[self._split :]
-        return candidates + requests[batch.request] + self.intercept
+        requests = batch.requests @ weights[: self._split]
+        candidates = batch.candidates @ weights[self._split :]
+        constant = self.intercept - self._mean @ weights
+        return candidates + requests[batch.request] + constant
 
     def fit(self, batches: BatchStore, l2: float) -> int:
         """Goes from the present weights to the optimum.
@@ -114,24 +117,25 @@ class LogisticRegression:
         Returns:
             Passes over the batches.
         """
+        unit = np.append(1 / np.sqrt(self._curvature + l2), 1.0)
         last = time.monotonic()
         passes = 0
 
         def loss(parameters):
             nonlocal last, passes
             passes += 1
-            value, gradient = self._loss(batches, parameters, l2)
+            value, gradient = self._loss(batches, parameters * unit, l2)
             if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
                 last = time.monotonic()
                 _log.info("logistic regression, pass %d: loss %.5f", passes, value)
-            return value, gradient
+            return value, gradient * unit
 
-        start = np.append(self.weights, self.intercept)
-        options = {"maxiter": _MAX_ITERATIONS, "ftol": 1e-10, "gtol": 1e-6}
+        start = np.append(self.weights, self.intercept) / unit
+        options = {"maxiter": _MAX_ITERATIONS, "ftol": _TOLERANCE, "gtol": 1e-7}
         found = optimize.minimize(
             loss, start, jac=True, method="L-BFGS-B", options=options
         )
-        self._set(found.x)
+        self._set(found.x * unit)
         return passes
 
     def _set(self, parameters: np.ndarray) -> None:
@@ -139,16 +143,23 @@ class LogisticRegression:
 
     def _loss(self, batches, parameters, l2) -> tuple[float, np.ndarray]:
         self._set(parameters)
-        value, gradient = 0.0, np.zeros(len(parameters))
+        value, errors, gradient = 0.0, 0.0, np.zeros(len(self.weights))
         for batch in batches:
             logits = self.logits(batch)
             value += np.sum(np.logaddexp(0, logits) - batch.labels * logits)
             error = special.expit(logits) - batch.labels
             of_requests = np.bincount(batch.request, error, batch.requests.shape[0])
-            gradient[:-1] += self._transposed(batch, of_requests, error, 1)
-            gradient[-1] += error.sum()
-        gradient[:-1] *= self._scale
-        gradient /= batches.candidates
-        gradient[:-1] += l2 * self.weights
+            gradient += _transposed(
+                batch.requests, batch.candidates, of_requests, error
+            )
+            errors += error.sum()
+        gradient = self._scale * (gradient - self._mean * errors) / batches.candidates
+        gradient += l2 * self.weights
         penalty = l2 / 2 * float(self.weights @ self.weights)
+        gradient = np.append(gradient, errors / batches.candidates)
         return value / batches.candidates + penalty, gradient
+
+
+def _transposed(requests, candidates, of_requests, of_candidates) -> np.ndarray:
+    """The columns' sums over rows, weighted by row: those of the requests first."""
+    return np.concatenate([requests.T @ of_requests, candidates.T @ of_candidates])

@@ -112,12 +112,12 @@ class SparseFeatures:
                 ),
             )
         shape = (size, self.num_request_columns)
-        return sparse.csr_matrix(table, shape, np.float32)
+        return sparse.csr_matrix(table, shape)
 
     def _candidate_rows(self, inputs, mask) -> sparse.csr_matrix:
         size, width = np.count_nonzero(mask), len(self._candidates)
         columns = np.empty((size, width), np.int64)
-        values = np.ones((size, width), np.float32)
+        values = np.ones((size, width))
         for place, (key, (feature, start)) in enumerate(self._candidates.items()):
             value = inputs[key][mask]
             if feature.is_embedded:

@@ -102,7 +102,7 @@ def test_slices_agree_with_scikit_learn():
         assert part["gauc_user"] == pytest.approx(mean_auc(slates, users)[0], abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     requests=st.integers(1, 60),
