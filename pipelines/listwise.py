@@ -47,6 +47,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
 from pipelines import steps
 from pipelines.publish import (
@@ -116,6 +117,7 @@ def run(argv: list[str]) -> dict:
     started = time.perf_counter()
     if not any(word.split("=")[0] == "--runner" for word in argv):
         argv = [*argv, "--runner=FnApiRunner"]
+    _check_names(argv)
     beam_options = PipelineOptions(argv)
     options = beam_options.view_as(ListwiseOptions)
     source = get_source(_required(options, "source"))
@@ -254,6 +256,17 @@ def build(
             files=beam.pvalue.AsList(files),
         )
     )
+
+
+def _check_names(argv: list[str]) -> None:
+    """Beam itself passes over options that it does not know."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    known = [name for name in parser._option_string_actions if name[:2] == "--"]
+    for word in parser.parse_known_args(argv)[1]:
+        if word.startswith("--"):
+            raise ValueError(unknown_name("option", word.split("=")[0], known))
 
 
 def _required(options: ListwiseOptions, name: str) -> str:

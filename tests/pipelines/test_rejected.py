@@ -1,0 +1,135 @@
+"""Rows that are unfit for use: counted by reason, kept aside, never lost."""
+
+import json
+import re
+
+import pytest
+from job_helpers import SCHEMA, read_manifest, read_samples, run_job, write_log
+
+START = 1_700_000_000
+
+
+def exposure(item, **changes):
+    row = {"user_id": "a", "time": START, "item_id": item, "click": 0, "like": 0}
+    return {**row, "request_id": "r", **changes}
+
+
+LOG = {
+    "exposures": [
+        exposure(1),
+        exposure(2, time=None),
+        exposure(3, time=-5),
+        exposure(4, time=START * 1000),
+        exposure(5, click=2),
+        exposure(6, like=None),
+        exposure(1, click=1, time=START + 1),
+        exposure(7, user_id=None),
+        exposure(8, request_id=None),
+        exposure(8, request_id=None),
+    ],
+    "behaviors": [
+        {"user_id": "a", "time": START - 5, "item_id": 1},
+        {"user_id": "a", "time": START - 5, "item_id": 1},
+        {"user_id": "a", "time": START - 5, "item_id": None},
+    ],
+    "users": [{"user_id": "a", "gender": "f"}, {"user_id": "a", "gender": "m"}],
+    "items": [{"item_id": 1, "category": "x"}, {"item_id": 1, "category": "y"}],
+}
+ABSURD = (
+    "time after the year 2242: times are read as seconds, perhaps they are "
+    "milliseconds or microseconds; set the schema's time_unit"
+)
+EXPECTED = {
+    "exposures": {
+        "missing field time": [2],
+        "negative time": [3],
+        ABSURD: [4],
+        "label click is neither 0 nor 1": [5],
+        "missing field like": [6],
+        "duplicate exposure": [7, 10],
+        "missing field user_id": [8],
+    },
+    "behaviors": {"missing field item_id": [3]},
+    "users": {"duplicate user": [2]},
+    "items": {"duplicate item": [2]},
+}
+
+
+def lines(folder):
+    return [
+        json.loads(line)
+        for path in sorted(folder.glob("part-*.jsonl"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+
+
+def test_every_row_is_kept_or_rejected_with_its_reason(tmp_path):
+    write_log(tmp_path / "raw", LOG, SCHEMA)
+    run_job(tmp_path / "raw", tmp_path / "out", "--max_rejected_fraction", 1)
+    manifest = read_manifest(tmp_path / "out")
+    for table, reasons in EXPECTED.items():
+        count = manifest["events"][table]
+        assert count["read"] == len(LOG[table])
+        expected = {reason: len(rows) for reason, rows in reasons.items()}
+        assert count["rejected"] == expected
+        assert count["kept"] == count["read"] - sum(expected.values())
+    assert manifest["behaviors_merged"] == 1
+    found = {
+        (line["reason"], line["source"]) for line in lines(tmp_path / "out/rejected")
+    }
+    assert found == {
+        (reason, f"{table}.parquet:{row}")
+        for table, reasons in EXPECTED.items()
+        for reason, rows in reasons.items()
+        for row in rows
+    }
+    samples = read_samples(tmp_path / "out")
+    assert set(samples) == {("a", "r"), ("a", f"a:{START}")}
+    sample = samples["a", "r"][1]
+    assert sample["label"] == [0]
+    assert sample["behavior_time"] == [START - 5]
+
+
+def test_too_many_rejected_rows_publish_nothing(tmp_path):
+    write_log(tmp_path / "raw", LOG, SCHEMA)
+    with pytest.raises(ValueError) as error:
+        run_job(tmp_path / "raw", tmp_path / "out")
+    message = str(error.value)
+    assert "11 of 17 rows are unfit for use" in message
+    assert "2 duplicate exposure, such as {" in message
+    assert "exposures.parquet:4" in message
+    assert message.endswith("Received: max_rejected_fraction=0.01")
+    kept_at = tmp_path / "out.rejected"
+    assert f"'{kept_at}'" in message
+    assert len(lines(kept_at)) == 11
+    assert {path.name for path in tmp_path.iterdir()} == {"raw", "out.rejected"}
+
+
+def test_an_existing_output_stays_unless_told_otherwise(tmp_path):
+    write_log(tmp_path / "raw", {"exposures": [exposure(1)]}, SCHEMA)
+    run_job(tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="exists. Give another `--output`"):
+        run_job(tmp_path / "raw", tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").exists()
+    run_job(tmp_path / "raw", tmp_path / "out", "--overwrite")
+    assert not (tmp_path / "out" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--num_shards", 0], "`--num_shards` must be positive. Received: 0"),
+        (["--compression", "zip"], "must be 'none' or 'gzip'. Received: 'zip'"),
+        (["--test_from", "soon"], "`--test_from` must be an ISO date-time"),
+        (["--test_days", 1, "--test_from", 5], "not both"),
+        (["--validation_from", 9, "--test_from", 5], "must begin before the test"),
+        (["--num_shard", 3], "Unknown option '--num_shard'. Did you mean"),
+        (["--source", "json"], "Unknown source 'json'. Did you mean 'jsonl'?"),
+    ],
+)
+def test_impossible_options(tmp_path, options, message):
+    write_log(tmp_path / "raw", {"exposures": [exposure(1)]}, SCHEMA)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run_job(tmp_path / "raw", tmp_path / "out", *options)
+    assert not (tmp_path / "out").exists()
