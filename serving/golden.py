@@ -50,7 +50,8 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
     slate = {}
     for request in itertools.chain([first], requests):
         for candidate in request["candidates"]:
-            slate.setdefault(candidate["item_id"], candidate)
+            if candidate["item_id"] is not None:
+                slate.setdefault(candidate["item_id"], candidate)
         if len(slate) >= candidates:
             break
     return first | {"candidates": list(slate.values())[:candidates]}
