@@ -40,16 +40,17 @@ NUM_HABITS = 3  # weekday mornings, weekday evenings, weekends
 SESSIONS_PER_DAY = (0.8, 1.6)
 SESSION_HOURS = ((8.0, 20.0), (11.0, 19.0))  # weekdays, weekend: morning, evening
 SESSION_HOUR_DEVIATION = 1.0
-SESSION_SIZE_SPREAD = 0.9  # sigma of the log-normal
+SESSION_SIZE_SPREAD = 1.1  # sigma of the log-normal
 MIN_SESSION_SIZE = 2
 MAX_SESSION_SECONDS = 4 * HOUR
-HABIT_SHARE = 0.8
+HABIT_SHARE = 0.85
 DRIFT_RATE = 0.5
-NOISE_SHARE = 0.25
+NOISE_SHARE = 0.3
+LAST_NOISE_SHARE = 0.05  # of a session's last two behaviors
 ACTIVITY_SPREAD = 0.3
 
 # Slates.
-ARRIVAL_SHARE = 0.4
+ARRIVAL_SHARE = 0.45
 MATCHING_SHARE = 0.22
 DISTRACTING_SHARE = 0.38
 
@@ -87,7 +88,7 @@ class WorldConfig:
     seed: int = 0
     requests_per_user: float = 16.0
     candidates: int = 10
-    behaviors_per_user: float = 200.0
+    behaviors_per_user: float = 240.0
     max_history: int = 1_000
 
     def __post_init__(self):
@@ -249,7 +250,9 @@ class Sessions:
         longest = elapsed[first + self.size - 1]
         scale = np.minimum(1.0, MAX_SESSION_SECONDS / longest)
         time = self.start[session] + np.ceil(elapsed * scale[session]).astype(np.int64)
-        noise = rng.random(len(session)) < NOISE_SHARE
+        left = (first + self.size)[session] - np.arange(len(session))
+        noise_share = np.where(left <= 2, LAST_NOISE_SHARE, NOISE_SHARE)
+        noise = rng.random(len(session)) < noise_share
         item = catalog.draw(np.where(noise, -1, self.interest[session]), rng)
         clicked = rng.random(len(session)) < np.where(noise, 0.3, 0.6)
         return {"session": session, "time": time, "item": item, "action": clicked * 1}
