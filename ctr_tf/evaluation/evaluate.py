@@ -193,6 +193,7 @@ def evaluate_run(
     """
     from ctr_tf.data.dataset import dataset
     from ctr_tf.data.prepared import PreparedData
+    from ctr_tf.data.records import diagnosed
     from ctr_tf.evaluation.scorer import Scorer
     from ctr_tf.training.run import load_run
 
@@ -202,22 +203,31 @@ def evaluate_run(
     if batch_size is not None:
         config = dataclasses.replace(config, batch_size=batch_size)
     data = PreparedData.load(config.path)
+    if (data.schema, data.vocabularies.table_sizes(data.schema)) != (
+        run.schema,
+        run.vocabularies.table_sizes(run.schema),
+    ):
+        raise ValueError(
+            f"Run '{folder}' was trained on other data: its schema or vocabularies "
+            f"differ from those now in the data set. Received: {data.folder}"
+        )
     batches = dataset(
         data,
         split,
         config,
-        num_chunks=run.num_chunks,
+        num_chunks=run.ranker.num_chunks,
         training=False,
         metadata=True,
     )
-    return evaluate_predictions(
-        predictions(batches, Scorer(run.ranker)),
-        output or Path(folder) / "evaluation" / split,
-        name=f"{Path(folder).name}, {split}",
-        utc_offset=run.schema.utc_offset,
-        base=base,
-        total=data.num_samples(split),
-    )
+    with diagnosed(data, split):
+        return evaluate_predictions(
+            predictions(batches, Scorer(run.ranker)),
+            output or Path(folder) / "evaluation" / split,
+            name=f"{Path(folder).resolve().name}, {split}",
+            utc_offset=run.schema.utc_offset,
+            base=base,
+            total=data.num_samples(split),
+        )
 
 
 def main(argv: list[str]) -> int:

@@ -1,0 +1,96 @@
+"""`ctr-tf evaluate` on a run that was really trained, for two steps."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers import make_schema
+
+from ctr_tf import cli
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.dataset import dataset
+from ctr_tf.data.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.evaluation.predictions import sigmoid
+from ctr_tf.models import SparseCTRConfig
+from ctr_tf.training.config import Config, TrainingConfig
+from ctr_tf.training.run import load_run
+from ctr_tf.training.train import train
+
+SCHEMA = make_schema(history_length=16)
+VOCABULARIES = random_vocabularies(SCHEMA, 20)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated")
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(SCHEMA, VOCABULARIES, random, int(n), 5)
+        for n in random.integers(0, 17, 40)
+    ]
+    splits = {"train": samples, "validation": samples[:10], "test": samples[5:]}
+    write_prepared(folder / "data", SCHEMA, VOCABULARIES, splits)
+    train(
+        Config(
+            run=str(folder / "run"),
+            data=DataConfig(str(folder / "data"), batch_size=16),
+            model=SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4),
+            training=TrainingConfig(max_steps=2),
+        )
+    )
+    return folder / "run"
+
+
+def test_metrics_are_those_of_the_ranker(run, capsys):
+    assert cli.main(["evaluate", "--run", str(run), "--batch_size", "8"]) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
+    assert metrics["samples"] == 35
+    assert metrics["candidates"] == 175
+    assert f"{metrics['auc']:.4f}" in shown
+    assert "report.html" in shown
+    loaded = load_run(run)
+    losses, reached = [], []
+    config = DataConfig(loaded.config.data.path, batch_size=35)
+    (batch,) = dataset(
+        loaded.config.data.path,
+        "test",
+        config,
+        num_chunks=loaded.ranker.num_chunks,
+        training=False,
+        metadata=True,
+    )
+    inputs, labels, _, metadata = batch
+    y, p = labels.numpy(), sigmoid(loaded.ranker(inputs).numpy())
+    truth = metadata["true_probability"].numpy()
+    for scores, found in ((p, losses), (truth, reached)):
+        found.append(-np.mean(y * np.log(scores) + (1 - y) * np.log(1 - scores)))
+    assert metrics["log_loss"] == pytest.approx(losses[0], rel=1e-4)
+    assert metrics["reachable"]["log_loss"] == pytest.approx(reached[0], rel=1e-4)
+
+
+def test_a_run_as_its_own_base(run, tmp_path):
+    words = ["evaluate", "--run", str(run), "--output", str(tmp_path / "first")]
+    assert cli.main(words) == 0
+    words = ["evaluate", "--run", str(run), "--base", str(tmp_path / "first")]
+    assert cli.main([*words, "--output", str(tmp_path / "second")]) == 0
+    metrics = json.loads((tmp_path / "second" / "metrics.json").read_text())
+    assert metrics["rela_impr"]["auc"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--run", "nowhere"], "'nowhere' is not the folder of a run"),
+        (["--split", "tests"], "Unknown split 'tests'. Did you mean 'test'?"),
+        (["--base", "nowhere"], "There is no metrics file of a base at 'nowhere'"),
+        (["--batch_size", "0"], "`data.batch_size` must be a positive integer"),
+    ],
+)
+def test_what_a_user_sees(run, words, message, capsys):
+    assert cli.main(["evaluate", "--run", str(run), *words]) == 2
+    assert message in capsys.readouterr().err
