@@ -92,7 +92,7 @@ class ServingModule(tf.Module):
         }
         return self._score(state, raw)
 
-    def score_examples(self, examples) -> dict:
+    def score_examples(self, *, examples) -> dict:
         """Serialized samples → probability and logit."""
         ranker = self._ranker
         reader = BatchReader(

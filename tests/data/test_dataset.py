@@ -35,16 +35,19 @@ def samples():
     ]
 
 
-@pytest.fixture(scope="module", params=["none", "gzip"])
-def folder(request, tmp_path_factory, samples):
-    folder = tmp_path_factory.mktemp("prepared") / "data"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, samples):
+    return write(tmp_path_factory.mktemp("prepared") / "data", samples)
+
+
+def write(folder, samples, compression="none"):
     write_prepared(
         folder,
         SCHEMA,
         VOCABULARIES,
         {"train": samples, "validation": [], "test": samples[:10]},
         shards=3,
-        compression=request.param,
+        compression=compression,
     )
     return folder
 
@@ -160,6 +163,14 @@ def test_a_batch_equals_the_slow_version(
         assert np.isnan(metadata["true_probability"][candidates:]).all()
 
 
+def test_gzip_is_read_as_the_manifest_says(tmp_path, samples):
+    folder = write(tmp_path / "data", samples, "gzip")
+    batches = dataset(
+        folder, "train", DataConfig(), num_chunks=4, training=False, metadata=True
+    )
+    assert len(by_request(batches)) == SAMPLES
+
+
 def requests(batches, count):
     return [
         tuple(batch[3]["request_id"].numpy().tolist()) for batch in batches.take(count)
@@ -174,7 +185,7 @@ def test_training_loses_nothing_and_repeats_by_seed(folder, histories):
         options = {"num_chunks": 4, "training": True, "metadata": True} | kwargs
         return requests(dataset(folder, "train", config, **options), count)
 
-    steps = 3 * SAMPLES  # five epochs' batches have so many samples … times three
+    steps = 3 * SAMPLES  # of 5 samples each: 15 epochs
     seen = np.unique([r for b in stream(steps) for r in b], return_counts=True)
     assert len(seen[0]) == SAMPLES
     if not histories:
