@@ -1,0 +1,267 @@
+"""`ctr-tf bench pipeline`: the listwise job's events/s, polars' same join beside it.
+
+Both read the same synthetic Parquet logs in one run. The job does everything
+`ctr-tf prepare` does: reading, validation, slates, histories, counters, vocabularies,
+chunks, encoding, TFRecord files, statistics, manifest. polars does the join alone: the
+latest behaviors of every request, clicks included, and all counters of every candidate,
+into memory; it builds no vocabulary, encodes nothing and writes nothing.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctr_tf.schema import Feature, Schema, parse_duration
+from ctr_tf.time import DAY
+from pipelines import listwise
+
+_log = logging.getLogger(__name__)
+_SLATE = 10
+_START = 1_700_000_000
+_DAYS = 14
+
+SCHEMA = Schema(
+    name="bench",
+    features=(
+        Feature("user_id", "user", "categorical", dtype="int64"),
+        Feature("age", "user", "bucketized", dtype="int64", boundaries=(25, 40, 60)),
+        Feature("item_id", "item", "categorical", dtype="int64"),
+        Feature("category", "item", "categorical", dtype="int64"),
+        Feature("action", "behavior", "categorical", dtype="int64"),
+        Feature("position", "candidate", "bucketized", dtype="int64", num_values=20),
+    ),
+)
+
+
+def write_logs(folder: Path, events: int, seed: int = 0) -> int:
+    """Writes synthetic logs: as many exposures as behaviors, ten to a request.
+
+    Args:
+        folder: to write into.
+        events: exposures and behaviors together.
+        seed: of the random numbers.
+
+    Returns:
+        How many events were written.
+    """
+    rng = np.random.default_rng(seed)
+    users, items = max(events // 50, 1), max(events // 100, _SLATE)
+    requests = max(events // 2 // _SLATE, 1)
+    request_user = rng.integers(users, size=requests)
+    request_time = _START + rng.integers(_DAYS * DAY, size=requests)
+    shown = requests * _SLATE
+    # Distinct items within a slate: a random start and random strides.
+    stride = rng.integers(1, items // _SLATE + 1, (requests, 1))
+    first = (items * rng.random((requests, 1)) ** 2).astype(np.int64)
+    item = (first + stride * np.arange(_SLATE)) % items
+    exposures = {
+        "request_id": np.repeat(np.arange(requests), _SLATE),
+        "user_id": np.repeat(request_user, _SLATE),
+        "time": np.repeat(request_time, _SLATE),
+        "item_id": item.ravel(),
+        "click": (rng.random(shown) < 0.1).astype(np.int8),
+        "position": np.tile(np.arange(_SLATE), requests),
+    }
+    past = events - shown
+    behaviors = {
+        "user_id": rng.integers(users, size=past),
+        "time": _START + rng.integers(-30 * DAY, _DAYS * DAY, past),
+        "item_id": (items * rng.random(past) ** 2).astype(np.int64),
+        "action": rng.integers(4, size=past),
+    }
+    profiles = {"user_id": np.arange(users), "age": rng.integers(15, 80, users)}
+    table = {"item_id": np.arange(items), "category": rng.integers(100, size=items)}
+    for name, columns in (
+        ("exposures", exposures),
+        ("behaviors", behaviors),
+        ("users", profiles),
+        ("items", table),
+    ):
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    SCHEMA.save(folder / "schema.yaml")
+    return shown + past
+
+
+def run_polars(folder: Path, schema: Schema) -> int:
+    """The job's join in polars, into memory.
+
+    Args:
+        folder: of `write_logs`.
+        schema: says how long histories are and which windows to count.
+
+    Returns:
+        How many behaviors stand in the histories of all requests.
+    """
+    import polars as pl  # an extra, wanted here alone
+
+    exposures = pl.read_parquet(folder / "exposures.parquet").with_columns(
+        pl.col("time").min().over("user_id", "request_id").alias("request_time")
+    )
+    clicked = exposures.filter(pl.col("click") == 1)
+    columns = ("user_id", "time", "item_id")
+    timeline = (
+        pl.concat(
+            [
+                pl.read_parquet(folder / "behaviors.parquet"),
+                clicked.select(columns).with_columns(action=None),
+            ],
+            how="vertical_relaxed",
+        )
+        .unique(columns, keep="first", maintain_order=True)
+        .sort(columns)
+        .join(
+            pl.read_parquet(folder / "items.parquet"),
+            on="item_id",
+            how="left",
+            maintain_order="left",
+        )
+        .with_row_index("row")
+        .cast({"row": pl.Int64})
+        .with_columns(first=pl.col("row").min().over("user_id"))
+    )
+    requests = exposures.unique(["user_id", "request_id"]).sort("request_time")
+    requests = requests.join_asof(
+        timeline.select("user_id", "time", "row", "first").sort("time", "row"),
+        left_on="request_time",
+        right_on="time",
+        by="user_id",
+        allow_exact_matches=False,
+        check_sortedness=False,  # polars cannot check it within groups
+    ).join(pl.read_parquet(folder / "users.parquet"), on="user_id", how="left")
+    start = pl.max_horizontal("first", pl.col("row") + 1 - schema.history_length)
+    histories = (
+        requests.filter(pl.col("row").is_not_null())
+        .select("request_id", row=pl.int_ranges(start, pl.col("row") + 1))
+        .explode("row")
+        .join(timeline.drop("user_id", "first"), on="row", how="left")
+        .group_by("request_id", maintain_order=True)
+        .agg("time", "item_id", "category", "action")
+    )
+    counted = _polars_counters(exposures, schema)
+    assert len(counted) == len(exposures)
+    return int(histories["time"].list.len().sum())
+
+
+def _polars_counters(exposures, schema: Schema):
+    import polars as pl
+
+    def past(keys, rows, prefix):
+        return (
+            rows.sort("time")
+            .with_columns(
+                pl.int_range(1, pl.len() + 1).over(keys).alias(f"{prefix}_count"),
+                pl.col("time").alias(f"{prefix}_last"),
+                pl.col("time").min().over(keys).alias(f"{prefix}_first"),
+            )
+            .select(
+                *keys, "time", f"{prefix}_count", f"{prefix}_last", f"{prefix}_first"
+            )
+        )
+
+    clicked = exposures.filter(pl.col("click") == 1)
+    result = exposures
+    for keys in (["item_id"], ["user_id", "item_id"]):
+        windows = (0, *map(parse_duration, schema.counter_windows))
+        for what, rows in (("shown", exposures), ("clicked", clicked)):
+            for window in windows if keys == ["item_id"] else (0,):
+                name = f"{'_'.join(keys)}_{what}_{window}"
+                result = (
+                    result.with_columns(until=pl.col("request_time") - window)
+                    .sort("until")
+                    .join_asof(
+                        past(keys, rows, name),
+                        left_on="until",
+                        right_on="time",
+                        by=keys,
+                        allow_exact_matches=False,
+                        check_sortedness=False,
+                        suffix=f"_{name}",
+                    )
+                )
+    return result
+
+
+def measure(events: int) -> dict:
+    """Runs both on the same logs.
+
+    Args:
+        events: how many.
+
+    Returns:
+        The results, as printed by `--json`.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        raw = folder / "raw"
+        raw.mkdir()
+        events = write_logs(raw, events)
+        _log.info("Wrote %s events", f"{events:,}")
+        started, cpu = time.perf_counter(), time.process_time()
+        manifest = listwise.run(
+            ["--source=jsonl", f"--input={raw}", f"--output={folder / 'out'}"]
+        )
+        job, job_cpu = time.perf_counter() - started, time.process_time() - cpu
+        started = time.perf_counter()
+        behaviors = run_polars(raw, SCHEMA)
+        polars = time.perf_counter() - started
+        expected = sum(split["behaviors"] for split in manifest["splits"].values())
+        if behaviors != expected:
+            raise RuntimeError(
+                f"polars found {behaviors} behaviors, the job {expected}: the two do "
+                "not do the same."
+            )
+        return {
+            "events": events,
+            "samples": sum(s["samples"] for s in manifest["splits"].values()),
+            "behaviors_in_histories": behaviors,
+            "bytes_written": sum(file["bytes"] for file in manifest["files"]),
+            "job_seconds": job,
+            "job_cpu_seconds": job_cpu,
+            "job_events_per_second": events / job,
+            "polars_join_seconds": polars,
+            "polars_join_events_per_second": events / polars,
+            "job_to_polars_join": polars / job,
+        }
+
+
+def main(argv: list[str]) -> int:
+    """The verb `ctr-tf bench pipeline`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf bench pipeline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args(argv)
+    if arguments.events < 1_000:
+        raise ValueError(
+            f"`--events` must be at least 1000. Received: {arguments.events}"
+        )
+    result = measure(arguments.events)
+    if arguments.json:
+        print(json.dumps(result))
+        return 0
+    job, polars = (
+        result["job_events_per_second"],
+        result["polars_join_events_per_second"],
+    )
+    print(
+        f"listwise job, all of it     {job:>12,.0f} events/s\n"
+        f"polars, the join alone      {polars:>12,.0f} events/s\n"
+        f"job / polars join           {result['job_to_polars_join']:>12.2f}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
+    sys.exit(main(sys.argv[1:]))
