@@ -21,30 +21,16 @@ class EventIndex:
     def __init__(self, group: np.ndarray, time: np.ndarray):
         self._key = np.sort((group << TIME_BITS) | time)
 
-    def count(
-        self, group: np.ndarray, since: np.ndarray | int, until: np.ndarray
-    ) -> np.ndarray:
-        """Events of each group with `since <= time < until`."""
-        since = np.maximum(since, 0)
-        return self._before(group, until) - self._before(group, since)
+    def before(self, group: np.ndarray, time: np.ndarray | int) -> np.ndarray:
+        """Place of each group's first event from `time` on; differences are counts."""
+        return np.searchsorted(self._key, (group << TIME_BITS) | np.maximum(time, 0))
 
-    def last_before(self, group: np.ndarray, until: np.ndarray) -> np.ndarray:
-        """Time of each group's last event with `time < until`, or else -1."""
-        return self._time_at(self._before(group, until) - 1, group)
-
-    def first_before(self, group: np.ndarray, until: np.ndarray) -> np.ndarray:
-        """Time of each group's first event if `time < until`, else -1."""
-        time = self._time_at(self._before(group, np.zeros_like(until)), group)
-        return np.where(time < until, time, -1)
-
-    def _before(self, group: np.ndarray, time: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._key, (group << TIME_BITS) | time)
-
-    def _time_at(self, index: np.ndarray, group: np.ndarray) -> np.ndarray:
+    def time_at(self, place: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Time of the event at a place, or -1 where it is of another group."""
         if not len(self._key):
-            return np.full(len(index), -1, np.int64)
-        key = self._key[np.clip(index, 0, len(self._key) - 1)]
-        found = (index >= 0) & (index < len(self._key)) & (key >> TIME_BITS == group)
+            return np.full(len(place), -1, np.int64)
+        key = self._key[np.clip(place, 0, len(self._key) - 1)]
+        found = (place >= 0) & (place < len(self._key)) & (key >> TIME_BITS == group)
         return np.where(found, key & ((1 << TIME_BITS) - 1), -1)
 
 
@@ -67,14 +53,18 @@ def item_counters(
     Returns:
         Feature name → int64, one an exposure.
     """
-    shown, clicks = _shown_and_clicked(item, time, clicked)
+    indexes = {"impressions": EventIndex(item, time)}
+    indexes["clicks"] = EventIndex(item[clicked], time[clicked])
     counters = {}
-    for window in windows:
-        since = request_time - parse_duration(window)
-        for what, index in (("impressions", shown), ("clicks", clicks)):
-            counters[f"{what}_{window}"] = index.count(item, since, request_time)
-    first = shown.first_before(item, request_time)
-    return counters | {"item_age": _elapsed(request_time, first)}
+    for what, index in indexes.items():
+        now = index.before(item, request_time)
+        for window in windows:
+            since = request_time - parse_duration(window)
+            counters[f"{what}_{window}"] = now - index.before(item, since)
+    shown = indexes["impressions"]
+    first = shown.time_at(shown.before(item, 0), item)
+    age = request_time - first  # the exposure itself is an event of its item
+    return counters | {"item_age": np.where(age > 0, age, -1)}
 
 
 def user_item_counters(
@@ -91,22 +81,13 @@ def user_item_counters(
     Returns:
         Feature name → int64, one an exposure.
     """
-    shown, clicks = _shown_and_clicked(pair, time, clicked)
-    last_shown = shown.last_before(pair, request_time)
-    last_clicked = clicks.last_before(pair, request_time)
-    return {
-        "user_impressions": shown.count(pair, 0, request_time),
-        "user_clicks": clicks.count(pair, 0, request_time),
-        "since_shown": _elapsed(request_time, last_shown),
-        "since_clicked": _elapsed(request_time, last_clicked),
-    }
-
-
-def _shown_and_clicked(
-    group: np.ndarray, time: np.ndarray, clicked: np.ndarray
-) -> tuple[EventIndex, EventIndex]:
-    return EventIndex(group, time), EventIndex(group[clicked], time[clicked])
-
-
-def _elapsed(request_time: np.ndarray, time: np.ndarray) -> np.ndarray:
-    return np.where(time < 0, -1, request_time - time)
+    indexes = {"impressions": ("since_shown", EventIndex(pair, time))}
+    clicks = EventIndex(pair[clicked], time[clicked])
+    indexes["clicks"] = ("since_clicked", clicks)
+    counters = {}
+    for what, (since, index) in indexes.items():
+        now = index.before(pair, request_time)
+        counters[f"user_{what}"] = now - index.before(pair, 0)
+        last = index.time_at(now - 1, pair)
+        counters[since] = np.where(last < 0, -1, request_time - last)
+    return counters

@@ -46,6 +46,7 @@ import time
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
@@ -141,7 +142,9 @@ def run(argv: list[str]) -> dict:
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
         build(pipeline, source, schema, shards, rule, options, temporary)
-        pipeline.run().wait_until_finish()
+        state = pipeline.run().wait_until_finish()
+        if state != PipelineState.DONE:
+            raise RuntimeError(f"The pipeline ended in the state {state}.")
         manifest = output.finish(options.max_rejected_fraction)
     _log.info("%s", _summary(manifest, time.perf_counter() - started, output.path))
     return manifest

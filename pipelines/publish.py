@@ -18,10 +18,10 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from ctr_tf.schema import Schema
-from ctr_tf.vocabulary import Vocabularies
 from pipelines.arrow import column, concat, from_bytes
 from pipelines.sources.source import TABLES
 from pipelines.statistics import SPLITS, Statistics
+from pipelines.vocabulary import from_texts
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -143,7 +143,7 @@ class WriteReport(beam.DoFn):
         self,
         _: None,
         starts: tuple[int, int],
-        vocabularies: dict[str, list[str]],
+        vocabularies: dict[str, str],
         counts: dict[str, int],
         statistics: Statistics,
         rejected: list[tuple[str, str, int, str]],
@@ -151,10 +151,9 @@ class WriteReport(beam.DoFn):
     ) -> None:
         """Writes them."""
         self._write("schema.yaml", self._schema.to_yaml().encode())
-        for name, values in vocabularies.items():
-            text = "".join(f"{value}\n" for value in values)
+        for name, text in vocabularies.items():
             self._write(f"vocabularies/{name}.txt", text.encode())
-        report = statistics.report(self._schema, Vocabularies(vocabularies))
+        report = statistics.report(self._schema, from_texts(vocabularies))
         self._write("statistics.json", _json(report))
         examples, events = {}, {}
         for table in TABLES:

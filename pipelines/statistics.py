@@ -178,7 +178,7 @@ def _summary(values: np.ndarray, weights: np.ndarray, missing: int) -> dict:
         "missing": missing,
         "min": values.min().item() if found else None,
         "max": values.max().item() if found else None,
-        "sum": float(values.astype(np.float64) @ weights),
+        "sum": float(np.multiply(values, weights, dtype=np.float64).sum()),
     }
 
 

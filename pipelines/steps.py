@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
-from ctr_tf.vocabulary import Vocabularies
 from pipelines.arrow import (
     column,
     concat,
@@ -30,7 +29,7 @@ from pipelines.sources.source import Shard, Source
 from pipelines.splits import SplitRule
 from pipelines.statistics import SPLITS, Statistics
 from pipelines.validation import validate
-from pipelines.vocabulary import count_values
+from pipelines.vocabulary import count_values, from_texts
 
 _log = logging.getLogger(__name__)
 BY_USER = ("exposures", "behaviors", "users")
@@ -229,7 +228,7 @@ class EncodeSamples(beam.DoFn):
     def process(
         self,
         keyed: tuple[int, dict[str, Iterable]],
-        vocabularies: dict[str, list[str]],
+        vocabularies: dict[str, str],
         starts: tuple[int, int],
     ):
         """Encodes one bucket."""
@@ -243,7 +242,7 @@ class EncodeSamples(beam.DoFn):
             counters[name] = np.empty(len(counted), np.int64)
             counters[name][numpy(counted, "row")] = numpy(counted, name)
         encoder = SampleEncoder(
-            bucket, counters, self._schema, Vocabularies(vocabularies), starts
+            bucket, counters, self._schema, from_texts(vocabularies), starts
         )
         samples = encoder.encode()
         shard = numpy(samples, "hash") % np.uint64(self._num_shards)

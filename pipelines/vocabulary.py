@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, Feature, Schema
 from ctr_tf.vocabulary import Vocabularies
-from pipelines.arrow import column, concat, from_bytes, numpy, to_bytes
+from pipelines.arrow import column, concat, from_bytes, numpy
 from pipelines.histories import UserBucket
 
 
@@ -120,7 +120,7 @@ def most_frequent(counts: pa.Table, features: tuple[Feature, ...]) -> list[str]:
 
 
 class BuildVocabularies(beam.PTransform):
-    """(vocabulary, counts as Arrow IPC) → one dict, vocabulary → entries.
+    """(vocabulary, counts as Arrow IPC) → one dict, vocabulary → its file's text.
 
     Args:
         schema: of the data set.
@@ -133,7 +133,7 @@ class BuildVocabularies(beam.PTransform):
     def expand(self, counts):
         """Adds the steps to a pipeline."""
         by_name = self._schema.vocabularies()
-        empty = {name: [] for name in by_name}
+        empty = dict.fromkeys(by_name, "")
         return (
             counts
             | "Group by vocabulary" >> beam.GroupByKey()
@@ -147,16 +147,12 @@ class _Merge:
     def __init__(self, schema: Schema):
         self._schema = schema
 
-    def __call__(self, name: str, counts: Iterable[bytes]) -> tuple[str, list[str]]:
+    def __call__(self, name: str, counts: Iterable[bytes]) -> tuple[str, str]:
         table = concat(map(from_bytes, counts))
-        return name, most_frequent(table, self._schema.vocabularies()[name])
+        values = most_frequent(table, self._schema.vocabularies()[name])
+        return name, "".join(f"{value}\n" for value in values)
 
 
-def encoded_counts(counted: dict[str, pa.Table]) -> list[tuple[str, bytes]]:
-    """What `BuildVocabularies` takes, from what `count_values` returns."""
-    return [(name, to_bytes(table)) for name, table in counted.items()]
-
-
-def vocabularies(values: dict[str, list[str]]) -> Vocabularies:
+def from_texts(texts: dict[str, str]) -> Vocabularies:
     """Vocabularies from the result of `BuildVocabularies`."""
-    return Vocabularies(values)
+    return Vocabularies({name: text.split("\n")[:-1] for name, text in texts.items()})
