@@ -73,6 +73,11 @@ def roc(axes: Axes, result: dict) -> None:
 def histogram(axes: Axes, result: dict) -> None:
     """Predicted CTR of the clicked and of the other candidates."""
     edges = np.array(result["histogram"]["edges"])
+    # A few lost candidates must not squeeze the rest.
+    both = np.add(result["histogram"]["no_click"], result["histogram"]["click"])
+    upto = np.cumsum(both) / both.sum()
+    low, high = np.searchsorted(upto, (0.0005, 0.9995))
+    edges = edges[low : high + 2]
     step = max(int(np.ceil((len(edges) - 1) / 60)), 1)
     starts = np.arange(0, len(edges) - 1, step)
     outline = np.append(edges[starts], edges[-1])
@@ -80,8 +85,9 @@ def histogram(axes: Axes, result: dict) -> None:
         ("no_click", "not clicked", GRAY),
         ("click", "clicked", ORANGE),
     ):
-        counts = np.add.reduceat(result["histogram"][key], starts)
-        share = 100 * counts / counts.sum()
+        counts = np.array(result["histogram"][key])
+        parts = np.add.reduceat(counts[low : high + 1], starts)
+        share = 100 * parts / counts.sum()
         axes.stairs(share, outline, color=color, label=label, linewidth=1.6)
         axes.stairs(share, outline, color=color, alpha=0.15, fill=True)
     ticks = np.array([0.0001, 0.001, 0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99])
