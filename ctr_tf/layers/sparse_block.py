@@ -1,6 +1,7 @@
 """One block of SparseCTR: attention and feed-forward network, pre-normalized."""
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.swiglu import SwiGLU
 
@@ -58,6 +59,8 @@ class SparseBlock(keras.layers.Layer):
 
     def call(self, behaviors, candidates, user, plan, relations):
         """Runs the mixed sequence."""
+        behaviors = ops.cast(behaviors, self.compute_dtype)
+        candidates = ops.cast(candidates, self.compute_dtype)
         output, state = self.encode(behaviors, user, plan)
         return output, self.score(candidates, state, relations)
 

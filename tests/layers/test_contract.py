@@ -1,0 +1,127 @@
+"""The contract of every layer: configs, shapes, one fit step, every precision."""
+
+import helpers
+import keras
+import numpy as np
+import pytest
+
+from ctr_tf.layers.evo_attention import EvoAttention
+from ctr_tf.layers.evo_keys import EvoKeys
+from ctr_tf.layers.fixed_chunking import FixedChunking
+from ctr_tf.layers.full_attention import FullAttention
+from ctr_tf.layers.full_keys import FullKeys
+from ctr_tf.layers.prediction_head import PredictionHead
+from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.sparse_block import SparseBlock
+from ctr_tf.layers.swiglu import SwiGLU
+from ctr_tf.layers.time_chunking import TimeChunking
+
+LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+LAYERS = (
+    TimeChunking(3),
+    FixedChunking(3),
+    EvoKeys(3, 2, 4, branches=("global", "local"), relations=("hour",), utc_offset=60),
+    FullKeys(relations=("time",), utc_offset=60),
+    RelTemporal(4, relations=("time", "weekend")),
+    SwiGLU(8, use_bias=True),
+    PredictionHead((8, 4)),
+    EvoAttention(4, 5, branches=("local",), relations=()),
+    FullAttention(4, relations=("hour",)),
+    SparseBlock(EvoAttention(4, 5), ffn_factor=2),
+    SparseBlock(FullAttention(4), ffn_factor=2),
+)
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
+def test_config_round_trip(layer):
+    data = keras.saving.serialize_keras_object(layer)
+    assert data["registered_name"] == f"ctr_tf>{type(layer).__name__}"
+    assert keras.saving.deserialize_keras_object(data).get_config() == (
+        layer.get_config()
+    )
+
+
+def stack(kind: str, policy: str) -> keras.Model:
+    """All layers of one kind in one functional model of candidates' logits."""
+    time = keras.Input((LENGTH,), dtype="int64", name="time")
+    mask = keras.Input((LENGTH,), dtype="bool", name="mask")
+    request_time = keras.Input((), dtype="int64", name="request_time")
+    behaviors = keras.Input((LENGTH, WIDTH), name="behaviors")
+    candidates = keras.Input((CANDIDATES, WIDTH), name="candidates")
+    user = keras.Input((USER,), name="user")
+    if kind == "full":
+        chunk, profile = FixedChunking(3)(time, mask), user
+        keys, attention = FullKeys(), FullAttention(4, dtype=policy)
+    else:
+        chunk = TimeChunking(3)(time, mask)
+        profile = keras.layers.Dense(WIDTH, dtype=policy)(user)
+        keys, attention = EvoKeys(3, 2, 4), EvoAttention(4, 4, dtype=policy)
+    plan, state = keys(time, mask, chunk)
+    relations = keys.relations_to(state, request_time)
+    block = SparseBlock(attention, dtype=policy)
+    rows, scored = block(behaviors, candidates, profile, plan, relations)
+    logits = PredictionHead((8,), dtype=policy)(scored, user)
+    pooled = keras.layers.GlobalAveragePooling1D(dtype="float32")(rows)
+    inputs = [time, mask, request_time, behaviors, candidates, user]
+    return keras.Model({x.name: x for x in inputs}, [logits, pooled])
+
+
+def batch(size: int) -> dict:
+    random = np.random.default_rng(0)
+    time = helpers.make_times(random, size, LENGTH)
+
+    def normal(*shape):
+        return random.normal(size=(size, *shape)).astype(np.float32)
+
+    return {
+        "time": time,
+        "mask": time > 0,
+        "request_time": np.full(size, helpers.REQUEST_TIME, np.int64),
+        "behaviors": normal(LENGTH, WIDTH),
+        "candidates": normal(CANDIDATES, WIDTH),
+        "user": normal(USER),
+    }
+
+
+@pytest.mark.parametrize("kind", ["evo", "full"])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_shapes_and_one_compiled_fit_step(kind, policy):
+    keras.utils.set_random_seed(0)
+    model = stack(kind, policy)
+    assert [x.shape for x in model.outputs] == [(None, CANDIDATES), (None, WIDTH)]
+    assert model.outputs[0].dtype == "float32"
+    inputs = batch(4)
+    logits, pooled = model(inputs)
+    assert logits.shape == (4, CANDIDATES) and logits.dtype == "float32"
+    assert pooled.shape == (4, WIDTH)
+    before = [np.array(w) for w in model.trainable_weights]
+    assert all(w.dtype == np.float32 for w in before)
+    model.compile("adam", "mse", jit_compile=False)  # XLA: see test_invariants
+    targets = [np.ones((4, CANDIDATES)), np.ones((4, WIDTH))]
+    history = model.fit(inputs, targets, epochs=1, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    for weight, old in zip(model.trainable_weights, before, strict=True):
+        assert np.all(np.isfinite(weight)), weight.path
+        assert np.any(np.asarray(weight) != old), weight.path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TimeChunking(0), "Received: num_chunks=0"),
+        (lambda: FixedChunking(-1), "Received: num_chunks=-1"),
+        (lambda: EvoKeys(3, 0, 4), "Received: transition=0"),
+        (lambda: EvoKeys(3, 1, 4, branches=("past",)), "Unknown attention branch"),
+        (lambda: RelTemporal(4, ("hours",)), "Did you mean 'hour'?"),
+        (lambda: SwiGLU(0), "Received: hidden_dim=0"),
+        (lambda: PredictionHead((3, 0)), "Received: units=(3, 0)"),
+        (lambda: SparseBlock(FullAttention(4), 0), "Received: ffn_factor=0"),
+        (lambda: EvoAttention(3, 2).build((None, 5, 16)), "Received: num_heads=3"),
+        (lambda: FullAttention(5).build((None, 5, 16)), "Received: num_heads=5"),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert message in str(error.value)

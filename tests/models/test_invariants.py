@@ -1,0 +1,161 @@
+"""What every ranking model must show, over all models and SparseCTR's variants."""
+
+import functools
+
+import helpers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf.models import MODELS, build_ranker
+from ctr_tf.models.sparse_ctr import SparseCTRConfig
+
+SMALL = {"dim": 16, "num_heads": 4}
+CONFIGS = {
+    "S2": SparseCTRConfig(**SMALL),
+    "S1": SparseCTRConfig(**SMALL, sparsity="S1"),
+    "S3": SparseCTRConfig(**SMALL, sparsity="S3"),
+    "S4": SparseCTRConfig(**SMALL, sparsity="S4"),
+    "A1": SparseCTRConfig(**SMALL, attention="full"),
+    "A2": SparseCTRConfig(**SMALL, branches=("transition", "local")),
+    "A3": SparseCTRConfig(**SMALL, branches=("global", "local")),
+    "A4": SparseCTRConfig(**SMALL, branches=("global", "transition")),
+    "B1": SparseCTRConfig(**SMALL, relations=()),
+    "B2": SparseCTRConfig(**SMALL, relations=("hour", "weekend")),
+    "B3": SparseCTRConfig(**SMALL, relations=("time", "weekend")),
+    "B4": SparseCTRConfig(**SMALL, relations=("time", "hour")),
+    "fixed chunks": SparseCTRConfig(**SMALL, chunking="fixed"),
+}
+all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+HALVES = ("mixed_float16", "mixed_bfloat16")
+
+
+def make(config, dtype=None):
+    schema = helpers.make_schema()
+    return build_ranker(config, schema, helpers.make_table_sizes(schema), dtype)
+
+
+def batch(model, **options):
+    return helpers.make_inputs(model.schema, num_chunks=model.num_chunks, **options)
+
+
+def scores(model, inputs):
+    return np.asarray(model(inputs))
+
+
+def test_every_model_is_here():
+    assert {config.name for config in CONFIGS.values()} == set(MODELS)
+
+
+@all_models
+def test_candidates_are_isolated_and_padding_is_nothing(config):
+    model = make(config)
+    inputs = batch(model)
+    before = scores(model, inputs)
+    order = [3, 1, 2, 0, 4]
+    candidates = {k: v for k, v in inputs.items() if k.startswith("candidate_")}
+
+    swapped = {**inputs, **{key: v[:, order] for key, v in candidates.items()}}
+    np.testing.assert_allclose(scores(model, swapped), before[:, order], atol=1e-5)
+
+    alone = [
+        scores(model, {**inputs, **{k: v[:, c : c + 1] for k, v in candidates.items()}})
+        for c in range(5)
+    ]
+    np.testing.assert_allclose(np.concatenate(alone, axis=1), before, atol=1e-5)
+
+    behaviors = {k: v for k, v in inputs.items() if k.startswith("behavior_")}
+    padded = {k: np.pad(v, ((0, 0), (9, 0))) for k, v in behaviors.items()}
+    np.testing.assert_allclose(scores(model, {**inputs, **padded}), before, atol=1e-5)
+
+
+@all_models
+def test_the_history_matters(config):
+    model = make(config)
+    inputs = batch(model, lengths=[16, 16, 16, 16])
+    other = {**inputs, "behavior_item_id": inputs["behavior_item_id"] % 40 + 3}
+    assert np.abs(scores(model, other) - scores(model, inputs)).max() > 1e-4
+
+
+@all_models
+@pytest.mark.parametrize("dtype", HALVES)
+def test_an_empty_history_is_finite(config, dtype):
+    model = make(config, dtype)
+    inputs = batch(model, batch=3, lengths=[0, 1, 16])
+    inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    logits, gradient = gradients(model, inputs, model.lookup(inputs))
+    check_finite(logits, gradient)
+
+
+@pytest.mark.parametrize("name", ["S2", "A1"])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_an_empty_history_is_finite_under_xla(name, dtype):
+    model = make(CONFIGS[name], dtype)
+    inputs = batch(model, batch=3, lengths=[0, 1, 16])
+    inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    step = tf.function(functools.partial(gradients, model), jit_compile=True)
+    logits, gradient = step(inputs, model.lookup(inputs))
+    check_finite(logits, gradient)
+    np.testing.assert_allclose(logits, model(inputs), atol=0.02)
+
+
+def check_finite(logits, gradient):
+    assert logits.dtype == tf.float32
+    for tensor in [logits, *tf.nest.flatten(gradient)]:
+        if tensor is not None:
+            assert np.all(np.isfinite(np.asarray(tensor, np.float32)))
+
+
+def gradients(model, inputs, rows):
+    weights = [weight.value for weight in dense_weights(model)]
+    with tf.GradientTape() as tape:
+        tape.watch(rows)
+        logits = model.forward(inputs, rows, training=True)
+        loss = tf.reduce_mean(logits**2)
+    return logits, tape.gradient(loss, [weights, rows])
+
+
+def dense_weights(model):
+    tables = {id(table.table) for table in model.embedding.tables.values()}
+    return [w for w in model.trainable_weights if id(w) not in tables]
+
+
+@all_models
+def test_saved_and_loaded_scores_are_equal(config, tmp_path):
+    model = make(config)
+    inputs = batch(model)
+    before = scores(model, inputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    np.testing.assert_array_equal(scores(loaded, inputs), before)
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = make(config)
+    other.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_array_equal(scores(other, inputs), before)
+
+
+@pytest.mark.parametrize("name", ["S2", "A1"])
+def test_overfits_64_samples(name):
+    keras.utils.set_random_seed(0)
+    model = make(CONFIGS[name])
+    inputs = batch(model, batch=64)
+    labels, weights = helpers.make_labels(inputs)
+    inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    optimizer = keras.optimizers.Adam(0.01)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            logits = model(inputs, training=True)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+        variables = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
+        return loss
+
+    first = float(step())
+    for _ in range(120):
+        loss = float(step())
+    assert first > 0.5 and loss < 0.05

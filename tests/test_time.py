@@ -1,0 +1,110 @@
+"""Time features: NumPy, the graph and plain Python agree."""
+
+import datetime
+
+import numpy as np
+import pytest
+import reference_sparse_ctr as reference
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ctr_tf import time as in_numpy
+from ctr_tf import time_ops as in_graph
+
+DAYS = st.integers(0, in_numpy.MAX_TIME)
+
+
+def powers_of_two():
+    values = [0, 1, np.iinfo(np.int64).max, np.iinfo(np.int64).min, -1]
+    for k in range(63):
+        values += [2**k - 1, 2**k, 2**k + 1]
+    return np.array(values, np.int64)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_log2_is_exact_at_every_power_of_two(compiled):
+    values = powers_of_two()
+    expected = [max(int(value), 1).bit_length() - 1 for value in values]
+    np.testing.assert_array_equal(in_numpy.log2_bucket(values), expected)
+    graph = tf.function(in_graph.log2_bucket, jit_compile=compiled)
+    np.testing.assert_array_equal(graph(tf.constant(values)), expected)
+
+
+@given(hnp.arrays(np.int64, 20, elements=st.integers(-(2**63), 2**63 - 1)))
+def test_log2_is_exact_everywhere(values):
+    expected = [max(int(value), 1).bit_length() - 1 for value in values]
+    np.testing.assert_array_equal(in_numpy.log2_bucket(values), expected)
+    np.testing.assert_array_equal(in_graph.log2_bucket(tf.constant(values)), expected)
+
+
+def test_log2_takes_a_dtype():
+    bucket = in_graph.log2_bucket(tf.constant([7, 8], tf.int64), dtype="float32")
+    assert bucket.dtype == tf.float32
+    np.testing.assert_array_equal(bucket, [2.0, 3.0])
+
+
+@given(hnp.arrays(np.int64, 8, elements=DAYS), st.sampled_from([0, 28_800, -34_200]))
+def test_hour_and_weekend_are_those_of_the_calendar(times, utc_offset):
+    epoch = datetime.datetime(1970, 1, 1)
+    local = [epoch + datetime.timedelta(seconds=int(t) + utc_offset) for t in times]
+    hours = [moment.hour for moment in local]
+    weekends = [int(moment.weekday() >= 5) for moment in local]
+    tensor = tf.constant(times)
+    for module, time in ((in_numpy, times), (in_graph, tensor)):
+        np.testing.assert_array_equal(module.hour_of_day(time, utc_offset), hours)
+        np.testing.assert_array_equal(module.is_weekend(time, utc_offset), weekends)
+
+
+@st.composite
+def histories(draw):
+    length = draw(st.integers(1, 12))
+    padding = draw(st.integers(0, length))
+    gaps = draw(
+        st.lists(
+            st.one_of(st.integers(0, 3), st.integers(0, 2**31)),
+            min_size=length,
+            max_size=length,
+        )
+    )
+    time = 1 + np.cumsum(np.array(gaps, np.int64))
+    return np.where(np.arange(length) >= padding, time, 0)
+
+
+@settings(deadline=None)
+@given(histories(), st.integers(1, 14))
+def test_chunks_are_cut_at_the_largest_gaps(time, num_chunks):
+    valid = time > 0
+    expected = reference.chunk_ids(time, valid, num_chunks)
+    for left in (0, 5):
+        padded = np.pad(time, (left, 0))[None]
+        want = np.pad(expected, (left, 0))[None]
+        np.testing.assert_array_equal(
+            in_numpy.chunk_ids(padded, padded > 0, num_chunks), want
+        )
+        tensor = tf.constant(padded)
+        np.testing.assert_array_equal(
+            in_graph.chunk_ids(tensor, tensor > 0, num_chunks), want
+        )
+
+
+def test_chunks_by_hand():
+    time = np.array([[0, 0, 10, 11, 50, 51, 90, 91]])
+    # Two gaps of 39: with two chunks the later one cuts.
+    np.testing.assert_array_equal(
+        in_numpy.chunk_ids(time, time > 0, 2), [[0, 0, 1, 1, 1, 1, 2, 2]]
+    )
+    np.testing.assert_array_equal(
+        in_numpy.chunk_ids(time, time > 0, 3), [[0, 0, 1, 1, 2, 2, 3, 3]]
+    )
+    np.testing.assert_array_equal(
+        in_numpy.chunk_ids(time, time > 0, 9), [[0, 0, 1, 2, 3, 4, 5, 6]]
+    )
+
+
+@pytest.mark.parametrize("module", [in_numpy, in_graph])
+def test_no_chunks_is_a_mistake(module):
+    time = np.zeros((1, 3), np.int64)
+    with pytest.raises(ValueError, match="Received: num_chunks=0"):
+        module.chunk_ids(time, time > 0, 0)
