@@ -189,25 +189,28 @@ class RowWiseAdam(RowWiseOptimizer):
         if self.built:
             return
         super().build(variables)
-        self._momentums, self._velocities = (
-            self.add_optimizer_variables(variables, name)
-            for name in ("momentum", "velocity")
-        )
+        # Both moments of a row lie side by side, so that a row that is far away in
+        # memory is fetched once and not twice.
+        self._moments = [
+            self.add_variable(
+                shape=(variable.shape[0], 2 * variable.shape[1]),
+                dtype=variable.dtype,
+                name=f"{variable.name}_moments",
+            )
+            for variable in variables
+        ]
 
     def update_rows(self, rows, gradient, variable, learning_rate):
         """See the class."""
-        index = self._get_variable_index(variable)
-        momentums, velocities = self._momentums[index], self._velocities[index]
-        momentum = _gather(momentums, rows)
+        slot = self._moments[self._get_variable_index(variable)]
+        momentum, velocity = tf.split(_gather(slot, rows), 2, axis=1)
         momentum += (gradient - momentum) * (1 - self.beta_1)
-        velocity = _gather(velocities, rows)
         velocity += (tf.square(gradient) - velocity) * (1 - self.beta_2)
-        _scatter(momentums, rows, momentum)
-        _scatter(velocities, rows, velocity)
+        _scatter(slot, rows, tf.concat([momentum, velocity], axis=1))
         step = tf.cast(self.iterations + 1, tf.float32)
-        correction = tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-        change = learning_rate * correction * momentum
-        _scatter_subtract(variable, rows, change / (tf.sqrt(velocity) + self.epsilon))
+        rate = learning_rate * tf.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
+        change = rate * momentum / (tf.sqrt(velocity) + self.epsilon)
+        _scatter_subtract(variable, rows, change)
 
     def get_config(self):
         """Config."""

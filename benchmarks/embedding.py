@@ -1,0 +1,247 @@
+"""A table's training step beside stock Keras, from ten thousand rows to ten million.
+
+    ctr-tf bench embedding [--rows 10000 1000000 5000000 10000000] [--json]
+
+Both train the same model under `fit`, on the same random ids: rows of one table
+(width 32), mean over 200 ids, one dense unit, batch 64. "ours" is an `EmbeddingTable`
+under `Ranker` with the row-wise Adam; "stock" is `keras.layers.Embedding` with
+`keras.optimizers.Adam`. Every case runs in a process of its own; a step's time is the
+median over steps after the first ones, which trace and warm up. A stock case that needs
+more memory than there is, or more time than `--timeout`, is left out.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+BATCH, IDS, WIDTH = 64, 200, 32
+ROWS = (10_000, 1_000_000, 5_000_000, 10_000_000)
+STEPS = {"ours": (10, 100), "stock": (3, 10)}  # warm-up, measured
+COPIES = {"ours": 4, "stock": 8}  # of the table that a case holds at its peak
+BATCHES = 16
+
+
+def _dataset(rows: int):
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    ids = random.integers(0, rows, (BATCHES, BATCH, IDS))
+    labels = random.integers(0, 2, (BATCHES, BATCH, 1)).astype(np.float32)
+    return tf.data.Dataset.from_tensor_slices((ids, labels)).cache().repeat()
+
+
+def _ours(rows: int):
+    import keras
+    import tensorflow as tf
+
+    from ctr_tf.models import Ranker
+    from ctr_tf.schema import FIRST_ID, Feature, Schema
+    from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+
+    class Mean(Ranker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.dense = keras.layers.Dense(1)
+
+        def build(self, input_shape=None):
+            self.embedding.tables["item_id"].build()
+            self.embedding.built = True
+            self.dense.build((None, WIDTH))
+            self.built = True
+
+        def forward(self, inputs, rows, training=False):
+            return self.dense(keras.ops.mean(rows["behavior_item_id"], axis=1))
+
+    item = Feature("item_id", "item", "categorical", hash_buckets=rows - FIRST_ID)
+    schema = Schema(name="bench", features=(item,))
+    sizes = {f.table: f.num_buckets for f in schema.features if f.is_embedded}
+    ranker = Mean(schema, sizes, WIDTH)
+    ranker.compile(make_optimizer(OptimizerConfig()))
+    dataset = _dataset(rows).map(
+        lambda ids, labels: ({"behavior_item_id": ids}, labels, tf.ones_like(labels))
+    )
+    return ranker, dataset
+
+
+def _stock(rows: int):
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Embedding(rows, WIDTH),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(
+        keras.optimizers.Adam(),
+        keras.losses.BinaryCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    return model, _dataset(rows)
+
+
+def measure_here(kind: str, rows: int) -> dict:
+    """Measures one case in this process.
+
+    Args:
+        kind: `"ours"` or `"stock"`.
+        rows: of the table.
+
+    Returns:
+        `seconds` a step (median), the `steps` measured, and the process's peak memory.
+    """
+    import keras
+
+    class Clock(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.times = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])
+            self.times.append(time.perf_counter())
+
+    model, dataset = {"ours": _ours, "stock": _stock}[kind](rows)
+    clock, (warm, measured) = Clock(), STEPS[kind]
+    model.fit(
+        dataset,
+        steps_per_epoch=warm + measured + 1,
+        shuffle=False,
+        verbose=0,
+        callbacks=[clock],
+    )
+    return {
+        "seconds": statistics.median(np.diff(clock.times)[warm:].tolist()),
+        "steps": measured,
+        "peak_bytes": _peak_bytes(),
+    }
+
+
+def _peak_bytes() -> int:
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _available_bytes() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(kind: str, rows: int, timeout: float) -> dict:
+    """Measures one case in a process of its own; see `measure_here`.
+
+    Returns:
+        Its result, or `{"left_out": why}`.
+    """
+    needed = COPIES[kind] * rows * WIDTH * 4
+    if needed > _available_bytes():
+        return {"left_out": f"needs about {needed / 2**30:.0f} GiB of memory"}
+    command = [sys.executable, "-m", "benchmarks.embedding", "--case", kind, str(rows)]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    try:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=timeout,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        return {"left_out": f"takes more than {timeout:.0f} s"}
+    if done.returncode:
+        return {"left_out": f"ended with status {done.returncode}"}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(rows: list[int], timeout: float) -> dict:
+    """Measures all cases.
+
+    Returns:
+        The cases, and the two ratios that the project promises, where measured.
+    """
+    cases = []
+    for count in rows:
+        case = {"rows": count}
+        for kind in STEPS:
+            case[kind] = measure(kind, count, timeout)
+            _log(f"{count:,} rows, {kind}: {_words(case[kind])}")
+        cases.append(case)
+    seconds = {
+        (case["rows"], kind): case[kind]["seconds"]
+        for case in cases
+        for kind in STEPS
+        if "seconds" in case[kind]
+    }
+
+    def ratio(one, other):
+        if one in seconds and other in seconds:
+            return seconds[one] / seconds[other]
+        return None
+
+    return {
+        "bench": "embedding",
+        "batch": BATCH,
+        "ids": IDS,
+        "width": WIDTH,
+        "cores": os.cpu_count(),
+        "cases": cases,
+        "ours_largest_to_smallest": ratio((rows[-1], "ours"), (rows[0], "ours")),
+        "stock_to_ours": {
+            str(count): ratio((count, "stock"), (count, "ours")) for count in rows
+        },
+    }
+
+
+def _words(case: dict) -> str:
+    if "left_out" in case:
+        return f"left out, {case['left_out']}"
+    return f"{1e3 * case['seconds']:.1f} ms, {case['peak_bytes'] / 2**30:.1f} GiB"
+
+
+def _log(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _table(result: dict) -> str:
+    lines = [f"{'rows':>12}  {'ours':>22}  {'stock Keras':>22}  {'ratio':>7}"]
+    for case in result["cases"]:
+        ratio = result["stock_to_ours"][str(case["rows"])]
+        lines.append(
+            f"{case['rows']:>12,}  {_words(case['ours']):>22}  "
+            f"{_words(case['stock']):>22}  " + (f"{ratio:7.1f}" if ratio else "      -")
+        )
+    largest = result["ours_largest_to_smallest"]
+    if largest:
+        lines.append(f"ours, largest to smallest table: {largest:.2f}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """`ctr-tf bench embedding`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf bench embedding", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds a case")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    if arguments.case:
+        print(json.dumps(measure_here(arguments.case[0], int(arguments.case[1]))))
+        return 0
+    if min(arguments.rows) < 10:
+        raise ValueError(f"A table has at least 10 rows. Received: {arguments.rows}")
+    result = report(arguments.rows, arguments.timeout)
+    print(json.dumps(result) if arguments.json else _table(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
