@@ -263,5 +263,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", force=True
+    )
     sys.exit(main(sys.argv[1:]))

@@ -330,10 +330,13 @@ def main(argv: list[str]) -> int:
     )
     ListwiseOptions._add_argparse_args(parser)
     parser.parse_known_args(argv)
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     run(argv)
     return 0
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", force=True
+    )
     sys.exit(main(sys.argv[1:]))

@@ -176,7 +176,7 @@ def small_logs(draw):
 
 
 @settings(
-    max_examples=12,
+    max_examples=8,
     phases=[Phase.generate],  # every example is a job: no time to shrink
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

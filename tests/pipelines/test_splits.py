@@ -1,0 +1,43 @@
+"""Where validation and test begin, by every rule."""
+
+import numpy as np
+import pytest
+
+from pipelines.sources.source import Split
+from pipelines.splits import SplitRule, parse_time
+
+TIMES = np.arange(0, 1_000_000, 1_000)
+COUNTS = np.ones(1_000, np.int64)
+
+
+def test_fractions_of_the_exposures():
+    starts = SplitRule(Split()).starts(TIMES, COUNTS)
+    assert starts == (800_000, 900_000)
+
+
+def test_the_source_names_a_time():
+    rule = SplitRule(Split(test_start=500_000, validation_fraction=0.2))
+    assert rule.starts(TIMES, COUNTS) == (300_000, 500_000)
+
+
+def test_days_count_back_from_the_last_exposure():
+    rule = SplitRule(Split(), validation_days=2, test_days=1)
+    assert rule.starts(TIMES, COUNTS) == (999_001 - 3 * 86_400, 999_001 - 86_400)
+
+
+def test_given_times_win():
+    rule = SplitRule(Split(test_start=5), validation_from=7, test_from=9)
+    assert rule.starts(TIMES, COUNTS) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1700000000", 1_700_000_000),
+        ("2023-11-14T22:13:20", 1_700_000_000),
+        ("2023-11-14T22:13:20+01:00", 1_699_996_400),
+        ("2023-11-15", 1_700_006_400),
+    ],
+)
+def test_dates_and_seconds(text, seconds):
+    assert parse_time("test_from", text) == seconds
