@@ -8,19 +8,21 @@ random batch, in one process with interleaved repeats; times are medians. What i
 is the dense computation on rows already looked up, with and without XLA: the forward
 pass, and forward and backward pass.
 
-Peak memory is the growth of the process's resident memory during one warm pass, in a
-process of its own for each variant. There malloc is told to map every block of 64 KiB
-or more by itself and to give it back when freed, so that the growth is what the pass
-holds at its peak, and nothing is hidden in memory kept from earlier.
+Peak memory is what XLA's buffer assignment reserves for one pass: arguments, result and
+the arena that all intermediate tensors share. It is exact and the same on every run;
+resident memory is neither. It exists for the compiled passes only.
 """
 
 import argparse
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -158,43 +160,20 @@ def measure_times(variants, modes, length, batch, candidates, repeats) -> dict:
     return result
 
 
-def measure_memory(variant, mode, name, length, batch, candidates) -> int:
-    """Bytes by which one warm pass raises the resident memory, in its own process."""
-    environment = {
-        **os.environ,
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-        "MALLOC_TRIM_THRESHOLD_": "65536",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    command = [sys.executable, "-m", "benchmarks.attention", "--memory_of"]
-    command += [f"{variant},{mode},{name}", "--length", str(length)]
-    command += ["--batch", str(batch), "--candidates", str(candidates)]
-    output = subprocess.run(
-        command, env=environment, check=True, capture_output=True, text=True
-    ).stdout
-    return int(output.strip().splitlines()[-1])
-
-
-def _memory_here(variant, mode, name, length, batch, candidates) -> int:
-    subject = Subject(variant, length, batch, candidates)
-    for _ in range(2):
-        subject.run(mode, name)
-    growth = []
-    for _ in range(3):
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew at what is resident now
-        before = _status("VmRSS")
-        subject.run(mode, name)
-        growth.append(_status("VmHWM") - before)
-    return statistics.median(growth)
-
-
-def _status(key: str) -> int:
-    with open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith(key + ":"):
-                return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {key}")
+def measure_memory(variant, name, length, batch, candidates) -> int:
+    """Bytes that XLA reserves for one pass, read from what it dumps in a new process."""
+    with tempfile.TemporaryDirectory() as folder:
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
+        environment = {**os.environ, "XLA_FLAGS": flags + " --xla_dump_hlo_as_text"}
+        command = [sys.executable, "-m", "benchmarks.attention"]
+        command += ["--compile_only", f"{variant},{name}", "--length", str(length)]
+        command += ["--batch", str(batch), "--candidates", str(candidates)]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        totals = [
+            int(re.search(r"Total bytes used: (\d+)", path.read_text())[1])
+            for path in Path(folder).glob("*buffer-assignment.txt")
+        ]
+    return max(totals)
 
 
 def _log(text: str) -> None:
@@ -242,9 +221,9 @@ def measure(modes, length, batch, candidates, repeats, memory=True) -> dict:
                     "seconds": seconds,
                     "speedup": times["full"][mode][name] / seconds,
                 }
-                if memory:
+                if memory and MODES[mode]:
                     entry["peak_bytes"] = measure_memory(
-                        variant, mode, name, length, batch, candidates
+                        variant, name, length, batch, candidates
                     )
                     full = variants["full"][mode][name] if variant != "full" else entry
                     entry["memory_ratio"] = entry["peak_bytes"] / full["peak_bytes"]
@@ -274,7 +253,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--no_memory", action="store_true", help="times only")
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
+    parser.add_argument("--compile_only", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     sizes = (arguments.length, arguments.batch, arguments.candidates)
     if min(*sizes, arguments.repeats) < 1:
@@ -282,8 +261,9 @@ def main(argv: list[str]) -> int:
             "Length, batch, candidates and repeats are positive. "
             f"Received: {(*sizes, arguments.repeats)}"
         )
-    if arguments.memory_of:
-        print(_memory_here(*arguments.memory_of.split(","), *sizes))
+    if arguments.compile_only:
+        variant, name = arguments.compile_only.split(",")
+        Subject(variant, *sizes).run("xla", name)
         return 0
     report = measure(
         arguments.modes, *sizes, arguments.repeats, not arguments.no_memory
