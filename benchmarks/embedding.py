@@ -148,8 +148,7 @@ def measure(kind: str, rows: int, timeout: float) -> dict:
     try:
         done = subprocess.run(
             command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=timeout,
             env=environment,
         )

@@ -166,7 +166,7 @@ def request_auc(labels, logits, weights):
     """
     real = weights > 0
     count_B = tf.reduce_sum(tf.cast(real, tf.float32), -1)
-    logits = tf.where(real, tf.cast(logits, tf.float32), logits.dtype.min)
+    logits = tf.where(real, tf.cast(logits, tf.float32), tf.float32.min)
     ordered = tf.sort(logits)
     below = tf.searchsorted(ordered, logits, "left")
     not_above = tf.searchsorted(ordered, logits, "right")

@@ -1,0 +1,67 @@
+"""Trains on hand-made global batches and writes all weights; see test_distribution."""
+
+import json
+import logging
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from helpers import make_inputs, make_labels, make_schema, make_table_sizes
+
+from ctr_tf.models import SparseCTRConfig, build_ranker
+from ctr_tf.training.checkpoints import Checkpoints, Progress
+from ctr_tf.training.distribution import distribute, make_strategy, worker
+from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+
+SCHEMA = make_schema()
+CONFIG = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
+
+
+def global_batches(num_shards, shard_index):
+    """Three batches of eight; shares differ in their numbers of real candidates."""
+    batches = []
+    for seed in range(3):
+        inputs = make_inputs(SCHEMA, batch=8, seed=seed)
+        batches.append((inputs, *make_labels(inputs, seed=seed)))
+    stacked = tf.nest.map_structure(lambda *x: np.concatenate(x), *batches)
+    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(8)
+    return dataset.map(
+        lambda *batch: tf.nest.map_structure(lambda x: x[shard_index::num_shards], batch)
+    )
+
+
+def train(distribution, precision, checkpoints=None):
+    """Trains six steps of two epochs; returns weights, slots and an evaluation."""
+    strategy = make_strategy(distribution)
+    keras.utils.set_random_seed(0)
+    with strategy.scope():
+        ranker = build_ranker(CONFIG, SCHEMA, make_table_sizes(SCHEMA), precision)
+        options = OptimizerConfig(learning_rate=0.01, global_clipnorm=0.5)
+        scaling = precision == "mixed_float16"
+        ranker.compile(make_optimizer(options, loss_scaling=scaling))
+    batches = distribute(strategy, global_batches)
+    ranker.fit(batches, epochs=2, steps_per_epoch=3, shuffle=False, verbose=0)
+    values = ranker.evaluate(batches, steps=3, verbose=0, return_dict=True)
+    if checkpoints:
+        own = Checkpoints(checkpoints, ranker, worker=worker(strategy)[0])
+        own.save(Progress(step=6))
+        own.restore()
+        own.restore_metrics()
+        again = {m.name: float(m.result()) for m in ranker.metrics}
+        assert all(abs(again[k] - v) < 1e-6 for k, v in values.items()), (again, values)
+    variables = [*ranker.variables, *ranker.optimizer.variables]
+    return [v.numpy() for v in variables], values
+
+
+if __name__ == "__main__":
+    logging.disable()
+    distribution, precision, output, devices = sys.argv[1:]
+    if int(devices) > 1:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * int(devices),
+        )
+    arrays, values = train(distribution, precision, output + ".checkpoints")
+    np.savez(output, *arrays)
+    print(json.dumps(values))

@@ -1,0 +1,113 @@
+"""Several replicas train like one: two real processes, and two devices of one."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed_worker import train
+
+from ctr_tf.training.distribution import make_strategy
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+
+
+def start(distribution, precision, output, devices=1, task=None):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(WORKER.parents[1]), *sys.path])
+    if task is not None:
+        environment["TF_CONFIG"] = json.dumps(task)
+    return subprocess.Popen(
+        [sys.executable, WORKER, distribution, precision, output, str(devices)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def finish(process):
+    out, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error[-3_000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def weights(path):
+    with np.load(path) as arrays:
+        return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def assert_equal(ours, expected, atol):
+    assert len(ours) == len(expected)
+    for one, other in zip(ours, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=atol)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return train("none", "float32")
+
+
+def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    outputs = [str(tmp_path / f"{index}.npz") for index in range(2)]
+    processes = [
+        start(
+            "multi_worker",
+            "float32",
+            output,
+            task={
+                "cluster": {"worker": workers},
+                "task": {"type": "worker", "index": index},
+            },
+        )
+        for index, output in enumerate(outputs)
+    ]
+    try:
+        evaluations = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    first, second = (weights(output) for output in outputs)
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_equal(first, alone[0], atol=2e-5)
+    for evaluation in evaluations:
+        assert evaluation == pytest.approx(alone[1], abs=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_two_devices_train_to_the_weights_of_one(tmp_path, alone, precision):
+    output = str(tmp_path / "mirrored.npz")
+    evaluation = finish(start("mirrored", precision, output, devices=2))
+    if precision == "float32":
+        assert_equal(weights(output), alone[0], atol=2e-5)
+        assert evaluation == pytest.approx(alone[1], abs=1e-4)
+    else:
+        assert evaluation["loss"] == pytest.approx(alone[1]["loss"], abs=0.02)
+
+
+def test_multi_worker_needs_a_cluster(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="needs the cluster .* Received: TF_CONFIG=N"):
+        make_strategy("multi_worker")
+
+
+def test_unknown_distribution():
+    with pytest.raises(ValueError, match="Unknown distribution 'mirror'.*'mirrored'"):
+        make_strategy("mirror")
