@@ -161,7 +161,7 @@ def measure_times(variants, modes, length, batch, candidates, repeats) -> dict:
 
 
 def measure_memory(variant, name, length, batch, candidates) -> int:
-    """Bytes that XLA reserves for one pass, read from what it dumps in a new process."""
+    """Bytes XLA reserves for one pass, read from its dump in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
         environment = {**os.environ, "XLA_FLAGS": flags + " --xla_dump_hlo_as_text"}
