@@ -25,9 +25,11 @@ def global_batches(num_shards, shard_index):
         inputs = make_inputs(SCHEMA, batch=8, seed=seed)
         batches.append((inputs, *make_labels(inputs, seed=seed)))
     stacked = tf.nest.map_structure(lambda *x: np.concatenate(x), *batches)
-    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(8)
+    dataset = tf.data.Dataset.from_tensor_slices(stacked).batch(8).repeat()
     return dataset.map(
-        lambda *batch: tf.nest.map_structure(lambda x: x[shard_index::num_shards], batch)
+        lambda *batch: tf.nest.map_structure(
+            lambda x: x[shard_index::num_shards], batch
+        )
     )
 
 

@@ -1,0 +1,152 @@
+"""A whole training: killed and resumed equals uninterrupted; what a run holds."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from helpers import make_schema
+
+from ctr_tf import config as configs
+from ctr_tf.data.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.training.config import Config
+from ctr_tf.training.run import load_run
+from ctr_tf.training.train import train
+
+STEPS = 24  # 2 epochs of 12
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    schema = make_schema(history_length=8)
+    vocabularies = random_vocabularies(schema, 30)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(schema, vocabularies, random, int(random.integers(0, 9)), 4)
+        for _ in range(120)
+    ]
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    splits = {"train": samples[:100], "validation": samples[100:], "test": []}
+    write_prepared(folder, schema, vocabularies, splits, shards=2)
+    return folder
+
+
+def recipe(data, run, **training):
+    return {
+        "run": str(run),
+        "data": {"path": str(data), "batch_size": 8, "shuffle_buffer": 32},
+        "model": {"name": "sparsectr", "dim": 8, "num_heads": 2, "num_blocks": 1},
+        "optimizer": {"learning_rate": 0.01, "schedule": "cosine", "warmup_steps": 4},
+        "training": {"epochs": 2, "checkpoint_every": 2, "log_every": 3, **training},
+    }
+
+
+def run_training(data, run, **training):
+    return train(configs.parse(Config, recipe(data, run, **training)))
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    return run, run_training(data, run)
+
+
+def assert_checkpoints_equal(one, other):
+    readers = [
+        tf.train.load_checkpoint(str(path / "variables")) for path in (one, other)
+    ]
+    keys = [key for key in readers[0].get_variable_to_shape_map() if "VALUE" in key]
+    assert len(keys) > 50
+    for key in keys:
+        np.testing.assert_array_equal(*(reader.get_tensor(key) for reader in readers))
+
+
+def test_killed_and_resumed_equals_uninterrupted(whole, data, tmp_path):
+    run, path = tmp_path / "run", tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(data, run)), "utf-8")
+    command = [sys.executable, "-m", "ctr_tf.cli", "train", "--config", str(path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 200
+    while not (run / "checkpoints" / "step-00000004").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = max((run / "checkpoints").glob("step-*")).name
+    assert left < f"step-{STEPS:08d}", "the process was killed too late"
+    assert run_training(data, run)["steps"] == STEPS
+    last = f"checkpoints/step-{STEPS:08d}"
+    assert_checkpoints_equal(whole[0] / last, run / last)
+
+
+def test_a_run_holds_what_evaluation_needs(whole):
+    run, metrics = whole
+    for name in ("config.yaml", "schema.yaml", "metrics.json"):
+        assert (run / name).is_file()
+    assert (run / "plots" / "learning_curve.png").stat().st_size > 1_000
+    assert list((run / "logs").glob("events*"))
+    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert set(metrics["validation"]) == {"auc", "gauc_request", "loss"}
+    best, last = (load_run(run, weights) for weights in ("best", "last"))
+    assert best.config.training.epochs == 2
+    assert best.ranker.num_chunks == last.ranker.num_chunks
+    assert max((run / "checkpoints").glob("best-*")).name.endswith(
+        str(metrics["best_step"])
+    )
+
+
+def test_a_complete_run_is_left_as_it_is(whole, data):
+    before = (whole[0] / "metrics.json").read_text()
+    assert run_training(data, whole[0])["steps"] == STEPS
+    assert (whole[0] / "metrics.json").read_text() == before
+
+
+def test_another_recipe_is_refused(whole, data):
+    with pytest.raises(ValueError, match=r"training.epochs \(2 and 5\)"):
+        run_training(data, whole[0], epochs=5)
+
+
+def test_patience_stops_early(data, tmp_path):
+    metrics = run_training(
+        data, tmp_path / "run", validate_every=1, patience=1, epochs=50
+    )
+    assert metrics["steps"] == metrics["best_step"] + 1 < 600
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step(data, tmp_path):
+    config = recipe(data, tmp_path / "run")
+    config["optimizer"] = {"learning_rate": 1e30}
+    with pytest.raises(ValueError, match=r"no finite number since step \d+: lower"):
+        train(configs.parse(Config, config))
+
+
+def test_folders_that_are_no_run(whole, data, tmp_path):
+    with pytest.raises(FileNotFoundError, match="not the folder of a run: it has no"):
+        load_run(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="exists and is not the folder of a run"):
+        run_training(data, tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(whole[0], copy)
+    with (copy / "vocabularies" / "item_id.txt").open("a") as stream:
+        stream.write("77777\n")
+    with pytest.raises(ValueError, match="does not fit the model: .* has shape"):
+        load_run(copy)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(FileNotFoundError, match="no best checkpoint"):
+        load_run(copy)
+    with pytest.raises(ValueError, match="'best' or 'last'. Received: 'first'"):
+        load_run(copy, "first")
