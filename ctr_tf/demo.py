@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
         raise ValueError(
-            "Give `--input` (INPUT=… with make) for a source of real logs, and none for "
+            "Give `--input` (INPUT=… with make) for a source of real logs, none for "
             f"'synthetic'. Received: source='{arguments.source}', "
             f"input={arguments.input!r}"
         )

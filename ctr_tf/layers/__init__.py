@@ -1,0 +1,1 @@
+"""Layers on `keras.ops`: one idea of a paper a file."""

@@ -3,11 +3,16 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 """
 
+from collections.abc import Iterable
+
 import keras
+import numpy as np
 from keras import ops
 
 from ctr_tf.layers.embedding_table import EmbeddingTable
 from ctr_tf.schema import PADDING_ID, Feature, Schema
+
+_MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -16,6 +21,11 @@ class FeatureEmbedding(keras.layers.Layer):
 
     Item features come first in behaviors and candidates alike, from the same tables,
     so that the first `item_dim` channels of both are comparable.
+
+    Numeric features are standardized, ``(x - mean) / deviation``, by the statistics
+    that `adapt` measures: a counter's logarithm is a hundred times as large as a new
+    table's rows, and a network that sees it so learns from nothing else at first. The
+    statistics are weights that are not trained, saved and exported with the model.
 
     Args:
         schema: of the data.
@@ -65,11 +75,44 @@ class FeatureEmbedding(keras.layers.Layer):
             )
 
     def build(self, input_shape=None):
-        """Makes the tables' variables."""
+        """Makes the tables and the statistics of numeric features."""
         for table in self.tables.values():
             if not table.built:
                 table.build()
+        for name, initializer in (("mean", "zeros"), ("deviation", "ones")):
+            weight = self.add_weight(
+                name=name,
+                shape=(len(self.numeric_keys()),),
+                initializer=initializer,
+                trainable=False,
+                dtype="float32",
+                autocast=False,
+            )
+            setattr(self, name, weight)
         self.built = True
+
+    def adapt(self, batches: Iterable[dict]) -> None:
+        """Measures mean and deviation of the numeric features.
+
+        Args:
+            batches: inputs as `ctr_tf.data` makes them; padding does not count.
+        """
+        keys = self.numeric_keys()
+        moments = np.zeros((3, len(keys)))
+        for inputs in batches:
+            wanted = {*keys, *_MASKS.values()}
+            inputs = {k: ops.convert_to_numpy(inputs[k]) for k in wanted}
+            for index, (key, group) in enumerate(keys.items()):
+                values = inputs[key].astype(np.float64)
+                if group in _MASKS:
+                    values = values[inputs[_MASKS[group]] > 0]
+                moments[:, index] += values.size, values.sum(), (values**2).sum()
+        count, total, squares = moments
+        mean = total / np.maximum(count, 1)
+        variance = squares / np.maximum(count, 1) - mean**2
+        varies = variance > 1e-9 * np.maximum(mean**2, 1e-9)
+        self.mean.assign(mean)
+        self.deviation.assign(np.sqrt(np.where(varies, variance, 1.0)))
 
     def width(self, group: str) -> int:
         """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
@@ -109,6 +152,15 @@ class FeatureEmbedding(keras.layers.Layer):
             for group, features in self.schema.groups().items()
             for feature in features
             if feature.is_embedded
+        }
+
+    def numeric_keys(self) -> dict[str, str]:
+        """Input key → group, for all that enter the network as numbers."""
+        return {
+            f"{group}_{feature.name}": group
+            for group, features in self.schema.groups().items()
+            for feature in features
+            if not feature.is_embedded
         }
 
     def assemble(self, inputs: dict, rows: dict) -> dict:
@@ -153,7 +205,10 @@ class FeatureEmbedding(keras.layers.Layer):
                 if listed:
                     vector = _masked_mean(vector, inputs[key] != PADDING_ID)
             else:
-                vector = ops.cast(inputs[key], self.compute_dtype)
+                index = list(self.numeric_keys()).index(key)
+                number = ops.cast(inputs[key], "float32") - self.mean[index]
+                number = number / self.deviation[index]
+                vector = ops.cast(number, self.compute_dtype)
                 if not listed:
                     vector = vector[..., None]
             vectors.append(vector)

@@ -35,6 +35,7 @@ from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
 
 _log = logging.getLogger(__name__)
+_ADAPT_BATCHES = 100  # that the statistics of numeric features are measured on
 
 
 def train(config: Config) -> dict:
@@ -71,6 +72,11 @@ def train(config: Config) -> dict:
     read = functools.partial(
         dataset, data, config=config.data, num_chunks=ranker.num_chunks
     )
+    if not progress.step:
+        first = read(split="train", training=True, seed=options.seed)
+        first = first.take(_ADAPT_BATCHES).as_numpy_iterator()
+        with strategy.scope():
+            ranker.embedding.adapt(inputs for inputs, _, _ in first)
     batches = functools.partial(
         read,
         split="train",

@@ -1,0 +1,86 @@
+"""Features become vectors: which channels, what means of lists, what statistics."""
+
+import numpy as np
+
+from ctr_tf.layers.feature_embedding import FeatureEmbedding
+from ctr_tf.schema import Feature, Schema
+
+SCHEMA = Schema(
+    "shop",
+    (
+        Feature("item_id", "item", "categorical", dtype="int64"),
+        Feature("price", "item", "numeric"),
+        Feature("tags", "user", "categorical", length=3),
+    ),
+    counter_windows=(),
+)
+
+
+def inputs_of(rng):
+    valid = np.arange(6) >= np.array([[2], [0]])
+    zeros = np.zeros((2, 1), np.int64)
+    candidate_mask = np.array([[True, True, False], [True, True, True]])
+    inputs = {
+        "request_time": np.array([10_000, 20_000]),
+        "user_tags": np.array([[2, 3, 0], [0, 0, 0]]),
+        "behavior_time": np.where(valid, 5, 0),
+        "behavior_item_id": np.where(valid, 3, 0),
+        "behavior_price": np.where(valid, rng.normal(7, 2, valid.shape), 0),
+        "behavior_chunk": valid * 1,
+        "candidate_item_id": np.where(candidate_mask, 4, 0),
+        "candidate_price": rng.normal(5, 3, (2, 3)) * candidate_mask,
+        "candidate_mask": candidate_mask,
+        "context_slate_size": np.log1p([[2.0], [3.0]]),
+    }
+    for group, shape in (("behavior", valid.shape), ("context", (2, 1))):
+        inputs[f"{group}_hour"] = inputs[f"{group}_weekend"] = np.full(shape, 2)
+    for feature in SCHEMA.candidate:
+        if feature.computed:
+            inputs[f"candidate_{feature.name}"] = np.repeat(zeros, 3, axis=1)
+    return {
+        key: value.astype(np.float32) if value.dtype == np.float64 else value
+        for key, value in inputs.items()
+    }
+
+
+def embedding():
+    sizes = {f.table: f.num_buckets or 9 for f in SCHEMA.features if f.is_embedded}
+    return FeatureEmbedding(SCHEMA, sizes, embedding_dim=4)
+
+
+def test_adapt_standardizes_by_real_values_only():
+    layer, rng = embedding(), np.random.default_rng(0)
+    layer.build()
+    batches = [inputs_of(rng) for _ in range(3)]
+    layer.adapt(batches)
+    index = list(layer.numeric_keys()).index("behavior_price")
+    real = np.concatenate(
+        [b["behavior_price"][b["behavior_time"] > 0] for b in batches]
+    )
+    np.testing.assert_allclose(layer.mean[index], real.mean(), rtol=1e-5)
+    np.testing.assert_allclose(layer.deviation[index], real.std(), rtol=1e-5)
+    unseen = list(layer.numeric_keys()).index("candidate_user_clicks")
+    assert layer.deviation[unseen] == 1  # a constant is centered, not blown up
+
+    groups = layer.assemble(batches[0], layer.lookup(batches[0]))
+    price = np.array(groups["behaviors"]["embedding"])[..., 4]
+    expected = (batches[0]["behavior_price"] - real.mean()) / real.std()
+    valid = batches[0]["behavior_time"] > 0
+    np.testing.assert_allclose(price[valid], expected[valid], atol=1e-5)
+
+
+def test_item_channels_lead_and_lists_are_averaged():
+    layer, inputs = embedding(), inputs_of(np.random.default_rng(1))
+    groups = layer.assemble(inputs, layer.lookup(inputs))
+    items = np.array(layer.tables["item_id"].table)
+    assert layer.item_dim == 5
+    np.testing.assert_array_equal(
+        np.array(groups["behaviors"]["embedding"])[1, 0, :4], items[3]
+    )
+    np.testing.assert_array_equal(
+        np.array(groups["candidates"]["embedding"])[1, 0, :4], items[4]
+    )
+    tags = np.array(layer.tables["tags"].table)
+    user = np.array(groups["user"]["embedding"])
+    np.testing.assert_allclose(user[0], (tags[2] + tags[3]) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(user[1], 0)  # an empty list
