@@ -85,9 +85,8 @@ class Checkpoints:
         Raises:
             ValueError: if it was made from other data, or with other weights.
         """
-        if not self.worker:
-            for unfinished in self.folder.glob(".*"):
-                shutil.rmtree(unfinished)
+        for unfinished in self.folder.glob(f".*.{self.worker}"):
+            shutil.rmtree(unfinished)
         folder = _latest(self.folder, "step-*")
         if folder is None:
             return Progress()

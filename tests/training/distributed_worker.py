@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -39,7 +41,9 @@ def train(distribution, precision, checkpoints=None):
     keras.utils.set_random_seed(0)
     with strategy.scope():
         ranker = build_ranker(CONFIG, SCHEMA, make_table_sizes(SCHEMA), precision)
-        options = OptimizerConfig(learning_rate=0.01, global_clipnorm=0.5)
+        # Dense Adam would divide rounding errors by rounding errors where a gradient
+        # is 0 by symmetry, as that of a bias under a softmax is.
+        options = OptimizerConfig("sgd", learning_rate=0.01, global_clipnorm=0.5)
         scaling = precision == "mixed_float16"
         ranker.compile(make_optimizer(options, loss_scaling=scaling))
     batches = distribute(strategy, global_batches)
@@ -48,6 +52,8 @@ def train(distribution, precision, checkpoints=None):
     if checkpoints:
         own = Checkpoints(checkpoints, ranker, worker=worker(strategy)[0])
         own.save(Progress(step=6))
+        while not list(checkpoints.glob("step-*")):  # the chief's rename
+            time.sleep(0.01)
         own.restore()
         own.restore_metrics()
         again = {m.name: float(m.result()) for m in ranker.metrics}
@@ -64,6 +70,7 @@ if __name__ == "__main__":
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * int(devices),
         )
-    arrays, values = train(distribution, precision, output + ".checkpoints")
+    folder = Path(output).with_name("checkpoints")  # one for all workers
+    arrays, values = train(distribution, precision, folder)
     np.savez(output, *arrays)
     print(json.dumps(values))
