@@ -21,6 +21,7 @@ ORIGIN = b"origin"
 ROW_BITS = 40
 _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
 _LONGEST_ROW = 1_000
+_EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
 def rejected_line(reason: str, source: str, row: str) -> str:
@@ -181,6 +182,11 @@ def _cast_one(value: pa.Scalar, wanted: pa.DataType) -> object:
 def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> pa.Array:
     time = pc.fill_null(raw, 0).to_numpy(zero_copy_only=False) // TIME_UNITS[unit]
     _reject(reasons, time < 0, "negative time")
+    _reject(reasons, time == 0, "time is zero")
+    if unit != "seconds":
+        reason = f"time before 1973: times are read as {unit}, perhaps they are seconds"
+        early = time < _EARLIEST_OF_FINER_UNITS
+        _reject(reasons, early, f"{reason}; set the schema's time_unit")
     absurd = time >= MAX_TIME
     if absurd.any():
         finer = [u for u, scale in TIME_UNITS.items() if scale > TIME_UNITS[unit]]

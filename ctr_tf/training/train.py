@@ -11,6 +11,7 @@ import functools
 import json
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ import tensorflow as tf
 from ctr_tf import config as configs
 from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.records import diagnosed
 from ctr_tf.models import build_ranker
 from ctr_tf.training.callbacks import (
     Checkpointing,
@@ -72,11 +74,6 @@ def train(config: Config) -> dict:
     read = functools.partial(
         dataset, data, config=config.data, num_chunks=ranker.num_chunks
     )
-    if not progress.step:
-        first = read(split="train", training=True, seed=options.seed)
-        first = first.take(_ADAPT_BATCHES).as_numpy_iterator()
-        with strategy.scope():
-            ranker.embedding.adapt(inputs for inputs, _, _ in first)
     batches = functools.partial(
         read,
         split="train",
@@ -94,29 +91,32 @@ def train(config: Config) -> dict:
     )
     started = time.perf_counter()
     if not progress.finished:
-        ranker.fit(
-            distribute(strategy, batches),
-            steps_per_epoch=total_steps - progress.step,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                StepCounter(progress),
-                reporter,
-                Validation(
-                    progress,
-                    distribute(strategy, validation),
-                    validate_every,
-                    total_steps,
-                    options.monitor,
-                    options.patience,
-                    checkpoints,
+        with diagnosed(data, "train", "validation"):
+            if not progress.step:
+                _adapt(ranker, read, strategy, options.seed)
+            ranker.fit(
+                distribute(strategy, batches),
+                steps_per_epoch=total_steps - progress.step,
+                shuffle=False,
+                verbose=0,
+                callbacks=[
+                    StepCounter(progress),
                     reporter,
-                ),
-                Checkpointing(
-                    progress, checkpoints, options.checkpoint_every, total_steps
-                ),
-            ],
-        )
+                    Validation(
+                        progress,
+                        distribute(strategy, validation),
+                        validate_every,
+                        total_steps,
+                        options.monitor,
+                        options.patience,
+                        checkpoints,
+                        reporter,
+                    ),
+                    Checkpointing(
+                        progress, checkpoints, options.checkpoint_every, total_steps
+                    ),
+                ],
+            )
     metrics = {
         "validation": progress.validation,
         "best_step": progress.best_step,
@@ -131,6 +131,14 @@ def train(config: Config) -> dict:
     if index == 0:
         _write_results(folder, metrics, progress)
     return metrics
+
+
+def _adapt(ranker, read: Callable, strategy, seed: int) -> None:
+    """Measures the numeric features; every worker reads the same batches for it."""
+    batches = read(split="train", training=True, seed=seed).take(_ADAPT_BATCHES)
+    inputs = (inputs for inputs, _, _ in batches.as_numpy_iterator())
+    with strategy.scope():
+        ranker.embedding.adapt(inputs)
 
 
 def _compiled_ranker(config: Config, data: PreparedData, total_steps: int):
