@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(
         include=[
+            "benchmarks",
             "ctr_tf",
             "ctr_tf.*",
             "pipelines",
@@ -39,6 +40,7 @@ setup(
         "pyarrow==25.0.1",
         "PyYAML==6.0.3",
         "scikit-learn==1.9.1",
+        "scipy==1.17.1",
         "tensorboard==2.17.1",
         "tensorflow==2.17.1",
         "tensorflow-io==0.37.1",

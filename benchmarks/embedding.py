@@ -4,10 +4,11 @@
 
 Both train the same model under `fit`, on the same random ids: rows of one table
 (width 32), mean over 200 ids, one dense unit, batch 64. "ours" is an `EmbeddingTable`
-under `Ranker` with the row-wise Adam; "stock" is `keras.layers.Embedding` with
-`keras.optimizers.Adam`. Every case runs in a process of its own; a step's time is the
-median over steps after the first ones, which trace and warm up. A stock case that needs
-more memory than there is, or more time than `--timeout`, is left out.
+under `Ranker` with the row-wise Adam, on huge pages, all as `ctr-tf train` has it;
+"stock" is `keras.layers.Embedding` with `keras.optimizers.Adam`. Every case runs in a
+process of its own; a step's time is the median over steps after the first ones, which
+trace and warm up. A stock case that needs more memory than there is, or more time than
+`--timeout`, is left out.
 """
 
 import argparse
@@ -42,6 +43,7 @@ def _ours(rows: int):
 
     from ctr_tf.models import Ranker
     from ctr_tf.schema import FIRST_ID, Feature, Schema
+    from ctr_tf.training.huge_pages import use_huge_pages
     from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 
     class Mean(Ranker):
@@ -63,6 +65,7 @@ def _ours(rows: int):
     sizes = {f.table: f.num_buckets for f in schema.features if f.is_embedded}
     ranker = Mean(schema, sizes, WIDTH)
     ranker.compile(make_optimizer(OptimizerConfig()))
+    use_huge_pages([*ranker.variables, *ranker.optimizer.variables])
     dataset = _dataset(rows).map(
         lambda ids, labels: ({"behavior_item_id": ids}, labels, tf.ones_like(labels))
     )

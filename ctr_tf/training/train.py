@@ -32,6 +32,7 @@ from ctr_tf.training.callbacks import (
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.config import Config
 from ctr_tf.training.distribution import distribute, make_strategy, worker
+from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
@@ -69,6 +70,7 @@ def train(config: Config) -> dict:
         index,
     )
     progress = checkpoints.restore()
+    use_huge_pages([*ranker.variables, *ranker.optimizer.variables])
     _announce(config, data, ranker, progress, total_steps)
 
     read = functools.partial(
