@@ -1,44 +1,104 @@
 """`ctr-tf export`: a trained run becomes a SavedModel that scores raw requests.
 
     <output>/<version>/saved_model.pb  variables/  assets/<vocabulary>.txt
-                       assets.extra/signature.json  README.md  schema.yaml
-                                    example_request.json
+                       assets.extra/tf_serving_warmup_requests
+                                    export.json  signature.json  README.md  schema.yaml
+                                    example_request.json  golden.json
 
 A version is written beside its place, reloaded, held against the model's own scores,
-and then renamed: a server that watches the folder sees a whole version or none.
+warmed up as a server does it, and then renamed: a server that watches the folder sees a
+whole version or none. `--verify` holds more held-out samples against it.
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import shutil
+import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from ctr_tf.data.dataset import history_lengths
+from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
-from serving.golden import check_export, example_request, read_samples
+from serving.exported import (
+    EXAMPLE_REQUEST,
+    EXPORT,
+    EXTRA,
+    GOLDEN,
+    SCHEMA,
+    SIGNATURE,
+    WARMUP,
+    Exported,
+)
+from serving.golden import (
+    TOLERANCE,
+    check_export,
+    example_request,
+    golden_requests,
+    read_samples,
+)
 from serving.inputs import Input, candidate_inputs, user_inputs
 from serving.signatures import ServingModule
+from serving.sizes import (
+    BATCH_SIZES,
+    SLATE_SIZES,
+    check_sizes,
+    default_history_lengths,
+)
+from serving.state import STATE_DTYPES
+from serving.warmup import replay, write_warmup
 
-EXTRA = "assets.extra"
-SIGNATURE = "signature.json"
-SCHEMA = "schema.yaml"
-EXAMPLE_REQUEST = "example_request.json"
 _EXAMPLE_CANDIDATES = 50
+_POOL = 200  # samples whose candidates example and warm-up may take
+_GOLDEN_SAMPLES = 8
+_VERIFY_SAMPLES = 1_000
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported.
+
+    Args:
+        history_lengths: sizes that histories are padded to, ascending; of a longer
+            history the latest behaviors count. Empty: the schema's `history_length`
+            and its halves.
+        slate_sizes: sizes that slates are padded to, ascending.
+        batch_sizes: users in one batch that a server should form, ascending.
+        state_dtype: of the floating tensors of the state, `"float32"` or
+            `"bfloat16"`.
+        xla: whether the dense computation asks for XLA. Not for stock TF Serving.
+        samples: held-out samples whose scores are compared before publication.
+    """
+
+    history_lengths: Sequence[int] = ()
+    slate_sizes: Sequence[int] = SLATE_SIZES
+    batch_sizes: Sequence[int] = BATCH_SIZES
+    state_dtype: str = "float32"
+    xla: bool = False
+    samples: int = _GOLDEN_SAMPLES
+
+    def __post_init__(self):
+        for name in ("history_lengths", "slate_sizes", "batch_sizes"):
+            sizes = getattr(self, name)
+            if sizes or name != "history_lengths":
+                check_sizes(name, sizes)
+        if self.samples < 1:
+            raise ValueError(f"`samples` must be positive. Received: {self.samples}")
 
 
 def export_ranker(
     ranker: Ranker,
     data: PreparedData,
     output: str | Path,
-    history_length: int | None = None,
+    options: ExportOptions | None = None,
 ) -> Path:
     """Writes, checks and publishes the next version of an exported model.
 
@@ -46,8 +106,7 @@ def export_ranker(
         ranker: built and trained.
         data: it was trained on; some of its samples check the export.
         output: folder of versions, `1`, `2`, …
-        history_length: N; of a longer history the latest N behaviors count. The
-            schema's by default.
+        options: sizes and formats.
 
     Returns:
         The folder of the new version.
@@ -55,28 +114,71 @@ def export_ranker(
     Raises:
         RuntimeError: if the export does not score like the model.
     """
-    output = Path(output)
-    history_length = history_length or data.schema.history_length
+    output, options = Path(output), options or ExportOptions()
+    histories = tuple(options.history_lengths) or default_history_lengths(
+        data.schema.history_length
+    )
     output.mkdir(parents=True, exist_ok=True)
     version = max([0, *versions(output)]) + 1
     temporary = output / f".{version}.{uuid.uuid4().hex}"
     try:
-        module = ServingModule(ranker, data.folder / "vocabularies", history_length)
+        module = ServingModule(
+            ranker,
+            data.folder / "vocabularies",
+            histories,
+            options.slate_sizes,
+            options.state_dtype,
+            options.xla,
+        )
         signatures = module.signatures()
         tf.saved_model.save(module, str(temporary), signatures)
-        samples = read_samples(data)
-        _write_extra(
-            temporary / EXTRA,
-            data.schema,
-            signatures,
-            example_request(samples, data, _EXAMPLE_CANDIDATES),
+        tolerance = TOLERANCE[ranker.compute_dtype]
+        exported = Exported(
+            name=data.schema.name,
+            history_lengths=histories,
+            slate_sizes=tuple(options.slate_sizes),
+            batch_sizes=tuple(options.batch_sizes),
+            precision=ranker.compute_dtype,
+            xla=options.xla,
+            tolerance=tolerance,
+            state_tolerance=max(tolerance, TOLERANCE[options.state_dtype]),
+            state=module.layout,
         )
-        difference = check_export(temporary, ranker, history_length, samples, data)
-        _log.info("Reloaded and checked: scores differ by at most %.1e.", difference)
+        samples = read_samples(data, max(_POOL, options.samples))
+        golden = golden_requests(ranker, histories[-1], samples[:_GOLDEN_SAMPLES], data)
+        request = example_request(samples[:_POOL], data, _EXAMPLE_CANDIDATES)
+        _write_extra(temporary, data.schema, exported, signatures, request, golden)
+        samples = samples[: options.samples]
+        difference = check_export(temporary, ranker, samples, data)
+        _log.info(
+            "Reloaded and checked: the scores of %d samples differ by at most %.1e.",
+            len(samples),
+            difference,
+        )
+        records = _warm_up(temporary, exported, samples, data)
+        _log.info("Warm-up: %d requests, all answered.", records)
+        _log.info("State of a user: %s.", describe_state(exported))
         temporary.rename(output / str(version))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return output / str(version)
+
+
+def describe_state(exported: Exported) -> str:
+    """The state's size, format and model, in words."""
+    state = exported.state
+    floats = {t.dtype for t in state.tensors} & set(STATE_DTYPES)
+    return (
+        f"{state.num_bytes:,} bytes ({', '.join(sorted(floats))}), layout "
+        f"{state.version} of model {state.fingerprint}"
+    )
+
+
+def _warm_up(folder: Path, exported: Exported, samples, data: PreparedData) -> int:
+    model = tf.saved_model.load(str(folder))
+    path = folder / EXTRA / WARMUP
+    write_warmup(path, model.signatures, exported, samples, data)
+    return replay(path, model.signatures)
 
 
 def versions(output: Path) -> list[int]:
@@ -84,14 +186,27 @@ def versions(output: Path) -> list[int]:
     return sorted(int(path.name) for path in output.glob("[0-9]*") if path.is_dir())
 
 
-def _write_extra(folder: Path, schema: Schema, signatures: dict, request: dict) -> None:
-    folder.mkdir()
-    schema.save(folder / SCHEMA)
+def _write_extra(
+    folder: Path,
+    schema: Schema,
+    exported: Exported,
+    signatures: dict,
+    request: dict,
+    golden: list[dict],
+) -> None:
+    extra = folder / EXTRA
+    extra.mkdir()
+    schema.save(extra / SCHEMA)
+    exported.save(folder)
     described = describe(schema, signatures)
-    for name, value in ((SIGNATURE, described), (EXAMPLE_REQUEST, request)):
+    for name, value in (
+        (SIGNATURE, described),
+        (EXAMPLE_REQUEST, request),
+        (GOLDEN, golden),
+    ):
         text = json.dumps(value, indent=1, ensure_ascii=False)
-        (folder / name).write_text(text + "\n", "utf-8")
-    (folder / "README.md").write_text(_readme(schema, described), "utf-8")
+        (extra / name).write_text(text + "\n", "utf-8")
+    (extra / "README.md").write_text(_readme(schema, exported, described), "utf-8")
 
 
 def describe(schema: Schema, signatures: dict) -> dict:
@@ -119,7 +234,9 @@ def _describe(spec, raw: Input | None) -> dict:
     return {"dtype": spec.dtype.name, "shape": shape}
 
 
-def _readme(schema: Schema, described: dict) -> str:
+def _readme(schema: Schema, exported: Exported, described: dict) -> str:
+    histories = ", ".join(map(str, exported.history_lengths))
+    slates = ", ".join(map(str, exported.slate_sizes))
     lines = [
         f"# A ranking model of `{schema.name}`",
         "",
@@ -128,8 +245,18 @@ def _readme(schema: Schema, described: dict) -> str:
         "inputs say how many places count. An unknown id is no error. `missing` is",
         "what stands for a value that is not known.",
         "",
+        f"Histories are padded to {histories} behaviors, and of a longer one the",
+        f"latest {exported.history_lengths[-1]} count; slates to {slates} candidates.",
+        f"All of these are warmed up by `{WARMUP}`. In a batch of several users the",
+        "outputs are as wide as its largest slate: places behind a row's own",
+        "candidates mean nothing.",
+        "",
+        f"The state of a user has {describe_state(exported)}.",
+        "`serving/state.py` turns it into bytes and back.",
+        "",
         f"`{EXAMPLE_REQUEST}` is a request for `ctr-tf score --model … --request …`,",
-        f"`{SIGNATURE}` holds these tables for programs.",
+        f"`{GOLDEN}` holds requests and their right answers, `{SIGNATURE}` and",
+        f"`{EXPORT}` hold what stands here for programs.",
     ]
     for name, signature in described.items():
         lines += ["", f"## `{name}`", "", "| input | dtype | shape | meaning |"]
@@ -156,24 +283,79 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--data", help="prepared data set; default: the one the run was trained on"
     )
-    options = parser.parse_args(argv)
+    parser.add_argument(
+        "--history_lengths",
+        type=int,
+        nargs="+",
+        default=(),
+        help="sizes that histories are padded to; default: those of training, or its "
+        "one and its halves",
+    )
+    parser.add_argument(
+        "--slate_sizes",
+        type=int,
+        nargs="+",
+        default=SLATE_SIZES,
+        help="sizes that slates are padded to; default: %(default)s",
+    )
+    parser.add_argument(
+        "--batch_sizes",
+        type=int,
+        nargs="+",
+        default=BATCH_SIZES,
+        help="users in one batch, for servers that batch; default: %(default)s",
+    )
+    parser.add_argument(
+        "--state_dtype", choices=STATE_DTYPES, default="float32", help="of user states"
+    )
+    parser.add_argument(
+        "--xla",
+        action="store_true",
+        help="compile by XLA, for servers that can; stock TF Serving cannot",
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="hold many held-out samples, not just a few, against the model's scores",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        help=f"held-out samples to compare; default: {_GOLDEN_SAMPLES}, with --verify "
+        f"{_VERIFY_SAMPLES}",
+    )
+    arguments = parser.parse_args(argv)
     for chatty in ("absl", "tensorflow"):  # names of tensors, for nobody's use
         logging.getLogger(chatty).setLevel(logging.WARNING)
     from ctr_tf.training.run import load_run
 
-    run = load_run(options.run)
-    data = PreparedData.load(options.data or run.config.data.path)
+    run = load_run(arguments.run)
+    data = PreparedData.load(arguments.data or run.config.data.path)
     if data.schema != run.schema:
         raise ValueError(
             "The data set's schema must be that of the run. "
             f"Received: --data {data.folder}"
         )
-    folder = export_ranker(
-        run.ranker,
-        data,
-        options.output or Path(options.run) / "export",
-        history_lengths(data, run.config.data)[-1],
+    histories = arguments.history_lengths or training_lengths(data, run.config.data)
+    if len(histories) == 1 and not arguments.history_lengths:
+        histories = default_history_lengths(histories[0])
+    samples = arguments.samples
+    if samples is None:
+        samples = _VERIFY_SAMPLES if arguments.verify else _GOLDEN_SAMPLES
+    options = ExportOptions(
+        history_lengths=histories,
+        slate_sizes=arguments.slate_sizes,
+        batch_sizes=arguments.batch_sizes,
+        state_dtype=arguments.state_dtype,
+        xla=arguments.xla,
+        samples=samples,
     )
+    output = arguments.output or Path(arguments.run) / "export"
+    try:
+        folder = export_ranker(run.ranker, data, output, options)
+    except RuntimeError as error:
+        print(f"ctr-tf: error: {error}", file=sys.stderr)
+        return 1
     _log.info("Published %s", folder)
     print(folder)
     return 0

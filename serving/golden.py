@@ -1,6 +1,7 @@
 """Samples whose scores a new export must give before it is published."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import serialize
 from ctr_tf.data.records import check_example, read_examples
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import OUT_OF_VOCABULARY_ID
+from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID
+from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
 
 _SPLITS = ("test", "validation", "train")
-_NUM_SAMPLES = 8
-_POOL = 200  # samples whose candidates the example request may take
-_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+_TWICE = "encode_user and score_candidates"
+_BLOCK = 32  # samples scored together
+# By precision: the same sums in another order, or a stored state rounded, may move a
+# probability by so much.
+TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2}
 
 
-def read_samples(data: PreparedData, count: int = _POOL) -> list[dict]:
+def read_samples(data: PreparedData, count: int) -> list[dict]:
     """Some samples that the model was not trained on, where there are any.
 
     Hashed ids become unknown ones: they cannot be turned back into raw values.
@@ -57,65 +61,96 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
     return first | {"candidates": list(slate.values())[:candidates]}
 
 
-def check_export(
-    folder: str | Path,
-    ranker: Ranker,
-    history_length: int,
-    samples: list[dict],
-    data: PreparedData,
-) -> float:
-    """Reloads an export and compares its scores with the model's, three ways.
+def model_scores(
+    ranker: Ranker, history_length: int, samples: list[dict]
+) -> Iterator[np.ndarray]:
+    """The model's own probabilities of each sample's candidates, as in evaluation."""
+    reader = BatchReader(
+        ranker.schema, ranker.num_chunks, history_length, with_labels=False
+    )
+    for start in range(0, len(samples), _BLOCK):
+        block = samples[start : start + _BLOCK]
+        (inputs,) = reader.read(tf.constant([serialize(s) for s in block]))
+        rows = tf.sigmoid(ranker(inputs, training=False)).numpy()
+        for row, sample in zip(rows, block, strict=True):
+            yield row[: len(sample[f"candidate_{ITEM_KEY}"])]
 
-    The model reads the records as in evaluation; the export reads the records, and the
-    raw requests that they came from, in one pass and in two.
+
+def served_scores(
+    signatures, samples: list[dict], data: PreparedData
+) -> Iterator[dict[str, np.ndarray]]:
+    """An export's probabilities of each sample's candidates, by all ways to ask for it.
+
+    The records themselves, and the raw requests that they came from, in one pass and
+    in two.
+    """
+    for start in range(0, len(samples), _BLOCK):
+        block = samples[start : start + _BLOCK]
+        records = tf.constant([serialize(sample) for sample in block])
+        rows = signatures["serialized_examples"](examples=records)["probability"]
+        for row, sample in zip(rows.numpy(), block, strict=True):
+            request = request_from_sample(sample, data.schema, data.vocabularies)
+            tensors = request_to_tensors(request, data.schema)
+            yield {
+                "serialized_examples": row[: len(sample[f"candidate_{ITEM_KEY}"])],
+                "serving_default": score_once(signatures, tensors)[0],
+                _TWICE: score_twice(signatures, tensors)[0],
+            }
+
+
+def check_export(
+    folder: str | Path, ranker: Ranker, samples: list[dict], data: PreparedData
+) -> float:
+    """Reloads an export and compares its scores with the model's, all ways.
 
     Returns:
         The largest difference of two probabilities.
 
     Raises:
-        RuntimeError: if a score differs, or a graph asks for XLA.
+        RuntimeError: if a score differs by more than the export's tolerance, or a
+            plain graph asks for XLA.
     """
+    exported = Exported.load(folder)
     compiled = compiled_functions(folder)
-    if compiled:
+    if compiled and not exported.xla:
         raise RuntimeError(
             f"The export in '{folder}' asks for XLA, which TF Serving does not run, in "
             f"{', '.join(compiled)}."
         )
-    signatures = tf.saved_model.load(str(folder)).signatures
-    samples = samples[:_NUM_SAMPLES]
-    records = tf.constant([serialize(sample) for sample in samples])
-    reader = BatchReader(
-        data.schema, ranker.num_chunks, history_length, with_labels=False
-    )
-    expected = tf.sigmoid(ranker(reader.read(records)[0], training=False)).numpy()
-    found = {
-        "serialized_examples": signatures["serialized_examples"](examples=records)[
-            "probability"
-        ]
-    }
-    mask = np.zeros(expected.shape, bool)
-    for i, sample in enumerate(samples):
-        mask[i, : len(sample["label"])] = True
-    for name in ("serving_default", "encode_user and score_candidates"):
-        found[name] = np.zeros_like(expected)
-    for i, sample in enumerate(samples):
-        request = request_from_sample(sample, data.schema, data.vocabularies)
-        tensors = request_to_tensors(request, data.schema)
-        once, twice = score_once(signatures, tensors), score_twice(signatures, tensors)
-        found["serving_default"][i, : once.shape[1]] = once[0]
-        found["encode_user and score_candidates"][i, : twice.shape[1]] = twice[0]
-    tolerance = _TOLERANCE[ranker.compute_dtype]
-    differences = {
-        name: float(np.abs(scores - expected)[mask].max())
-        for name, scores in found.items()
-    }
-    for name, difference in differences.items():
-        if not difference <= tolerance:  # NaN is no match either
-            raise RuntimeError(
-                f"The export in '{folder}' does not score like the model: {name} "
-                f"differs by {difference} in probability, more than {tolerance}."
-            )
-    return max(differences.values())
+    model = tf.saved_model.load(str(folder))
+    expected = model_scores(ranker, exported.history_lengths[-1], samples)
+    worst = 0.0
+    for number, (right, found) in enumerate(
+        zip(expected, served_scores(model.signatures, samples, data), strict=True)
+    ):
+        for way, scores in found.items():
+            tolerance = exported.tolerance
+            if way == _TWICE:
+                tolerance = exported.state_tolerance
+            difference = float(np.abs(scores - right).max())
+            if not difference <= tolerance:  # NaN is no match either
+                raise RuntimeError(
+                    f"The export in '{folder}' does not score like the model: {way} "
+                    f"differs by {difference} in probability, more than {tolerance}, "
+                    f"in sample {number + 1} of {len(samples)}."
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def golden_requests(
+    ranker: Ranker, history_length: int, samples: list[dict], data: PreparedData
+) -> list[dict]:
+    """Requests and the probabilities that a right server answers, for `golden.json`."""
+    return [
+        {
+            "request": request_from_sample(sample, data.schema, data.vocabularies),
+            "probability": row.tolist(),
+        }
+        for sample, row in zip(
+            samples, model_scores(ranker, history_length, samples), strict=True
+        )
+    ]
 
 
 def score_once(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:

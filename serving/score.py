@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.schema import ITEM_KEY, Schema
+from serving.exported import EXAMPLE_REQUEST, EXTRA, SCHEMA, find_version
 from serving.request import request_to_tensors
 
-_EXTRA = "assets.extra"
 _COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
 
 
@@ -30,7 +30,7 @@ class Scorer:
 
     def __init__(self, model: str | Path):
         self.folder = find_version(model)
-        self.schema = Schema.load(self.folder / _EXTRA / "schema.yaml")
+        self.schema = Schema.load(self.folder / EXTRA / SCHEMA)
         self._model = tf.saved_model.load(str(self.folder))
 
     def score(self, request: object) -> list[dict]:
@@ -68,22 +68,6 @@ class Scorer:
         ]
 
 
-def find_version(model: str | Path) -> Path:
-    """The folder of an export: the given one, or the latest version in it."""
-    model = Path(model)
-    if not model.is_dir():
-        raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
-    found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]
-    folder = max(found, key=lambda path: int(path.name), default=model)
-    for name in ("saved_model.pb", f"{_EXTRA}/schema.yaml"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"'{folder}' is not a model written by `ctr-tf export`: it has no "
-                f"{name}."
-            )
-    return folder
-
-
 def read_request(path: str) -> object:
     """Reads a request from a JSON file, or from standard input for ``-``."""
     if path != "-" and not Path(path).is_file():
@@ -113,7 +97,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
     if options.example_request:
-        path = find_version(options.model) / _EXTRA / "example_request.json"
+        path = find_version(options.model) / EXTRA / EXAMPLE_REQUEST
         sys.stdout.write(path.read_text("utf-8"))
         return 0
     request = read_request(options.request)

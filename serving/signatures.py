@@ -1,4 +1,4 @@
-"""The signatures of an exported model: plain graphs from raw values to probabilities.
+"""The signatures of an exported model: graphs from raw values to probabilities.
 
 * `serving_default`: user, history and candidates → `probability`, `logit` `[B, C]`.
 * `encode_user`: user and history → the user's state, `state_<key>` each.
@@ -7,13 +7,18 @@
 
 The first equals the second and third one after the other. Hour, weekend, chunks and
 slate size are computed here, by the functions that training's input uses.
-`serving.inputs` says what each input is.
+`serving.inputs` says what each input is, `serving.sizes` how requests are padded,
+`serving.state` what the state is.
 
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
+import hashlib
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf import time_ops
@@ -23,8 +28,9 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature
 from serving import inputs as names
 from serving.inputs import Input, candidate_inputs, given, user_inputs
+from serving.sized_ranker import SizedRanker
+from serving.state import STATE, STATE_VERSION, StateLayout, StateTensor, make_layout
 
-STATE = "state_"
 _CLOCKS = {"hour": time_ops.hour_of_day, "weekend": time_ops.is_weekend}
 
 
@@ -34,36 +40,77 @@ class ServingModule(tf.Module):
     Args:
         ranker: built and trained.
         vocabulary_folder: of its data, `<name>.txt` each.
-        history_length: N; of a longer history the latest N behaviors count.
+        history_lengths: sizes N of histories, ascending; of a history longer than the
+            last its latest behaviors count.
+        slate_sizes: sizes C that slates are padded to, ascending.
+        state_dtype: of the floating tensors of the state, `"float32"` or `"bfloat16"`.
+        xla: whether XLA compiles the dense computation; stock TF Serving images do
+            not run such graphs.
     """
 
     def __init__(
-        self, ranker: Ranker, vocabulary_folder: str | Path, history_length: int
+        self,
+        ranker: Ranker,
+        vocabulary_folder: str | Path,
+        history_lengths: Sequence[int],
+        slate_sizes: Sequence[int],
+        state_dtype: str = "float32",
+        xla: bool = False,
     ):
         super().__init__()
         self.encoder = RequestEncoder(ranker.schema, vocabulary_folder)
         self.weights = [variable.value for variable in ranker.variables]
+        sized = SizedRanker(ranker, history_lengths, slate_sizes, xla)
         # Behind a tuple, which nothing tracks: the model's Python must not be saved.
-        self._hidden = (lambda: ranker,)
-        self._history_length = history_length
+        self._hidden = (lambda: sized,)
+        self._history_length = history_lengths[-1]
+        self._state_dtype = tf.as_dtype(state_dtype)
+        self.layout = self._layout(Path(vocabulary_folder))
+
+    @property
+    def _sized(self) -> SizedRanker:
+        return self._hidden[0]()
 
     @property
     def _ranker(self) -> Ranker:
-        return self._hidden[0]()
+        return self._sized.ranker
+
+    def _layout(self, vocabulary_folder: Path) -> StateLayout:
+        """The state's tensors, and the fingerprint of all that they depend on."""
+        ranker = self._ranker
+        config = {**ranker.get_config(), "history_length": self._history_length}
+        del config["name"]  # Keras counts the models of a process
+        digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+        for variable in ranker.variables:
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+        for name in sorted(ranker.schema.vocabularies()):
+            digest.update((vocabulary_folder / f"{name}.txt").read_bytes())
+        specs = sorted(self._sized.state_specs.items())
+        tensors = [
+            StateTensor(
+                STATE + key, self._stored(spec.dtype).name, tuple(spec.shape[1:])
+            )
+            for key, spec in specs
+        ]
+        return make_layout(tensors, digest.digest())
+
+    def _stored(self, dtype: tf.DType) -> tf.DType:
+        """What a tensor of the state has on the wire and in a store."""
+        return self._state_dtype if dtype.is_floating else dtype
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Name → graph, for `tf.saved_model.save`."""
         schema = self._ranker.schema
         user, candidates = user_inputs(schema), candidate_inputs(schema)
-        encode = _concrete(self.encode_user, _specs(user))
         state = {
-            name: tf.TensorSpec(value.shape, value.dtype, name)
-            for name, value in encode.structured_outputs.items()
+            tensor.name: tf.TensorSpec((None, *tensor.shape), tensor.dtype, tensor.name)
+            for tensor in self.layout.tensors
         }
+        state[STATE_VERSION] = tf.TensorSpec([None], tf.int64, STATE_VERSION)
         serialized = {"examples": tf.TensorSpec([None], tf.string, "examples")}
         return {
             "serving_default": _concrete(self.score, _specs([*user, *candidates])),
-            "encode_user": encode,
+            "encode_user": _concrete(self.encode_user, _specs(user)),
             "score_candidates": _concrete(
                 self.score_candidates, state | _specs(candidates)
             ),
@@ -74,23 +121,39 @@ class ServingModule(tf.Module):
         """User, history and candidates → probability and logit."""
         size = raw[names.SLATE_SIZE]
         size = tf.where(size > 0, size, raw[names.CANDIDATE_LENGTH])
-        state = self._encode(raw | {names.SLATE_SIZE: size})
-        return self._score(state, raw)
+        raw = raw | {names.SLATE_SIZE: size}
+        state = self._sized.encode(self._user(raw) | self._behaviors(raw))
+        return _outputs(self._sized.score(state, self._candidates(raw)))
 
     def encode_user(self, **raw) -> dict:
         """User and history → state."""
-        return {
-            STATE + key: _on_the_wire(value) for key, value in self._encode(raw).items()
+        state = self._sized.encode(self._user(raw) | self._behaviors(raw))
+        stored = {
+            STATE + key: tf.cast(value, self._stored(value.dtype))
+            for key, value in state.items()
         }
+        version = tf.constant(self.layout.state_version, tf.int64)
+        rows = tf.shape(raw[names.REQUEST_TIME])
+        return stored | {STATE_VERSION: tf.fill(rows, version)}
 
     def score_candidates(self, **raw) -> dict:
         """State and candidates → probability and logit."""
-        state = {
-            key.removeprefix(STATE): value
-            for key, value in raw.items()
-            if key.startswith(STATE)
-        }
-        return self._score(state, raw)
+        version = tf.constant(self.layout.state_version, tf.int64)
+        check = tf.debugging.Assert(
+            tf.reduce_all(raw[STATE_VERSION] == version),
+            [
+                f"The state is not one of this model, {self.layout.fingerprint}: "
+                f"encode the user again. `{STATE_VERSION}` expected and received:",
+                version,
+                raw[STATE_VERSION],
+            ],
+        )
+        with tf.control_dependencies([check]):
+            state = {
+                key: tf.cast(tf.identity(raw[STATE + key]), spec.dtype)
+                for key, spec in self._sized.state_specs.items()
+            }
+        return _outputs(self._sized.score(state, self._candidates(raw)))
 
     def score_examples(self, *, examples) -> dict:
         """Serialized samples → probability and logit."""
@@ -99,21 +162,9 @@ class ServingModule(tf.Module):
             ranker.schema, ranker.num_chunks, self._history_length, with_labels=False
         )
         (inputs,) = reader.read(examples)
-        return _outputs(ranker(inputs, training=False))
-
-    def _encode(self, raw: dict) -> dict:
-        ranker = self._ranker
-        inputs = self._user(raw) | self._behaviors(raw)
-        features = ranker.embedding.assemble(inputs, ranker.lookup(inputs))
-        return ranker.encode(
-            features["user"], features["behaviors"], features["context"], training=False
-        )
-
-    def _score(self, state: dict, raw: dict) -> dict:
-        ranker = self._ranker
-        inputs = self._candidates(raw)
-        features = ranker.embedding.assemble(inputs, ranker.lookup(inputs))
-        return _outputs(ranker.score(state, features["candidates"], training=False))
+        candidates = {k: v for k, v in inputs.items() if k.startswith("candidate_")}
+        others = {k: v for k, v in inputs.items() if k not in candidates}
+        return _outputs(self._sized.score(self._sized.encode(others), candidates))
 
     def _input(self, feature: Feature, raw: tf.Tensor, valid=None) -> tf.Tensor:
         value = to_input(feature, self.encoder.to_stored(feature, raw))
@@ -153,12 +204,7 @@ class ServingModule(tf.Module):
 
         time_BN = latest(time)
         valid_BN = time_BN > 0
-        inputs = {
-            names.BEHAVIOR_TIME: time_BN,
-            "behavior_chunk": time_ops.chunk_ids(
-                time_BN, valid_BN, self._ranker.num_chunks
-            ),
-        }
+        inputs = {names.BEHAVIOR_TIME: time_BN}
         clocks = self._clocks(time_BN)
         for feature in schema.behavior:
             name = f"behavior_{feature.name}"
@@ -193,11 +239,6 @@ def _concrete(function, specs: dict[str, tf.TensorSpec]):
 
 def _mask(value: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     return tf.where(valid, value, tf.zeros_like(value))
-
-
-def _on_the_wire(value: tf.Tensor) -> tf.Tensor:
-    """Half precision as float32, which every client can hold; nothing is lost."""
-    return tf.cast(value, tf.float32) if value.dtype.is_floating else value
 
 
 def _outputs(logit: tf.Tensor) -> dict:

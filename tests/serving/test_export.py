@@ -228,7 +228,7 @@ def test_what_lies_in_the_folder(folder, signatures):
 
 def test_a_bad_export_is_not_published(ranker, data, folder, monkeypatch):
     assert folder.name == "1"
-    monkeypatch.setattr(golden, "_TOLERANCE", {"float32": -1.0})
+    monkeypatch.setitem(golden.TOLERANCE, "float32", -1.0)
     with pytest.raises(RuntimeError, match="does not score like the model: serial"):
         export_ranker(ranker, data, folder.parent)
     assert [path.name for path in folder.parent.iterdir()] == ["1"]

@@ -1,0 +1,92 @@
+"""What an export says of itself, for everybody who serves, calls or configures it.
+
+`assets.extra/export.json` of a version folder. Needs neither TensorFlow nor Keras.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from serving.state import StateLayout
+
+EXTRA = "assets.extra"
+EXPORT = "export.json"
+SIGNATURE = "signature.json"
+SCHEMA = "schema.yaml"
+EXAMPLE_REQUEST = "example_request.json"
+GOLDEN = "golden.json"
+WARMUP = "tf_serving_warmup_requests"
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """An export's sizes and state.
+
+    Args:
+        name: of the schema.
+        history_lengths: sizes that histories are padded to, ascending; of a longer
+            history the latest behaviors count.
+        slate_sizes: sizes that slates are padded to, ascending; a larger slate is
+            scored as it is, but was not warmed up.
+        batch_sizes: users in one batch that a server should form, ascending.
+        precision: the model's `"float32"`, `"bfloat16"` or `"float16"`.
+        xla: whether the dense computation asks for XLA.
+        tolerance: by how much a served probability may differ from the model's own.
+        state_tolerance: the same for `encode_user` and `score_candidates` in sequence,
+            between which the state may have lost precision.
+        state: tensors and bytes of the state.
+    """
+
+    name: str
+    history_lengths: tuple[int, ...]
+    slate_sizes: tuple[int, ...]
+    batch_sizes: tuple[int, ...]
+    precision: str
+    xla: bool
+    tolerance: float
+    state_tolerance: float
+    state: StateLayout
+
+    def save(self, folder: str | Path) -> None:
+        """Writes to a version folder."""
+        value = dataclasses.asdict(self) | {"state": self.state.to_json()}
+        text = json.dumps(value, indent=1)
+        (Path(folder) / EXTRA / EXPORT).write_text(text + "\n", "utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Exported":
+        """Reads from a version folder.
+
+        Raises:
+            FileNotFoundError: if no export is there.
+        """
+        path = Path(folder) / EXTRA / EXPORT
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{folder}' is not a model written by `ctr-tf export`: it has no "
+                f"{EXTRA}/{EXPORT}."
+            )
+        value = json.loads(path.read_text("utf-8"))
+        for key in ("history_lengths", "slate_sizes", "batch_sizes"):
+            value[key] = tuple(value[key])
+        return cls(**value | {"state": StateLayout.from_json(value["state"])})
+
+
+def find_version(model: str | Path) -> Path:
+    """The folder of an export: the given one, or the latest version in it.
+
+    Raises:
+        FileNotFoundError: names what is missing.
+    """
+    model = Path(model)
+    if not model.is_dir():
+        raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
+    found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]
+    folder = max(found, key=lambda path: int(path.name), default=model)
+    for name in ("saved_model.pb", f"{EXTRA}/{SCHEMA}"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"'{folder}' is not a model written by `ctr-tf export`: it has no "
+                f"{name}."
+            )
+    return folder

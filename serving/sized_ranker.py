@@ -1,0 +1,120 @@
+"""A ranker's two halves in the chosen sizes, as the signatures use them.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from ctr_tf import time_ops
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.schema import Schema
+from serving import inputs as names
+from serving.sizes import at_size, pad_left, pad_slate
+
+_CHUNK = "behavior_chunk"
+
+
+class SizedRanker:
+    """Encodes histories and scores slates, each padded to the next size.
+
+    Each size of a history is traced once, whichever signatures use it. All give the
+    state of the largest: where it grows with the history, it is padded on the left, as
+    histories are.
+
+    Args:
+        ranker: built and trained.
+        history_lengths: sizes N, ascending.
+        slate_sizes: sizes C, ascending.
+        xla: whether XLA compiles the dense computation.
+    """
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        history_lengths: Sequence[int],
+        slate_sizes: Sequence[int],
+        xla: bool = False,
+    ):
+        self.ranker = ranker
+        self._slate_sizes = tuple(slate_sizes)
+        self._dense_encode, self._dense_score = self._encode_dense, self._score_dense
+        if xla:
+            compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
+            self._dense_encode = compiled(self._encode_dense)
+            self._dense_score = compiled(self._score_dense)
+        largest = history_lengths[-1]
+        signature = [_encoded_specs(ranker.schema, largest)]
+        encoders = {
+            size: tf.function(
+                functools.partial(self._encode_at, size),
+                input_signature=signature,
+                autograph=False,
+            )
+            for size in history_lengths
+        }
+        self.state_specs = encoders[largest].get_concrete_function().structured_outputs
+        self._encoders = encoders
+
+    def encode(self, inputs: dict) -> dict:
+        """User, context and behaviors, encoded, `[B, N]` for the largest N → state."""
+        inputs = {key: value for key, value in inputs.items() if key != _CHUNK}
+        known_BN = tf.cast(inputs[names.BEHAVIOR_TIME] > 0, tf.int32)
+        return at_size(
+            {
+                size: functools.partial(self._padded, encoder, inputs)
+                for size, encoder in self._encoders.items()
+            },
+            tf.reduce_sum(known_BN, axis=1),
+        )
+
+    def score(self, state: dict, inputs: dict) -> tf.Tensor:
+        """State and candidates, encoded, `[B, C]` → logits `[B, C]`."""
+        count = tf.shape(inputs["candidate_mask"])[1]
+        inputs = pad_slate(inputs, self._slate_sizes)
+        rows = self.ranker.lookup(inputs)
+        return self._dense_score(state, inputs, rows)[:, :count]
+
+    def _encode_at(self, size: int, inputs: dict) -> dict:
+        inputs = {
+            key: value[:, -size:] if key.startswith("behavior_") else value
+            for key, value in inputs.items()
+        }
+        time_BN = inputs[names.BEHAVIOR_TIME]
+        inputs[_CHUNK] = time_ops.chunk_ids(
+            time_BN, time_BN > 0, self.ranker.num_chunks
+        )
+        return self._dense_encode(inputs, self.ranker.lookup(inputs))
+
+    def _padded(self, encoder, inputs: dict) -> dict:
+        return {
+            key: pad_left(value, self.state_specs[key].shape)
+            for key, value in encoder(inputs).items()
+        }
+
+    def _encode_dense(self, inputs: dict, rows: dict) -> dict:
+        groups = self.ranker.embedding.assemble(inputs, rows)
+        return self.ranker.encode(
+            groups["user"], groups["behaviors"], groups["context"], training=False
+        )
+
+    def _score_dense(self, state: dict, inputs: dict, rows: dict) -> tf.Tensor:
+        groups = self.ranker.embedding.assemble(inputs, rows)
+        return self.ranker.score(state, groups["candidates"], training=False)
+
+
+def _encoded_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]:
+    """What `ctr_tf.data` makes of a user, a request and a history."""
+    specs = {
+        names.REQUEST_TIME: tf.TensorSpec([None], tf.int64),
+        names.BEHAVIOR_TIME: tf.TensorSpec([None, history_length], tf.int64),
+    }
+    for group in ("user", "context", "behavior"):
+        for feature in schema.groups()[group]:
+            size = history_length if group == "behavior" else feature.length
+            specs[f"{group}_{feature.name}"] = tf.TensorSpec(
+                [None, size], tf.int64 if feature.is_embedded else tf.float32
+            )
+    return specs

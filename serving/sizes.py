@@ -1,0 +1,77 @@
+"""Padding to a few chosen sizes, within one graph.
+
+A size that was never run before costs a plain graph several milliseconds at its first
+use (kernels are prepared for each shape) and an XLA-compiled one seconds, so that
+requests are padded to the next chosen size, and each size is warmed up when the model
+is loaded.
+
+* *Histories* have a static length in the models. Each size has a graph of its own, and
+  `at_size` runs the one of the smallest that holds the batch's longest history: a short
+  history costs what a short one costs.
+* *Slates* may have any size; `pad_slate` pads them. Those larger than all stay as they
+  are.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import tensorflow as tf
+
+_FEWEST_BEHAVIORS = 32
+_MOST_SIZES = 4
+
+SLATE_SIZES = (10, 50, 100, 200, 500, 1_000)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+def default_history_lengths(longest: int) -> tuple[int, ...]:
+    """N and its halves: at most four sizes, none below 32."""
+    sizes = [longest]
+    while len(sizes) < _MOST_SIZES and sizes[0] >= 2 * _FEWEST_BEHAVIORS:
+        sizes.insert(0, -(-sizes[0] // 2))
+    return tuple(sizes)
+
+
+def check_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes as a tuple; ValueError unless they are positive and ascending."""
+    sizes = tuple(sizes)
+    ascending = all(a < b for a, b in zip(sizes, sizes[1:], strict=False))
+    if not sizes or sizes[0] < 1 or not ascending:
+        raise ValueError(
+            f"`{name}` must be positive and ascending. Received: {list(sizes)}"
+        )
+    return sizes
+
+
+def at_size(
+    functions: Mapping[int, Callable[[], dict]], length_B: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Runs the function of the smallest size that holds all lengths.
+
+    Args:
+        functions: size → what to run, ascending; the last holds everything.
+        length_B: of the rows.
+    """
+    sizes = tf.constant(list(functions), tf.int32)
+    # Of an empty batch the maximum is the least integer: the smallest size.
+    longest = tf.reduce_max(tf.cast(length_B, tf.int32))
+    index = tf.minimum(tf.searchsorted(sizes, [longest])[0], len(functions) - 1)
+    return tf.switch_case(index, list(functions.values()))
+
+
+def pad_slate(inputs: dict[str, tf.Tensor], sizes: Sequence[int]) -> dict:
+    """Candidates `[B, C]` each, padded on the right with 0 to the next size."""
+    count = tf.shape(next(iter(inputs.values())))[1]
+    index = tf.searchsorted(tf.constant(sizes, tf.int32), [count])[0]
+    padded = tf.gather(tf.concat([sizes, [count]], axis=0), index)
+    paddings = [[0, 0], [0, padded - count]]
+    return {key: tf.pad(value, paddings) for key, value in inputs.items()}
+
+
+def pad_left(value: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:
+    """Pads every axis but the batch on the left, with 0 or False, to a shape."""
+    more = [
+        wanted - size for size, wanted in zip(value.shape[1:], shape[1:], strict=True)
+    ]
+    return tf.pad(value, [(0, 0), *((n, 0) for n in more)]) if any(more) else value

@@ -1,0 +1,215 @@
+"""The state of a user as bytes: what a feature store keeps between requests.
+
+`encode_user` gives the state as tensors, `score_candidates` takes them back. A
+`StateLayout` says which they are, and turns them into bytes of a fixed size:
+
+    offset  size  content, little-endian
+    0       8     b"CTRSTATE"
+    8       4     uint32: version of this layout, 1
+    12      8     uint64: fingerprint of the model that made the state
+    20      4     uint32: bytes of the payload
+    24      4     uint32: CRC-32 of the payload
+    28      …     the tensors in the order of the layout, one after the other, raw
+
+The fingerprint covers all that a state depends on: weights, vocabularies, schema, the
+longest history, names, shapes and dtypes of the tensors. Two exports of one trained
+model have the same; any other model refuses the state. It also travels with the tensors
+as `state_version`, so that a served model refuses the tensors of another one, too.
+
+Floating tensors are float32, or bfloat16 for half the size; masks are bool, times
+int64.
+
+This module needs neither TensorFlow nor Keras.
+"""
+
+import dataclasses
+import hashlib
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+import ml_dtypes
+import numpy as np
+
+STATE = "state_"
+STATE_VERSION = STATE + "version"
+STATE_DTYPES = ("float32", "bfloat16")
+LAYOUT_VERSION = 1
+_MAGIC = b"CTRSTATE"
+_HEADER = struct.Struct("<8sIQII")
+
+
+class StateMismatchError(ValueError):
+    """The state was made by another model or in another layout: encode it anew."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StateTensor:
+    """One tensor of the state, batch left out.
+
+    Args:
+        name: of the signatures' tensor.
+        dtype: `"float32"`, `"bfloat16"`, `"int64"` or `"bool"`.
+        shape: of one user's.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Little-endian, as it is stored."""
+        if self.dtype == "bfloat16":
+            return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def num_bytes(self) -> int:
+        """Of one user's values."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.numpy_dtype.itemsize
+
+
+@dataclasses.dataclass(frozen=True)
+class StateLayout:
+    """Which tensors the state of a model has, and their place in its bytes.
+
+    Args:
+        fingerprint: of the model, 16 hexadecimal digits.
+        tensors: in the order of the payload, `state_version` not among them.
+        version: of the layout.
+    """
+
+    fingerprint: str
+    tensors: tuple[StateTensor, ...]
+    version: int = LAYOUT_VERSION
+
+    @property
+    def state_version(self) -> int:
+        """The fingerprint as the value of the tensor `state_version`."""
+        return int(self.fingerprint, 16)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of one user's tensors."""
+        return sum(tensor.num_bytes for tensor in self.tensors)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of one serialized state."""
+        return _HEADER.size + self.payload_bytes
+
+    def serialize(self, state: Mapping[str, np.ndarray], row: int = 0) -> bytes:
+        """One user's state as bytes.
+
+        Args:
+            state: outputs of `encode_user`, as arrays.
+            row: of the user in the batch.
+
+        Raises:
+            StateMismatchError: if another model made it.
+            ValueError: names the tensor that is missing or does not fit.
+        """
+        if STATE_VERSION in state:
+            self._check_fingerprint(int(state[STATE_VERSION][row]), self.version)
+        parts = []
+        for tensor in self.tensors:
+            if tensor.name not in state:
+                raise ValueError(
+                    f"The state lacks the tensor '{tensor.name}'. "
+                    f"Received: {sorted(state)}"
+                )
+            value = np.asarray(state[tensor.name])
+            shape, dtype = value.shape[1:], value.dtype.name
+            if shape != tensor.shape or dtype != tensor.dtype:
+                raise ValueError(
+                    f"`{tensor.name}` must be {tensor.dtype} of shape "
+                    f"(batch, {', '.join(map(str, tensor.shape))}). "
+                    f"Received: {dtype} {value.shape}"
+                )
+            parts.append(value[row].astype(tensor.numpy_dtype, copy=False).tobytes())
+        payload = b"".join(parts)
+        return (
+            _HEADER.pack(
+                _MAGIC,
+                self.version,
+                self.state_version,
+                len(payload),
+                zlib.crc32(payload),
+            )
+            + payload
+        )
+
+    def deserialize(self, *serialized: bytes) -> dict[str, np.ndarray]:
+        """States as the inputs of `score_candidates`, one user a row.
+
+        Raises:
+            StateMismatchError: names both models, or both layouts.
+            ValueError: if the bytes are no state, or not whole.
+        """
+        payloads = [self._payload(value) for value in serialized]
+        rows = len(payloads)
+        state = {STATE_VERSION: np.full(rows, self.state_version, np.int64)}
+        offset = 0
+        for tensor in self.tensors:
+            end = offset + tensor.num_bytes
+            content = b"".join(payload[offset:end] for payload in payloads)
+            value = np.frombuffer(content, tensor.numpy_dtype)
+            state[tensor.name] = value.reshape(rows, *tensor.shape)
+            offset = end
+        return state
+
+    def _payload(self, serialized: bytes) -> memoryview:
+        if len(serialized) < _HEADER.size or serialized[: len(_MAGIC)] != _MAGIC:
+            raise ValueError(
+                "These bytes are not the state of a user: they do not begin with "
+                f"{_MAGIC}. Received: {len(serialized)} bytes that begin with "
+                f"{bytes(serialized[: len(_MAGIC)])}"
+            )
+        _, version, fingerprint, size, checksum = _HEADER.unpack_from(serialized)
+        self._check_fingerprint(fingerprint, version)
+        payload = memoryview(serialized)[_HEADER.size :]
+        if not len(payload) == size == self.payload_bytes:
+            raise ValueError(
+                f"A state has {self.num_bytes} bytes. Received: {len(serialized)} bytes"
+            )
+        if zlib.crc32(payload) != checksum:
+            raise ValueError(
+                "The state is damaged: its checksum does not fit. "
+                f"Received: {len(serialized)} bytes"
+            )
+        return payload
+
+    def _check_fingerprint(self, fingerprint: int, version: int) -> None:
+        if (version, fingerprint) != (self.version, self.state_version):
+            raise StateMismatchError(
+                f"This is model {self.fingerprint} with state layout {self.version}; "
+                "it does not take the state of another one: encode the user again. "
+                f"Received: a state of model {fingerprint:016x} with layout {version}"
+            )
+
+    def to_json(self) -> dict:
+        """For `from_json`."""
+        return dataclasses.asdict(self) | {"bytes": self.num_bytes}
+
+    @classmethod
+    def from_json(cls, value: Mapping) -> "StateLayout":
+        """Inverse of `to_json`."""
+        tensors = tuple(
+            StateTensor(tensor["name"], tensor["dtype"], tuple(tensor["shape"]))
+            for tensor in value["tensors"]
+        )
+        return cls(value["fingerprint"], tensors, value["version"])
+
+
+def make_layout(tensors: Sequence[StateTensor], digest: bytes) -> StateLayout:
+    """A layout whose fingerprint is made of a digest and of the tensors themselves.
+
+    Args:
+        tensors: of the state.
+        digest: of everything else that a state depends on.
+    """
+    described = repr((LAYOUT_VERSION, tuple(tensors))).encode()
+    # 63 bits, for the tensor is int64 and positive.
+    number = int.from_bytes(hashlib.sha256(digest + described).digest()[:8]) >> 1
+    return StateLayout(f"{number:016x}", tuple(tensors))

@@ -1,0 +1,174 @@
+"""`assets.extra/tf_serving_warmup_requests`: what a server runs before it serves.
+
+TF Serving replays these records when it loads a version and serves it only if none
+fails. There is one for each signature and each size that requests are padded to
+(`serving.sizes`), made of real samples; where XLA compiles the graph, also for each
+batch size, for it compiles each shape anew.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.random_samples import serialize
+from ctr_tf.data.records import BEHAVIORS, CANDIDATES, record_spec
+from ctr_tf.schema import Schema
+from serving import inputs as names
+from serving.exported import Exported
+from serving.golden import call
+from serving.request import request_from_sample, request_to_tensors
+
+MAX_RECORDS = 1_000  # TF Serving refuses a file with more
+
+
+def write_warmup(
+    path: str | Path,
+    signatures,
+    exported: Exported,
+    samples: Sequence[dict],
+    data: PreparedData,
+) -> int:
+    """Writes the records of an export.
+
+    Args:
+        path: of the file.
+        signatures: of the reloaded export; one makes the states of the records.
+        exported: its sizes.
+        samples: real ones, to take behaviors and candidates from.
+        data: they come from.
+
+    Returns:
+        How many records there are.
+
+    Raises:
+        ValueError: if the sizes need more than TF Serving takes.
+    """
+    count = 0
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for request in _requests(signatures, exported, samples, data):
+            log = PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            writer.write(log.SerializeToString())
+            count += 1
+            if count > MAX_RECORDS:
+                raise ValueError(
+                    f"TF Serving takes at most {MAX_RECORDS:,} warm-up records: choose "
+                    "fewer sizes. Received: "
+                    f"history_lengths={exported.history_lengths}, "
+                    f"slate_sizes={exported.slate_sizes}, "
+                    f"batch_sizes={exported.batch_sizes}"
+                )
+    return count
+
+
+def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
+    """The requests of a warm-up file."""
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        yield PredictionLog.FromString(record).predict_log.request
+
+
+def replay(path: str | Path, signatures) -> int:
+    """Runs every request as a server does when it loads the model.
+
+    Returns:
+        How many there are.
+
+    Raises:
+        RuntimeError: names the record that fails.
+    """
+    count = 0
+    for count, request in enumerate(read_warmup(path), start=1):
+        name = request.model_spec.signature_name
+        inputs = {
+            key: tf.io.parse_tensor(value.SerializeToString(), value.dtype)
+            for key, value in request.inputs.items()
+        }
+        try:
+            signatures[name](**inputs)
+        except (KeyError, TypeError, tf.errors.OpError) as error:
+            raise RuntimeError(
+                f"Warm-up record {count} of '{path}', for {name}, fails: {error}"
+            ) from error
+    return count
+
+
+def _requests(signatures, exported, samples, data) -> Iterator[PredictRequest]:
+    def request(signature, tensors):
+        result = PredictRequest()
+        result.model_spec.name = exported.name
+        result.model_spec.signature_name = signature
+        for key in signatures[signature].structured_input_signature[1]:
+            result.inputs[key].CopyFrom(tf.make_tensor_proto(np.asarray(tensors[key])))
+        return result
+
+    histories, slates = exported.history_lengths, exported.slate_sizes
+    sample = _largest_sample(samples, data.schema, histories[-1], slates[-1])
+    whole = request_to_tensors(
+        request_from_sample(sample, data.schema, data.vocabularies), data.schema
+    )
+    for batch in exported.batch_sizes if exported.xla else (1,):
+        for history in histories:
+            tensors = _cut_tensors(whole, history, slates[-1], batch)
+            yield request("encode_user", tensors)
+        state = call(signatures["encode_user"], tensors)
+        for slate in slates:
+            tensors = _cut_tensors(whole, histories[-1], slate, batch)
+            yield request("score_candidates", tensors | state)
+        for history, slate in itertools.product(histories, slates):
+            tensors = _cut_tensors(whole, history, slate, batch)
+            yield request("serving_default", tensors)
+            record = serialize(_cut_sample(sample, data.schema, history, slate))
+            examples = np.array([record] * batch, object)
+            yield request("serialized_examples", {"examples": examples})
+
+
+def _largest_sample(
+    samples: Sequence[dict], schema: Schema, behaviors: int, candidates: int
+) -> dict:
+    """The longest history and the candidates of all samples, repeated as needed."""
+    longest = dict(max(samples, key=lambda sample: len(sample[names.BEHAVIOR_TIME])))
+    for key, field in record_spec(schema).items():
+        if field.size == CANDIDATES and len(longest[key]):
+            values = np.concatenate([sample[key] for sample in samples])
+            longest[key] = np.resize(values, candidates)
+        elif field.size == BEHAVIORS:
+            longest[key] = np.resize(longest[key], behaviors)
+    time = np.sort(longest[names.BEHAVIOR_TIME])
+    before = longest[names.REQUEST_TIME] - np.arange(behaviors, 0, -1)
+    longest[names.BEHAVIOR_TIME] = np.where(time > 0, time, before)
+    return longest
+
+
+def _cut_sample(sample: dict, schema: Schema, behaviors: int, candidates: int) -> dict:
+    """The latest behaviors and the first candidates."""
+    cuts = {BEHAVIORS: slice(-behaviors, None), CANDIDATES: slice(candidates)}
+    fields = record_spec(schema)
+    return {
+        key: value[cuts[fields[key].size]] if fields[key].size in cuts else value
+        for key, value in sample.items()
+    }
+
+
+def _cut_tensors(whole: dict, behaviors: int, candidates: int, batch: int) -> dict:
+    """As `_cut_sample`, of a request's tensors; and a batch of equal rows."""
+    counts = {
+        names.BEHAVIOR_LENGTH: behaviors,
+        names.CANDIDATE_LENGTH: candidates,
+        names.SLATE_SIZE: candidates,
+    }
+    result = {}
+    for key, value in whole.items():
+        if key in counts:
+            value = np.array([counts[key]])
+        elif key.startswith("behavior_"):
+            value = value[:, -behaviors:]
+        elif key.startswith("candidate_"):
+            value = value[:, :candidates]
+        result[key] = np.repeat(value, batch, axis=0)
+    return result
