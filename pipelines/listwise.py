@@ -118,7 +118,7 @@ def run(argv: list[str]) -> dict:
     started = time.perf_counter()
     if not any(word.split("=")[0] == "--runner" for word in argv):
         argv = [*argv, "--runner=FnApiRunner"]
-    _check_names(argv)
+    check_options(argv)
     beam_options = PipelineOptions(argv)
     options = beam_options.view_as(ListwiseOptions)
     source = get_source(_required(options, "source"))
@@ -261,7 +261,7 @@ def build(
     )
 
 
-def _check_names(argv: list[str]) -> None:
+def check_options(argv: list[str]) -> None:
     """Beam itself passes over options that it does not know."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():

@@ -1,0 +1,259 @@
+"""The scoring job: samples → every candidate's probability, by a SavedModel.
+
+```
+python -m pipelines.score --model EXPORT --data PREPARED --split test --output SCORES
+python -m pipelines.score --model EXPORT --source jsonl --input LOGS --output SCORES
+```
+
+Scores the samples of a prepared data set, or those that the listwise job
+(`pipelines.listwise`) makes of raw logs first, with the signature `serialized_examples`
+by Beam's RunInference, and writes
+
+    part-00000-of-00004.parquet | .jsonl    request_id, user_id, request_time,
+                                            candidate, item_id, probability
+    rejected/part-00000.jsonl               samples that cannot be scored, and why
+    manifest.json                           counts, model, files with their SHA-256
+
+`candidate` counts from 0 in the order of the slate; `item_id` is the raw one, null
+where the data's vocabulary does not know it. A sample that cannot be read is counted
+and kept aside with its reason, and never stops the job; the output appears by a rename,
+whole or not at all.
+
+The data's vocabularies need not be the model's: ids are turned into the model's own
+before they are scored, so that logs of a later day score as if the server had been
+asked. A value that the data's vocabulary left out (`min_count`, `max_size`) is unknown
+to the model, too; raw logs are therefore prepared here with vocabularies that leave out
+nothing. Raw logs must reach back as far as histories and counters shall.
+
+Runners: as in `pipelines.listwise`; workers need this package and a file system that
+they share with the submitting process.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineState
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.schema import Schema
+from ctr_tf.time import MAX_TIME
+from ctr_tf.vocabulary import Vocabularies
+from pipelines import listwise, steps
+from pipelines.inference import (
+    ExampleModelHandler,
+    ReadSamples,
+    WriteScoreReport,
+    WriteScores,
+    id_maps,
+    to_rows,
+)
+from pipelines.publish import Output, WriteRejected
+from serving.exported import EXTRA, SCHEMA, find_version
+
+FORMATS = ("parquet", "jsonl")
+_log = logging.getLogger(__name__)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="folder of an export, or of its versions")
+    add("--data", help="prepared data set, to be scored")
+    add("--split", default="test", help="of the prepared data set")
+    add("--source", help="kind of raw logs, where there is no prepared data set")
+    add("--input", help="folder of the raw logs")
+    add("--output", required=True, help="folder to write")
+    add("--format", choices=FORMATS, default="parquet", help="of the files")
+    add("--num_shards", type=int, default=4, help="files to write")
+    add(
+        "--max_rejected_fraction",
+        type=float,
+        default=0.01,
+        help="fail, and publish nothing, if more of the samples cannot be scored",
+    )
+    add("--overwrite", action="store_true", help="replace the output if it exists")
+    return parser
+
+
+def run(argv: list[str]) -> dict:
+    """Runs the job.
+
+    Args:
+        argv: options of the job and of Beam.
+
+    Returns:
+        The manifest of the published scores.
+
+    Raises:
+        ValueError: for an impossible option, data that do not fit the model, or too
+            many rejected samples.
+        FileNotFoundError: for a model or data that do not exist.
+        FileExistsError: if the output exists.
+    """
+    started = time.perf_counter()
+    options, beam_words = _parser().parse_known_args(argv)
+    if not any(word.split("=")[0] == "--runner" for word in beam_words):
+        beam_words = [*beam_words, "--runner=FnApiRunner"]
+    listwise.check_options(beam_words)
+    _check(options)
+    model = find_version(options.model)
+    schema = Schema.load(model / EXTRA / SCHEMA)
+    output = Output(options.output, options.overwrite)
+    samples = _samples(options, beam_words, schema)
+    with samples as (data, split), output.unfinished() as temporary:
+        if _fitted(data.schema) != _fitted(schema):
+            raise ValueError(
+                "The data's schema must be that of the model (but for `min_count` and "
+                f"`max_size`). Received: {data.folder}"
+            )
+        pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
+        build(pipeline, model, data, split, options, temporary)
+        state = pipeline.run().wait_until_finish()
+        if state != PipelineState.DONE:
+            raise RuntimeError(f"The pipeline ended in the state {state}.")
+        manifest = output.finish(options.max_rejected_fraction)
+    seconds = time.perf_counter() - started
+    _log.info(
+        "%s samples, %s candidates scored in %.1f s → %s",
+        f"{manifest['samples']:,}",
+        f"{manifest['candidates']:,}",
+        seconds,
+        output.path,
+    )
+    return manifest
+
+
+def build(
+    pipeline: beam.Pipeline,
+    model: Path,
+    data: PreparedData,
+    split: str,
+    options: argparse.Namespace,
+    folder: str,
+) -> None:
+    """Adds the job's steps to a pipeline.
+
+    Args:
+        pipeline: to add to.
+        model: folder of a version.
+        data: whose samples are scored.
+        split: of the data.
+        options: of the job.
+        folder: where the scores are written.
+    """
+    schema = data.schema
+    maps = id_maps(
+        schema, data.vocabularies, Vocabularies.load(model / "assets", schema)
+    )
+    samples = (
+        pipeline
+        | "Files" >> beam.Create(data.files(split))
+        | "Spread files" >> beam.Reshuffle()
+        | "Read samples"
+        >> beam.ParDo(
+            ReadSamples(schema, data.vocabularies, maps, data.compression)
+        ).with_outputs(*ReadSamples.OUTPUTS, main="samples")
+    )
+    handler = KeyedModelHandler(ExampleModelHandler(str(model)))
+    files = (
+        samples.samples
+        | "Spread samples" >> beam.Reshuffle()
+        | "Score" >> RunInference(handler)
+        | "To rows" >> beam.Map(to_rows, options.num_shards)
+    )
+    every_shard = [(shard, None) for shard in range(options.num_shards)]
+    files = (
+        (files, pipeline | "Every shard" >> beam.Create(every_shard))
+        | "With empty shards" >> beam.Flatten()
+        | "Group by shard" >> beam.GroupByKey()
+        | "Write scores"
+        >> beam.ParDo(WriteScores(folder, options.num_shards, options.format, schema))
+    )
+    rejected = (
+        samples.rejected
+        | "Key rejected" >> beam.Map(steps.spread, 1)
+        | "Group rejected" >> beam.GroupByKey()
+        | "Write rejected" >> beam.ParDo(WriteRejected(folder))
+    )
+    (
+        pipeline
+        | "Once" >> beam.Create([None])
+        | "Write report"
+        >> beam.ParDo(
+            WriteScoreReport(folder, str(model), options.format),
+            files=beam.pvalue.AsList(files),
+            rejected=beam.pvalue.AsList(rejected),
+        )
+    )
+
+
+@contextlib.contextmanager
+def _samples(
+    options: argparse.Namespace, beam_words: list[str], schema: Schema
+) -> Iterator[tuple[PreparedData, str]]:
+    """The prepared data and the split to score; raw logs are prepared for as long."""
+    if options.data:
+        yield PreparedData.load(options.data), options.split
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        own = Path(temporary) / SCHEMA
+        _fitted(schema).save(own)
+        words = ["--source", options.source, "--input", options.input]
+        words += ["--schema", str(own), "--output", f"{temporary}/data"]
+        words += ["--validation_from", str(MAX_TIME - 2), "--test_from"]
+        listwise.run(
+            [*words, str(MAX_TIME - 1), *beam_words]
+        )  # all samples are of one split
+        yield PreparedData.load(f"{temporary}/data"), "train"
+
+
+def _fitted(schema: Schema) -> Schema:
+    """The schema with vocabularies that leave out nothing."""
+    features = (
+        dataclasses.replace(feature, min_count=1, max_size=None)
+        for feature in schema.features
+        if not feature.computed
+    )
+    return dataclasses.replace(schema, features=tuple(features))
+
+
+def _check(options: argparse.Namespace) -> None:
+    raw = bool(options.source and options.input)
+    if bool(options.data) == raw or bool(options.source) != bool(options.input):
+        raise ValueError(
+            "Give `--data`, or `--source` and `--input`. Received: "
+            f"data={options.data}, source={options.source}, input={options.input}"
+        )
+    if options.num_shards < 1:
+        raise ValueError(
+            f"`--num_shards` must be positive. Received: {options.num_shards}"
+        )
+
+
+def main(argv: list[str]) -> int:
+    """The scoring job's command."""
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    run(argv)
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", force=True
+    )
+    sys.exit(main(sys.argv[1:]))

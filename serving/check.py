@@ -1,0 +1,252 @@
+"""`ctr-tf check`: whether a running server serves an exported model, and how well.
+
+    ctr-tf check --target HOST:PORT [--rest HOST:PORT] [--model_dir EXPORT]
+
+For any server that speaks TF Serving's API. Over gRPC and over REST: the status of the
+model, its signatures, scores in one pass and from a kept state, what a wrong request is
+answered, and how long warm requests take. With the export at hand, served scores are
+held against those that the SavedModel gives in this process. One line a check; status
+1 if one fails.
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from serving.client import Client, Retry
+from serving.exported import Exported, find_version
+from serving.request import request_to_tensors
+from serving.sample_requests import resized, sample_request
+from serving.state_cache import StateCache
+from serving.transport import INVALID_ARGUMENT, ServingError
+
+_TOLERANCE = 1e-5  # in probability, for float32
+_CANDIDATES = 100
+_LINE = "{:<9}{:<6}{:<28}{}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A check and how it went.
+
+    Args:
+        place: `"gRPC"` or `"REST"`.
+        name: of the check.
+        passed: whether it did; None if it could not be tried.
+        detail: one line for people.
+    """
+
+    place: str
+    name: str
+    passed: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        word = {True: "ok", False: "FAILED", None: "skipped"}[self.passed]
+        return _LINE.format(word, self.place, self.name, self.detail).rstrip()
+
+
+class CheckError(Exception):
+    """A check failed; the message says how."""
+
+
+class Skipped(Exception):
+    """A check could not be tried; the message says why."""
+
+
+class Checker:
+    """The checks of one address of a server.
+
+    Args:
+        client: of the server, with a cache of its own.
+        model_dir: the export, if it is at hand.
+        requests: warm requests of a measurement.
+    """
+
+    def __init__(self, client: Client, model_dir: str | Path | None, requests: int):
+        self._client = client
+        self._model_dir = model_dir
+        self._requests = requests
+        self._served: np.ndarray | None = None
+
+    def checks(self) -> dict[str, Callable[[], str]]:
+        """Name → check, in order; each gives a detail or raises."""
+        return {
+            "status": self._status,
+            "signatures": self._signatures,
+            "one pass": self._one_pass,
+            "kept state": self._kept_state,
+            "isolated candidates": self._isolation,
+            "golden scores": self._golden,
+            "a wrong request": self._wrong_request,
+            "latency, one pass": lambda: self._latency(None),
+            "latency, kept state": lambda: self._latency("check"),
+        }
+
+    def run(self, place: str) -> Iterator[Result]:
+        """Runs the checks; without a status the others are not tried."""
+        for name, check in self.checks().items():
+            try:
+                yield Result(place, name, True, check())
+            except Skipped as reason:
+                yield Result(place, name, None, str(reason))
+            except (CheckError, ServingError, ValueError) as error:
+                yield Result(place, name, False, str(error).splitlines()[0])
+                if name == "status":
+                    return
+
+    def _status(self) -> str:
+        return f"version {self._client.version()} of '{self._client.model}' AVAILABLE"
+
+    def _signatures(self) -> str:
+        self._client.schema()  # raises where they do not fit
+        found = self._client.signatures(self._client.version())
+        return ", ".join(sorted(found))
+
+    def _request(self) -> dict:
+        return sample_request(self._client.schema(), self._folder())
+
+    def _folder(self) -> Path | None:
+        """The export of the version that the server has, if it is at hand."""
+        if self._model_dir is None:
+            return None
+        version = Path(self._model_dir) / str(self._client.version())
+        return version if version.is_dir() else find_version(self._model_dir)
+
+    def _one_pass(self) -> str:
+        scores = self._client.score(self._request())
+        self._served = _checked(scores.probability)
+        return (
+            f"{len(self._served)} candidates, probabilities "
+            f"{self._served.min():.4f} to {self._served.max():.4f}"
+        )
+
+    def _kept_state(self) -> str:
+        served = self._needed()
+        request = self._request()
+        for expected in (False, True):
+            scores = self._client.score(request, user="check")
+            if scores.from_cache != expected:
+                raise CheckError("The state was not kept.")
+            _compare("from the state", scores.probability, served, self._tolerance())
+        return "encode_user, then score_candidates: as in one pass"
+
+    def _isolation(self) -> str:
+        served, request = self._needed(), self._request()
+        size = len(request["candidates"])
+        backwards = request | {"candidates": request["candidates"][::-1]}
+        scores = self._client.score(backwards).probability
+        _compare("in reverse order", scores[::-1], served, self._tolerance())
+        alone = request | {"candidates": request["candidates"][:1], "slate_size": size}
+        scores = self._client.score(alone).probability
+        _compare("alone", scores, served[:1], self._tolerance())
+        return "the same in reverse order, and alone"
+
+    def _golden(self) -> str:
+        served = self._needed()
+        folder = self._folder()
+        if folder is None:
+            raise Skipped("give the export: --model_dir")
+        from serving.score import Scorer
+
+        scores = Scorer(folder).score(self._request())
+        expected = np.zeros(len(scores))
+        for score in scores:
+            expected[score["position"]] = score["probability"]
+        worst = _compare("served", served, expected, self._tolerance())
+        return f"differ by at most {worst:.1e} from the SavedModel's own"
+
+    def _wrong_request(self) -> str:
+        client = self._client
+        tensors = request_to_tensors(self._request(), client.schema())
+        del tensors["request_time"]
+        try:
+            client.transport.predict("serving_default", tensors, client.timeout)
+        except ServingError as error:
+            if error.status == INVALID_ARGUMENT:
+                return f"without `request_time`: {error.status}"
+            raise
+        raise CheckError("A request without `request_time` was scored.")
+
+    def _latency(self, user: str | None) -> str:
+        request = resized(self._request(), _CANDIDATES)
+        milliseconds = []
+        for index in range(self._requests + 5):
+            start = time.perf_counter()
+            self._client.score(request, user)
+            if index >= 5:
+                milliseconds.append((time.perf_counter() - start) * 1e3)
+        median, high = np.percentile(milliseconds, (50, 99))
+        return (
+            f"p50 {median:.1f} ms, p99 {high:.1f} ms, {_CANDIDATES} candidates, "
+            f"{self._requests} requests one after the other, client included"
+        )
+
+    def _needed(self) -> np.ndarray:
+        if self._served is None:
+            raise Skipped("there are no scores")
+        return self._served
+
+    def _tolerance(self) -> float:
+        folder = self._folder()
+        return _TOLERANCE if folder is None else Exported.load(folder).tolerance
+
+
+def _checked(probability: np.ndarray) -> np.ndarray:
+    if not np.all((probability >= 0) & (probability <= 1)):
+        raise CheckError(f"These are no probabilities: {probability}")
+    return probability
+
+
+def _compare(how: str, scores: np.ndarray, expected: np.ndarray, most: float) -> float:
+    if scores.shape != expected.shape:
+        raise CheckError(f"{len(expected)} scores expected, {len(scores)} {how}.")
+    worst = float(np.abs(scores - expected).max())
+    if not worst <= most:
+        raise CheckError(f"Scores {how} differ by {worst:.1e}, more than {most:.0e}.")
+    return worst
+
+
+def main(argv: list[str]) -> int:
+    """Checks a server."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf check",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--target", help="host:port of gRPC")
+    parser.add_argument("--rest", help="host:port of REST")
+    parser.add_argument("--model", default="ctr", help="the model's name there")
+    parser.add_argument("--model_dir", help="the export: a version, or its versions")
+    parser.add_argument("--requests", type=int, default=100, help="to be timed")
+    parser.add_argument("--timeout", type=float, default=10.0, help="of a request, s")
+    options = parser.parse_args(argv)
+    addresses = {"grpc": options.target, "rest": options.rest}
+    if not any(addresses.values()):
+        raise ValueError("Give `--target`, `--rest`, or both. Received: neither")
+    if options.requests < 1:
+        raise ValueError(f"`--requests` must be positive. Received: {options.requests}")
+    failed = False
+    for transport, address in addresses.items():
+        if address is None:
+            continue
+        place = {"grpc": "gRPC", "rest": "REST"}[transport]
+        with Client(
+            address,
+            options.model,
+            transport,
+            model_dir=options.model_dir,
+            timeout=options.timeout,
+            retry=Retry(attempts=2),
+            cache=StateCache(),
+        ) as client:
+            for result in Checker(client, options.model_dir, options.requests).run(
+                place
+            ):
+                print(result, flush=True)
+                failed |= result.passed is False
+    return int(failed)

@@ -1,0 +1,88 @@
+"""Whether what a client would send fits what a server says that it takes."""
+
+from collections.abc import Sequence
+
+from ctr_tf.schema import Feature
+from serving.inputs import (
+    BEHAVIOR_LENGTH,
+    BEHAVIOR_TIME,
+    CANDIDATE_LENGTH,
+    REQUEST_TIME,
+    SLATE_SIZE,
+    Input,
+)
+from serving.transport import Signature, Spec
+
+_GROUPS = ("user", "context", "behavior", "candidate")
+_NO_FEATURE = (
+    REQUEST_TIME,
+    SLATE_SIZE,
+    BEHAVIOR_LENGTH,
+    BEHAVIOR_TIME,
+    CANDIDATE_LENGTH,
+)
+
+
+class SignatureSchema:
+    """What `serving.request` needs of a schema, read from a signature.
+
+    A signature does not say what a value means, only its type: every feature is one
+    that the caller must give.
+
+    Args:
+        signature: with user, history and candidates, such as `serving_default`.
+    """
+
+    def __init__(self, signature: Signature):
+        self._groups = {
+            group: tuple(
+                _feature(group, name, spec)
+                for name, spec in sorted(signature.inputs.items())
+                if name.startswith(f"{group}_") and not _is_length(name, signature)
+            )
+            for group in _GROUPS
+        }
+
+    def groups(self) -> dict[str, tuple[Feature, ...]]:
+        """Group → its features."""
+        return self._groups
+
+
+def _is_length(name: str, signature: Signature) -> bool:
+    owner = name.removesuffix("_length")
+    return name in _NO_FEATURE or (owner != name and owner in signature.inputs)
+
+
+def _feature(group: str, name: str, spec: Spec) -> Feature:
+    kind = "numeric" if spec.dtype == "float32" else "categorical"
+    length = spec.shape[1] if group in ("user", "context") else None
+    return Feature(
+        name.removeprefix(f"{group}_"), group, kind, spec.dtype, length=length or 1
+    )
+
+
+def check_signature(inputs: Sequence[Input], signature: Signature) -> None:
+    """Checks that a server takes these inputs, and no others.
+
+    Raises:
+        ValueError: names the first input in which the two differ.
+    """
+    expected = {i.name: i for i in inputs}
+    for name in sorted(expected.keys() | signature.inputs.keys()):
+        if name not in signature.inputs:
+            raise ValueError(
+                f"The server's model does not take `{name}`. "
+                f"Received: {', '.join(sorted(signature.inputs))}"
+            )
+        received = signature.inputs[name]
+        if name not in expected:
+            raise ValueError(
+                f"The server's model needs `{name}`, which the schema does not have. "
+                f"Received: {received}"
+            )
+        wanted = Spec(expected[name].dtype, expected[name].shape)
+        if received != wanted:
+            raise ValueError(
+                f"`{name}` must be {wanted} for the server's model. "
+                f"Received: {received}"
+            )

@@ -1,0 +1,200 @@
+"""`ctr-tf loadtest`: a server under requests at a given rate, and how long they took.
+
+    ctr-tf loadtest --target HOST:PORT --model_dir EXPORT --rate 10 --seconds 30
+                    [--mode full | cached] [--candidates 100] [--json] [--plot FILE.png]
+
+The load is open: requests leave by a schedule, evenly spaced, whether or not earlier
+ones were answered, and a latency counts from the moment the schedule said. A server
+that stalls is therefore charged for all who would have waited meanwhile (there is no
+coordinated omission). Latencies of requests that failed are not among the percentiles;
+the failures are counted by status.
+
+`full` is one pass (`serving_default`); `cached` scores the candidates on a state that
+was encoded before the clock started (`score_candidates`). Messages are made beforehand:
+what is measured is the server and the way there. Needs no Keras and no model's code.
+"""
+
+import argparse
+import json
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+
+from serving.client import Client
+from serving.inputs import candidate_inputs, user_inputs
+from serving.load import Load, Send, plot, run_load
+from serving.request import request_to_tensors
+from serving.sample_requests import resized, sample_request
+from serving.transport import DEADLINE_EXCEEDED, ServingError, to_error
+
+MODES = ("full", "cached")
+_THREADS = 64  # of the REST transport, which waits for each answer
+_WARM_UP = 20
+
+_log = logging.getLogger(__name__)
+
+
+def make_send(
+    client: Client, mode: str, tensors: dict[str, np.ndarray], timeout: float
+) -> Send:
+    """What sends one request of a mode, over the client's transport.
+
+    Args:
+        client: of the server.
+        mode: of `MODES`.
+        tensors: inputs of `serving_default`.
+        timeout: seconds a request may take.
+    """
+    version = client.version()
+    signature = "serving_default"
+    if mode == "cached":
+        schema, signature = client.schema(), "score_candidates"
+        user = {i.name: tensors[i.name] for i in user_inputs(schema)}
+        state, _ = client.transport.predict(
+            "encode_user", user, timeout=30.0, version=version
+        )
+        candidates = {i.name: tensors[i.name] for i in candidate_inputs(schema)}
+        tensors = candidates | state
+    transport = client.transport
+    if hasattr(transport, "stub"):
+        message = transport.request(signature, tensors, version)
+
+        def send(done) -> None:
+            call = transport.stub.Predict.future(message, timeout)
+            call.add_done_callback(lambda call: done(_failure(call)))
+
+        return send
+    pool = ThreadPoolExecutor(_THREADS)
+
+    def post() -> str | None:
+        try:
+            transport.predict(signature, tensors, timeout, version)
+        except ServingError as error:
+            return error.status
+        return None
+
+    def send_by_thread(done) -> None:
+        pool.submit(post).add_done_callback(lambda future: done(future.result()))
+
+    return send_by_thread
+
+
+def _failure(call: grpc.Future) -> str | None:
+    try:
+        call.result()
+    except grpc.RpcError as error:
+        return to_error(error).status
+    except grpc.FutureCancelledError:
+        return "CANCELLED"
+    return None
+
+
+def load_test(
+    client: Client,
+    request: dict,
+    mode: str,
+    rate: float,
+    seconds: float,
+    timeout: float = 5.0,
+) -> Load:
+    """Warms a server up and puts it under load.
+
+    Args:
+        client: of the server.
+        request: in JSON's form.
+        mode: of `MODES`.
+        rate: requests/s.
+        seconds: of the schedule.
+        timeout: seconds a request may take.
+
+    Raises:
+        ServingError: if the server does not answer the warm-up.
+    """
+    tensors = request_to_tensors(request, client.schema())
+    send = make_send(client, mode, tensors, timeout)
+    for _ in range(_WARM_UP):
+        answered = threading.Event()
+        failure = []
+
+        def done(error, answered=answered, failure=failure):
+            failure.append(error)
+            answered.set()
+
+        send(done)
+        if not answered.wait(timeout + 1.0) or failure[0] is not None:
+            status = failure[0] if failure else DEADLINE_EXCEEDED
+            raise ServingError(status, "The server fails before there is any load.")
+    return run_load(send, rate, seconds, timeout)
+
+
+def main(argv: list[str]) -> int:
+    """Runs a load test; status 1 if any request failed."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf loadtest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--target", required=True, help="host:port of the server")
+    parser.add_argument("--transport", default="grpc", help="grpc or rest")
+    parser.add_argument("--model", default="ctr", help="the model's name there")
+    parser.add_argument("--model_dir", help="the export: schema and example request")
+    parser.add_argument("--mode", choices=MODES, default="full")
+    parser.add_argument("--rate", type=float, default=10.0, help="requests/s")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--candidates", type=int, default=100, help="of a request")
+    parser.add_argument("--timeout", type=float, default=5.0, help="of a request, s")
+    parser.add_argument("--plot", help="PNG file for the histogram")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    for name in ("rate", "seconds", "candidates", "timeout"):
+        if not getattr(options, name) > 0:
+            raise ValueError(
+                f"`--{name}` must be positive. Received: {getattr(options, name)}"
+            )
+    with Client(
+        options.target,
+        options.model,
+        options.transport,
+        model_dir=options.model_dir,
+        timeout=30.0,
+    ) as client:
+        request = sample_request(client.schema(), options.model_dir)
+        request = resized(request, options.candidates)
+        _log.info(
+            "%g requests/s for %g s to %s",
+            options.rate,
+            options.seconds,
+            options.target,
+        )
+        load = load_test(
+            client,
+            request,
+            options.mode,
+            options.rate,
+            options.seconds,
+            options.timeout,
+        )
+    report = {"mode": options.mode, "candidates": options.candidates} | load.report()
+    if options.plot:
+        plot(load, options.plot, f"{options.mode}, C = {options.candidates}")
+    print(json.dumps(report) if options.json else _table(report))
+    return 1 if load.errors else 0
+
+
+def _table(report: dict) -> str:
+    lines = [
+        f"{report['requests']:,} requests at {report['rate']:g}/s, {report['mode']}, "
+        f"{report['candidates']} candidates",
+        f"  answered   {report['answered']:>10,}   {report['throughput']:,.1f}/s",
+    ]
+    lines += [
+        f"  {key:<11}{value:>10.2f} ms" for key, value in report["latency_ms"].items()
+    ]
+    lines += [
+        f"  FAILED     {count:>10,}   {status}"
+        for status, count in sorted(report["errors"].items())
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,315 @@
+"""How a request reaches a server: TF Serving's API over gRPC or over REST.
+
+Both transports send tensors to a signature of a model and bring tensors back; both
+fail with a `ServingError` that carries the name of a gRPC status.
+"""
+
+import dataclasses
+import json
+import threading
+
+import grpc
+import numpy as np
+import requests
+import tensorflow as tf
+from google.protobuf.json_format import ParseDict
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+AVAILABLE = "AVAILABLE"
+UNAVAILABLE = "UNAVAILABLE"
+INVALID_ARGUMENT = "INVALID_ARGUMENT"
+NOT_FOUND = "NOT_FOUND"
+DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+_STATUS = {
+    400: INVALID_ARGUMENT,
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: NOT_FOUND,
+    409: "ALREADY_EXISTS",
+    412: "FAILED_PRECONDITION",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    503: UNAVAILABLE,
+    504: DEADLINE_EXCEEDED,
+}
+_MAX_ERROR = 1_000  # characters of a server's own words
+
+
+class ServingError(OSError):
+    """A server did not answer, or answered with an error.
+
+    Args:
+        status: name of a gRPC status, such as `"UNAVAILABLE"`.
+        message: of the server, or of the connection.
+    """
+
+    def __init__(self, status: str, message: str):
+        super().__init__(f"{status}: {message[:_MAX_ERROR]}")
+        self.status = status
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A tensor of a signature.
+
+    Args:
+        dtype: as TensorFlow names it, such as `"int64"`.
+        shape: axes; `None` is open.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """A signature as a server describes it: name → spec, both ways."""
+
+    inputs: dict[str, Spec]
+    outputs: dict[str, Spec]
+
+
+class GrpcTransport:
+    """TF Serving's PredictionService and ModelService.
+
+    Args:
+        target: `host:port`.
+        model: name of the model.
+    """
+
+    def __init__(self, target: str, model: str):
+        self.target = target
+        self.model = model
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_retries", 0),  # the client's own are bounded and counted
+            ("grpc.max_reconnect_backoff_ms", 2_000),
+        ]
+        self._channel = grpc.insecure_channel(target, options)
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+
+    def predict(
+        self, signature: str, tensors: dict, timeout: float, version: int | None = None
+    ) -> tuple[dict[str, np.ndarray], int | None]:
+        """Calls a signature.
+
+        Args:
+            signature: its name.
+            tensors: input name → array.
+            timeout: seconds.
+            version: of the model; the server's choice by default.
+
+        Returns:
+            Output name → array, and the version that answered.
+
+        Raises:
+            ServingError: for every failure.
+        """
+        request = self.request(signature, tensors, version)
+        response = _call(self.stub.Predict, request, timeout)
+        outputs = {
+            name: tf.make_ndarray(value) for name, value in response.outputs.items()
+        }
+        return outputs, response.model_spec.version.value or version
+
+    def request(
+        self, signature: str, tensors: dict, version: int | None = None
+    ) -> predict_pb2.PredictRequest:
+        """The message that `predict` sends."""
+        request = predict_pb2.PredictRequest()
+        self._name(request.model_spec, version)
+        request.model_spec.signature_name = signature
+        for name, value in tensors.items():
+            request.inputs[name].CopyFrom(to_proto(value))
+        return request
+
+    def signatures(
+        self, timeout: float, version: int | None = None
+    ) -> dict[str, Signature]:
+        """Name → signature, as the server describes them."""
+        request = get_model_metadata_pb2.GetModelMetadataRequest(
+            metadata_field=["signature_def"]
+        )
+        self._name(request.model_spec, version)
+        response = _call(self.stub.GetModelMetadata, request, timeout)
+        found = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(found)
+        return _signatures(found)
+
+    def versions(self, timeout: float) -> dict[int, str]:
+        """Version → state (`"AVAILABLE"`, `"LOADING"`, …) of the model."""
+        request = get_model_status_pb2.GetModelStatusRequest()
+        self._name(request.model_spec, None)
+        response = _call(self._models.GetModelStatus, request, timeout)
+        names = get_model_status_pb2.ModelVersionStatus.State.Name
+        return {s.version: names(s.state) for s in response.model_version_status}
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._channel.close()
+
+    def _name(self, spec, version: int | None) -> None:
+        spec.name = self.model
+        if version is not None:
+            spec.version.value = version
+
+
+class RestTransport:
+    """TF Serving's REST API: predict in columns (`inputs`), status, metadata.
+
+    Args:
+        target: `host:port` or `http://host:port`.
+        model: name of the model.
+    """
+
+    def __init__(self, target: str, model: str):
+        self.target = target
+        self.model = model
+        base = target if "://" in target else f"http://{target}"
+        self._url = f"{base.rstrip('/')}/v1/models/{model}"
+        self._local = threading.local()  # a requests.Session is one thread's
+        self._outputs: dict[tuple[str, int | None], dict[str, Spec]] = {}
+
+    def predict(
+        self, signature: str, tensors: dict, timeout: float, version: int | None = None
+    ) -> tuple[dict[str, np.ndarray], int | None]:
+        """Calls a signature; see `GrpcTransport.predict`.
+
+        The answer does not say which version gave it: it is the one asked for.
+        """
+        specs = self._specs(signature, timeout, version)
+        body = json.dumps(
+            {
+                "signature_name": signature,
+                "inputs": {name: _to_json(value) for name, value in tensors.items()},
+            }
+        )
+        answer = self._call("POST", ":predict", timeout, version, body)
+        found = answer.get("outputs")
+        if not isinstance(found, dict):
+            found = dict.fromkeys(specs, found)  # TF Serving drops a lone name
+        try:
+            outputs = {
+                name: np.array(found[name], tf.as_dtype(spec.dtype).as_numpy_dtype)
+                for name, spec in specs.items()
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            text = f"'{self._url}' did not answer like '{signature}': {error}"
+            raise ServingError("INTERNAL", text) from error
+        return outputs, version
+
+    def signatures(
+        self, timeout: float, version: int | None = None
+    ) -> dict[str, Signature]:
+        """Name → signature, as the server describes them."""
+        answer = self._call("GET", "/metadata", timeout, version)
+        found = get_model_metadata_pb2.SignatureDefMap()
+        ParseDict(
+            answer["metadata"]["signature_def"], found, ignore_unknown_fields=True
+        )
+        return _signatures(found)
+
+    def versions(self, timeout: float) -> dict[int, str]:
+        """Version → state of the model."""
+        answer = self._call("GET", "", timeout)
+        statuses = answer.get("model_version_status", [])
+        return {int(s["version"]): s["state"] for s in statuses}
+
+    def close(self) -> None:
+        """Closes this thread's connections."""
+        self._session().close()
+
+    def _specs(self, signature: str, timeout: float, version) -> dict[str, Spec]:
+        key = signature, version
+        if key not in self._outputs:
+            signatures = self.signatures(timeout, version)
+            if signature not in signatures:
+                raise ServingError(
+                    INVALID_ARGUMENT, f"The model has no signature '{signature}'."
+                )
+            self._outputs[key] = signatures[signature].outputs
+        return self._outputs[key]
+
+    def _session(self) -> requests.Session:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.trust_env = False  # no proxy to a model server
+        return self._local.session
+
+    def _call(self, method: str, path: str, timeout, version=None, body=None) -> dict:
+        url = self._url + (f"/versions/{version}" if version is not None else "") + path
+        try:
+            response = self._session().request(method, url, data=body, timeout=timeout)
+            answer = response.json() if response.ok else None
+        except requests.Timeout as error:
+            raise ServingError(DEADLINE_EXCEEDED, f"{url}: {error}") from error
+        except requests.ConnectionError as error:
+            raise ServingError(UNAVAILABLE, f"{url}: {error}") from error
+        except (requests.RequestException, ValueError) as error:
+            raise ServingError("INTERNAL", f"{url}: {error}") from error
+        if not response.ok:
+            status = _STATUS.get(response.status_code, "INTERNAL")
+            raise ServingError(status, f"{url}: {response.text}")
+        return answer
+
+
+TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
+
+
+def to_proto(value: np.ndarray) -> TensorProto:
+    """An array as a message; an array of objects holds strings or bytes."""
+    if value.dtype == object:
+        proto = TensorProto(dtype=tf.string.as_datatype_enum)
+        proto.string_val.extend(
+            v.encode() if isinstance(v, str) else v for v in value.ravel().tolist()
+        )
+    else:
+        dtype = tf.as_dtype(value.dtype).as_datatype_enum
+        proto = TensorProto(dtype=dtype, tensor_content=value.tobytes())
+    for size in value.shape:
+        proto.tensor_shape.dim.add(size=size)
+    return proto
+
+
+def _to_json(value: np.ndarray):
+    """An array as JSON; NaN is written as NaN, which TF Serving reads."""
+    return value.tolist()
+
+
+def _call(method, request, timeout: float):
+    try:
+        return method(request, timeout)
+    except grpc.RpcError as error:
+        raise to_error(error) from error
+
+
+def to_error(error: grpc.RpcError) -> ServingError:
+    """What a failed call failed with."""
+    return ServingError(error.code().name, error.details() or "")
+
+
+def _signatures(found) -> dict[str, Signature]:
+    return {
+        name: Signature(
+            {key: _spec(info) for key, info in definition.inputs.items()},
+            {key: _spec(info) for key, info in definition.outputs.items()},
+        )
+        for name, definition in found.signature_def.items()
+        if not name.startswith("__")  # SavedModel's own, such as its init op
+    }
+
+
+def _spec(info) -> Spec:
+    sizes = (dim.size for dim in info.tensor_shape.dim)
+    shape = tuple(None if size < 0 else size for size in sizes)
+    return Spec(tf.as_dtype(info.dtype).name, shape)

@@ -1,0 +1,86 @@
+"""A small export, and a development server as a process of its own."""
+
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import numpy as np
+from helpers import make_schema
+
+from ctr_tf.data.random_samples import random_vocabularies
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from serving.score import Scorer
+
+SCHEMA = make_schema(history_length=16, num_chunks=4)
+VOCABULARIES = random_vocabularies(SCHEMA, 30)
+
+
+def make_ranker(seed):
+    """An untrained model whose scores differ from one seed to the next."""
+    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
+    ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
+    random = np.random.default_rng(seed)
+    for variable in ranker.trainable_variables:
+        variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
+    return ranker
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`ctr-tf serve` as a process of its own."""
+
+    def __init__(self, model_dir):
+        self.grpc, self.rest = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        ports = [address.rpartition(":")[2] for address in (self.grpc, self.rest)]
+        self._command = [sys.executable, "-m", "ctr_tf.cli", "serve"]
+        self._command += ["--model", str(model_dir)]
+        self._command += ["--grpc_port", ports[0], "--rest_port", ports[1]]
+        self._process = None
+
+    def start(self):
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait(self, seconds=60.0):
+        """Waits until a version is available."""
+        url = f"http://{self.rest}/v1/models/ctr"
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self._process.poll() is not None:
+                raise RuntimeError(self._process.stderr.read()[-2000:])
+            with contextlib.suppress(OSError, ValueError):
+                answer = json.load(urllib.request.urlopen(url, timeout=1))
+                states = [s["state"] for s in answer["model_version_status"]]
+                if "AVAILABLE" in states:
+                    return
+            time.sleep(0.1)
+        raise TimeoutError(f"No version is available after {seconds} s.")
+
+    def stop(self):
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+
+def offline(model, requests):
+    scorer = Scorer(model)
+    result = []
+    for request in requests:
+        scores = sorted(scorer.score(request), key=lambda score: score["position"])
+        result.append(np.array([score["probability"] for score in scores]))
+    return result
