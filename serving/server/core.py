@@ -1,0 +1,365 @@
+"""Requests: checked, batched, run and answered, whichever door they came through."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+from grpc import StatusCode
+
+from serving.server.batching import Batcher, BatchingOptions, Task
+from serving.server.errors import ServingError, invalid
+from serving.server.metrics import Metrics
+from serving.server.protos import (
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    GetModelStatusResponse,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+    model_pb2,
+)
+from serving.server.tensorflow_c import SavedModel, Signature
+from serving.server.tensors import (
+    enum_of,
+    from_proto,
+    numpy_dtype,
+    to_proto,
+    type_name,
+)
+from serving.server.versions import ModelVersion, State, Versions
+from serving.server.warmup import warmup_requests
+
+DEFAULT_SIGNATURE = "serving_default"
+_METADATA_FIELD = "signature_def"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pending:
+    """A request under way.
+
+    Args:
+        version: that runs it.
+        signature: of the version.
+        output_names: that the request wants.
+        future: gets all outputs of the signature.
+    """
+
+    version: ModelVersion
+    signature: Signature
+    output_names: list[str]
+    future: Future
+
+    def outputs(self, outputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Those that the request wants."""
+        return {name: outputs[name] for name in self.output_names}
+
+
+class Core:
+    """One model, served.
+
+    Args:
+        name: of the model.
+        folder: of its versions.
+        batching: see there.
+        max_message_bytes: that a tensor of a request may take.
+        num_versions: newest ones that serve at once.
+        poll_seconds: between two looks into the folder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: str | Path,
+        batching: BatchingOptions,
+        max_message_bytes: int,
+        num_versions: int = 1,
+        poll_seconds: float = 1.0,
+    ):
+        self.name = name
+        self.max_message_bytes = max_message_bytes
+        self.metrics = Metrics()
+        self.versions = Versions(name, folder, self._load, num_versions, poll_seconds)
+        self.batcher = Batcher(batching, self._on_batch)
+        self.metrics.before_page(self._update_gauges)
+
+    def close(self) -> None:
+        """Runs what waits and unloads everything."""
+        self.batcher.close()
+        self.versions.close()
+
+    def acquire(self, spec: model_pb2.ModelSpec) -> ModelVersion:
+        """The version that a request asks for; the caller must `release` it.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT or NOT_FOUND, as in TF Serving.
+        """
+        if not spec.name:
+            raise invalid("ModelSpec has no name specified.")
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version_label":
+            raise invalid(f"Unrecognized servable version label: {spec.version_label}")
+        number = spec.version.value if choice == "version" else None
+        if spec.name != self.name:
+            asked = (
+                f"Latest({spec.name})"
+                if number is None
+                else f"Specific({spec.name}, {number})"
+            )
+            raise ServingError(
+                StatusCode.NOT_FOUND, f"Servable not found for request: {asked}"
+            )
+        return self.versions.acquire(number)
+
+    def predict(self, request: PredictRequest, deadline: float | None) -> Pending:
+        """Queues a request.
+
+        Args:
+            request: as received.
+            deadline: of `time.monotonic()`; None: none.
+
+        Raises:
+            ServingError: names what is wrong with the request.
+        """
+        return self.submit(
+            request.model_spec,
+            lambda signature: read_inputs(request, signature, self.max_message_bytes),
+            request.output_filter,
+            deadline,
+        )
+
+    def submit(
+        self,
+        spec: model_pb2.ModelSpec,
+        read: Callable[[Signature], dict[str, np.ndarray]],
+        output_filter: list[str],
+        deadline: float | None,
+    ) -> Pending:
+        """Queues a request whose inputs `read` gives for the signature."""
+        self.batcher.check_room()
+        version = self.acquire(spec)
+        try:
+            signature = find_signature(version, spec.signature_name)
+            inputs = read(signature)
+            check_inputs(inputs, signature)
+            output_names = _output_names(signature, output_filter)
+            task = Task(
+                lambda values, left: self._run(version, signature, values, left),
+                (version, signature.name) if signature.batchable else None,
+                inputs,
+                signature.open_axes,
+                deadline,
+            )
+            future = self.batcher.submit(task)
+        except BaseException:
+            version.release()
+            raise
+        future.add_done_callback(lambda _: version.release())
+        return Pending(version, signature, output_names, future)
+
+    def predict_response(
+        self, pending: Pending, outputs: dict[str, np.ndarray]
+    ) -> PredictResponse:
+        """The answer to a request."""
+        response = PredictResponse()
+        response.model_spec.name = self.name
+        response.model_spec.version.value = pending.version.number
+        response.model_spec.signature_name = pending.signature.name
+        for name, array in pending.outputs(outputs).items():
+            to_proto(array, response.outputs[name])
+        return response
+
+    def status(self, request: GetModelStatusRequest) -> GetModelStatusResponse:
+        """States of the versions.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT or NOT_FOUND.
+        """
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        spec = request.model_spec
+        states = self.versions.states() if spec.name == self.name else {}
+        if spec.HasField("version"):
+            number = spec.version.value
+            if number not in states:
+                raise ServingError(
+                    StatusCode.NOT_FOUND,
+                    f"Could not find version {number} of model {spec.name}",
+                )
+            states = {number: states[number]}
+        if not states:
+            raise ServingError(
+                StatusCode.NOT_FOUND,
+                f"Could not find any versions of model {spec.name}",
+            )
+        response = GetModelStatusResponse()
+        for number, state in sorted(states.items(), reverse=True):
+            status = response.model_version_status.add()
+            status.version, status.state = number, state.state
+            status.status.error_code = state.code.value[0]
+            status.status.error_message = state.message
+        return response
+
+    def metadata(self, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+        """The signatures of a version.
+
+        Raises:
+            ServingError: INVALID_ARGUMENT or NOT_FOUND.
+        """
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid(
+                "GetModelMetadataRequest must specify at least one metadata_field"
+            )
+        for field in request.metadata_field:
+            if field != _METADATA_FIELD:
+                raise invalid(f"Metadata field {field} is not supported")
+        version = self.acquire(request.model_spec)
+        try:
+            signatures = SignatureDefMap(signature_def=version.model.signature_defs)
+        finally:
+            version.release()
+        response = GetModelMetadataResponse()
+        response.model_spec.name = self.name
+        response.model_spec.version.value = version.number
+        response.metadata[_METADATA_FIELD].Pack(signatures)
+        return response
+
+    def _load(self, folder: Path) -> SavedModel:
+        """Loads a version and runs its warm-up records."""
+        model = SavedModel(folder)
+        try:
+            count = 0
+            for request in warmup_requests(folder):
+                name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+                signature = _signature(model, name)
+                inputs = read_inputs(request, signature, self.max_message_bytes)
+                check_inputs(inputs, signature)
+                model.run(signature, inputs)
+                count += 1
+        except BaseException:
+            model.close()
+            raise
+        _log.info("Ran %d warm-up records of '%s'.", count, folder)
+        return model
+
+    def _run(self, version, signature, inputs, left) -> dict[str, np.ndarray]:
+        started = time.monotonic()
+        try:
+            return version.model.run(signature, inputs, left)
+        finally:
+            self.metrics.runtime_latency.add(
+                (time.monotonic() - started) * 1e6, self.name, "Predict", "TF1"
+            )
+
+    def _on_batch(self, rows: int, waits: list[float]) -> None:
+        self.metrics.batch_size.add(rows, self.name)
+        for wait in waits:
+            self.metrics.queuing_latency.add(wait * 1e6, self.name)
+
+    def _update_gauges(self) -> None:
+        self.metrics.queued.replace({(self.name,): self.batcher.queued})
+        self.metrics.versions.replace(
+            {
+                (self.name, str(number), State.Name(state.state)): 1
+                for number, state in self.versions.states().items()
+            }
+        )
+
+
+def find_signature(version: ModelVersion, name: str) -> Signature:
+    """A signature of a version; the default one for an empty name.
+
+    Raises:
+        ServingError: FAILED_PRECONDITION, as in TF Serving.
+    """
+    return _signature(version.model, name or DEFAULT_SIGNATURE)
+
+
+def _signature(model: SavedModel, name: str) -> Signature:
+    if name not in model.signatures:
+        raise ServingError(
+            StatusCode.FAILED_PRECONDITION,
+            f'Serving signature key "{name}" not found. '
+            f"Known: {', '.join(sorted(model.signatures))}",
+        )
+    return model.signatures[name]
+
+
+def read_inputs(
+    request: PredictRequest, signature: Signature, max_bytes: int
+) -> dict[str, np.ndarray]:
+    """The tensors of a request.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, names the input.
+    """
+    _check_names(request.inputs, signature)
+    return {
+        name: from_proto(name, request.inputs[name], max_bytes)
+        for name in signature.input_names
+    }
+
+
+def _check_names(given, signature: Signature) -> None:
+    needed = set(signature.input_names)
+    if needed != set(given):
+        extra, missing = sorted(set(given) - needed), sorted(needed - set(given))
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(needed)} "
+            f"len({{{','.join(sorted(given))}}}) != "
+            f"len({{{','.join(signature.input_names)}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. "
+            f"Missing but required: {{{','.join(missing)}}}."
+        )
+
+
+def check_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> None:
+    """Holds tensors against the signature.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, names the input.
+    """
+    for name, array in inputs.items():
+        info = signature.proto.inputs[name]
+        if array.dtype != numpy_dtype(info.dtype):
+            raise invalid(
+                f'Input "{name}" must be {type_name(info.dtype)}. '
+                f"Received: {type_name(enum_of(array))}"
+            )
+        shape = signature.shapes[name]
+        if shape is not None and (
+            len(shape) != array.ndim
+            or any(a not in (-1, b) for a, b in zip(shape, array.shape, strict=True))
+        ):
+            raise invalid(
+                f'Input "{name}" must have the shape {list(shape)}, where -1 is open. '
+                f"Received: {list(array.shape)}"
+            )
+    if not signature.batchable or not inputs:
+        return
+    rows = {name: len(array) for name, array in inputs.items() if array.ndim}
+    if len(rows) < len(inputs) or len(set(rows.values())) > 1 or 0 in rows.values():
+        raise invalid(
+            "All inputs must have the same first dimension, at least 1. Received: "
+            + ", ".join(f"{name}: {n}" for name, n in sorted(rows.items()))
+        )
+
+
+def _output_names(signature: Signature, output_filter: list[str]) -> list[str]:
+    for i, name in enumerate(output_filter):
+        if name not in signature.proto.outputs:
+            raise invalid(
+                f"output tensor alias not found in signature: {name} Outputs expected "
+                f"to be in the set {{{','.join(signature.output_names)}}}."
+            )
+        if name in output_filter[:i]:
+            raise invalid(f"duplicate output tensor alias: {name}")
+    return list(output_filter) or signature.output_names
