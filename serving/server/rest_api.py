@@ -118,6 +118,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "ctr-tf"
     sys_version = ""
+    disable_nagle_algorithm = True  # head and body leave in two pieces
     timeout = _SOCKET_SECONDS
     server: RestApi
 
