@@ -148,14 +148,17 @@ def export_ranker(
         golden = golden_requests(ranker, histories[-1], samples[:_GOLDEN_SAMPLES], data)
         request = example_request(samples[:_POOL], data, _EXAMPLE_CANDIDATES)
         _write_extra(temporary, data.schema, exported, signatures, request, golden)
-        samples = samples[: options.samples]
-        difference = check_export(temporary, ranker, samples, data)
+        model = tf.saved_model.load(str(temporary))
+        held_out = samples[: options.samples]
+        difference = check_export(temporary, model.signatures, ranker, held_out, data)
         _log.info(
             "Reloaded and checked: the scores of %d samples differ by at most %.1e.",
-            len(samples),
+            len(held_out),
             difference,
         )
-        records = _warm_up(temporary, exported, samples, data)
+        warmup = temporary / EXTRA / WARMUP
+        write_warmup(warmup, model.signatures, exported, samples[:_POOL], data)
+        records = replay(warmup, model.signatures)
         _log.info("Warm-up: %d requests, all answered.", records)
         _log.info("State of a user: %s.", describe_state(exported))
         temporary.rename(output / str(version))
@@ -172,13 +175,6 @@ def describe_state(exported: Exported) -> str:
         f"{state.num_bytes:,} bytes ({', '.join(sorted(floats))}), layout "
         f"{state.version} of model {state.fingerprint}"
     )
-
-
-def _warm_up(folder: Path, exported: Exported, samples, data: PreparedData) -> int:
-    model = tf.saved_model.load(str(folder))
-    path = folder / EXTRA / WARMUP
-    write_warmup(path, model.signatures, exported, samples, data)
-    return replay(path, model.signatures)
 
 
 def versions(output: Path) -> list[int]:

@@ -99,9 +99,20 @@ def served_scores(
 
 
 def check_export(
-    folder: str | Path, ranker: Ranker, samples: list[dict], data: PreparedData
+    folder: str | Path,
+    signatures,
+    ranker: Ranker,
+    samples: list[dict],
+    data: PreparedData,
 ) -> float:
-    """Reloads an export and compares its scores with the model's, all ways.
+    """Compares a reloaded export's scores with the model's own, all ways.
+
+    Args:
+        folder: of the export.
+        signatures: of the export, reloaded.
+        ranker: that was exported.
+        samples: to score.
+        data: they come from.
 
     Returns:
         The largest difference of two probabilities.
@@ -117,11 +128,10 @@ def check_export(
             f"The export in '{folder}' asks for XLA, which TF Serving does not run, in "
             f"{', '.join(compiled)}."
         )
-    model = tf.saved_model.load(str(folder))
     expected = model_scores(ranker, exported.history_lengths[-1], samples)
     worst = 0.0
     for number, (right, found) in enumerate(
-        zip(expected, served_scores(model.signatures, samples, data), strict=True)
+        zip(expected, served_scores(signatures, samples, data), strict=True)
     ):
         for way, scores in found.items():
             tolerance = exported.tolerance

@@ -114,6 +114,12 @@ def _behaviors(behaviors: list, features: Sequence[Feature], request_time: int) 
             )
         times.append(time)
     columns = _columns("behaviors", behaviors, features, ("time",))
+    if not behaviors:  # servers that pad, and JSON, know no tensor without a place
+        times = [0]
+        columns = {
+            feature.name: np.array([[MISSING[feature.dtype]]], _NUMPY[feature.dtype])
+            for feature in features
+        }
     return {
         names.BEHAVIOR_LENGTH: np.array([len(behaviors)]),
         names.BEHAVIOR_TIME: np.array([times], np.int64),

@@ -58,8 +58,11 @@ def test_a_request_becomes_tensors():
 
 
 def test_an_empty_history_needs_no_key():
+    """It is one place of padding: no tensor is without values."""
     tensors = request_to_tensors(changed("behaviors", value=...), SCHEMA)
-    assert tensors["behavior_time"].shape == (1, 0)
+    assert tensors["behavior_length"].tolist() == [0]
+    assert tensors["behavior_time"].tolist() == [[0]]
+    assert tensors["behavior_category"].tolist() == [[MISSING["string"]]]
     assert tensors["behavior_time"].dtype == np.int64
     assert tensors["behavior_category"].dtype == object
 

@@ -1,0 +1,1 @@
+"""Configuration files for TF Serving, made from what an export says of itself."""

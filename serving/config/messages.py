@@ -1,0 +1,149 @@
+"""TF Serving's configuration messages, and its own rules about them.
+
+`models.config` has its class in tensorflow-serving-api. The other two are not in that
+package: they are declared here as TF Serving's public `session_bundle_config.proto` and
+`monitoring_config.proto` declare them.
+"""
+
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+)
+from google.protobuf import wrappers_pb2 as wrappers
+from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+_PACKAGE = "tensorflow.serving"
+_INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"
+_STRING = f".{wrappers.StringValue.DESCRIPTOR.full_name}"
+_BOOL = f".{wrappers.BoolValue.DESCRIPTOR.full_name}"
+_MESSAGES = {
+    "BatchingParameters": {
+        "max_batch_size": (1, _INT64),
+        "batch_timeout_micros": (2, _INT64),
+        "max_enqueued_batches": (3, _INT64),
+        "num_batch_threads": (4, _INT64),
+        "thread_pool_name": (5, _STRING),
+        "allowed_batch_sizes": (6, [_FIELD.TYPE_INT64]),
+        "pad_variable_length_inputs": (7, _FIELD.TYPE_BOOL),
+        "enable_large_batch_splitting": (8, _BOOL),
+        "max_execution_batch_size": (9, _INT64),
+    },
+    "PrometheusConfig": {
+        "enable": (1, _FIELD.TYPE_BOOL),
+        "path": (2, _FIELD.TYPE_STRING),
+    },
+    "MonitoringConfig": {"prometheus_config": (1, f".{_PACKAGE}.PrometheusConfig")},
+}
+
+
+def _declare() -> dict[str, type]:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="ctr_tf/serving_config.proto", package=_PACKAGE, syntax="proto3"
+    )
+    file.dependency.append(wrappers.DESCRIPTOR.name)
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for key, (number, kind) in fields.items():
+            repeated = isinstance(kind, list)
+            label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
+            field = message.field.add(name=key, number=number, label=label)
+            (kind,) = kind if repeated else (kind,)
+            if isinstance(kind, str):
+                field.type, field.type_name = _FIELD.TYPE_MESSAGE, kind
+            else:
+                field.type = kind
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers.DESCRIPTOR.serialized_pb)
+    pool.AddSerializedFile(file.SerializeToString())
+    return {
+        name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
+        )
+        for name in _MESSAGES
+    }
+
+
+_CLASSES = _declare()
+BatchingParameters = _CLASSES["BatchingParameters"]
+MonitoringConfig = _CLASSES["MonitoringConfig"]
+
+
+def parse_models(text: str) -> ModelServerConfig:
+    """Reads `models.config`; ValueError for what TF Serving would refuse."""
+    config = _parse(text, ModelServerConfig)
+    models = config.model_config_list.config
+    if not models:
+        raise ValueError(f"`model_config_list` must name a model. Received: {text!r}")
+    names = [model.name for model in models]
+    for model in models:
+        if not model.name or names.count(model.name) > 1:
+            raise ValueError(
+                f"Models must have names of their own. Received: {model.name!r}"
+            )
+        if not model.base_path.startswith("/") and "://" not in model.base_path:
+            raise ValueError(
+                f"`base_path` of model '{model.name}' must be an absolute path. "
+                f"Received: {model.base_path!r}"
+            )
+        if model.model_platform != "tensorflow":
+            raise ValueError(
+                f"`model_platform` of model '{model.name}' must be 'tensorflow'. "
+                f"Received: {model.model_platform!r}"
+            )
+    return config
+
+
+def parse_batching(text: str):
+    """Reads the batching parameters; ValueError for what TF Serving would refuse."""
+    config = _parse(text, BatchingParameters)
+    for name in (
+        "max_batch_size",
+        "max_enqueued_batches",
+        "num_batch_threads",
+        "max_execution_batch_size",
+    ):
+        if config.HasField(name) and getattr(config, name).value < 1:
+            raise ValueError(
+                f"`{name}` must be positive. Received: {getattr(config, name).value}"
+            )
+    if config.batch_timeout_micros.value < 0:
+        raise ValueError(
+            "`batch_timeout_micros` must not be negative. "
+            f"Received: {config.batch_timeout_micros.value}"
+        )
+    sizes = list(config.allowed_batch_sizes)
+    if any(a >= b for a, b in zip([0, *sizes], sizes, strict=False)):
+        raise ValueError(
+            f"`allowed_batch_sizes` must be positive and ascending. Received: {sizes}"
+        )
+    splits = config.enable_large_batch_splitting.value
+    name = "max_execution_batch_size" if splits else "max_batch_size"
+    largest = getattr(config, name).value
+    if sizes and sizes[-1] != largest:
+        raise ValueError(
+            f"The last of `allowed_batch_sizes` must be `{name}`={largest}. "
+            f"Received: {sizes}"
+        )
+    return config
+
+
+def parse_monitoring(text: str):
+    """Reads the monitoring configuration; ValueError for a path without `/`."""
+    config = _parse(text, MonitoringConfig)
+    path = config.prometheus_config.path
+    if config.prometheus_config.enable and not path.startswith("/"):
+        raise ValueError(
+            f"`prometheus_config.path` must begin with '/'. Received: {path!r}"
+        )
+    return config
+
+
+def _parse(text: str, message):
+    try:
+        return text_format.Parse(text, message())
+    except text_format.ParseError as error:
+        name = message.DESCRIPTOR.name
+        raise ValueError(f"This is no {name}: {error}. Received: {text!r}") from error
