@@ -1,0 +1,487 @@
+"""What a client gets: scores, metadata, states and errors, through both doors."""
+
+import copy
+import json
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from live_server import arrays, assert_close, predict_request
+
+from serving.server.protos import (
+    GetModelMetadataRequest,
+    PredictRequest,
+    SignatureDefMap,
+    model_service_pb2_grpc,
+    types_pb2,
+)
+
+CODE = grpc.StatusCode
+
+
+def rows(tensors):
+    return {
+        name: [
+            [v.decode() if isinstance(v, bytes) else v for v in row]
+            if isinstance(row, list)
+            else row
+            for row in array.tolist()
+        ]
+        for name, array in tensors.items()
+    }
+
+
+def test_scores_over_grpc(server, inputs, expected):
+    for tensors, scores in zip(inputs, expected[1], strict=True):
+        assert_close(server.predict(tensors)["probability"], scores)
+        assert_close(server.predict(tensors, version=1)["probability"], scores)
+
+
+def test_scores_over_rest(server, inputs, expected):
+    for tensors, scores in zip(inputs, expected[1], strict=True):
+        columns = rows(tensors)
+        status, answer = server.rest("/v1/models/ctr:predict", {"inputs": columns})
+        assert status == 200
+        assert_close(answer["outputs"]["probability"], scores)
+        (row,) = [{name: value[0] for name, value in columns.items()}]
+        status, answer = server.rest(
+            "/v1/models/ctr/versions/1:predict",
+            {"signature_name": "serving_default", "instances": [row, row]},
+        )
+        assert status == 200
+        assert_close([p["probability"] for p in answer["predictions"]], [*scores] * 2)
+
+
+def test_state_and_candidates(server, inputs, expected):
+    for tensors, scores in zip(inputs, expected[1], strict=True):
+        user = {k: v for k, v in tensors.items() if not k.startswith("candidate_")}
+        state = server.predict(user, "encode_user")
+        candidates = {k: v for k, v in tensors.items() if k.startswith("candidate_")}
+        outputs = server.predict(state | candidates, "score_candidates")
+        assert_close(outputs["probability"], scores)
+
+
+def test_records_over_both_doors(server, records, expected):
+    examples = np.empty(len(records), object)
+    examples[:] = records
+    found = server.predict({"examples": examples}, "serialized_examples")
+    import base64
+
+    encoded = [{"b64": base64.b64encode(record).decode()} for record in records]
+    _, answer = server.rest(
+        "/v1/models/ctr:predict",
+        {"signature_name": "serialized_examples", "instances": encoded},
+    )
+    for i, scores in enumerate(expected[1]):
+        count = scores.shape[1]
+        assert_close(found["probability"][i, :count], scores[0])
+        assert_close(answer["predictions"][i]["probability"][:count], scores[0])
+
+
+def test_the_answer_has_typed_fields_and_says_who_gave_it(server, inputs):
+    request = predict_request(inputs[0])
+    request.output_filter.append("logit")
+    response = server.prediction.Predict(request, timeout=30)
+    assert list(response.outputs) == ["logit"]
+    logit = response.outputs["logit"]
+    assert logit.dtype == types_pb2.DT_FLOAT and not logit.tensor_content
+    assert [dim.size for dim in logit.tensor_shape.dim] == [1, 3]
+    assert len(logit.float_val) == 3
+    spec = response.model_spec
+    assert (spec.name, spec.version.value, spec.signature_name) == (
+        "ctr",
+        1,
+        "serving_default",
+    )
+
+
+def test_values_may_come_as_bytes_or_repeat_the_last(server, inputs, expected):
+    request = predict_request(inputs[0])
+    times = request.inputs["behavior_time"]
+    content = np.array(times.int64_val, "<i8").tobytes()
+    times.ClearField("int64_val")
+    times.tensor_content = content
+    counter = request.inputs["candidate_clicks_1d"]
+    del counter.int64_val[1:]
+    counter.int64_val[0] = 0
+    same = copy.deepcopy(inputs[0])
+    same["candidate_clicks_1d"][:] = 0
+    assert_close(
+        arrays(server.prediction.Predict(request, timeout=30))["probability"],
+        server.predict(same)["probability"],
+    )
+
+
+def _set(name, field, value):
+    def change(request):
+        tensor = request.inputs[name]
+        for old in ("int64_val", "float_val", "string_val", "tensor_content"):
+            tensor.ClearField(old)
+        if isinstance(value, list):
+            getattr(tensor, field).extend(value)
+        else:
+            setattr(tensor, field, value)
+
+    return change
+
+
+def _dtype(request):
+    tensor = request.inputs["candidate_item_id"]
+    tensor.dtype = types_pb2.DT_FLOAT
+    tensor.ClearField("int64_val")
+
+
+def _dims(name, *dims):
+    def change(request):
+        shape = request.inputs[name].tensor_shape
+        del shape.dim[:]
+        for size in dims:
+            shape.dim.add().size = size
+
+    return change
+
+
+def _no_rows(request):
+    for tensor in request.inputs.values():
+        tensor.tensor_shape.dim[0].size = 0
+        for old in ("int64_val", "float_val", "string_val"):
+            tensor.ClearField(old)
+
+
+MISTAKES = {
+    "model": (
+        lambda r: setattr(r.model_spec, "name", "other"),
+        CODE.NOT_FOUND,
+        "Servable not found for request: Latest(other)",
+    ),
+    "version": (
+        lambda r: setattr(r.model_spec.version, "value", 7),
+        CODE.NOT_FOUND,
+        "Servable not found for request: Specific(ctr, 7)",
+    ),
+    "label": (
+        lambda r: setattr(r.model_spec, "version_label", "canary"),
+        CODE.INVALID_ARGUMENT,
+        "Unrecognized servable version label: canary",
+    ),
+    "no name": (
+        lambda r: r.model_spec.ClearField("name"),
+        CODE.INVALID_ARGUMENT,
+        "ModelSpec has no name specified.",
+    ),
+    "signature": (
+        lambda r: setattr(r.model_spec, "signature_name", "x"),
+        CODE.FAILED_PRECONDITION,
+        'Serving signature key "x" not found.',
+    ),
+    "init op": (
+        lambda r: setattr(r.model_spec, "signature_name", "__saved_model_init_op"),
+        CODE.FAILED_PRECONDITION,
+        'Serving signature key "__saved_model_init_op" not found.',
+    ),
+    "missing input": (
+        lambda r: r.inputs.pop("request_time"),
+        CODE.INVALID_ARGUMENT,
+        "Missing but required: {request_time}.",
+    ),
+    "extra input": (
+        lambda r: r.inputs["pulse"].CopyFrom(r.inputs["request_time"]),
+        CODE.INVALID_ARGUMENT,
+        "Sent extra: {pulse}.",
+    ),
+    "output": (
+        lambda r: r.output_filter.append("y"),
+        CODE.INVALID_ARGUMENT,
+        "output tensor alias not found in signature: y",
+    ),
+    "output twice": (
+        lambda r: r.output_filter.extend(["logit", "logit"]),
+        CODE.INVALID_ARGUMENT,
+        "duplicate output tensor alias: logit",
+    ),
+    "dtype": (
+        _dtype,
+        CODE.INVALID_ARGUMENT,
+        'Input "candidate_item_id" must be int64. Received: float',
+    ),
+    "dtype that is none": (
+        lambda r: setattr(r.inputs["user_age"], "dtype", 99),
+        CODE.INVALID_ARGUMENT,
+        'Input "user_age" has a dtype that is not served. Received: 99',
+    ),
+    "rank": (
+        _dims("behavior_time", 1, 16, 1),
+        CODE.INVALID_ARGUMENT,
+        'Input "behavior_time" must have the shape [-1, -1], where -1 is open. '
+        "Received: [1, 16, 1]",
+    ),
+    "size": (
+        _dims("user_tags", 3, 1),
+        CODE.INVALID_ARGUMENT,
+        'Input "user_tags" must have the shape [-1, 3]',
+    ),
+    "negative size": (
+        _dims("user_tags", 1, -3),
+        CODE.INVALID_ARGUMENT,
+        'Input "user_tags" must have a known shape of no negative size.',
+    ),
+    "huge size": (
+        _dims("candidate_item_id", 1, 2**40),
+        CODE.INVALID_ARGUMENT,
+        'Input "candidate_item_id" of shape [1, 1099511627776] would take',
+    ),
+    "too many values": (
+        _set("slate_size", "int64_val", [3, 3]),
+        CODE.INVALID_ARGUMENT,
+        'Input "slate_size" of shape [1] must hold 1 values. Received: 2',
+    ),
+    "too few bytes": (
+        _set("slate_size", "tensor_content", b"abc"),
+        CODE.INVALID_ARGUMENT,
+        "must hold 8 bytes. Received: 3",
+    ),
+    "rows": (
+        _dims("slate_size", 2),
+        CODE.INVALID_ARGUMENT,
+        "All inputs must have the same first dimension, at least 1.",
+    ),
+    "no rows": (
+        _no_rows,
+        CODE.INVALID_ARGUMENT,
+        "All inputs must have the same first dimension, at least 1.",
+    ),
+    "lengths that differ": (
+        _dims("candidate_category", 1, 2),
+        CODE.INVALID_ARGUMENT,
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_over_grpc(server, inputs, mistake):
+    change, code, message = MISTAKES[mistake]
+    request = predict_request(inputs[0])
+    change(request)
+    if mistake == "lengths that differ":
+        del request.inputs["candidate_category"].string_val[2:]
+    with pytest.raises(grpc.RpcError) as error:
+        server.prediction.Predict(request, timeout=30)
+    assert error.value.code() is code, error.value.details()
+    assert message in error.value.details()
+
+
+REST_MISTAKES = [
+    ("/v1/models/other:predict", {"inputs": {}}, 404, "Latest(other)"),
+    ("/v1/models/ctr/versions/7:predict", {"inputs": {}}, 404, "Specific(ctr, 7)"),
+    ("/v1/models/ctr:classify", {"inputs": {}}, 501, "predict only"),
+    ("/v1/models/ctr/predict", {"inputs": {}}, 400, "Malformed request: POST"),
+    ("/v1/models/ctr/versions/99999999999999999999:predict", {}, 400, "Failed to con"),
+    ("/v1/models/ctr:predict", b"{", 400, "JSON Parse error"),
+    ("/v1/models/ctr:predict", b"\xff\xfe", 400, "JSON Parse error"),
+    ("/v1/models/ctr:predict", b"[" * 100_000, 400, "JSON Parse error"),
+    ("/v1/models/ctr:predict", b"9" * 10_000, 400, "JSON Parse error"),
+    ("/v1/models/ctr:predict", [], 400, "Is not object"),
+    ("/v1/models/ctr:predict", {}, 400, "Missing 'inputs' or 'instances' key"),
+    ("/v1/models/ctr:predict", {"inputs": 1, "instances": 1}, 400, "only one of"),
+    ("/v1/models/ctr:predict", {"instances": []}, 400, "a list that is not empty"),
+    ("/v1/models/ctr:predict", {"instances": [1]}, 400, "expecting an object"),
+    ("/v1/models/ctr:predict", {"inputs": [1]}, 400, "expecting an object"),
+    ("/v1/models/ctr:predict", {"inputs": {}}, 400, "Missing named input: behavior_"),
+    ("/v1/models/ctr:predict", {"instances": [{}]}, 400, "keys must be equal to"),
+    (
+        "/v1/models/ctr:predict",
+        {"signature_name": "x", "inputs": {}},
+        400,
+        'Serving signature key "x" not found',
+    ),
+    ("/v1/models/ctr:predict", {"signature_name": 3, "inputs": {}}, 400, "be a string"),
+    (
+        "/v1/models/ctr:predict",
+        {"signature_name": "serialized_examples", "instances": ["x", {"b64": "!"}]},
+        400,
+        "unable to base64 decode",
+    ),
+    (
+        "/v1/models/ctr:predict",
+        {"signature_name": "serialized_examples", "instances": ["x", ["y"]]},
+        400,
+        "is not of expected type: string",
+    ),
+]
+
+
+@pytest.mark.parametrize("path, body, status, message", REST_MISTAKES)
+def test_mistakes_over_rest(server, path, body, status, message):
+    found, answer = server.rest(path, body)
+    assert found == status, answer
+    assert message in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("request_time", [1.5], "Type: float is not of expected type: int64"),
+        ("request_time", [True], "Type: bool is not of expected type: int64"),
+        ("request_time", [None], "Type: NoneType is not of expected type: int64"),
+        ("request_time", [2**63], "is not of expected type: int64"),
+        ("request_time", 1_700_000_000, "must have the shape [-1]"),
+        ("user_age", [["34"]], "Type: str is not of expected type: float"),
+        ("user_age", [[1e39]], "to float without loss of precision"),
+        ("user_age", [[1.0], []], "at level: 1 expected size: 1. Received: []"),
+        ("user_age", [[1.0], 2.0], "at level: 1 expected size: 1. Received: 2.0"),
+        ("user_tags", [["a", "b", 3]], "Type: int is not of expected type: string"),
+        ("user_tags", [["a", "b"]], "must have the shape [-1, 3]"),
+        ("pulse", [1], "does not have named input: pulse"),
+    ],
+)
+def test_wrong_values_over_rest(server, inputs, name, value, message):
+    body = {"inputs": rows(inputs[0]) | {name: value}}
+    status, answer = server.rest("/v1/models/ctr:predict", body)
+    assert status == 400
+    assert message in answer["error"]
+
+
+def test_no_message_at_all(server):
+    call = server.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+    with pytest.raises(grpc.RpcError) as error:
+        call(b"\xff\xff no message", timeout=30)
+    assert error.value.code() is CODE.INVALID_ARGUMENT
+    assert "is no PredictRequest" in error.value.details()
+
+
+def test_what_is_not_served_is_refused_by_name(server):
+    for service, method in (
+        ("PredictionService", "Classify"),
+        ("PredictionService", "Regress"),
+        ("PredictionService", "MultiInference"),
+        ("ModelService", "HandleReloadConfigRequest"),
+    ):
+        call = server.channel.unary_unary(f"/tensorflow.serving.{service}/{method}")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"", timeout=30)
+        assert error.value.code() is CODE.UNIMPLEMENTED
+        assert error.value.details().startswith(f"{method}: this development server")
+
+
+def test_metadata(server):
+    request = GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "ctr"
+    response = server.prediction.GetModelMetadata(request, timeout=30)
+    assert response.model_spec.version.value == 1
+    signatures = SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(signatures)
+    default = signatures.signature_def["serving_default"]
+    assert default.method_name == "tensorflow/serving/predict"
+    assert default.inputs["behavior_time"].dtype == types_pb2.DT_INT64
+    status, answer = server.rest("/v1/models/ctr/metadata")
+    found = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert status == 200 and answer["model_spec"]["version"] == "1"
+    assert found["inputs"]["behavior_time"]["dtype"] == "DT_INT64"
+    assert found["outputs"].keys() == default.outputs.keys()
+    for change, message in (
+        (lambda r: r.ClearField("model_spec"), "Missing ModelSpec"),
+        (lambda r: r.ClearField("metadata_field"), "at least one metadata_field"),
+        (lambda r: r.metadata_field.append("x"), "Metadata field x is not supported"),
+    ):
+        wrong = GetModelMetadataRequest.FromString(request.SerializeToString())
+        change(wrong)
+        with pytest.raises(grpc.RpcError) as error:
+            server.prediction.GetModelMetadata(wrong, timeout=30)
+        assert error.value.code() is CODE.INVALID_ARGUMENT
+        assert message in error.value.details()
+
+
+def test_status_and_health(server):
+    assert server.status() == server.status(1) == {1: ("AVAILABLE", 0, "")}
+    with pytest.raises(grpc.RpcError) as error:
+        server.status(7)
+    assert error.value.code() is CODE.NOT_FOUND
+    assert error.value.details() == "Could not find version 7 of model ctr"
+    ok = {"error_code": "OK", "error_message": ""}
+    answer = [{"version": "1", "state": "AVAILABLE", "status": ok}]
+    for path in ("/v1/models/ctr", "/v1/models/ctr/versions/1"):
+        assert server.rest(path) == (200, {"model_version_status": answer})
+    assert server.rest("/v1/models/other")[0] == 404
+    assert server.rest("/nowhere")[0] == 400
+    assert server.rest("/healthz") == (200, {"status": "SERVING"})
+    health = health_pb2_grpc.HealthStub(server.channel)
+    for name in ("", "ctr", "tensorflow.serving.PredictionService"):
+        request = health_pb2.HealthCheckRequest(service=name)
+        assert health.Check(request, timeout=30).status == 1
+    with pytest.raises(grpc.RpcError) as error:
+        health.Check(health_pb2.HealthCheckRequest(service="x"), timeout=30)
+    assert error.value.code() is CODE.NOT_FOUND
+
+
+def test_metrics(server, inputs):
+    def count(text, status):
+        line = (
+            f':tensorflow:serving:request_count{{model_name="ctr",status="{status}"}}'
+        )
+        found = [row for row in text.splitlines() if row.startswith(line)]
+        return int(found[0].split()[-1]) if found else 0
+
+    path = "/monitoring/prometheus/metrics"
+    before = server.text(path)
+    server.predict(inputs[0])
+    server.rest("/v1/models/ctr:predict", {})
+    after = server.text(path)
+    for status in ("OK", "INVALID_ARGUMENT"):
+        assert count(after, status) == count(before, status) + 1
+    version = '{model_name="ctr",version="1",state="AVAILABLE"} 1'
+    assert f":tensorflow:serving:model_version_state{version}" in after
+    buckets = {}
+    for row in after.splitlines():
+        if row.startswith(":tensorflow:serving:request_latency_bucket"):
+            labels, _, value = row.rpartition(" ")
+            buckets.setdefault(labels.split(",le=")[0], []).append(int(value))
+    assert len(buckets) == 2  # gRPC and REST
+    for counts in buckets.values():
+        assert counts == sorted(counts) and counts[-1] > 0
+
+
+def test_a_deadline_is_kept(server, inputs):
+    with pytest.raises(grpc.RpcError) as error:
+        server.predict(inputs[0], timeout=1e-4)
+    assert error.value.code() is CODE.DEADLINE_EXCEEDED
+
+
+def test_a_message_that_is_too_long(server):
+    examples = np.empty(1, object)
+    examples[0] = bytes(17 << 20)
+    with pytest.raises(grpc.RpcError) as error:
+        server.predict({"examples": examples}, "serialized_examples")
+    assert error.value.code() is CODE.RESOURCE_EXHAUSTED
+
+
+def test_ids_that_no_table_has(server, samples, inputs, expected):
+    """In a record ids are encoded already, and these are beyond every table."""
+    from ctr_tf.data.random_samples import serialize
+
+    wrong = samples[0] | {"candidate_item_id": np.full(3, 10**12)}
+    examples = np.empty(1, object)
+    examples[0] = serialize(wrong)
+    with pytest.raises(grpc.RpcError) as error:
+        server.predict({"examples": examples}, "serialized_examples")
+    assert error.value.code() is CODE.INVALID_ARGUMENT
+    assert_close(server.predict(inputs[0])["probability"], expected[1][0])
+
+
+def test_the_banner_says_what_it_is_for(server):
+    assert "DEVELOPMENT" in server.banner
+    assert json.dumps(server.rest_address)[1:-1] in server.banner
+
+
+def test_model_service_of_another_name(server):
+    stub = model_service_pb2_grpc.ModelServiceStub(server.channel)
+    from serving.server.protos import GetModelStatusRequest
+
+    with pytest.raises(grpc.RpcError) as error:
+        stub.GetModelStatus(GetModelStatusRequest(), timeout=30)
+    assert error.value.code() is CODE.INVALID_ARGUMENT
+    assert error.value.details() == "Missing ModelSpec"
+    with pytest.raises(grpc.RpcError) as error:
+        server.prediction.Predict(PredictRequest(), timeout=30)
+    assert error.value.code() is CODE.INVALID_ARGUMENT
