@@ -249,13 +249,17 @@ class Client:
         known = self._version
         if known is not None and not fresh and time.monotonic() < known[1]:
             return known[0]
-        states = deadline.call(self.transport.versions)
+        newest = deadline.call(self._newest)
+        self._version = newest, time.monotonic() + self._version_ttl
+        return newest
+
+    def _newest(self, timeout: float) -> int:
+        states = self.transport.versions(timeout)
         available = [version for version, state in states.items() if state == AVAILABLE]
-        if not available:
+        if not available:  # yet: the server is loading it
             raise ServingError(
                 UNAVAILABLE, f"No version of '{self.model}' is available: {states}"
             )
-        self._version = max(available), time.monotonic() + self._version_ttl
         return max(available)
 
     def _fitting_schema(self, deadline, version: int) -> Schema | SignatureSchema:

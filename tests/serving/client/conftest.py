@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from running_server import SCHEMA, VOCABULARIES, Server, make_ranker, offline
+from running_server import OPTIONS, SCHEMA, VOCABULARIES, Server, make_ranker, offline
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import random_sample, write_prepared
@@ -29,8 +29,14 @@ def data(tmp_path_factory, samples):
 def models(tmp_path_factory, data):
     """A folder with one version."""
     folder = tmp_path_factory.mktemp("models")
-    export_ranker(make_ranker(0), data, folder)
+    export_ranker(make_ranker(0), data, folder, OPTIONS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def other_version(tmp_path_factory, data):
+    """A version of another model, outside the server's folder."""
+    return export_ranker(make_ranker(1), data, tmp_path_factory.mktemp("new"), OPTIONS)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,12 @@ from helpers import make_schema
 from ctr_tf.data.random_samples import random_vocabularies
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from serving.export import ExportOptions
 from serving.score import Scorer
 
 SCHEMA = make_schema(history_length=16, num_chunks=4)
+# Few sizes: each is run when a model is exported, and when it is loaded.
+OPTIONS = ExportOptions(slate_sizes=(10, 40), batch_sizes=(1, 2))
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 
 
@@ -39,12 +42,13 @@ def free_port():
 class Server:
     """`ctr-tf serve` as a process of its own."""
 
-    def __init__(self, model_dir):
+    def __init__(self, model_dir, poll_seconds=1.0):
         self.grpc, self.rest = (f"127.0.0.1:{free_port()}" for _ in range(2))
         ports = [address.rpartition(":")[2] for address in (self.grpc, self.rest)]
-        self._command = [sys.executable, "-m", "ctr_tf.cli", "serve"]
+        self._command = [sys.executable, "-m", "serving.server"]
         self._command += ["--model", str(model_dir)]
         self._command += ["--grpc_port", ports[0], "--rest_port", ports[1]]
+        self._command += ["--file_system_poll_wait_seconds", str(poll_seconds)]
         self._process = None
 
     def start(self):
@@ -52,7 +56,7 @@ class Server:
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
-    def wait(self, seconds=60.0):
+    def wait(self, version=1, seconds=60.0):
         """Waits until a version is available."""
         url = f"http://{self.rest}/v1/models/ctr"
         end = time.monotonic() + seconds
@@ -61,9 +65,10 @@ class Server:
                 raise RuntimeError(self._process.stderr.read()[-2000:])
             with contextlib.suppress(OSError, ValueError):
                 answer = json.load(urllib.request.urlopen(url, timeout=1))
-                states = [s["state"] for s in answer["model_version_status"]]
-                if "AVAILABLE" in states:
-                    return
+                for status in answer["model_version_status"]:
+                    if status["version"] == str(version):
+                        if status["state"] == "AVAILABLE":
+                            return
             time.sleep(0.1)
         raise TimeoutError(f"No version is available after {seconds} s.")
 

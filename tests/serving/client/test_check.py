@@ -1,0 +1,86 @@
+"""`ctr-tf check` against a server that is right, and against one that is not."""
+
+import json
+import shutil
+
+import pytest
+
+from serving import check
+
+
+def run(capsys, *words):
+    status = check.main([*words, "--requests", "5"])
+    lines = capsys.readouterr().out.splitlines()
+    return status, {(*line.split()[:2], line[15:43].strip()) for line in lines}
+
+
+NAMES = (
+    "status",
+    "signatures",
+    "one pass",
+    "kept state",
+    "isolated candidates",
+    "golden scores",
+    "a wrong request",
+    "latency, one pass",
+    "latency, kept state",
+)
+
+
+def test_all_is_well(server, models, capsys):
+    status, found = run(
+        capsys,
+        "--target",
+        server.grpc,
+        "--rest",
+        server.rest,
+        "--model_dir",
+        str(models),
+    )
+    assert status == 0
+    assert found == {("ok", p, name) for p in ("gRPC", "REST") for name in NAMES}
+
+
+def test_without_the_export_golden_scores_are_skipped(server, capsys):
+    status, found = run(capsys, "--target", server.grpc)
+    assert status == 0
+    assert ("skipped", "gRPC", "golden scores") in found
+    assert len(found) == len(NAMES)
+    assert all(word in ("ok", "skipped") for word, _, _ in found)
+
+
+def test_another_models_scores_fail(server, other_version, capsys):
+    words = ["--target", server.grpc, "--model_dir", str(other_version)]
+    status, found = run(capsys, *words)
+    assert status == 1
+    assert {name for word, _, name in found if word == "FAILED"} == {"golden scores"}
+
+
+def test_another_schema_fails(server, models, tmp_path, capsys):
+    folder = tmp_path / "1"
+    shutil.copytree(models / "1", folder)
+    schema = folder / "assets.extra" / "schema.yaml"
+    text = schema.read_text("utf-8").replace("name: device", "name: gadget")
+    schema.write_text(text, "utf-8")
+    status, found = run(capsys, "--target", server.grpc, "--model_dir", str(folder))
+    assert status == 1
+    assert ("FAILED", "gRPC", "signatures") in found
+
+
+def test_no_server_fails_at_once(capsys):
+    status, found = run(capsys, "--target", "127.0.0.1:9")
+    assert status == 1
+    assert found == {("FAILED", "gRPC", "status")}
+    with pytest.raises(ValueError, match="Give `--target`, `--rest`, or both"):
+        check.main([])
+
+
+def test_a_model_that_is_not_there_fails(server, capsys):
+    status, found = run(capsys, "--target", server.grpc, "--model", "other")
+    assert status == 1
+    assert found == {("FAILED", "gRPC", "status")}
+
+
+def test_results_are_one_line_each():
+    result = check.Result("REST", "status", False, json.dumps("x"))
+    assert str(result).split() == ["FAILED", "REST", "status", '"x"']
