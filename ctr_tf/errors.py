@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+_MOST_NAMES = 40
+
 
 def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
     """Words the error for a name that is not among the known ones.
@@ -14,9 +16,11 @@ def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
 
     Returns:
         A sentence that names the value received, the nearest known name where one is
-        near, and all known names.
+        near, and all known names unless they are very many.
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(received), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
+    if len(names) > _MOST_NAMES:
+        return f"Unknown {what} '{received}'.{hint}"
     return f"Unknown {what} '{received}'.{hint} Known: {', '.join(names) or '(none)'}."

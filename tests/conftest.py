@@ -1,5 +1,28 @@
-"""Puts `tests/` on the path, so that every test can `import helpers`."""
+"""Puts `tests/` on the path (`import helpers`), and makes a small world for tests."""
 
 import os
 
+import pytest
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    """The main job, small: a folder with raw/, data/ and run/ (with run/export/1)."""
+    from ctr_tf.cli import main
+
+    folder = tmp_path_factory.mktemp("world")
+    raw, data, run = (str(folder / name) for name in ("raw", "data", "run"))
+    sizes = "--users=120 --days=8 --requests_per_user=6 --behaviors_per_user=60"
+    recipe = ["--config", "configs/sparsectr_synthetic.yaml"]
+    settings = ["data.batch_size=32", "training.epochs=1", "training.log_every=10"]
+    for words in (
+        ["synthesize", "--output", raw, *sizes.split()],
+        ["prepare", "--source", "synthetic", "--input", raw, "--output", data],
+        ["train", *recipe, f"run={run}", f"data.path={data}", *settings],
+        ["evaluate", "--run", run],
+        ["export", "--run", run],
+    ):
+        assert main(words) == 0
+    return folder
