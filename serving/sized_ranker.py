@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from ctr_tf import time_ops
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import Schema
+from ctr_tf.schema import Feature, Schema
 from serving import inputs as names
 from serving.sizes import at_size, pad_left, pad_slate
 
@@ -20,9 +20,9 @@ _CHUNK = "behavior_chunk"
 class SizedRanker:
     """Encodes histories and scores slates, each padded to the next size.
 
-    Each size of a history is traced once, whichever signatures use it. All give the
-    state of the largest: where it grows with the history, it is padded on the left, as
-    histories are.
+    Each size of a history is traced once, and so is scoring, whichever signatures use
+    them. All sizes give the state of the largest: where it grows with the history, it
+    is padded on the left, as histories are.
 
     Args:
         ranker: built and trained.
@@ -46,8 +46,8 @@ class SizedRanker:
             self._dense_encode = compiled(self._encode_dense)
             self._dense_score = compiled(self._score_dense)
         largest = history_lengths[-1]
-        signature = [_encoded_specs(ranker.schema, largest)]
-        encoders = {
+        signature = [_user_specs(ranker.schema, largest)]
+        self._encoders = {
             size: tf.function(
                 functools.partial(self._encode_at, size),
                 input_signature=signature,
@@ -55,8 +55,15 @@ class SizedRanker:
             )
             for size in history_lengths
         }
-        self.state_specs = encoders[largest].get_concrete_function().structured_outputs
-        self._encoders = encoders
+        state = self._encoders[largest].get_concrete_function().structured_outputs
+        self.state_specs = {
+            key: tf.TensorSpec(spec.shape, spec.dtype) for key, spec in state.items()
+        }
+        self._scorer = tf.function(
+            self._score_padded,
+            input_signature=[self.state_specs, _candidate_specs(ranker.schema)],
+            autograph=False,
+        )
 
     def encode(self, inputs: dict) -> dict:
         """User, context and behaviors, encoded, `[B, N]` for the largest N → state."""
@@ -72,10 +79,7 @@ class SizedRanker:
 
     def score(self, state: dict, inputs: dict) -> tf.Tensor:
         """State and candidates, encoded, `[B, C]` → logits `[B, C]`."""
-        count = tf.shape(inputs["candidate_mask"])[1]
-        inputs = pad_slate(inputs, self._slate_sizes)
-        rows = self.ranker.lookup(inputs)
-        return self._dense_score(state, inputs, rows)[:, :count]
+        return self._scorer(state, inputs)
 
     def _encode_at(self, size: int, inputs: dict) -> dict:
         inputs = {
@@ -94,6 +98,12 @@ class SizedRanker:
             for key, value in encoder(inputs).items()
         }
 
+    def _score_padded(self, state: dict, inputs: dict) -> tf.Tensor:
+        count = tf.shape(inputs["candidate_mask"])[1]
+        inputs = pad_slate(inputs, self._slate_sizes)
+        rows = self.ranker.lookup(inputs)
+        return self._dense_score(state, inputs, rows)[:, :count]
+
     def _encode_dense(self, inputs: dict, rows: dict) -> dict:
         groups = self.ranker.embedding.assemble(inputs, rows)
         return self.ranker.encode(
@@ -105,7 +115,7 @@ class SizedRanker:
         return self.ranker.score(state, groups["candidates"], training=False)
 
 
-def _encoded_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]:
+def _user_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]:
     """What `ctr_tf.data` makes of a user, a request and a history."""
     specs = {
         names.REQUEST_TIME: tf.TensorSpec([None], tf.int64),
@@ -114,7 +124,17 @@ def _encoded_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSp
     for group in ("user", "context", "behavior"):
         for feature in schema.groups()[group]:
             size = history_length if group == "behavior" else feature.length
-            specs[f"{group}_{feature.name}"] = tf.TensorSpec(
-                [None, size], tf.int64 if feature.is_embedded else tf.float32
-            )
+            specs[f"{group}_{feature.name}"] = _feature_spec(feature, size)
     return specs
+
+
+def _candidate_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
+    """What `ctr_tf.data` makes of candidates."""
+    specs = {"candidate_mask": tf.TensorSpec([None, None], tf.bool)}
+    for feature in schema.candidate:
+        specs[f"candidate_{feature.name}"] = _feature_spec(feature, None)
+    return specs
+
+
+def _feature_spec(feature: Feature, size: int | None) -> tf.TensorSpec:
+    return tf.TensorSpec([None, size], tf.int64 if feature.is_embedded else tf.float32)

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from helpers import make_schema
 
+from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import (
@@ -18,18 +19,25 @@ from ctr_tf.data.random_samples import (
     serialize,
     write_prepared,
 )
+from ctr_tf.data.records import BEHAVIORS, record_spec
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
-from serving import golden
-from serving.export import export_ranker, versions
+from serving import golden, warmup
+from serving.export import ExportOptions, export_ranker, versions
+from serving.exported import Exported
 from serving.golden import call, compiled_functions, score_once, score_twice
 from serving.request import request_from_sample, request_to_tensors
 from serving.score import Scorer, find_version, main
+from serving.signatures import ServingModule
+from serving.state import StateMismatchError
 
 SCHEMA = make_schema(history_length=16, num_chunks=4)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 HISTORIES = (16, 0, 1, 5, 16, 12)
 SLATES = (3, 4, 1, 7, 2, 5)
+OPTIONS = ExportOptions(
+    history_lengths=(6, 16), slate_sizes=(2, 5, 8), batch_sizes=(1, 2)
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +69,7 @@ def ranker():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, ranker, data):
-    return export_ranker(ranker, data, tmp_path_factory.mktemp("export"))
+    return export_ranker(ranker, data, tmp_path_factory.mktemp("export"), OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +176,49 @@ def test_more_history_than_the_model_takes(signatures, requests, expected):
     assert_close(score_once(signatures, tensors | older)[0], expected[0])
 
 
+@pytest.mark.parametrize("behaviors", [0, 1, 5, 6, 7, 15])
+def test_a_history_between_two_sizes_scores_as_without_padding(
+    signatures, ranker, samples, behaviors
+):
+    fields = record_spec(SCHEMA)
+    sample = {
+        key: value[16 - behaviors :] if fields[key].size == BEHAVIORS else value
+        for key, value in samples[0].items()
+    }
+    reader = BatchReader(SCHEMA, ranker.num_chunks, 16, with_labels=False)
+    (inputs,) = reader.read(tf.constant([serialize(sample)]), max(behaviors, 1))
+    inputs["behavior_chunk"] = time_ops.chunk_ids(
+        inputs["behavior_time"], inputs["behavior_time"] > 0, ranker.num_chunks
+    )
+    scores = tf.sigmoid(ranker(inputs))[0].numpy()
+    request = request_from_sample(sample, SCHEMA, VOCABULARIES)
+    tensors = request_to_tensors(request, SCHEMA)
+    assert_close(score_once(signatures, tensors)[0], scores)
+    assert_close(score_twice(signatures, tensors)[0], scores)
+
+
+def test_one_user_of_many_behaviors_sets_the_size_of_the_batch(
+    signatures, requests, expected
+):
+    """Rows of 1 and of 16 behaviors together score like each alone."""
+    widths = {"behavior": 16, "candidate": 3}
+
+    def pad(name, value):
+        width = widths.get(name.split("_")[0])
+        if value.ndim == 1 or width is None:
+            return value
+        more = width - value.shape[1]
+        return np.concatenate([value, np.repeat(value[:, :1], more, axis=1)], axis=1)
+
+    batch = {
+        name: np.concatenate([pad(name, requests[i][name]) for i in (0, 2)])
+        for name in requests[0]
+    }
+    scores = score_once(signatures, batch)
+    assert_close(scores[0], expected[0])
+    assert_close(scores[1, :1], expected[2])
+
+
 def test_behaviors_after_the_request_are_left_out(signatures, requests, expected):
     tensors = dict(requests[3])
     later = {
@@ -194,6 +245,102 @@ def test_an_unknown_id_scores_like_a_missing_one(samples, folder):
     ]
     assert scores[0] == scores[1]
     assert scores[0] != scores[2]
+
+
+def test_a_state_in_the_store_scores_like_a_fresh_one(folder, signatures, requests):
+    layout = Exported.load(folder).state
+    tensors = requests[3]
+    state = call(signatures["encode_user"], tensors)
+    outputs = {key: value.numpy() for key, value in state.items()}
+    content = layout.serialize(outputs)
+    assert len(content) == layout.num_bytes
+    kept = layout.deserialize(content)
+    assert kept.keys() == outputs.keys()
+    fresh, stored = (
+        call(signatures["score_candidates"], tensors | s)["logit"].numpy()
+        for s in (state, kept)
+    )
+    np.testing.assert_array_equal(fresh, stored)
+
+
+def test_the_graph_refuses_the_state_of_another_model(folder, signatures, requests):
+    state = call(signatures["encode_user"], requests[3])
+    state["state_version"] += 1
+    fingerprint = Exported.load(folder).state.fingerprint
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"not one of this model, {fingerprint}: "
+    ):
+        call(signatures["score_candidates"], requests[3] | state)
+
+
+def test_the_fingerprint_is_the_models(ranker, data, folder):
+    """The same weights give the same; other weights, or another N, do not."""
+
+    def fingerprint(histories=OPTIONS.history_lengths):
+        module = ServingModule(ranker, data.folder / "vocabularies", histories, (2,))
+        return module.layout.fingerprint
+
+    known = Exported.load(folder).state.fingerprint
+    assert fingerprint() == known
+    assert fingerprint((16,)) == known  # padding is not the model
+    assert fingerprint((12,)) != known
+    bias = ranker.user_projection.bias
+    before = bias.numpy()
+    bias.assign(before + 1e-3)
+    assert fingerprint() != known
+    bias.assign(before)
+
+
+def test_another_model_refuses_the_state(folder, signatures, requests, ranker, data):
+    """Another in one bias, so that its layout is the same but for the fingerprint."""
+    layout = Exported.load(folder).state
+    state = call(signatures["encode_user"], requests[3])
+    content = layout.serialize({key: value.numpy() for key, value in state.items()})
+    bias = ranker.user_projection.bias
+    before = bias.numpy()
+    bias.assign(before + 0.5)
+    try:
+        samples = golden.read_samples(data, 3)
+        with pytest.raises(RuntimeError, match="does not score like the model: serial"):
+            golden.check_export(folder, signatures, ranker, samples, data)
+        module = ServingModule(ranker, data.folder / "vocabularies", (16,), (2,))
+    finally:
+        bias.assign(before)
+    assert module.layout.tensors == layout.tensors
+    with pytest.raises(StateMismatchError, match=layout.fingerprint) as error:
+        module.layout.deserialize(content)
+    assert module.layout.fingerprint in str(error.value)
+
+
+def test_a_failing_warmup_record_is_named(folder, signatures, tmp_path):
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    (first, *_) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
+    log = warmup.PredictionLog.FromString(first)
+    del log.predict_log.request.inputs["request_time"]
+    with tf.io.TFRecordWriter(str(tmp_path / "bad")) as writer:
+        writer.write(first)
+        writer.write(log.SerializeToString())
+    with pytest.raises(RuntimeError, match="Warm-up record 2 of .*, for .*, fails"):
+        warmup.replay(tmp_path / "bad", signatures)
+
+
+def test_more_warmup_than_a_server_takes_is_refused(
+    folder, signatures, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(warmup, "MAX_RECORDS", 3)
+    samples, exported = golden.read_samples(data, 10), Exported.load(folder)
+    with pytest.raises(ValueError, match="at most 3 warm-up records: choose fewer siz"):
+        warmup.write_warmup(tmp_path / "many", signatures, exported, samples, data)
+
+
+def test_golden_requests_hold_the_models_scores(folder, signatures, expected):
+    golden = json.loads((folder / "assets.extra" / "golden.json").read_text("utf-8"))
+    assert len(golden) == len(HISTORIES)
+    for entry in golden:  # shards interleave the samples
+        tensors = request_to_tensors(entry["request"], SCHEMA)
+        assert_close(score_once(signatures, tensors)[0], entry["probability"])
+    longest = sorted(len(entry["probability"]) for entry in golden)
+    assert longest == sorted(map(len, expected))
 
 
 def test_no_graph_asks_for_xla(folder, tmp_path):
@@ -230,7 +377,7 @@ def test_a_bad_export_is_not_published(ranker, data, folder, monkeypatch):
     assert folder.name == "1"
     monkeypatch.setitem(golden.TOLERANCE, "float32", -1.0)
     with pytest.raises(RuntimeError, match="does not score like the model: serial"):
-        export_ranker(ranker, data, folder.parent)
+        export_ranker(ranker, data, folder.parent, ExportOptions((16,), (7,)))
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 

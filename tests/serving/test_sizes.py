@@ -1,0 +1,74 @@
+"""Sizes that requests are padded to: the choice and the padding."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.sizes import (
+    at_size,
+    check_sizes,
+    default_history_lengths,
+    pad_left,
+    pad_slate,
+)
+
+
+@pytest.mark.parametrize(
+    "longest, sizes",
+    [
+        (1, (1,)),
+        (50, (50,)),
+        (64, (32, 64)),
+        (101, (51, 101)),
+        (1024, (128, 256, 512, 1024)),
+        (10_000, (1_250, 2_500, 5_000, 10_000)),
+    ],
+)
+def test_history_sizes_are_halves(longest, sizes):
+    assert default_history_lengths(longest) == sizes
+
+
+def test_the_smallest_size_that_holds_the_batch_runs():
+    @tf.function
+    def chosen(lengths):
+        sizes = (4, 8, 16)
+        return at_size({n: lambda n=n: {"n": tf.constant(n)} for n in sizes}, lengths)
+
+    for lengths, size in (
+        ([0], 4),
+        ([4, 1], 4),
+        ([1, 5, 2], 8),
+        ([8], 8),
+        ([9], 16),
+        ([16, 99], 16),
+    ):
+        assert chosen(tf.constant(lengths))["n"] == size
+    assert chosen(tf.zeros([0], tf.int32))["n"] == 4
+
+
+def test_slates_are_padded_to_the_next_size():
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
+    def pad(value):
+        padded = pad_slate({"a": value, "b": value > 0}, (3, 5))
+        return padded["a"], padded["b"]
+
+    for count, size in ((0, 3), (1, 3), (3, 3), (4, 5), (5, 5), (7, 7)):
+        value = np.ones((2, count), np.int64)
+        number, mask = pad(value)
+        expected = np.pad(value, [(0, 0), (0, size - count)])
+        np.testing.assert_array_equal(number, expected)
+        np.testing.assert_array_equal(mask, expected > 0)
+
+
+def test_states_are_padded_on_the_left():
+    value = tf.ones([2, 3, 4])
+    padded = pad_left(value, tf.TensorShape([None, 5, 4])).numpy()
+    assert padded.shape == (2, 5, 4)
+    assert not padded[:, :2].any() and padded[:, 2:].all()
+    assert pad_left(value, tf.TensorShape([None, 3, 4])) is value
+
+
+@pytest.mark.parametrize("sizes", [[], [0, 1], [2, 2], [3, 1]])
+def test_sizes_must_ascend(sizes):
+    with pytest.raises(ValueError, match="`slate_sizes` must be positive and asc"):
+        check_sizes("slate_sizes", sizes)
