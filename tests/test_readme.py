@@ -1,0 +1,53 @@
+"""The README's commands: those of `console` blocks run, all others exist."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctr_tf.cli import resolve
+from ctr_tf.config import load
+from ctr_tf.training.config import Config
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+SHELL = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n")[0][:40])
+def test_console_blocks_run(block, tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        ["bash", "-e", "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    if "score" in block:
+        assert "probability" in result.stdout
+    else:
+        assert "hats" in result.stdout
+
+
+def test_other_verbs_recipes_and_targets_exist():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in filter(None, SHELL.splitlines()):
+        program, verb, *rest = line.split()
+        if program == "make":
+            assert re.search(rf"^{verb}:", makefile, re.MULTILINE), line
+        elif program == "ctr-tf":
+            assert resolve([verb, *rest])[0].main, line
+            if verb == "train":
+                load(Config, ROOT / rest[1], rest[2:])
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
