@@ -22,6 +22,10 @@ VERBS = {
     "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
     "export": ("serving.export", "write a SavedModel for TF Serving"),
     "score": ("serving.score", "score a JSON request with a SavedModel"),
+    "serving-config": ("serving.config.generate", "TF Serving's files for an export"),
+    "serve": ("serving.server.serve", "serve an export; for development"),
+    "check": ("serving.check", "check a running server"),
+    "loadtest": ("serving.loadtest", "load a running server, measure its latency"),
     "demo": ("ctr_tf.demo", "all of the above, one after the other"),
 }
 BENCHES = {
@@ -29,7 +33,15 @@ BENCHES = {
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
     "pipeline": "the Beam job's events/s beside polars",
+    "serving": "one pass beside single ones, a cached state, latency",
+    "state": "bytes of a user's state for each history length",
 }
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """False for what Beam says of Google's cloud whenever it is imported."""
+    message = record.getMessage()
+    return not message.startswith(("apitools not found", "No module named google."))
 
 
 def _help() -> str:
@@ -83,6 +95,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S"
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_of_use)
     try:
         module, rest = resolve(argv)
         return module.main(rest) or 0

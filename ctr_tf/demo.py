@@ -43,6 +43,9 @@ def _summary(metrics: dict, rows: Sequence[tuple[str, Path]]) -> str:
     lines = ["", f"{'AUC':<22}{metrics['auc']:.4f}"]
     lines.append(f"{'GAUC, per user':<22}{metrics['gauc_user']:.4f}")
     lines.append(f"{'log loss':<22}{metrics['log_loss']:.4f}")
+    if reachable := metrics.get("reachable"):
+        lines.append(f"{'reachable AUC':<22}{reachable['auc']:.4f}")
+        lines.append(f"{'share of it reached':<22}{reachable['share']['auc']:.1%}")
     lines += [f"{name:<22}{path}" for name, path in rows]
     return "\n".join(lines)
 
