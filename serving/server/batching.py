@@ -134,12 +134,19 @@ class Batcher:
         """Requests that wait."""
         return self._size
 
+    @property
+    def closed(self) -> bool:
+        """Whether new tasks are refused for good."""
+        return self._closed
+
     def check_room(self) -> None:
-        """Refuses where the queue is full.
+        """Refuses where the queue is full or closed.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED.
+            ServingError: RESOURCE_EXHAUSTED or UNAVAILABLE.
         """
+        if self._closed:
+            raise ServingError(StatusCode.UNAVAILABLE, "The server shuts down.")
         if self._size >= self.options.max_queued_requests:
             raise ServingError(
                 StatusCode.RESOURCE_EXHAUSTED,
@@ -151,7 +158,7 @@ class Batcher:
         """Queues a task; its future gets the outputs or a ServingError.
 
         Raises:
-            ServingError: RESOURCE_EXHAUSTED, or INVALID_ARGUMENT for too many rows.
+            ServingError: as `check_room`, or INVALID_ARGUMENT for too many rows.
         """
         if task.rows > self.options.max_batch_size:
             raise invalid(
@@ -160,21 +167,28 @@ class Batcher:
             )
         group = task.group(self.options.pad_variable_length_inputs)
         with self._changed:
-            if self._closed:
-                raise ServingError(StatusCode.UNAVAILABLE, "The server shuts down.")
             self.check_room()
             self._groups.setdefault(group, collections.deque()).append(task)
             self._size += 1
             self._changed.notify()
         return task.future
 
-    def close(self) -> None:
-        """Runs what waits, and ends the threads."""
+    def close(self, seconds: float | None = None) -> bool:
+        """Takes no more tasks, runs what waits, and ends the threads.
+
+        Args:
+            seconds: that it may take.
+
+        Returns:
+            Whether all is done.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        end = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if end is None else max(end - time.monotonic(), 0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self) -> None:
         while True:

@@ -90,9 +90,13 @@ class Core:
         self.metrics.before_page(self._update_gauges)
 
     def close(self) -> None:
-        """Runs what waits and unloads everything."""
-        self.batcher.close()
+        """Unloads everything; the batcher must be closed."""
         self.versions.close()
+
+    @property
+    def serves(self) -> bool:
+        """Whether a version is there and the server does not shut down."""
+        return self.versions.available and not self.batcher.closed
 
     def acquire(self, spec: model_pb2.ModelSpec) -> ModelVersion:
         """The version that a request asks for; the caller must `release` it.

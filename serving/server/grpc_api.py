@@ -118,7 +118,7 @@ class GrpcApi:
             raise ServingError(
                 grpc.StatusCode.NOT_FOUND, f"Unknown service '{request.service}'."
             )
-        serves = self._core.versions.available
+        serves = self._core.serves
         return health_pb2.HealthCheckResponse(status=1 if serves else 2)
 
 

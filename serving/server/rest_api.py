@@ -118,6 +118,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "ctr-tf"
     sys_version = ""
+    default_request_version = protocol_version  # an answer always has a status line
     disable_nagle_algorithm = True  # head and body leave in two pieces
     timeout = _SOCKET_SECONDS
     server: RestApi
@@ -163,7 +164,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if path == _METRICS:
             return 200, core.metrics.page(), "text/plain; version=0.0.4"
         if path == _HEALTH:
-            if not core.versions.available:
+            if not core.serves:
                 raise ServingError(StatusCode.UNAVAILABLE, "No version serves.")
             return 200, json.dumps({"status": "SERVING"}), "application/json"
         match = _MODEL.fullmatch(path)

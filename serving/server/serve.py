@@ -11,6 +11,7 @@ use the TF Serving image of `docker/`.
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import threading
 
@@ -27,6 +28,8 @@ ctr-tf serve is a DEVELOPMENT server with TF Serving's API: no TLS, no authentic
   REST     http://{host}:{rest_port}/v1/models/{name}
   metrics  http://{host}:{rest_port}/monitoring/prometheus/metrics
   model    {model} (versions are found as they appear)"""
+
+_GOODBYE_SECONDS = 1.0  # for answers that are ready but not yet sent
 
 _log = logging.getLogger(__name__)
 
@@ -90,9 +93,13 @@ async def serve(options: argparse.Namespace) -> None:
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
     await stopped
-    _log.info("Shutting down: finishing the requests under way.")
-    await server.stop(options.drain_seconds)
-    await loop.run_in_executor(None, rest.drain, options.drain_seconds)
+    _log.info("Shutting down: new requests are refused, those under way finish.")
+    done = await loop.run_in_executor(None, core.batcher.close, options.drain_seconds)
+    await server.stop(_GOODBYE_SECONDS)
+    await loop.run_in_executor(None, rest.drain, _GOODBYE_SECONDS)
+    if not done:
+        _log.warning("Gave up after %g s.", options.drain_seconds)
+        os._exit(0)  # a thread that TensorFlow still runs in cannot be ended
     await loading
     await loop.run_in_executor(None, core.close)
     _log.info("Done.")

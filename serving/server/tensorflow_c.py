@@ -104,10 +104,10 @@ def library() -> ctypes.CDLL:
     spec = importlib.util.find_spec("tensorflow")
     if spec is None:
         raise ImportError("TensorFlow is not installed: there is no C++ loader.")
-    (folder,) = spec.submodule_search_locations
-    found = sorted(Path(folder).glob("libtensorflow_cc.so*"))
+    folders = [Path(folder) for folder in spec.submodule_search_locations]
+    found = [path for f in folders for path in sorted(f.glob("libtensorflow_cc.so*"))]
     if not found:
-        raise ImportError(f"TensorFlow has no libtensorflow_cc.so in '{folder}'.")
+        raise ImportError(f"TensorFlow has no libtensorflow_cc.so in '{folders[0]}'.")
     loaded = ctypes.CDLL(str(found[0]))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, name)
