@@ -19,6 +19,7 @@ _HTTP = {
     StatusCode.UNAVAILABLE: 503,
     StatusCode.UNAUTHENTICATED: 401,
 }
+_LONGEST = 1_500  # characters of a message: gRPC sends it in a header of 8 KB at most
 _BY_NUMBER = {code.value[0]: code for code in StatusCode}
 
 
@@ -27,10 +28,12 @@ class ServingError(Exception):
 
     Args:
         code: the gRPC status.
-        message: names the thing.
+        message: names the thing; a very long one is cut.
     """
 
     def __init__(self, code: StatusCode, message: str):
+        if len(message) > _LONGEST:
+            message = message[:_LONGEST] + " …"
         super().__init__(message)
         self.code = code
         self.message = message

@@ -59,7 +59,7 @@ def exports(tmp_path_factory, samples):
     data = folder / "data"
     splits = {"train": samples, "validation": [], "test": samples}
     write_prepared(data, SCHEMA, VOCABULARIES, splits)
-    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
+    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4, num_blocks=1)
     ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
     random = np.random.default_rng(0)
 

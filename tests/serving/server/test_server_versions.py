@@ -51,6 +51,7 @@ class Clients:
                 ]
                 self.wrong += [] if near else [scores]
                 self.versions += near
+                time.sleep(0.01)
 
     def __enter__(self):
         return self
@@ -111,11 +112,6 @@ def _zeros_in_weights(folder):
     path.write_bytes(content)
 
 
-def _half_weights(folder):
-    path = folder / "variables" / "variables.data-00000-of-00001"
-    path.write_bytes(path.read_bytes()[:1000])
-
-
 def _no_vocabulary(folder):
     next((folder / "assets").iterdir()).unlink()
 
@@ -132,16 +128,15 @@ DAMAGES = {
     2: (_half_graph, "Read less bytes than requested"),
     3: (_no_graph, "Could not find SavedModel"),
     4: (_zeros_in_weights, "Checksum does not match"),
-    5: (_half_weights, ""),
-    6: (_no_vocabulary, "No such file or directory"),
-    7: (_bad_warmup, "is damaged: a record's CRC is wrong"),
+    5: (_no_vocabulary, "No such file or directory"),
+    6: (_bad_warmup, "is damaged: a record's CRC is wrong"),
 }
 
 
 def test_damaged_versions(tmp_path, folder, exports, inputs, expected):
     """The old version serves on; once mended, the new one does; kill -9 in between."""
     log = tmp_path / "log"
-    with LiveServer(folder, log, "--num_versions=1") as server:
+    with LiveServer(folder, log) as server:
         server.wait_for(v1="AVAILABLE")
         with Clients(server, inputs, {1: expected[1]}) as clients:
             for version, (damage, _) in DAMAGES.items():

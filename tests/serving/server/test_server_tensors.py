@@ -1,0 +1,90 @@
+"""Tensors on the wire, held against TensorFlow's own reading and writing."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from serving.server.errors import ServingError
+from serving.server.tensors import TensorProto, from_proto, to_proto
+
+DTYPES = [
+    tf.float32,
+    tf.float64,
+    tf.float16,
+    tf.bfloat16,
+    tf.int8,
+    tf.int16,
+    tf.int32,
+    tf.int64,
+    tf.uint8,
+    tf.uint16,
+    tf.uint32,
+    tf.uint64,
+    tf.bool,
+]
+SHAPES = arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
+
+
+def values(dtype):
+    if dtype == tf.bfloat16:
+        halves = arrays.arrays(np.float16, SHAPES)
+        return halves.map(lambda array: array.astype(tf.bfloat16.as_numpy_dtype))
+    return arrays.arrays(dtype.as_numpy_dtype, SHAPES)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DTYPES).flatmap(values))
+def test_numbers(array):
+    proto = TensorProto()
+    to_proto(array, proto)
+    assert not proto.tensor_content
+    np.testing.assert_array_equal(tf.make_ndarray(proto), array)
+    for received in (proto, tf.make_tensor_proto(array, shape=array.shape)):
+        found = from_proto("x", received, 1 << 20)
+        assert found.dtype == array.dtype and found.shape == array.shape
+        np.testing.assert_array_equal(found, array)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(object, SHAPES, elements=st.binary(max_size=30)))
+def test_strings(array):
+    proto = TensorProto()
+    to_proto(array, proto)
+    found = from_proto("x", proto, 1 << 20)
+    assert found.shape == array.shape and found.tolist() == array.tolist()
+    assert tf.make_ndarray(proto).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["DT_INT64", "DT_FLOAT", "DT_STRING", "DT_HALF"])
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_too_few_values_are_filled_up_as_tensorflow_does(dtype, count):
+    field, some = {
+        "DT_INT64": ("int64_val", [5, 6, 7]),
+        "DT_FLOAT": ("float_val", [5.5, 6, 7]),
+        "DT_STRING": ("string_val", [b"a", b"b", b"c"]),
+        "DT_HALF": ("half_val", [15360, 16384, 16896]),
+    }[dtype]
+    proto = TensorProto(dtype=dtype)
+    getattr(proto, field).extend(some[:count])
+    for size in (2, 3):
+        proto.tensor_shape.dim.add().size = size
+    expected = tf.io.parse_tensor(
+        proto.SerializeToString(), tf.as_dtype(proto.dtype)
+    ).numpy()
+    assert from_proto("x", proto, 1000).tolist() == expected.tolist()
+
+
+def test_what_a_tensor_may_not_be():
+    proto = TensorProto(dtype="DT_INT64")
+    proto.tensor_shape.dim.add().size = 11
+    with pytest.raises(ServingError, match='"x" of shape .11. would take 88 bytes'):
+        from_proto("x", proto, 80)
+    proto = TensorProto(dtype="DT_STRING", tensor_content=b"a")
+    with pytest.raises(ServingError, match="must hold its strings in string_val"):
+        from_proto("x", proto, 80)
+    proto = TensorProto(dtype="DT_COMPLEX64")
+    with pytest.raises(ServingError, match="not served. Received: complex64"):
+        from_proto("x", proto, 80)
