@@ -7,6 +7,7 @@ for a version folder: it reads the graph, restores the variables and fills the t
 import ctypes
 import functools
 import importlib.util
+import os
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def library() -> ctypes.CDLL:
     found = [path for f in folders for path in sorted(f.glob("libtensorflow_cc.so*"))]
     if not found:
         raise ImportError(f"TensorFlow has no libtensorflow_cc.so in '{folders[0]}'.")
+    # For matrices as small as these, oneDNN's kernels take twice the time of Eigen's.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     loaded = ctypes.CDLL(str(found[0]))
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(loaded, name)
