@@ -29,7 +29,7 @@ import grpc
 import numpy as np
 
 from serving.server import json_tensors
-from serving.server.core import DEFAULT_SIGNATURE, check_inputs, read_inputs
+from serving.server.checks import DEFAULT_SIGNATURE, check_inputs, read_inputs
 from serving.server.protos import PredictRequest, PredictResponse, types_pb2
 from serving.server.tensorflow_c import SavedModel
 from serving.server.tensors import from_proto

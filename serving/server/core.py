@@ -11,6 +11,12 @@ import numpy as np
 from grpc import StatusCode
 
 from serving.server.batching import Batcher, BatchingOptions, Task
+from serving.server.checks import (
+    check_inputs,
+    find_signature,
+    output_names,
+    read_inputs,
+)
 from serving.server.errors import ServingError, invalid
 from serving.server.metrics import Metrics
 from serving.server.protos import (
@@ -24,17 +30,10 @@ from serving.server.protos import (
     model_pb2,
 )
 from serving.server.tensorflow_c import SavedModel, Signature
-from serving.server.tensors import (
-    enum_of,
-    from_proto,
-    numpy_dtype,
-    to_proto,
-    type_name,
-)
+from serving.server.tensors import to_proto
 from serving.server.versions import ModelVersion, State, Versions
 from serving.server.warmup import warmup_requests
 
-DEFAULT_SIGNATURE = "serving_default"
 _METADATA_FIELD = "signature_def"
 
 _log = logging.getLogger(__name__)
@@ -149,10 +148,10 @@ class Core:
         self.batcher.check_room()
         version = self.acquire(spec)
         try:
-            signature = find_signature(version, spec.signature_name)
+            signature = find_signature(version.model, spec.signature_name)
             inputs = read(signature)
             check_inputs(inputs, signature)
-            output_names = _output_names(signature, output_filter)
+            names = output_names(signature, output_filter)
             task = Task(
                 lambda values, left: self._run(version, signature, values, left),
                 (version, signature.name) if signature.batchable else None,
@@ -165,7 +164,7 @@ class Core:
             version.release()
             raise
         future.add_done_callback(lambda _: version.release())
-        return Pending(version, signature, output_names, future)
+        return Pending(version, signature, names, future)
 
     def predict_response(
         self, pending: Pending, outputs: dict[str, np.ndarray]
@@ -242,8 +241,7 @@ class Core:
         try:
             count = 0
             for request in warmup_requests(folder):
-                name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-                signature = _signature(model, name)
+                signature = find_signature(model, request.model_spec.signature_name)
                 inputs = read_inputs(request, signature, self.max_message_bytes)
                 check_inputs(inputs, signature)
                 model.run(signature, inputs)
@@ -276,94 +274,3 @@ class Core:
                 for number, state in self.versions.states().items()
             }
         )
-
-
-def find_signature(version: ModelVersion, name: str) -> Signature:
-    """A signature of a version; the default one for an empty name.
-
-    Raises:
-        ServingError: FAILED_PRECONDITION, as in TF Serving.
-    """
-    return _signature(version.model, name or DEFAULT_SIGNATURE)
-
-
-def _signature(model: SavedModel, name: str) -> Signature:
-    if name not in model.signatures:
-        raise ServingError(
-            StatusCode.FAILED_PRECONDITION,
-            f'Serving signature key "{name}" not found. '
-            f"Known: {', '.join(sorted(model.signatures))}",
-        )
-    return model.signatures[name]
-
-
-def read_inputs(
-    request: PredictRequest, signature: Signature, max_bytes: int
-) -> dict[str, np.ndarray]:
-    """The tensors of a request.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, names the input.
-    """
-    _check_names(request.inputs, signature)
-    return {
-        name: from_proto(name, request.inputs[name], max_bytes)
-        for name in signature.input_names
-    }
-
-
-def _check_names(given, signature: Signature) -> None:
-    needed = set(signature.input_names)
-    if needed != set(given):
-        extra, missing = sorted(set(given) - needed), sorted(needed - set(given))
-        raise invalid(
-            f"input size does not match signature: {len(given)}!={len(needed)} "
-            f"len({{{','.join(sorted(given))}}}) != "
-            f"len({{{','.join(signature.input_names)}}}). "
-            f"Sent extra: {{{','.join(extra)}}}. "
-            f"Missing but required: {{{','.join(missing)}}}."
-        )
-
-
-def check_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> None:
-    """Holds tensors against the signature.
-
-    Raises:
-        ServingError: INVALID_ARGUMENT, names the input.
-    """
-    for name, array in inputs.items():
-        info = signature.proto.inputs[name]
-        if array.dtype != numpy_dtype(info.dtype):
-            raise invalid(
-                f'Input "{name}" must be {type_name(info.dtype)}. '
-                f"Received: {type_name(enum_of(array))}"
-            )
-        shape = signature.shapes[name]
-        if shape is not None and (
-            len(shape) != array.ndim
-            or any(a not in (-1, b) for a, b in zip(shape, array.shape, strict=True))
-        ):
-            raise invalid(
-                f'Input "{name}" must have the shape {list(shape)}, where -1 is open. '
-                f"Received: {list(array.shape)}"
-            )
-    if not signature.batchable or not inputs:
-        return
-    rows = {name: len(array) for name, array in inputs.items() if array.ndim}
-    if len(rows) < len(inputs) or len(set(rows.values())) > 1 or 0 in rows.values():
-        raise invalid(
-            "All inputs must have the same first dimension, at least 1. Received: "
-            + ", ".join(f"{name}: {n}" for name, n in sorted(rows.items()))
-        )
-
-
-def _output_names(signature: Signature, output_filter: list[str]) -> list[str]:
-    for i, name in enumerate(output_filter):
-        if name not in signature.proto.outputs:
-            raise invalid(
-                f"output tensor alias not found in signature: {name} Outputs expected "
-                f"to be in the set {{{','.join(signature.output_names)}}}."
-            )
-        if name in output_filter[:i]:
-            raise invalid(f"duplicate output tensor alias: {name}")
-    return list(output_filter) or signature.output_names

@@ -62,11 +62,7 @@ async def serve(options: argparse.Namespace) -> None:
         options.num_versions,
         options.file_system_poll_wait_seconds,
     )
-    rest = RestApi(
-        (options.host, options.rest_port),
-        core,
-        options.rest_api_timeout_in_ms / 1_000,
-    )
+    rest = _rest(core, options)
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", options.max_message_bytes),
@@ -92,6 +88,8 @@ async def serve(options: argparse.Namespace) -> None:
     loading = loop.run_in_executor(None, core.versions.start)
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if loading.done():
+        await loading  # raises what it failed with
     await stopped
     _log.info("Shutting down: new requests are refused, those under way finish.")
     done = await loop.run_in_executor(None, core.batcher.close, options.drain_seconds)
@@ -105,14 +103,21 @@ async def serve(options: argparse.Namespace) -> None:
     _log.info("Done.")
 
 
+def _rest(core: Core, options: argparse.Namespace) -> RestApi:
+    address = options.host, options.rest_port
+    try:
+        return RestApi(address, core, options.rest_api_timeout_in_ms / 1_000)
+    except OSError as error:
+        raise OSError(
+            f"Cannot listen on {options.host}:{options.rest_port}: {error.strerror}."
+        ) from error
+
+
 def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
     try:
-        bound = server.add_insecure_port(f"{host}:{port}")
+        return server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise OSError(f"Cannot listen on {host}:{port}: {error}") from error
-    if not bound:
-        raise OSError(f"Cannot listen on {host}:{port}: it is in use.")
-    return bound
+        raise OSError(f"Cannot listen on {host}:{port}: is it in use?") from error
 
 
 def main(argv: list[str]) -> int:

@@ -1,5 +1,6 @@
 """What a client gets: scores, metadata, states and errors, through both doors."""
 
+import base64
 import copy
 import json
 
@@ -9,11 +10,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from live_server import arrays, assert_close, predict_request
 
+from ctr_tf.data.random_samples import serialize
 from serving.server.protos import (
     GetModelMetadataRequest,
+    GetModelStatusRequest,
     PredictRequest,
     SignatureDefMap,
-    model_service_pb2_grpc,
     types_pb2,
 )
 
@@ -66,8 +68,6 @@ def test_records_over_both_doors(server, records, expected):
     examples = np.empty(len(records), object)
     examples[:] = records
     found = server.predict({"examples": examples}, "serialized_examples")
-    import base64
-
     encoded = [{"b64": base64.b64encode(record).decode()} for record in records]
     _, answer = server.rest(
         "/v1/models/ctr:predict",
@@ -458,8 +458,6 @@ def test_a_message_that_is_too_long(server):
 
 def test_ids_that_no_table_has(server, samples, inputs, expected):
     """In a record ids are encoded already, and these are beyond every table."""
-    from ctr_tf.data.random_samples import serialize
-
     wrong = samples[0] | {"candidate_item_id": np.full(3, 10**12)}
     examples = np.empty(1, object)
     examples[0] = serialize(wrong)
@@ -474,12 +472,9 @@ def test_the_banner_says_what_it_is_for(server):
     assert json.dumps(server.rest_address)[1:-1] in server.banner
 
 
-def test_model_service_of_another_name(server):
-    stub = model_service_pb2_grpc.ModelServiceStub(server.channel)
-    from serving.server.protos import GetModelStatusRequest
-
+def test_empty_messages(server):
     with pytest.raises(grpc.RpcError) as error:
-        stub.GetModelStatus(GetModelStatusRequest(), timeout=30)
+        server.models.GetModelStatus(GetModelStatusRequest(), timeout=30)
     assert error.value.code() is CODE.INVALID_ARGUMENT
     assert error.value.details() == "Missing ModelSpec"
     with pytest.raises(grpc.RpcError) as error:
