@@ -10,8 +10,9 @@ import numpy as np
 from keras import ops
 
 from ctr_tf.layers.embedding_table import EmbeddingTable
-from ctr_tf.schema import PADDING_ID, Feature, Schema
+from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 
+_NO_LIMIT = 2**31 - 1
 _MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
 
 
@@ -26,6 +27,10 @@ class FeatureEmbedding(keras.layers.Layer):
     that `adapt` measures: a counter's logarithm is a hundred times as large as a new
     table's rows, and a network that sees it so learns from nothing else at first. The
     statistics are weights that are not trained, saved and exported with the model.
+
+    So is the largest bucket that `adapt` sees of each feature with ordered buckets: a
+    later value beyond it takes its row. An item's age, say, outgrows whatever the
+    training saw, and the row of an age never seen means nothing.
 
     Args:
         schema: of the data.
@@ -89,30 +94,41 @@ class FeatureEmbedding(keras.layers.Layer):
                 autocast=False,
             )
             setattr(self, name, weight)
+        self.largest_id = self.add_weight(
+            name="largest_id",
+            shape=(len(self.ordered_keys()),),
+            initializer=keras.initializers.Constant(_NO_LIMIT),
+            trainable=False,
+            dtype="int64",
+        )
         self.built = True
 
     def adapt(self, batches: Iterable[dict]) -> None:
-        """Measures mean and deviation of the numeric features.
+        """Measures the numeric features, and the largest buckets of ordered ones.
 
         Args:
             batches: inputs as `ctr_tf.data` makes them; padding does not count.
         """
-        keys = self.numeric_keys()
+        keys, ordered = self.numeric_keys(), self.ordered_keys()
         moments = np.zeros((3, len(keys)))
+        largest = np.zeros(len(ordered), np.int64)
         for inputs in batches:
-            wanted = {*keys, *_MASKS.values()}
+            wanted = {*keys, *ordered, *_MASKS.values()}
             inputs = {k: ops.convert_to_numpy(inputs[k]) for k in wanted}
             for index, (key, group) in enumerate(keys.items()):
                 values = inputs[key].astype(np.float64)
                 if group in _MASKS:
                     values = values[inputs[_MASKS[group]] > 0]
                 moments[:, index] += values.size, values.sum(), (values**2).sum()
+            for index, key in enumerate(ordered):
+                largest[index] = max(largest[index], inputs[key].max(initial=0))
         count, total, squares = moments
         mean = total / np.maximum(count, 1)
         variance = squares / np.maximum(count, 1) - mean**2
         varies = variance > 1e-9 * np.maximum(mean**2, 1e-9)
         self.mean.assign(mean)
         self.deviation.assign(np.sqrt(np.where(varies, variance, 1.0)))
+        self.largest_id.assign(np.where(largest < FIRST_ID, _NO_LIMIT, largest))
 
     def width(self, group: str) -> int:
         """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
@@ -140,10 +156,18 @@ class FeatureEmbedding(keras.layers.Layer):
         if not self.built:
             self.build()
         return {
-            key: self.tables[feature.table](inputs[key])
+            key: self.tables[feature.table](self.row_ids(inputs, key))
             for key, feature in self.embedded_keys().items()
             if key in inputs
         }
+
+    def row_ids(self, inputs: dict, key: str):
+        """Ids of the rows that an embedded feature takes, of the shape of its input."""
+        ordered = self.ordered_keys()
+        if key not in ordered:
+            return inputs[key]
+        limit = self.largest_id[ordered.index(key)]
+        return ops.minimum(inputs[key], ops.cast(limit, inputs[key].dtype))
 
     def embedded_keys(self) -> dict[str, Feature]:
         """Input key → feature, for all that go through a table."""
@@ -153,6 +177,14 @@ class FeatureEmbedding(keras.layers.Layer):
             for feature in features
             if feature.is_embedded
         }
+
+    def ordered_keys(self) -> list[str]:
+        """Keys of embedded features whose buckets have an order and an open end."""
+        return [
+            key
+            for key, feature in self.embedded_keys().items()
+            if feature.log2 or feature.boundaries
+        ]
 
     def numeric_keys(self) -> dict[str, str]:
         """Input key → group, for all that enter the network as numbers."""

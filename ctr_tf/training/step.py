@@ -194,7 +194,8 @@ def _table_gradients(embedding, inputs, of_rows) -> list:
     for name, keys in keys_of_table.items():
         table = embedding.tables[name].table
         values = [tf.reshape(of_rows[key], (-1, table.shape[1])) for key in keys]
-        ids = [tf.reshape(tf.cast(inputs[key], tf.int64), (-1,)) for key in keys]
+        ids = [embedding.row_ids(inputs, key) for key in keys]
+        ids = [tf.reshape(tf.cast(i, tf.int64), (-1,)) for i in ids]
         shape = tf.constant(list(table.shape), tf.int64)
         gradient = tf.IndexedSlices(tf.concat(values, 0), tf.concat(ids, 0), shape)
         pairs.append((gradient, table))

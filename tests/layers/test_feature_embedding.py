@@ -84,3 +84,22 @@ def test_item_channels_lead_and_lists_are_averaged():
     user = np.array(groups["user"]["embedding"])
     np.testing.assert_allclose(user[0], (tags[2] + tags[3]) / 2, rtol=1e-6)
     np.testing.assert_array_equal(user[1], 0)  # an empty list
+
+
+def test_a_bucket_beyond_the_largest_seen_takes_its_row():
+    layer, rng = embedding(), np.random.default_rng(2)
+    layer.build()
+    seen, later = inputs_of(rng), inputs_of(rng)
+    seen["candidate_item_age"] = np.array([[5, 9, 0], [1, 7, 7]])
+    later["candidate_item_age"] = np.array([[5, 9, 0], [10, 40, 2]])
+    layer.adapt([seen])
+    rows = np.array(layer.tables["item_age"].table)
+    looked_up = np.array(layer.lookup(later)["candidate_item_age"])
+    np.testing.assert_array_equal(looked_up, rows[[[5, 9, 0], [9, 9, 2]]])
+    # A feature that was never there, and one without an order, stay as they are.
+    later["candidate_since_shown"] = np.full((2, 3), 20)
+    later["context_hour"] = np.full((2, 1), 25)
+    rows = np.array(layer.tables["since_shown"].table)
+    looked_up = np.array(layer.lookup(later)["candidate_since_shown"])
+    np.testing.assert_array_equal(looked_up, np.broadcast_to(rows[20], (2, 3, 4)))
+    assert np.all(layer.row_ids(later, "context_hour") == 25)
