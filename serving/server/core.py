@@ -29,6 +29,7 @@ from serving.server.protos import (
     SignatureDefMap,
     model_pb2,
 )
+from serving.server.replay import replay_golden
 from serving.server.tensorflow_c import SavedModel, Signature
 from serving.server.tensors import to_proto
 from serving.server.versions import ModelVersion, State, Versions
@@ -236,7 +237,7 @@ class Core:
         return response
 
     def _load(self, folder: Path) -> SavedModel:
-        """Loads a version and runs its warm-up records."""
+        """Loads a version, runs its warm-up records and asks its golden requests."""
         model = SavedModel(folder)
         try:
             count = 0
@@ -246,10 +247,11 @@ class Core:
                 check_inputs(inputs, signature)
                 model.run(signature, inputs)
                 count += 1
+            golden = replay_golden(model, folder)
         except BaseException:
             model.close()
             raise
-        _log.info("Ran %d warm-up records of '%s'.", count, folder)
+        _log.info("Ran %d warm-up and %d golden requests.", count, golden)
         return model
 
     def _run(self, version, signature, inputs, left) -> dict[str, np.ndarray]:
