@@ -215,6 +215,8 @@ def measure(length: int, repeats: int, rate: float, seconds: float) -> dict:
         rate: requests/s on the server.
         seconds: of load, each mode.
     """
+    # As the server does, before TensorFlow is imported.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from serving.exported import Exported, find_version
 
     with tempfile.TemporaryDirectory() as temporary:
