@@ -26,9 +26,9 @@ from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
+from serving.describe import describe, describe_state, readme
 from serving.exported import (
     EXAMPLE_REQUEST,
-    EXPORT,
     EXTRA,
     GOLDEN,
     SCHEMA,
@@ -43,7 +43,6 @@ from serving.golden import (
     golden_requests,
     read_samples,
 )
-from serving.inputs import Input, candidate_inputs, user_inputs
 from serving.signatures import ServingModule
 from serving.sizes import (
     BATCH_SIZES,
@@ -167,16 +166,6 @@ def export_ranker(
     return output / str(version)
 
 
-def describe_state(exported: Exported) -> str:
-    """The state's size, format and model, in words."""
-    state = exported.state
-    floats = {t.dtype for t in state.tensors} & set(STATE_DTYPES)
-    return (
-        f"{state.num_bytes:,} bytes ({', '.join(sorted(floats))}), layout "
-        f"{state.version} of model {state.fingerprint}"
-    )
-
-
 def versions(output: Path) -> list[int]:
     """Versions in a folder, ascending."""
     return sorted(int(path.name) for path in output.glob("[0-9]*") if path.is_dir())
@@ -202,69 +191,7 @@ def _write_extra(
     ):
         text = json.dumps(value, indent=1, ensure_ascii=False)
         (extra / name).write_text(text + "\n", "utf-8")
-    (extra / "README.md").write_text(_readme(schema, exported, described), "utf-8")
-
-
-def describe(schema: Schema, signatures: dict) -> dict:
-    """Signature name → its inputs and outputs: name, dtype, shape, meaning."""
-    raw = {i.name: i for i in [*user_inputs(schema), *candidate_inputs(schema)]}
-    return {
-        name: {
-            "inputs": {
-                spec.name: _describe(spec, raw.get(spec.name))
-                for spec in function.structured_input_signature[1].values()
-            },
-            "outputs": {
-                key: _describe(spec, None)
-                for key, spec in function.structured_outputs.items()
-            },
-        }
-        for name, function in signatures.items()
-    }
-
-
-def _describe(spec, raw: Input | None) -> dict:
-    if raw is not None:
-        return raw.describe()
-    shape = ["batch", *("any" if n is None else n for n in spec.shape[1:])]
-    return {"dtype": spec.dtype.name, "shape": shape}
-
-
-def _readme(schema: Schema, exported: Exported, described: dict) -> str:
-    histories = ", ".join(map(str, exported.history_lengths))
-    slates = ", ".join(map(str, exported.slate_sizes))
-    lines = [
-        f"# A ranking model of `{schema.name}`",
-        "",
-        "Inputs are raw values, as the log has them: the vocabularies are inside.",
-        "Rows of different length are padded on the right with anything; the length",
-        "inputs say how many places count. An unknown id is no error. `missing` is",
-        "what stands for a value that is not known.",
-        "",
-        f"Histories are padded to {histories} behaviors, and of a longer one the",
-        f"latest {exported.history_lengths[-1]} count; slates to {slates} candidates.",
-        f"All of these are warmed up by `{WARMUP}`. In a batch of several users the",
-        "outputs are as wide as its largest slate: places behind a row's own",
-        "candidates mean nothing.",
-        "",
-        f"The state of a user has {describe_state(exported)}.",
-        "`serving/state.py` turns it into bytes and back.",
-        "",
-        f"`{EXAMPLE_REQUEST}` is a request for `ctr-tf score --model … --request …`,",
-        f"`{GOLDEN}` holds requests and their right answers, `{SIGNATURE}` and",
-        f"`{EXPORT}` hold what stands here for programs.",
-    ]
-    for name, signature in described.items():
-        lines += ["", f"## `{name}`", "", "| input | dtype | shape | meaning |"]
-        lines += ["|---|---|---|---|"]
-        for key, value in signature["inputs"].items():
-            shape = ", ".join(map(str, value["shape"]))
-            meaning = value.get("meaning", "from `encode_user`")
-            if name == "serialized_examples":
-                meaning = "samples in the record format of training"
-            lines.append(f"| `{key}` | {value['dtype']} | [{shape}] | {meaning} |")
-        lines += ["", "Outputs: " + ", ".join(f"`{k}`" for k in signature["outputs"])]
-    return "\n".join(lines) + "\n"
+    (extra / "README.md").write_text(readme(schema, exported, described), "utf-8")
 
 
 def main(argv: list[str]) -> int:
@@ -307,7 +234,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--xla",
         action="store_true",
-        help="compile by XLA, for servers that can; stock TF Serving cannot",
+        help="compile by XLA, for servers that can (stock TF Serving images cannot, "
+        "but on CPU with --xla_cpu_compilation_enabled=true). Every size and batch "
+        "size is compiled when the model is loaded: choose few",
     )
     parser.add_argument(
         "--verify",

@@ -31,7 +31,7 @@ MODELS = "models.config"
 BATCHING = "batching.config"
 MONITORING = "monitoring.config"
 METRICS_PATH = "/monitoring/prometheus/metrics"
-_QUEUED_BATCHES = 16  # a second or two of work, then RESOURCE_EXHAUSTED
+_QUEUED_BATCHES = 16  # what cannot be answered soon is refused at once
 
 
 def models_config(name: str, base_path: str, versions: int = 1) -> str:

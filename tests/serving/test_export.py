@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,6 +60,7 @@ def data(tmp_path_factory, samples):
 
 @pytest.fixture(scope="module")
 def ranker():
+    keras.utils.set_random_seed(0)
     config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
     ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
     random = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import collections
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -46,7 +47,7 @@ VARIANTS = {
         {"xla": True, "slate_sizes": (6,), "history_lengths": (12,)},
     ),
 }
-BOUND = {"float32": 1e-5, "mixed_bfloat16": 5e-2, "mixed_float16": 1e-2}
+BOUND = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "mixed_float16": 2e-3}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +67,12 @@ def make_ranker(settings, precision):
     config = SparseCTRConfig(
         dim=16, num_heads=2, embedding_dim=4, num_blocks=1, **settings
     )
+    keras.utils.set_random_seed(0)
     sizes = VOCABULARIES.table_sizes(SCHEMA)
     ranker = build_ranker(config, SCHEMA, sizes, dtype=precision)
     random = np.random.default_rng(0)
     for variable in ranker.trainable_variables:  # biases and scores far from zero
-        variable.assign(variable + random.normal(scale=0.2, size=variable.shape))
+        variable.assign(variable + random.normal(scale=0.1, size=variable.shape))
     return ranker
 
 
@@ -95,7 +97,7 @@ def test_every_signature_scores_like_the_model(variant, data):
     bound = BOUND[VARIANTS[variant.name][1]]
     assert variant.exported.tolerance == bound
     half = VARIANTS[variant.name][2].get("state_dtype") == "bfloat16"
-    assert variant.exported.state_tolerance == (5e-2 if half else bound)
+    assert variant.exported.state_tolerance == (2e-2 if half else bound)
     for sample, scores in zip(samples, expected, strict=True):
         request = request_from_sample(sample, SCHEMA, VOCABULARIES)
         tensors = request_to_tensors(request, SCHEMA)
