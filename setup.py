@@ -31,6 +31,7 @@ setup(
     # 2.17 only, so it decides the TensorFlow version.
     install_requires=[
         "apache-beam==2.77.0",
+        "grpcio-health-checking==1.62.3",
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
         "keras==3.15.1",
         "keras-rs==0.4.0",
@@ -39,6 +40,8 @@ setup(
         "pandas==3.0.6",
         "pyarrow==25.0.1",
         "PyYAML==6.0.3",
+        "redis==8.1.0",  # keeps users' states between requests
+        "requests==2.34.2",
         "scikit-learn==1.9.1",
         "scipy==1.17.1",
         "tensorboard==2.17.1",
@@ -50,6 +53,7 @@ setup(
     extras_require={
         "test": [
             "hypothesis==6.170.15",
+            "ovmsclient==2023.1",  # another hand's client of TF Serving's API
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
             "pytest==9.2.0",
             "ruff==0.17.6",

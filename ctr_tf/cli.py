@@ -30,6 +30,7 @@ VERBS = {
 }
 BENCHES = {
     "attention": "SparseCTR's attention beside full self-attention",
+    "fuzz": "malformed requests to `ctr-tf serve`",
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
     "pipeline": "the Beam job's events/s beside polars",
