@@ -31,8 +31,8 @@ setup(
     # 2.17 only, so it decides the TensorFlow version.
     install_requires=[
         "apache-beam==2.77.0",
-        "grpcio-health-checking==1.62.3",
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
+        "grpcio-health-checking==1.62.3",
         "keras==3.15.1",
         "keras-rs==0.4.0",
         "matplotlib==3.11.2",

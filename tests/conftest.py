@@ -7,6 +7,20 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@pytest.fixture(autouse=True)
+def same_kernels():
+    """Keeps a choice of kernels from reaching the processes of later tests.
+
+    The server and its benchmark choose others than training does; weights of two
+    processes would then not be equal to the bit.
+    """
+    before = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    yield
+    os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None)
+    if before is not None:
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = before
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The main job, small: a folder with raw/, data/ and run/ (with run/export/1)."""
