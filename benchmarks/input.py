@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.schemas import bench_schema
+
 HISTORY_LENGTH = 1_024
 CANDIDATES = 10
 _SAMPLES = 512
@@ -33,30 +35,11 @@ _VALUES = 10_000
 _log = logging.getLogger(__name__)
 
 
-def _schema():
-    from ctr_tf.schema import Feature, Schema
-
-    return Schema(
-        name="bench",
-        features=(
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("category", "item", "categorical"),
-            Feature("age", "user", "bucketized", boundaries=(18, 25, 35, 50)),
-            Feature("device", "context", "categorical"),
-            Feature("action", "behavior", "categorical"),
-            Feature(
-                "position", "candidate", "bucketized", num_values=32, dtype="int64"
-            ),
-        ),
-        history_length=HISTORY_LENGTH,
-    )
-
-
 def write_samples(folder: Path) -> None:
     """Writes the data set that is read."""
     from ctr_tf.data import random_samples as samples
 
-    schema = _schema()
+    schema = bench_schema(HISTORY_LENGTH)
     vocabularies = samples.random_vocabularies(schema, _VALUES)
     random = np.random.default_rng(0)
     drawn = [

@@ -32,6 +32,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.schemas import bench_schema
+
 _log = logging.getLogger(__name__)
 _SLATES = (1, 100, 1_000)
 _CANDIDATES = 100
@@ -60,23 +62,9 @@ def export(folder: Path, length: int) -> Path:
     from ctr_tf.data import random_samples
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.models import SparseCTRConfig, build_ranker
-    from ctr_tf.schema import Feature, Schema
     from serving.export import ExportOptions, export_ranker
 
-    schema = Schema(
-        name="bench",
-        features=(
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("category", "item", "categorical"),
-            Feature("age", "user", "bucketized", boundaries=(18, 25, 35, 50)),
-            Feature("device", "context", "categorical"),
-            Feature("action", "behavior", "categorical"),
-            Feature(
-                "position", "candidate", "bucketized", num_values=32, dtype="int64"
-            ),
-        ),
-        history_length=length,
-    )
+    schema = bench_schema(length)
     vocabularies = random_samples.random_vocabularies(schema, _VALUES)
     random = np.random.default_rng(0)
     samples = [
