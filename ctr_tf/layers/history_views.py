@@ -1,0 +1,94 @@
+"""The history cut by recency into a real-time, a short-term and a long-term view.
+
+Shape suffixes: `B` batch, `N` behaviors.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.errors import unknown_name
+
+VIEWS = ("real_time", "short_term", "long_term")
+CUTS = {"age": (3_600, 7 * 86_400), "count": (20, 200)}  # and their usual limits
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class HistoryViews(keras.layers.Layer):
+    """Says which behaviors belong to which view.
+
+    With limits a < b, a behavior of recency r is in the real-time view if r <= a, in
+    the short-term view if a < r <= b, in the long-term view beyond. Its recency is its
+    age, the seconds from it to the request, or its number counted from the latest
+    behavior, 1.
+
+    A view is a range of positions that surely holds it and a mask over that range. By
+    age the range is the whole history. By count it is no longer than the view, so that
+    the views together cost what the history costs; it keeps one (masked) position where
+    the history is too short for the view.
+
+    Args:
+        cut: `"age"`, or `"count"` where times are anonymized or unreliable.
+        limits: a and b, in seconds or behaviors; those of `CUTS` where None.
+
+    Call arguments:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        mask: `[B, N]` bool, False on padding.
+        request_time: `[B]` int64 seconds.
+
+    Returns:
+        `{view: (range, mask)}` of `VIEWS`: a `slice` of positions, and `[B, M]` bool
+        over its M positions.
+
+    Raises:
+        ValueError: for an unknown cut; if the limits do not ascend from a positive one.
+
+    Reference:
+        GAP-Net, sections 3.1 and 3.3.1 (by count; by age: ours).
+    """
+
+    def __init__(self, cut: str = "age", limits: tuple | None = None, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if cut not in CUTS:
+            raise ValueError(unknown_name("cut", cut, CUTS))
+        self.cut = cut
+        self.limits = CUTS[cut] if limits is None else tuple(limits)
+        if len(self.limits) != 2 or not 0 < self.limits[0] < self.limits[1]:
+            raise ValueError(
+                "`limits` must be two positive numbers in ascending order. "
+                f"Received: limits={self.limits}"
+            )
+
+    def call(self, time, mask, request_time):
+        """Cuts the histories."""
+        length, (near, far) = mask.shape[1], self.limits
+        if self.cut == "age":
+            recency_BN = ops.cast(request_time, "int64")[:, None] - time
+            ranges = [slice(0, length)] * 3
+        else:
+            recency_BN = ops.arange(length, 0, -1, dtype="int64")[None]
+            ranges = [
+                slice(_clip(length - near, length), length),
+                slice(_clip(length - far, length), max(length - near, 1)),
+                slice(0, max(length - far, 1)),
+            ]
+        masks = [
+            mask & (recency_BN <= near),
+            mask & (recency_BN > near) & (recency_BN <= far),
+            mask & (recency_BN > far),
+        ]
+        return {
+            view: (positions, mask_BN[:, positions])
+            for view, positions, mask_BN in zip(VIEWS, ranges, masks, strict=True)
+        }
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "cut": self.cut,
+            "limits": list(self.limits),
+        }
+
+
+def _clip(position: int, length: int) -> int:
+    return min(max(position, 0), length - 1)
