@@ -5,11 +5,16 @@ import keras
 import numpy as np
 import pytest
 
+from ctr_tf.layers.asga import ASGA
+from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
+from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
+from ctr_tf.layers.history_views import HistoryViews
+from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -30,6 +35,11 @@ LAYERS = (
     FullAttention(4, relations=("hour",)),
     SparseBlock(EvoAttention(4, 5), ffn_factor=2),
     SparseBlock(FullAttention(4), ffn_factor=2),
+    PAFS(),
+    ASGA(4, gated=False, activation="sigmoid"),
+    GatedQueryCalibration(),
+    ContextGatedFusion(purified=False),
+    HistoryViews("count", (3, 9)),
 )
 
 
@@ -119,6 +129,9 @@ def test_shapes_and_one_compiled_fit_step(kind, policy):
         (lambda: SparseBlock(FullAttention(4), 0), "Received: ffn_factor=0"),
         (lambda: EvoAttention(3, 2).build((None, 5, 16)), "Received: num_heads=3"),
         (lambda: FullAttention(5).build((None, 5, 16)), "Received: num_heads=5"),
+        (lambda: ASGA(4, activation="relu"), "Unknown activation 'relu'"),
+        (lambda: HistoryViews("ages"), "Did you mean 'age'?"),
+        (lambda: HistoryViews(limits=(5, 5)), "Received: limits=(5, 5)"),
     ],
 )
 def test_mistakes(make, message):
