@@ -1,11 +1,13 @@
 """The models by name."""
 
 from ctr_tf.errors import unknown_name
+from ctr_tf.models.din import DIN, DINConfig
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sparse_ctr import SparseCTR, SparseCTRConfig
 from ctr_tf.schema import Schema
 
 MODELS: dict[str, tuple[type, type[Ranker]]] = {
+    "din": (DINConfig, DIN),
     "sparsectr": (SparseCTRConfig, SparseCTR),
 }
 

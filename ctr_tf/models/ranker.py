@@ -3,6 +3,8 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 """
 
+import dataclasses
+
 import keras
 
 from ctr_tf.layers.feature_embedding import FeatureEmbedding
@@ -20,7 +22,8 @@ class Ranker(keras.Model):
     dense computation on them. Training runs the first outside and the second inside
     the compiled (XLA) cluster, so that a step costs the same whatever a table's size.
 
-    A model implements `encode` and `score`; it gets groups of tensors as
+    A model sets `config_class`, the dataclass of the `config` that it is made from, and
+    implements `encode` and `score`; these get groups of tensors as
     `FeatureEmbedding.assemble` makes them:
 
     * `user`: `{"embedding": [B, Du]}`
@@ -29,11 +32,16 @@ class Ranker(keras.Model):
       "chunk": [B, N] int32}`, left-padded, oldest first
     * `candidates`: `{"embedding": [B, C, Dc], "mask": [B, C] bool}`
 
+    `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
+    schema's unless the model sets its own.
+
     Args:
         schema: of the data.
         table_sizes: embedding table name → rows (`Vocabularies.table_sizes`).
         embedding_dim: width of the rows of a feature that does not set its own.
     """
+
+    config_class: type
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Ranker(keras.Model):
         self.embedding = FeatureEmbedding(
             schema, table_sizes, embedding_dim, dtype=self.dtype_policy
         )
+        self.num_chunks = schema.num_chunks
         self.step = None
 
     def lookup(self, inputs: dict) -> dict:
@@ -79,6 +88,26 @@ class Ranker(keras.Model):
     def score(self, state: dict, candidates: dict, training=False):
         """Logits `[B, C]` float32, each from the state and its own candidate alone."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+
+    def get_config(self):
+        """Config with the schema as YAML."""
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "schema": self.schema.to_yaml(),
+            "table_sizes": dict(self.table_sizes),
+            "config": dataclasses.asdict(self.config),
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Inverse of `get_config`."""
+        config = dict(config)
+        config["schema"] = Schema.from_yaml(config["schema"])
+        config["config"] = cls.config_class(**config["config"])
+        config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
+        return cls(**config)
 
     def compile(self, optimizer, jit_compile: bool = False, **kwargs):
         """Prepares for training with the loss of `ctr_tf.training.step`.

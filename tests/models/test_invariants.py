@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf.models import MODELS, build_ranker
+from ctr_tf.models.din import DINConfig
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
 
 SMALL = {"dim": 16, "num_heads": 4}
@@ -26,6 +27,7 @@ CONFIGS = {
     "B3": SparseCTRConfig(**SMALL, relations=("time", "weekend")),
     "B4": SparseCTRConfig(**SMALL, relations=("time", "hour")),
     "fixed chunks": SparseCTRConfig(**SMALL, chunking="fixed"),
+    "DIN": DINConfig(**SMALL),
 }
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 HALVES = ("mixed_float16", "mixed_bfloat16")

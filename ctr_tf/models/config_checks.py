@@ -1,0 +1,30 @@
+"""What the config dataclasses of the models have to check, one function a rule."""
+
+
+def check_positive(config, *fields: str) -> None:
+    """Raises ValueError unless the fields are positive integers."""
+    for field in fields:
+        value = getattr(config, field)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"`{field}` must be a positive integer. Received: {field}={value!r}"
+            )
+
+
+def check_heads(config) -> None:
+    """Raises ValueError unless `num_heads` divides `dim`."""
+    if config.dim % config.num_heads:
+        raise ValueError(
+            f"`num_heads` must divide `dim`={config.dim}. "
+            f"Received: num_heads={config.num_heads}"
+        )
+
+
+def check_units(config, field: str) -> None:
+    """Makes a field of widths a tuple; ValueError unless they are positive integers."""
+    units = tuple(getattr(config, field))
+    object.__setattr__(config, field, units)
+    if any(not isinstance(width, int) or width < 1 for width in units):
+        raise ValueError(
+            f"`{field}` must be positive integers. Received: {field}={units}"
+        )

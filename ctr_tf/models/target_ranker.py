@@ -1,0 +1,130 @@
+"""The base of models whose candidates look at the user's projected behaviors.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width, `I` width of
+the interest.
+"""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.tower import Tower
+from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.schema import Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetRankerConfig:
+    """Sizes that all of these models have.
+
+    Args:
+        name: of the model, for the registry.
+        embedding_dim: width of the rows of a feature that does not set its own.
+        dim: D, width of projected behaviors and candidates.
+        num_heads: H; divides `dim`.
+        head_units: hidden widths of the tower.
+    """
+
+    name: str
+    embedding_dim: int = 8
+    dim: int = 32
+    num_heads: int = 4
+    head_units: tuple[int, ...] = (64, 32)
+
+    def __post_init__(self):
+        check_positive(self, "embedding_dim", "dim", "num_heads")
+        check_heads(self)
+        check_units(self, "head_units")
+
+
+class TargetRanker(Ranker):
+    """Keeps the projected behaviors; each candidate looks at them; a tower scores.
+
+    ``logit = Tower([interest, user, context, target])``, where target is the candidate
+    projected to D as the behaviors are, and interest is what a subclass makes of both.
+
+    State, batch first: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`,
+    `time`, `mask` `[B, N]`, `behaviors` `[B, N, D]`, and what a subclass adds.
+
+    A subclass sets `config_class` and implements `build_interest` and `interest`.
+
+    Args:
+        schema: of the data.
+        table_sizes: embedding table name → rows.
+        config: of the type `config_class`; its defaults where None.
+    """
+
+    config_class: type[TargetRankerConfig]
+
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: TargetRankerConfig | None = None,
+        **kwargs,
+    ):
+        config = config or self.config_class()
+        super().__init__(schema, table_sizes, config.embedding_dim, **kwargs)
+        self.config = config
+        dense, policy = keras.layers.Dense, self.dtype_policy
+        self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
+        self.candidate_projection = dense(config.dim, dtype=policy, name="candidate")
+        self.tower = Tower(config.head_units, dtype=policy, name="tower")
+
+    def build(self, input_shape=None):
+        """Makes all weights; the schema alone decides their shapes."""
+        if self.built:
+            return
+        width, dim = self.embedding.width, self.config.dim
+        self.embedding.build()
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        interest = self.build_interest(dim)
+        known = width("user") + width("context") + dim
+        self.tower.build((None, None, interest + known))
+        self.built = True
+
+    def build_interest(self, dim: int) -> int:
+        """Makes and builds the subclass' layers; returns I, the interest's width."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `build_interest`.")
+
+    def interest(self, target_BCD, state: dict, training: bool = False):
+        """What the history says about each candidate.
+
+        Args:
+            target_BCD: projected candidates.
+            state: from `encode`.
+            training: whether the model is being trained.
+
+        Returns:
+            `[B, C, I]`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks `interest`.")
+
+    def encode(self, user, behaviors, context, training=False) -> dict:
+        """The user's state; see the class."""
+        return {
+            "request_time": context["time"],
+            "user": user["embedding"],
+            "context": context["embedding"],
+            "time": behaviors["time"],
+            "mask": behaviors["mask"],
+            "behaviors": self.behavior_projection(behaviors["embedding"]),
+        }
+
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        interest_BCI = self.interest(target_BCD, state, training)
+        batch, count = ops.shape(target_BCD)[:2]
+        known = [
+            ops.broadcast_to(
+                ops.cast(state[key], target_BCD.dtype)[:, None],
+                (batch, count, state[key].shape[-1]),
+            )
+            for key in ("user", "context")
+        ]
+        parts = [ops.cast(interest_BCI, target_BCD.dtype), *known, target_BCD]
+        return self.tower(ops.concatenate(parts, axis=-1))
