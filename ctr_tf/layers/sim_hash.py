@@ -1,0 +1,121 @@
+"""Similar vectors get similar codes: which side of random planes they lie on.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width, `G` groups of bits,
+`R` bits of all groups.
+"""
+
+import keras
+from keras import ops
+
+MAX_BITS = 62  # of an int64
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class SimHash(keras.layers.Layer):
+    """``code_g = sum over b of 2^b [x R_gb > 0]``, R fixed, entries from N(0, 1).
+
+    Two vectors differ in a bit with probability angle / pi, so the Hamming distance of
+    their codes measures the angle between them. The planes are a weight that is not
+    trained, saved with the model. They are float32, and so is the product, under every
+    policy; no gradient passes through a code.
+
+    Args:
+        num_bits: bits of a group, at most 62.
+        num_groups: G. One code of many bits ranks behaviors (ETA); many codes of few
+            bits are the numbers of buckets (SDIM).
+        seed: of R.
+
+    Call arguments:
+        inputs: `[..., D]` float.
+
+    Returns:
+        Codes `[..., G]` int64, 0 … 2^num_bits - 1.
+
+    Raises:
+        ValueError: if `num_bits` or `num_groups` is out of range.
+
+    Reference:
+        ETA (Chen et al. 2021), SDIM (Cao et al. 2022); the hash of Charikar (2002).
+    """
+
+    def __init__(
+        self, num_bits: int = 32, num_groups: int = 1, seed: int = 0, **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        if not 1 <= num_bits <= MAX_BITS:
+            raise ValueError(
+                f"`num_bits` lies between 1 and {MAX_BITS}. "
+                f"Received: num_bits={num_bits}"
+            )
+        if num_groups < 1:
+            raise ValueError(
+                f"`num_groups` must be positive. Received: num_groups={num_groups}"
+            )
+        self.num_bits = num_bits
+        self.num_groups = num_groups
+        self.seed = seed
+
+    @property
+    def total_bits(self) -> int:
+        """R, bits of all groups."""
+        return self.num_bits * self.num_groups
+
+    def build(self, input_shape):
+        """Makes the planes, `[D, R]`."""
+        self.planes = self.add_weight(
+            name="planes",
+            shape=(input_shape[-1], self.total_bits),
+            initializer=keras.initializers.RandomNormal(0.0, 1.0, seed=self.seed),
+            trainable=False,
+            dtype="float32",
+            autocast=False,
+        )
+        self.built = True
+
+    def call(self, inputs):
+        """Hashes every vector by itself."""
+        inputs = ops.cast(ops.stop_gradient(inputs), "float32")
+        positive = ops.matmul(inputs, self.planes) > 0
+        shape = (-1, *inputs.shape[1:-1], self.num_groups, self.num_bits)
+        bits = ops.reshape(ops.cast(positive, "int64"), shape)
+        return ops.sum(bits * self._powers(), axis=-1)
+
+    def distance(self, query_codes, key_codes):
+        """Hamming distances, exact.
+
+        Codes as vectors of +1 and -1 differ in (R - product) / 2 places, and sums of so
+        few ones are exact. Without an instruction that counts bits, this is faster than
+        to add up those of ``q ^ k`` for every pair.
+
+        Args:
+            query_codes: `[B, C, G]`.
+            key_codes: `[B, N, G]`.
+
+        Returns:
+            `[B, C, N]` float32, whole numbers 0 … R.
+        """
+        query_BCR, key_BNR = self._signs(query_codes), self._signs(key_codes)
+        product = ops.matmul(query_BCR, ops.transpose(key_BNR, (0, 2, 1)))
+        return (self.total_bits - product) / 2
+
+    def _signs(self, codes):
+        """`[B, ., G]` codes → `[B, ., R]` float32, +1 for a set bit, -1 for others."""
+        is_set = ops.bitwise_and(codes[..., None], self._powers()) > 0
+        shape = (-1, codes.shape[1], self.total_bits)
+        return ops.reshape(ops.where(is_set, 1.0, -1.0), shape)
+
+    def _powers(self):
+        return ops.left_shift(1, ops.arange(self.num_bits, dtype="int64"))
+
+    def compute_output_spec(self, inputs):
+        """One code a group."""
+        return keras.KerasTensor((*inputs.shape[:-1], self.num_groups), dtype="int64")
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "num_bits": self.num_bits,
+            "num_groups": self.num_groups,
+            "seed": self.seed,
+        }

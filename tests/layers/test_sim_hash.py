@@ -1,0 +1,145 @@
+"""SimHash and its collisions beside loops over NumPy vectors."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf.layers.hash_collisions import HashCollisions
+from ctr_tf.layers.sim_hash import SimHash
+
+BATCH, LENGTH, CANDIDATES, WIDTH = 2, 9, 4, 8
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def code_of(vector, planes) -> str:
+    """Bits of one vector, the first plane first."""
+    return "".join("1" if vector @ plane > 0 else "0" for plane in planes.T)
+
+
+def as_number(code: str) -> int:
+    return int(code[::-1], 2)
+
+
+@pytest.mark.parametrize(("bits", "groups"), [(32, 1), (62, 2), (3, 4)])
+def test_codes_and_distances(bits, groups):
+    layer = SimHash(bits, groups, seed=3)
+    keys, queries = normal(BATCH, LENGTH, WIDTH), normal(BATCH, CANDIDATES, WIDTH)
+    key_codes, query_codes = layer(keys), layer(queries)
+    assert key_codes.shape == (BATCH, LENGTH, groups) and key_codes.dtype == "int64"
+    planes = np.asarray(layer.planes)
+    assert planes.shape == (WIDTH, bits * groups)
+    distance = np.asarray(layer.distance(query_codes, key_codes))
+    assert distance.dtype == np.float32
+    for b in range(BATCH):
+        for n in range(LENGTH):
+            key = code_of(keys[b, n], planes)
+            expected = [
+                as_number(key[g * bits : (g + 1) * bits]) for g in range(groups)
+            ]
+            np.testing.assert_array_equal(key_codes[b, n], expected)
+            for c in range(CANDIDATES):
+                query = code_of(queries[b, c], planes)
+                differing = sum(x != y for x, y in zip(query, key, strict=True))
+                assert distance[b, c, n] == differing
+
+
+def test_distance_measures_the_angle():
+    layer = SimHash(62, 32)
+    x = normal(1, 1, WIDTH)
+    other = normal(1, 1, WIDTH, seed=1)
+    cosine = np.sum(x * other) / np.linalg.norm(x) / np.linalg.norm(other)
+    share = np.asarray(layer.distance(layer(x), layer(other))) / layer.total_bits
+    assert abs(share[0, 0, 0] - np.arccos(cosine) / np.pi) < 0.03
+    assert layer.distance(layer(x), layer(5 * x))[0, 0, 0] == 0
+    assert layer.distance(layer(x), layer(-x))[0, 0, 0] == layer.total_bits
+
+
+def test_planes_are_fixed_by_the_seed_and_not_trained():
+    first, same, other = SimHash(8, seed=1), SimHash(8, seed=1), SimHash(8, seed=2)
+    for layer in (first, same, other):
+        layer.build((None, WIDTH))
+    np.testing.assert_array_equal(first.planes, same.planes)
+    assert np.any(np.asarray(first.planes) != np.asarray(other.planes))
+    assert not first.trainable_weights and len(first.weights) == 1
+
+
+def collisions(query, keys, mask, planes, bits) -> np.ndarray:
+    """The formula for one query and one user."""
+    groups = planes.shape[1] // bits
+    total = np.zeros(keys.shape[1])
+    for g in range(groups):
+        plane = planes[:, g * bits : (g + 1) * bits]
+        same = [
+            key
+            for key, valid in zip(keys, mask, strict=True)
+            if valid and code_of(key, plane) == code_of(query, plane)
+        ]
+        if same:
+            summed = np.sum(same, axis=0)
+            total += summed / np.linalg.norm(summed)
+    return total / groups
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
+def test_collisions(policy):
+    layer = HashCollisions(num_groups=5, num_bits=2, dtype=policy)
+    half = layer.compute_dtype
+    keys = tf.cast(normal(BATCH, LENGTH, WIDTH), half)
+    queries = tf.cast(normal(BATCH, CANDIDATES, WIDTH, seed=1), half)
+    mask = np.array([[False] * 4 + [True] * 5, [False] * 9])
+    output = layer(queries, keys, mask)
+    assert output.dtype == half
+    planes = np.asarray(layer.hash.planes)
+    for b in range(BATCH):
+        for c in range(CANDIDATES):
+            query, key = (np.asarray(x[b], np.float32) for x in (queries, keys))
+            expected = collisions(query[c], key, mask[b], planes, 2)
+            tolerance = 1e-6 if policy == "float32" else 2e-2
+            np.testing.assert_allclose(
+                np.asarray(output[b, c], np.float32), expected, atol=tolerance
+            )
+    assert np.any(np.asarray(output[0]) != 0) and np.all(np.asarray(output[1]) == 0)
+
+
+def test_buckets_do_not_grow_and_ignore_padding():
+    layer = HashCollisions(num_groups=4, num_bits=3)
+    keys, mask = normal(BATCH, LENGTH, WIDTH), np.ones((BATCH, LENGTH), bool)
+    layer.build((None, None, WIDTH))
+    buckets = layer.encode(keys, mask)
+    assert buckets.shape == (BATCH, 4 * 8, WIDTH)
+    padding = ((0, 0), (7, 0))
+    padded = layer.encode(
+        np.pad(keys, (*padding, (0, 0)), constant_values=3), np.pad(mask, padding)
+    )
+    np.testing.assert_allclose(padded, buckets, atol=1e-6)
+
+
+def test_gradients_reach_the_behaviors_only():
+    layer = HashCollisions(num_groups=4, num_bits=2)
+    keys = tf.constant(normal(BATCH, LENGTH, WIDTH))
+    queries = tf.constant(normal(BATCH, CANDIDATES, WIDTH, seed=1))
+    mask = tf.constant(np.arange(LENGTH) >= [[3], [9]])
+    with tf.GradientTape() as tape:
+        tape.watch((keys, queries))
+        loss = tf.reduce_sum(layer(queries, keys, mask) ** 2 * np.arange(WIDTH))
+    of_keys, of_queries = tape.gradient(loss, (keys, queries))
+    assert of_queries is None
+    assert np.all(np.isfinite(of_keys))
+    assert np.any(of_keys[0, 3:] != 0) and np.all(of_keys[1] == 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SimHash(63), "Received: num_bits=63"),
+        (lambda: SimHash(0), "Received: num_bits=0"),
+        (lambda: HashCollisions(0), "Received: num_groups=0"),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert message in str(error.value)
