@@ -1,7 +1,7 @@
 """Attention by collision: behaviors that fall into the candidate's buckets.
 
-Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width, `G` groups of bits,
-`K` buckets of all groups.
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `E` width of what is hashed,
+`D` width of what is summed, `G` groups of bits, `K` buckets of all groups.
 """
 
 import keras
@@ -14,7 +14,10 @@ _EPSILON = 1e-12
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class HashCollisions(keras.layers.Layer):
-    """``mean over g of l2(sum over j of [code_g(e_j) = code_g(q)] e_j)``.
+    """``mean over g of l2(sum over j of [code_g(k_j) = code_g(q)] v_j)``.
+
+    In the paper keys k and values v are the same vectors. Here the keys may be the part
+    of a behavior that candidates have, too: what is hashed must be comparable.
 
     A behavior collides with a query in group g with probability (1 - angle / pi)^tau,
     so the mean over groups approaches an attention with these weights. Each behavior
@@ -23,7 +26,7 @@ class HashCollisions(keras.layers.Layer):
     up the G buckets of a query. Both are products with 0s and 1s: nothing is gathered.
 
     Sums and norms are float32 under every policy. An empty bucket is exactly 0. The
-    gradient reaches the behaviors, not the query, for the
+    gradient reaches the values only, for the
     hash has none.
 
     Args:
@@ -32,8 +35,9 @@ class HashCollisions(keras.layers.Layer):
         seed: of the hash.
 
     Call arguments:
-        query: `[B, C, D]`, of the width of the behaviors.
-        behaviors: `[B, N, D]`.
+        query: `[B, C, E]`.
+        keys: `[B, N, E]`.
+        values: `[B, N, D]`.
         mask: `[B, N]` bool.
 
     Returns:
@@ -68,26 +72,26 @@ class HashCollisions(keras.layers.Layer):
         self.hash.build(query_shape)
         self.built = True
 
-    def call(self, query, behaviors, mask):
+    def call(self, query, keys, values, mask):
         """Both halves, one after the other."""
-        return self.score(query, self.encode(behaviors, mask))
+        return self.score(query, self.encode(keys, values, mask))
 
-    def encode(self, behaviors, mask):
+    def encode(self, keys, values, mask):
         """Hashes the behaviors: normalized bucket sums `[B, K, D]`, group by group."""
-        one_hot_BKN = self._one_hot(behaviors, mask)
-        sum_BKD = ops.matmul(one_hot_BKN, ops.cast(behaviors, "float32"))
+        one_hot_BKN = self._one_hot(keys, mask)
+        sum_BKD = ops.matmul(one_hot_BKN, ops.cast(values, "float32"))
         square_BK1 = ops.sum(sum_BKD**2, axis=-1, keepdims=True)
         normalized = sum_BKD * ops.rsqrt(ops.maximum(square_BK1, _EPSILON))
-        return ops.cast(normalized, behaviors.dtype)
+        return ops.cast(normalized, values.dtype)
 
     def score(self, query, buckets):
-        """Looks up queries `[B, C, D]` in the buckets of `encode`: `[B, C, D]`."""
+        """Looks up queries `[B, C, E]` in the buckets of `encode`: `[B, C, D]`."""
         one_hot_BCK = ops.transpose(self._one_hot(query), (0, 2, 1))
         share_BCK = ops.cast(one_hot_BCK / self.num_groups, buckets.dtype)
         return ops.matmul(share_BCK, buckets)
 
     def _one_hot(self, vectors, mask=None):
-        """`[B, ., D]` → `[B, K, .]` float32: 1 where a vector lies in a bucket."""
+        """`[B, ., E]` → `[B, K, .]` float32: 1 where a vector lies in a bucket."""
         code_BGN = ops.transpose(self.hash(vectors), (0, 2, 1))
         if mask is not None:
             code_BGN = ops.where(mask[:, None, :], code_BGN, -1)
@@ -96,9 +100,10 @@ class HashCollisions(keras.layers.Layer):
         shape = (-1, self.num_buckets, vectors.shape[1])
         return ops.cast(ops.reshape(inside, shape), "float32")
 
-    def compute_output_spec(self, query, behaviors, mask):
+    def compute_output_spec(self, query, keys, values, mask):
         """One vector a query."""
-        return keras.KerasTensor(query.shape, dtype=behaviors.dtype)
+        shape = (*query.shape[:-1], values.shape[-1])
+        return keras.KerasTensor(shape, dtype=values.dtype)
 
     def get_config(self):
         """Config."""

@@ -66,15 +66,15 @@ def test_planes_are_fixed_by_the_seed_and_not_trained():
     assert not first.trainable_weights and len(first.weights) == 1
 
 
-def collisions(query, keys, mask, planes, bits) -> np.ndarray:
+def collisions(query, keys, values, mask, planes, bits) -> np.ndarray:
     """The formula for one query and one user."""
     groups = planes.shape[1] // bits
-    total = np.zeros(keys.shape[1])
+    total = np.zeros(values.shape[1])
     for g in range(groups):
         plane = planes[:, g * bits : (g + 1) * bits]
         same = [
-            key
-            for key, valid in zip(keys, mask, strict=True)
+            value
+            for key, value, valid in zip(keys, values, mask, strict=True)
             if valid and code_of(key, plane) == code_of(query, plane)
         ]
         if same:
@@ -89,14 +89,17 @@ def test_collisions(policy):
     half = layer.compute_dtype
     keys = tf.cast(normal(BATCH, LENGTH, WIDTH), half)
     queries = tf.cast(normal(BATCH, CANDIDATES, WIDTH, seed=1), half)
+    values = tf.cast(normal(BATCH, LENGTH, 3, seed=2), half)
     mask = np.array([[False] * 4 + [True] * 5, [False] * 9])
-    output = layer(queries, keys, mask)
+    output = layer(queries, keys, values, mask)
     assert output.dtype == half
     planes = np.asarray(layer.hash.planes)
     for b in range(BATCH):
         for c in range(CANDIDATES):
-            query, key = (np.asarray(x[b], np.float32) for x in (queries, keys))
-            expected = collisions(query[c], key, mask[b], planes, 2)
+            query, key, value = (
+                np.asarray(x[b], np.float32) for x in (queries, keys, values)
+            )
+            expected = collisions(query[c], key, value, mask[b], planes, 2)
             tolerance = 1e-6 if policy == "float32" else 2e-2
             np.testing.assert_allclose(
                 np.asarray(output[b, c], np.float32), expected, atol=tolerance
@@ -108,12 +111,11 @@ def test_buckets_do_not_grow_and_ignore_padding():
     layer = HashCollisions(num_groups=4, num_bits=3)
     keys, mask = normal(BATCH, LENGTH, WIDTH), np.ones((BATCH, LENGTH), bool)
     layer.build((None, None, WIDTH))
-    buckets = layer.encode(keys, mask)
+    buckets = layer.encode(keys, keys, mask)
     assert buckets.shape == (BATCH, 4 * 8, WIDTH)
     padding = ((0, 0), (7, 0))
-    padded = layer.encode(
-        np.pad(keys, (*padding, (0, 0)), constant_values=3), np.pad(mask, padding)
-    )
+    padded_keys = np.pad(keys, (*padding, (0, 0)), constant_values=3)
+    padded = layer.encode(padded_keys, padded_keys, np.pad(mask, padding))
     np.testing.assert_allclose(padded, buckets, atol=1e-6)
 
 
@@ -124,7 +126,7 @@ def test_gradients_reach_the_behaviors_only():
     mask = tf.constant(np.arange(LENGTH) >= [[3], [9]])
     with tf.GradientTape() as tape:
         tape.watch((keys, queries))
-        loss = tf.reduce_sum(layer(queries, keys, mask) ** 2 * np.arange(WIDTH))
+        loss = tf.reduce_sum(layer(queries, keys, keys, mask) ** 2 * np.arange(WIDTH))
     of_keys, of_queries = tape.gradient(loss, (keys, queries))
     assert of_queries is None
     assert np.all(np.isfinite(of_keys))
