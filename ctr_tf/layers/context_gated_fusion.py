@@ -1,6 +1,7 @@
 """Fusion of the views by weights that depend on the decision's context.
 
-Shape suffixes: `B` batch, `C` candidates, `V` views, `D` model width.
+Shape suffixes: `B` batch, `C` candidates, `V` views, `D` model width, `X` width of the
+context.
 """
 
 import keras
@@ -15,7 +16,7 @@ ABSENT = -3e4  # logit of an absent view; finite in half precision too
 class ContextGatedFusion(keras.layers.Layer):
     """``concat(α_1 H_1, …, α_V H_V)``, the views H weighed by a softmax.
 
-        anchor = concat(context, H_1, …, H_V), filtered by `PAFS` if `purified`
+        anchor = concat(target, context, H_1, …, H_V), filtered by `PAFS` if `purified`
         α      = softmax(ReLU(anchor W_h + b_h) W_logit)
 
     The hidden layer has the width D of a view (ours; the paper: "an MLP"). A view
@@ -26,7 +27,8 @@ class ContextGatedFusion(keras.layers.Layer):
         purified: whether the gated network filters the anchor.
 
     Call arguments:
-        context: `[B, C, Dz]`, the target and what else should decide.
+        target: `[B, C, D]`.
+        context: `[B, Dx]`, what else should decide; Dx may be 0.
         views: `[B, C, V, D]`, what the target found in each view.
         present: `[B, V]` bool, whether a view has any behavior.
 
@@ -41,10 +43,11 @@ class ContextGatedFusion(keras.layers.Layer):
         super().__init__(**kwargs)
         self.purified = purified
 
-    def build(self, context_shape, views_shape, present_shape):
+    def build(self, target_shape, context_shape, views_shape, present_shape):
         """Makes the filter and the gate."""
         views, width = views_shape[-2:]
-        anchor_shape = (*context_shape[:-1], context_shape[-1] + views * width)
+        anchor_width = target_shape[-1] + context_shape[-1] + views * width
+        anchor_shape = (*target_shape[:-1], anchor_width)
         if self.purified:
             self.purification = PAFS(dtype=self.dtype_policy, name="purification")
             self.purification.build(anchor_shape)
@@ -58,11 +61,16 @@ class ContextGatedFusion(keras.layers.Layer):
         self.logit.build((*anchor_shape[:-1], width))
         self.built = True
 
-    def call(self, context, views, present):
+    def call(self, target, context, views, present):
         """Weighs the views of every candidate."""
         batch, candidates, count, width = ops.shape(views)
         flat_shape = (batch, candidates, count * width)
-        anchor = ops.concatenate([context, ops.reshape(views, flat_shape)], axis=-1)
+        context_BCX = ops.broadcast_to(
+            context[:, None], (batch, candidates, context.shape[-1])
+        )
+        anchor = ops.concatenate(
+            [target, context_BCX, ops.reshape(views, flat_shape)], axis=-1
+        )
         if self.purified:
             anchor = self.purification(anchor)
         logit_BCV = self.logit(self.hidden(anchor))
@@ -70,7 +78,9 @@ class ContextGatedFusion(keras.layers.Layer):
         fused_BCVD = views * ops.cast(weight_BCV, views.dtype)[..., None]
         return ops.reshape(fused_BCVD, flat_shape)
 
-    def compute_output_shape(self, context_shape, views_shape, present_shape):
+    def compute_output_shape(
+        self, target_shape, context_shape, views_shape, present_shape
+    ):
         """The views side by side."""
         return (*views_shape[:-2], views_shape[-2] * views_shape[-1])
 

@@ -12,6 +12,19 @@ VIEWS = ("real_time", "short_term", "long_term")
 CUTS = {"age": (3_600, 7 * 86_400), "count": (20, 200)}  # and their usual limits
 
 
+def check_limits(cut: str, limits: tuple | None) -> tuple[int, int]:
+    """The limits of a cut, its usual ones for None; ValueError if they are none."""
+    if cut not in CUTS:
+        raise ValueError(unknown_name("cut", cut, CUTS))
+    limits = CUTS[cut] if limits is None else tuple(limits)
+    if len(limits) != 2 or not 0 < limits[0] < limits[1]:
+        raise ValueError(
+            "`limits` must be two positive numbers in ascending order. "
+            f"Received: limits={limits}"
+        )
+    return limits
+
+
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class HistoryViews(keras.layers.Layer):
     """Says which behaviors belong to which view.
@@ -48,15 +61,8 @@ class HistoryViews(keras.layers.Layer):
 
     def __init__(self, cut: str = "age", limits: tuple | None = None, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if cut not in CUTS:
-            raise ValueError(unknown_name("cut", cut, CUTS))
         self.cut = cut
-        self.limits = CUTS[cut] if limits is None else tuple(limits)
-        if len(self.limits) != 2 or not 0 < self.limits[0] < self.limits[1]:
-            raise ValueError(
-                "`limits` must be two positive numbers in ascending order. "
-                f"Received: limits={self.limits}"
-            )
+        self.limits = check_limits(cut, limits)
 
     def call(self, time, mask, request_time):
         """Cuts the histories."""

@@ -88,14 +88,16 @@ def test_query_calibration(random):
 @pytest.mark.parametrize("purified", [False, True])
 def test_fusion(purified, random):
     layer = ContextGatedFusion(purified)
-    context, views = normal(random, B, C, X), normal(random, B, C, 3, D)
+    target, context = normal(random, B, C, D), normal(random, B, X)
+    views = normal(random, B, C, 3, D)
     present = np.array([[True] * 3, [False, True, True], [False] * 3])
     views *= present[:, None, :, None]
-    layer(context, views, present)
+    layer(target, context, views, present)
     scatter_weights(layer, random)
-    actual = np.asarray(layer(context, views, present))
+    actual = np.asarray(layer(target, context, views, present))
     for b, c in np.ndindex(B, C):
-        expected = reference.fuse(layer, context[b, c], list(views[b, c]), present[b])
+        anchor = np.concatenate([target[b, c], context[b]])
+        expected = reference.fuse(layer, anchor, list(views[b, c]), present[b])
         np.testing.assert_allclose(actual[b, c], expected, **CLOSE)
 
 
