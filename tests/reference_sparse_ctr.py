@@ -4,9 +4,8 @@ Nothing is shared with the library but the weights: every row of ``[b_1 … b_N,
 c_C]`` looks at each key and asks whether it may see it. One sample at a time.
 """
 
-import datetime
-
 import numpy as np
+from reference_encodings import place
 
 SEES_NOTHING = 0.0
 
@@ -43,30 +42,6 @@ def swiglu(layer, inputs):
     return dense(layer.down, gate * sigmoid(gate) * dense(layer.up, inputs))
 
 
-def weekend(time, utc_offset):
-    local = datetime.datetime(1970, 1, 1) + datetime.timedelta(
-        seconds=int(time) + utc_offset
-    )
-    return local.weekday() >= 5
-
-
-def relation(name, query_time, key_time, utc_offset):
-    distance = abs(int(query_time) - int(key_time))
-    if name == "time":
-        return max(distance, 1).bit_length() - 1
-    if name == "hour":
-        return np.sin(np.pi * ((distance // 3600) % 24) / 24)
-    return float(weekend(query_time, utc_offset) != weekend(key_time, utc_offset))
-
-
-def temporal_bias(layer, query_time, key_time, utc_offset=0):
-    """`[H]`: the bias of one query and one key."""
-    bias = np.zeros(layer.num_heads)
-    for scale, name in zip(array(layer.scale), layer.relations, strict=True):
-        bias -= relation(name, query_time, key_time, utc_offset) * scale
-    return bias
-
-
 def chunk_ids(time, valid, num_chunks):
     """TimeChunking of one history, by sorting its gaps."""
     positions = [i for i in range(len(time)) if valid[i]]
@@ -80,7 +55,7 @@ def chunk_ids(time, valid, num_chunks):
 
 
 def attend(query, keys, num_heads):
-    """One query over a list of (key, value, bias of each head)."""
+    """One query over a list of (key, value, bias of each head or of all)."""
     width = len(query) // num_heads
     output = np.full(len(query), SEES_NOTHING)
     if not keys:
@@ -88,7 +63,9 @@ def attend(query, keys, num_heads):
     for head in range(num_heads):
         part = slice(head * width, (head + 1) * width)
         logits = [
-            key[part] @ query[part] / np.sqrt(width) + b[head] for key, _, b in keys
+            key[part] @ query[part] / np.sqrt(width)
+            + np.broadcast_to(b, num_heads)[head]
+            for key, _, b in keys
         ]
         weights = softmax(np.array(logits))
         output[part] = sum(
@@ -110,6 +87,12 @@ class MixedSequence:
     def is_candidate(self, i):
         return i >= self.length
 
+    def place(self, encoding, i, key, value, time, position):
+        """Key, value and bias as row i sees them; candidates all stand at N."""
+        distance = min(i, self.length) - position
+        key, bias = place(encoding, key, self.time[i], time, distance, self.utc_offset)
+        return key, value, bias
+
     def sees_behavior(self, i, j):
         """Whether row i may see behavior j."""
         return bool(self.valid[j]) and (self.is_candidate(i) or j <= i)
@@ -125,10 +108,11 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
     )
     user_key, user_value = dense(layer.key, user), dense(layer.value, user)
 
-    def bias(i, time):
-        return temporal_bias(
-            layer.rel_temporal, sequence.time[i], time, sequence.utc_offset
-        )
+    def place(i, *key):
+        return sequence.place(layer.encoding, i, *key)
+
+    def behavior(i, j):
+        return place(i, key[j], value[j], sequence.time[j], j)
 
     chunks = []
     for p in range(1, num_chunks + 1):
@@ -145,13 +129,14 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
                     dense(layer.key_pooled, relu(dense(layer.key_hidden, k))),
                     dense(layer.value_pooled, relu(dense(layer.value_hidden, v))),
                     sum(int(sequence.time[j]) for j in members) // len(members),
+                    sum(members) // len(members),
                     members[-1],
                 )
             )
         outputs["global"] = [
             [
-                (k, v, bias(i, time))
-                for k, v, time, last in pooled
+                place(i, k, v, time, position)
+                for k, v, time, position, last in pooled
                 if sequence.is_candidate(i) or last < i
             ]
             for i in range(len(rows))
@@ -159,11 +144,7 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
     if "transition" in layer.branches:
         ends = [j for members in chunks for j in members[-transition:]]
         outputs["transition"] = [
-            [
-                (key[j], value[j], bias(i, sequence.time[j]))
-                for j in ends
-                if sequence.sees_behavior(i, j)
-            ]
+            [behavior(i, j) for j in ends if sequence.sees_behavior(i, j)]
             for i in range(len(rows))
         ]
     if "local" in layer.branches:
@@ -171,12 +152,10 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
         for i in range(len(rows)):
             newest = sequence.length - 1 if sequence.is_candidate(i) else i
             window = range(max(newest - layer.window + 1, 0), newest + 1)
-            keys = [
-                (key[j], value[j], bias(i, sequence.time[j]))
-                for j in window
-                if sequence.sees_behavior(i, j)
-            ]
-            keys.append((user_key, user_value, np.zeros(layer.num_heads)))
+            keys = [behavior(i, j) for j in window if sequence.sees_behavior(i, j)]
+            # The user stands where the query stands, which is no bias in RelTemporal.
+            here = sequence.time[i], min(i, sequence.length)
+            keys.append(place(i, user_key, user_value, *here))
             outputs["local"].append(keys)
     return {
         branch: np.array(
@@ -209,16 +188,7 @@ def full_attention(layer, rows, sequence):
     outputs = []
     for i in range(len(rows)):
         keys = [
-            (
-                key[j],
-                value[j],
-                temporal_bias(
-                    layer.rel_temporal,
-                    sequence.time[i],
-                    sequence.time[j],
-                    sequence.utc_offset,
-                ),
-            )
+            sequence.place(layer.encoding, i, key[j], value[j], sequence.time[j], j)
             for j in range(sequence.length)
             if sequence.sees_behavior(i, j)
         ]

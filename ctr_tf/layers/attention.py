@@ -1,4 +1,4 @@
-"""Attention with a temporal bias, over shared keys and over sliding windows.
+"""Attention with a relative bias, over shared keys and over sliding windows.
 
 Logits and softmax are float32 under every precision policy.
 
@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from ctr_tf.layers.rel_temporal import HIDDEN
+from ctr_tf.layers.relative_encoding import HIDDEN
 
 
 def split_heads(inputs_BQD, num_heads: int):
@@ -35,7 +35,8 @@ def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ):
         query_BHQK: queries.
         key_BJD: keys, heads side by side.
         value_BJD: values, heads side by side.
-        bias_BHQJ: from `RelTemporal`; its Q may be 1, for all queries.
+        bias_BHQJ: from a `RelativeEncoding`; its Q may be 1, for all queries, its H
+            for all heads.
 
     Returns:
         `[B, Q, D]`; exactly 0 for a query that sees no key.
@@ -61,7 +62,7 @@ def attend_window(
         query_BHNK: queries.
         key_BND: keys of the behaviors.
         value_BND: values of the behaviors.
-        user_key_B1D: key of the user.
+        user_key_B1D: key of the user; `[B, N, D]` where it turns with the query.
         user_value_B1D: value of the user.
         window: w.
         bias_BHNJ: J = w + 1, the window oldest first, then the user.

@@ -10,7 +10,7 @@ from keras import ops
 from ctr_tf.layers.attention import attend, attend_window, split_heads
 from ctr_tf.layers.evo_keys import BRANCHES, check_branches
 from ctr_tf.layers.rel_temporal import RelTemporal
-from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -20,9 +20,10 @@ class EvoAttention(keras.layers.Layer):
     ``Q = X W_Q``; ``K = X_B W_K`` and ``V = X_B W_V`` of the behaviors (and of the
     user, as one more local key) only, so that candidates are isolated by structure.
     Each branch is ``softmax(Q K / sqrt(D/H) + bias) V`` over its own keys (`EvoKeys`),
-    bias by `RelTemporal`; chunks are the masked mean of their behaviors' keys (values)
-    followed by an MLP D → D → D. With the branches' outputs o_1 … o_3, heads merged,
-    ``a = softmax([o_1 o_2 o_3] W_gate)`` and the output is ``(sum_r a_r o_r) W_O``.
+    bias by `RelTemporal` or another encoding; chunks are the masked mean of their
+    behaviors' keys (values) followed by an MLP D → D → D. With the branches' outputs
+    o_1 … o_3, heads merged, ``a = softmax([o_1 o_2 o_3] W_gate)`` and the output is
+    ``(sum_r a_r o_r) W_O``.
     A query that sees no key of a branch gets exactly 0 from it.
 
     The work is split as the Ranker's is: `encode` runs the behaviors and gives the
@@ -32,7 +33,8 @@ class EvoAttention(keras.layers.Layer):
         num_heads: H; divides D.
         window: w, that of `EvoKeys`.
         branches: those to use; the gate has a weight for each (variants A2 to A4).
-        relations: see `RelTemporal` (variants B1 to B4).
+        encoding: of relative times and positions, this block's own and the same for
+            all branches; `RelTemporal` by default (with less: variants B1 to B4).
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -45,7 +47,7 @@ class EvoAttention(keras.layers.Layer):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; unknown branch or relation.
+        ValueError: if `num_heads` does not divide D; unknown branch.
 
     Reference:
         SparseCTR, section 3.4, equations 3 to 11 and 16.
@@ -56,17 +58,17 @@ class EvoAttention(keras.layers.Layer):
         num_heads: int,
         window: int,
         branches: tuple[str, ...] = BRANCHES,
-        relations: tuple[str, ...] = RELATIONS,
+        encoding: RelativeEncoding | None = None,
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_heads = num_heads
         self.window = window
         self.branches = check_branches(branches)
-        self.relations = check_relations(relations)
+        self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
-        """Makes the projections, pooling MLPs, scales and gate."""
+        """Makes the projections, pooling MLPs and gate, builds the encoding."""
         width = behaviors_shape[-1]
         check_heads(self.num_heads, width)
         names = ["query", "key", "value", "output_projection"]
@@ -88,10 +90,7 @@ class EvoAttention(keras.layers.Layer):
                 len(self.branches), use_bias=False, dtype=self.dtype_policy, name="gate"
             )
             self.gate.build((None, None, width * len(self.branches)))
-        self.rel_temporal = RelTemporal(
-            self.num_heads, self.relations, dtype=self.dtype_policy, name="rel_temporal"
-        )
-        self.rel_temporal.build()
+        self.encoding.build((None, None, width))
         self.built = True
 
     def call(self, behaviors, candidates, user, plan, relations):
@@ -113,13 +112,16 @@ class EvoAttention(keras.layers.Layer):
             `"<branch>_value"` `[B, J, D]` of each branch, the user last among local.
         """
         key_BND, value_BND = self.key(behaviors), self.value(behaviors)
+        position, rotate = plan["position"], self.encoding.rotate
         state = {}
         if "global" in self.branches:
             pool_BPN = ops.cast(plan["pool"], key_BND.dtype)
             key_BPD = ops.matmul(pool_BPN, key_BND)
             value_BPD = ops.matmul(pool_BPN, value_BND)
-            state["global_key"] = self.key_pooled(self.key_hidden(key_BPD))
+            key_BPD = self.key_pooled(self.key_hidden(key_BPD))
+            state["global_key"] = rotate(key_BPD, position["global"])
             state["global_value"] = self.value_pooled(self.value_hidden(value_BPD))
+        key_BND = rotate(key_BND, position["behaviors"])
         if "transition" in self.branches:
             state["transition_key"] = take_rows(key_BND, plan["index"])
             state["transition_value"] = take_rows(value_BND, plan["index"])
@@ -130,16 +132,17 @@ class EvoAttention(keras.layers.Layer):
             state["local_value"] = self._last(value_BND, user_value_B1D)
         if not with_queries:
             return None, state
-        query_BHNK = split_heads(self.query(behaviors), self.num_heads)
+        query_BND = rotate(self.query(behaviors), position["behaviors"])
+        query_BHNK = split_heads(query_BND, self.num_heads)
         outputs = []
         for branch in self.branches:
-            bias = self.rel_temporal(plan["relations"][branch])
+            bias = self.encoding(plan["relations"][branch])
             if branch == "local":
                 output = attend_window(
                     query_BHNK,
                     key_BND,
                     value_BND,
-                    user_key_B1D,
+                    rotate(user_key_B1D, position["behaviors"]),
                     user_value_B1D,
                     self.window,
                     bias,
@@ -158,7 +161,7 @@ class EvoAttention(keras.layers.Layer):
                 query_BHCK,
                 state[f"{branch}_key"],
                 state[f"{branch}_value"],
-                self.rel_temporal(relations[branch]),
+                self.encoding(relations[branch]),
             )
             for branch in self.branches
         ]
@@ -189,8 +192,14 @@ class EvoAttention(keras.layers.Layer):
             "num_heads": self.num_heads,
             "window": self.window,
             "branches": list(self.branches),
-            "relations": list(self.relations),
+            "encoding": keras.saving.serialize_keras_object(self.encoding),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        encoding = keras.saving.deserialize_keras_object(config["encoding"])
+        return cls(**{**config, "encoding": encoding})
 
 
 def check_heads(num_heads: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""Which behaviors are keys of EvoAttention, to whom, and how far away in time.
+"""Which behaviors are keys of EvoAttention, to whom, and how far away.
 
 Nothing here has weights: it depends on times and chunks alone, is computed once a
 forward pass and shared by all blocks.
@@ -12,6 +12,7 @@ from keras import ops
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.layers.temporal_relations import (
+    ALL_RELATIONS,
     RELATIONS,
     check_relations,
     temporal_relations,
@@ -22,22 +23,23 @@ BRANCHES = ("global", "transition", "local")
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class EvoKeys(keras.layers.Layer):
-    """Keys and temporal relations of the three branches.
+    """Keys of the three branches, their relations and positions.
 
     * global: behavior i sees chunk p if p's last behavior is before i; a chunk's time
-      is the integer mean of its behaviors' times; surplus chunks are hidden.
+      and position are the integer means of its behaviors'; surplus chunks are hidden.
     * transition: the last m behaviors of each chunk; i sees those at index <= i.
     * local: i sees behaviors i - w + 1 … i, and the user, whose relations are 0.
 
     A candidate sees every key of the state: all chunks, all transition keys, the last
-    w behaviors and the user.
+    w behaviors and the user. Positions count from the candidates': a behavior's is its
+    index minus N.
 
     Args:
         num_chunks: P.
         transition: m.
         window: w.
         branches: those that exist, of `BRANCHES`.
-        relations: see `temporal_relations`.
+        relations: those of the encoding, see `temporal_relations`.
         utc_offset: local time minus UTC, seconds.
 
     Call arguments:
@@ -47,9 +49,11 @@ class EvoKeys(keras.layers.Layer):
 
     Returns:
         The plan that `EvoAttention.encode` takes, a dict: `"pool"` `[B, P, N]` float32
-        (averages each chunk), `"index"` `[B, T]` int32 (of the transition keys) and
+        (averages each chunk), `"index"` `[B, T]` int32 (of the transition keys),
+        `"position"` int32, of `"behaviors"` `[N]` and of `"global"` keys `[B, P]`, and
         `"relations"`, branch → `[B, R, N, J]`; and the state, which `relations_to`
-        takes: per branch `"<branch>_time"` `[B, J]` int64 and `"<branch>_mask"` bool.
+        takes: per branch `"<branch>_time"` `[B, J]` int64, `"<branch>_mask"` bool and,
+        where `relations` has the distance, `"<branch>_position"` int64 (not local).
 
     Raises:
         ValueError: for a size that is not positive, an unknown branch or relation.
@@ -77,7 +81,7 @@ class EvoKeys(keras.layers.Layer):
         self.transition = transition
         self.window = window
         self.branches = check_branches(branches)
-        self.relations = check_relations(relations)
+        self.relations = check_relations(relations, ALL_RELATIONS)
         self.utc_offset = utc_offset
 
     def call(self, time, mask, chunk):
@@ -90,6 +94,7 @@ class EvoKeys(keras.layers.Layer):
         position_N = ops.arange(length, dtype="int32")
         last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1)
         plan, state = {"relations": {}}, {}
+        plan["position"] = {"behaviors": position_N - length}
         if "global" in self.branches:
             divisor_BP = ops.maximum(size_BP, 1)
             weight_BP1 = 1.0 / ops.cast(divisor_BP, "float32")[..., None]
@@ -97,11 +102,14 @@ class EvoKeys(keras.layers.Layer):
             total_BP = ops.sum(ops.where(member_BPN, time[:, None, :], 0), axis=-1)
             state["global_time"] = total_BP // ops.cast(divisor_BP, time.dtype)
             state["global_mask"] = size_BP > 0
+            middle_BP = last_BP - size_BP // 2
+            plan["position"]["global"] = middle_BP - length
             plan["relations"]["global"] = self._relate(
                 time[..., None],
                 state["global_time"],
                 state["global_mask"][:, None, :]
                 & (last_BP[:, None, :] < position_N[:, None]),
+                position_N[:, None] - middle_BP[:, None, :],
             )
         if "transition" in self.branches:
             back_M = ops.arange(self.transition, dtype="int32")
@@ -110,11 +118,13 @@ class EvoKeys(keras.layers.Layer):
             plan["index"] = _flatten(ops.maximum(index_BPM, 0))
             state["transition_time"] = ops.take_along_axis(time, plan["index"], axis=1)
             state["transition_mask"] = _flatten(mask_BPM)
+            distance_BNT = position_N[:, None] - plan["index"][:, None, :]
+            plan["position"]["transition"] = plan["index"] - length
             plan["relations"]["transition"] = self._relate(
                 time[..., None],
                 state["transition_time"],
-                state["transition_mask"][:, None, :]
-                & (plan["index"][:, None, :] <= position_N[:, None]),
+                state["transition_mask"][:, None, :] & (distance_BNT >= 0),
+                distance_BNT,
             )
         if "local" in self.branches:
             time_BNW = sliding_window(time, self.window)
@@ -122,8 +132,15 @@ class EvoKeys(keras.layers.Layer):
             state["local_time"] = time_BNW[:, -1]
             state["local_mask"] = mask_BNW[:, -1]
             plan["relations"]["local"] = _append_user(
-                self._relate(time[..., None], time_BNW, mask_BNW)
+                self._relate(
+                    time[..., None], time_BNW, mask_BNW, self._local_distance()
+                )
             )
+        if "distance" in self.relations:
+            for branch in self.branches:
+                if branch != "local":
+                    position = ops.cast(plan["position"][branch], "int64")
+                    state[f"{branch}_position"] = position
         return plan, state
 
     def relations_to(self, state: dict, request_time) -> dict:
@@ -138,20 +155,36 @@ class EvoKeys(keras.layers.Layer):
         """
         relations = {}
         for branch in self.branches:
+            if "distance" not in self.relations:
+                distance = None
+            elif branch == "local":
+                distance = self._local_distance() + 1
+            else:
+                distance = -state[f"{branch}_position"][:, None, :]
             relations[branch] = self._relate(
                 request_time[:, None, None],
                 state[f"{branch}_time"],
                 state[f"{branch}_mask"][:, None, :],
+                distance,
             )
             if branch == "local":
                 relations[branch] = _append_user(relations[branch])
         return relations
 
-    def _relate(self, query_time_BQ1, key_time, visible_BQJ):
+    def _local_distance(self):
+        """`[1, W]`: how far back the slots of a behavior's window are."""
+        return ops.arange(self.window - 1, -1, -1, dtype="int32")[None, :]
+
+    def _relate(self, query_time_BQ1, key_time, visible_BQJ, distance):
         if len(key_time.shape) == 2:
             key_time = key_time[:, None, :]
         return temporal_relations(
-            query_time_BQ1, key_time, visible_BQJ, self.relations, self.utc_offset
+            query_time_BQ1,
+            key_time,
+            visible_BQJ,
+            self.relations,
+            self.utc_offset,
+            distance,
         )
 
     def get_config(self):

@@ -1,11 +1,11 @@
-"""Full causal self-attention with RelTemporal, the measure of EvoAttention."""
+"""Full causal self-attention, the measure of EvoAttention."""
 
 import keras
 
 from ctr_tf.layers.attention import attend, split_heads
 from ctr_tf.layers.evo_attention import check_heads
 from ctr_tf.layers.rel_temporal import RelTemporal
-from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -18,7 +18,8 @@ class FullAttention(keras.layers.Layer):
 
     Args:
         num_heads: H; divides D.
-        relations: see `RelTemporal`.
+        encoding: of relative times and positions, this block's own; `RelTemporal` by
+            default.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -31,21 +32,21 @@ class FullAttention(keras.layers.Layer):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; unknown relation.
+        ValueError: if `num_heads` does not divide D.
 
     Reference:
         SparseCTR, section 4.4.1, variant A1.
     """
 
     def __init__(
-        self, num_heads: int, relations: tuple[str, ...] = RELATIONS, **kwargs
+        self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_heads = num_heads
-        self.relations = check_relations(relations)
+        self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
-        """Makes the projections and scales."""
+        """Makes the projections, builds the encoding."""
         width = behaviors_shape[-1]
         check_heads(self.num_heads, width)
         for name in ("query", "key", "value", "output_projection"):
@@ -54,10 +55,7 @@ class FullAttention(keras.layers.Layer):
             )
             layer.build((None, None, width))
             setattr(self, name, layer)
-        self.rel_temporal = RelTemporal(
-            self.num_heads, self.relations, dtype=self.dtype_policy, name="rel_temporal"
-        )
-        self.rel_temporal.build()
+        self.encoding.build((None, None, width))
         self.built = True
 
     def call(self, behaviors, candidates, user, plan, relations):
@@ -67,16 +65,20 @@ class FullAttention(keras.layers.Layer):
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
         """Runs the behaviors; see `EvoAttention.encode`."""
-        state = {"key": self.key(behaviors), "value": self.value(behaviors)}
+        key = self.encoding.rotate(self.key(behaviors), plan["position"])
+        state = {"key": key, "value": self.value(behaviors)}
         if not with_queries:
             return None, state
-        return self.score(behaviors, state, plan["relations"]), state
+        query = self.encoding.rotate(self.query(behaviors), plan["position"])
+        return self._attend(query, state, plan["relations"]), state
 
     def score(self, candidates, state: dict, relations):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        query_BHCK = split_heads(self.query(candidates), self.num_heads)
-        bias = self.rel_temporal(relations)
-        output = attend(query_BHCK, state["key"], state["value"], bias)
+        return self._attend(self.query(candidates), state, relations)
+
+    def _attend(self, query, state, relations):
+        query = split_heads(query, self.num_heads)
+        output = attend(query, state["key"], state["value"], self.encoding(relations))
         return self.output_projection(output)
 
     def get_config(self):
@@ -84,5 +86,11 @@ class FullAttention(keras.layers.Layer):
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
-            "relations": list(self.relations),
+            "encoding": keras.saving.serialize_keras_object(self.encoding),
         }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        encoding = keras.saving.deserialize_keras_object(config["encoding"])
+        return cls(**{**config, "encoding": encoding})

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.temporal_relations import (
+    ALL_RELATIONS,
     RELATIONS,
     check_relations,
     temporal_relations,
@@ -15,7 +16,7 @@ class FullKeys(keras.layers.Layer):
     """Behavior i sees behaviors 0 … i; a candidate sees every behavior.
 
     Args:
-        relations: see `temporal_relations`.
+        relations: those of the encoding, see `temporal_relations`.
         utc_offset: local time minus UTC, seconds.
 
     Call arguments:
@@ -24,8 +25,8 @@ class FullKeys(keras.layers.Layer):
         chunk: not used; the arguments are those of `EvoKeys`.
 
     Returns:
-        The plan `{"relations": [B, R, N, N]}` and the state
-        `{"time": [B, N], "mask": [B, N]}`.
+        The plan `{"relations": [B, R, N, N], "position": [N]}` and the state
+        `{"time": [B, N], "mask": [B, N]}`. Positions count from the candidates'.
 
     Reference:
         SparseCTR, section 4.4.1, variant A1.
@@ -35,21 +36,24 @@ class FullKeys(keras.layers.Layer):
         self, relations: tuple[str, ...] = RELATIONS, utc_offset: int = 0, **kwargs
     ):
         super().__init__(autocast=False, **kwargs)
-        self.relations = check_relations(relations)
+        self.relations = check_relations(relations, ALL_RELATIONS)
         self.utc_offset = utc_offset
 
     def call(self, time, mask, chunk=None):
         """Relates all pairs."""
-        position_N = ops.arange(time.shape[1], dtype="int32")
-        visible_BNN = mask[:, None, :] & (position_N[None, :] <= position_N[:, None])
+        position_N = ops.arange(-time.shape[1], 0, dtype="int32")
+        distance_NN = position_N[:, None] - position_N[None, :]
+        visible_BNN = mask[:, None, :] & (distance_NN >= 0)
         relations = temporal_relations(
             time[..., None],
             time[:, None, :],
             visible_BNN,
             self.relations,
             self.utc_offset,
+            distance_NN,
         )
-        return {"relations": relations}, {"time": time, "mask": mask}
+        plan = {"relations": relations, "position": position_N}
+        return plan, {"time": time, "mask": mask}
 
     def relations_to(self, state: dict, request_time):
         """Relations `[B, R, 1, N]` of the candidates to the keys of the state."""
@@ -59,6 +63,7 @@ class FullKeys(keras.layers.Layer):
             state["mask"][:, None, :],
             self.relations,
             self.utc_offset,
+            ops.arange(state["time"].shape[1], 0, -1, dtype="int32")[None, :],
         )
 
     def get_config(self):

@@ -6,13 +6,12 @@ Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys, `R` relations.
 import keras
 from keras import ops
 
+from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
-
-HIDDEN = -1e9  # added, in float32, to the logit of a key that a query does not see
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class RelTemporal(keras.layers.Layer):
+class RelTemporal(RelativeEncoding):
     """Weighs the temporal relations of each query and key, by head.
 
     ``bias = - time * s1_h - hour * s2_h - weekend * s3_h``, with the matrices of
@@ -40,8 +39,8 @@ class RelTemporal(keras.layers.Layer):
     def __init__(
         self, num_heads: int, relations: tuple[str, ...] = RELATIONS, **kwargs
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.num_heads = num_heads
+        super().__init__(**kwargs)
+        self.num_heads = self.bias_heads = num_heads
         self.relations = check_relations(relations)
 
     def build(self, input_shape=None):
@@ -66,13 +65,6 @@ class RelTemporal(keras.layers.Layer):
         flat = ops.reshape(relations, (-1, count, queries * keys))
         bias = ops.matmul(ops.transpose(weight_RH), flat)
         return ops.reshape(bias, (-1, self.num_heads, queries, keys))
-
-    def compute_output_spec(self, relations):
-        """One matrix a head."""
-        batch, _, queries, keys = relations.shape
-        return keras.KerasTensor(
-            (batch, self.num_heads, queries, keys), dtype="float32"
-        )
 
     def get_config(self):
         """Config."""

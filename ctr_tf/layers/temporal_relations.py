@@ -1,4 +1,4 @@
-"""How far apart in time queries and keys are: computed once, shared by all blocks.
+"""How far apart queries and keys are: computed once a pass, shared by all blocks.
 
 Shape suffixes: `B` batch, `Q` queries, `J` keys, `R` relations.
 """
@@ -11,14 +11,18 @@ from ctr_tf.errors import unknown_name
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
-RELATIONS = ("time", "hour", "weekend")
+RELATIONS = ("time", "hour", "weekend")  # of RelTemporal
+ALL_RELATIONS = (*RELATIONS, "distance", "log_time")
+NUM_LOG_TIMES = 129
 
 
-def check_relations(relations: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns `relations` as a tuple; ValueError for a name not in `RELATIONS`."""
+def check_relations(
+    relations: tuple[str, ...], known: tuple[str, ...] = RELATIONS
+) -> tuple[str, ...]:
+    """Returns `relations` as a tuple; ValueError for a name that is not `known`."""
     for name in relations:
-        if name not in RELATIONS:
-            raise ValueError(unknown_name("temporal relation", name, RELATIONS))
+        if name not in known:
+            raise ValueError(unknown_name("temporal relation", name, known))
     return tuple(relations)
 
 
@@ -28,12 +32,15 @@ def temporal_relations(
     visible,
     relations: tuple[str, ...] = RELATIONS,
     utc_offset: int = 0,
+    distance=None,
 ):
-    """The head-independent matrices of RelTemporal, and one for what is hidden.
+    """The head-independent matrices of relative encodings, and one for what is hidden.
 
     * `"time"`: ``floor(log2(max(|dt|, 1)))``
     * `"hour"`: ``sin(pi / 24 * (floor(|dt| / 3600) mod 24))``
     * `"weekend"`: 1 where one time is on a weekend and the other is not
+    * `"distance"`: i - j, how many behaviors further back the key is
+    * `"log_time"`: ``min(floor(ln(max(|dt|, 1)) / 0.301), 128)``
     * always last: 1 where the key is hidden from the query
 
     Times are integers until their differences are taken.
@@ -42,29 +49,40 @@ def temporal_relations(
         query_time: `[B, Q, 1]` int64 seconds.
         key_time: `[B, 1, J]` or, where each query has its own keys, `[B, Q, J]`.
         visible: `[B, Q, J]` bool, which keys a query sees.
-        relations: which matrices, of `RELATIONS`.
+        relations: which matrices, of `ALL_RELATIONS`, in that order.
         utc_offset: local time minus UTC in seconds, for the weekend.
+        distance: `[Q, J]` or `[B, Q, J]` int, where `relations` has `"distance"`.
 
     Returns:
         `[B, R, Q, J]` float32, R = len(relations) + 1; what is hidden is 0 in all
         matrices but the last.
 
     Reference:
-        SparseCTR, equations 12 to 14.
+        SparseCTR, equations 12 to 14; `HSTUBias`, `T5Bias`, `Alibi`.
     """
     matrices = []
-    distance = ops.abs(query_time - key_time)
+    elapsed = ops.abs(query_time - key_time)
     if "time" in relations:
-        matrices.append(log2_bucket(distance, dtype="float32"))
+        matrices.append(log2_bucket(elapsed, dtype="float32"))
     if "hour" in relations:
         matrices.append(_hour_relation(query_time, key_time))
     if "weekend" in relations:
         query_weekend = ops.cast(is_weekend(query_time, utc_offset), "float32")
         key_weekend = ops.cast(is_weekend(key_time, utc_offset), "float32")
         matrices.append(ops.abs(query_weekend - key_weekend))
+    if "distance" in relations:
+        matrices.append(ops.cast(distance, "float32"))
+    if "log_time" in relations:
+        matrices.append(_log_bucket(elapsed))
     matrices = [ops.where(visible, matrix, 0.0) for matrix in matrices]
     matrices.append(1.0 - ops.cast(visible, "float32"))
     return ops.stack(matrices, axis=1)
+
+
+def _log_bucket(elapsed):
+    """As HSTU's authors compute it; a bucket ends at 1.35 times its beginning."""
+    logarithm = ops.log(ops.cast(ops.maximum(elapsed, 1), "float32"))
+    return ops.minimum(ops.floor(logarithm / 0.301), NUM_LOG_TIMES - 1)
 
 
 def _hour_relation(query_time, key_time):

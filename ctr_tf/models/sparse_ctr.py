@@ -6,13 +6,18 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import unknown_name
+from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import BRANCHES, EvoKeys, check_branches
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
+from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.prediction_head import PredictionHead
+from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
+from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.layers.time_chunking import TimeChunking
 from ctr_tf.models.ranker import Ranker
@@ -21,6 +26,7 @@ from ctr_tf.schema import Schema
 SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
 ATTENTIONS = ("evo", "full")
 CHUNKINGS = {"time": TimeChunking, "fixed": FixedChunking}
+ENCODINGS = ("rel_temporal", "hstu", "t5", "alibi", "rope")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,8 @@ class SparseCTRConfig:
         head_units: hidden widths of the prediction head's MLP.
         attention: `"evo"`, or `"full"` for full causal self-attention (A1).
         branches: of EvoAttention; leaving one out gives variants A2 to A4.
+        relative_encoding: `"rel_temporal"`, or an alternative of the paper's figure 2:
+            `"hstu"` (positions and times), `"t5"`, `"alibi"` or `"rope"` (positions).
         relations: of RelTemporal; none gives variant B1, leaving one out B2 to B4.
         chunking: `"time"`, or `"fixed"` for chunks of equal length.
     """
@@ -59,6 +67,7 @@ class SparseCTRConfig:
     head_units: tuple[int, ...] = (32,)
     attention: str = "evo"
     branches: tuple[str, ...] = BRANCHES
+    relative_encoding: str = "rel_temporal"
     relations: tuple[str, ...] = RELATIONS
     chunking: str = "time"
 
@@ -67,6 +76,7 @@ class SparseCTRConfig:
             ("sparsity", SPARSITY),
             ("attention", ATTENTIONS),
             ("chunking", CHUNKINGS),
+            ("relative_encoding", ENCODINGS),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(unknown_name(field, getattr(self, field), known))
@@ -124,8 +134,9 @@ class SparseCTR(Ranker):
     `[B, mP]`; `local_time`, `local_mask` `[B, w]`; and of each block l
     `block_<l>_global_key`, `…_value` `[B, P, D]`, `block_<l>_transition_key`,
     `…_value` `[B, mP, D]`, `block_<l>_local_key`, `…_value` `[B, w + 1, D]`, the user
-    last. With full attention: `time`, `mask`, `block_<l>_key`, `block_<l>_value`, over
-    N behaviors.
+    last. With biases by position also `global_position` `[B, P]` and
+    `transition_position` `[B, mP]`. With full attention: `time`, `mask`,
+    `block_<l>_key`, `block_<l>_value`, over N behaviors.
 
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for, resolved
     once from the schema's history length (`SparseCTRConfig.num_chunks_for`).
@@ -138,6 +149,8 @@ class SparseCTR(Ranker):
     Reference:
         SparseCTR (sections 3.2 to 3.6), in the reading of its layers' docstrings.
     """
+
+    config_class = SparseCTRConfig
 
     def __init__(
         self,
@@ -165,30 +178,42 @@ class SparseCTR(Ranker):
 
     def _make_keys(self):
         config, utc_offset = self.config, self.schema.utc_offset
+        relations = self._make_encoding().relations
         if config.attention == "full":
-            return FullKeys(config.relations, utc_offset, name="keys")
+            return FullKeys(relations, utc_offset, name="keys")
         return EvoKeys(
             self.num_chunks,
             config.transition,
             config.window,
             config.branches,
-            config.relations,
+            relations,
             utc_offset,
             name="keys",
         )
+
+    def _make_encoding(self):
+        config = self.config
+        layer, *arguments = {
+            "rel_temporal": (RelTemporal, config.num_heads, config.relations),
+            "hstu": (HSTUBias, self.schema.history_length),
+            "t5": (T5Bias, config.num_heads),
+            "alibi": (Alibi, config.num_heads),
+            "rope": (RotaryEncoding, config.num_heads),
+        }[config.relative_encoding]
+        return layer(*arguments, name="encoding")
 
     def _make_block(self, index: int):
         config, policy = self.config, self.dtype_policy
         if config.attention == "full":
             attention = FullAttention(
-                config.num_heads, config.relations, dtype=policy, name="attention"
+                config.num_heads, self._make_encoding(), dtype=policy, name="attention"
             )
         else:
             attention = EvoAttention(
                 config.num_heads,
                 config.window,
                 config.branches,
-                config.relations,
+                self._make_encoding(),
                 dtype=policy,
                 name="attention",
             )
@@ -251,23 +276,3 @@ class SparseCTR(Ranker):
             }
             rows_BCD = block.score(rows_BCD, kept, relations)
         return self.head(rows_BCD, state["user"])
-
-    def get_config(self):
-        """Config with the schema as YAML."""
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "schema": self.schema.to_yaml(),
-            "table_sizes": dict(self.table_sizes),
-            "config": dataclasses.asdict(self.config),
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Inverse of `get_config`."""
-        config = dict(config)
-        config["schema"] = Schema.from_yaml(config["schema"])
-        config["config"] = SparseCTRConfig(**config["config"])
-        config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
-        return cls(**config)

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.asga import ASGA
 from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.evo_attention import EvoAttention
@@ -14,11 +15,14 @@ from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
 from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
 from ctr_tf.layers.history_views import HistoryViews
+from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.swiglu import SwiGLU
+from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.time_chunking import TimeChunking
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
@@ -31,8 +35,13 @@ LAYERS = (
     RelTemporal(4, relations=("time", "weekend")),
     SwiGLU(8, use_bias=True),
     PredictionHead((8, 4)),
-    EvoAttention(4, 5, branches=("local",), relations=()),
-    FullAttention(4, relations=("hour",)),
+    RelTemporal(2, relations=()),
+    HSTUBias(7),
+    T5Bias(4, num_buckets=8, max_distance=20),
+    Alibi(4),
+    RotaryEncoding(4, base=100.0),
+    EvoAttention(4, 5, branches=("local",), encoding=RelTemporal(4, relations=())),
+    FullAttention(4, encoding=HSTUBias(8)),
     SparseBlock(EvoAttention(4, 5), ffn_factor=2),
     SparseBlock(FullAttention(4), ffn_factor=2),
     PAFS(),
@@ -129,6 +138,9 @@ def test_shapes_and_one_compiled_fit_step(kind, policy):
         (lambda: SparseBlock(FullAttention(4), 0), "Received: ffn_factor=0"),
         (lambda: EvoAttention(3, 2).build((None, 5, 16)), "Received: num_heads=3"),
         (lambda: FullAttention(5).build((None, 5, 16)), "Received: num_heads=5"),
+        (lambda: HSTUBias(-1), "Received: max_distance=-1"),
+        (lambda: T5Bias(4, 32, 32), "Received: num_buckets=32"),
+        (lambda: RotaryEncoding(4).build((None, 5, 12)), "Received: 3"),
         (lambda: ASGA(4, activation="relu"), "Unknown activation 'relu'"),
         (lambda: HistoryViews("ages"), "Did you mean 'age'?"),
         (lambda: HistoryViews(limits=(5, 5)), "Received: limits=(5, 5)"),

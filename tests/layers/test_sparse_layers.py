@@ -4,6 +4,7 @@ import helpers
 import keras
 import numpy as np
 import pytest
+import reference_encodings
 import reference_sparse_ctr as reference
 import tensorflow as tf
 
@@ -99,7 +100,7 @@ def test_rel_temporal(relations, utc_offset):
     assert bias.shape == (2, H, 7, 7)
     for b, i, j in np.ndindex(2, 7, 7):
         if visible[b, i, j]:
-            expected = reference.temporal_bias(
+            expected = reference_encodings.temporal_bias(
                 layer, time[b, i], time[b, j], utc_offset
             )
             np.testing.assert_allclose(bias[b, :, i, j], expected, atol=1e-5)

@@ -1,0 +1,47 @@
+"""ALiBi: the further back a key, the smaller its logit.
+
+Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class Alibi(RelativeEncoding):
+    """``bias = - m_h (i - j)`` with the fixed slopes ``m_h = 2^(-8 h / H)``.
+
+    Args:
+        num_heads: H; h = 1 … H.
+
+    Call arguments:
+        relations: `[B, 2, Q, J]`, the distances i - j and what is hidden.
+
+    Returns:
+        `[B, H, Q, J]` float32.
+
+    Reference:
+        Press et al., Train Short, Test Long (ICLR 2022), section 3; an alternative of
+        SparseCTR, section 4.4.3.
+    """
+
+    relations = ("distance",)
+
+    def __init__(self, num_heads: int, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = self.bias_heads = num_heads
+
+    def call(self, relations):
+        """Biases each head by its slope."""
+        heads = range(1, self.num_heads + 1)
+        slope_H11 = ops.reshape(
+            [2.0 ** (-8 * h / self.num_heads) for h in heads], (-1, 1, 1)
+        )
+        distance, hidden = relations[:, 0, None], relations[:, 1, None]
+        return HIDDEN * hidden - slope_H11 * distance
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "num_heads": self.num_heads}
