@@ -11,27 +11,26 @@ def pafs(layer, inputs):
     return swiglu(layer.ffn, inputs)
 
 
-def asga(layer, query, keys):
-    """One query `[D]` over a list of keys, each `[D]`."""
-    width = len(query) // layer.num_heads
-    output = np.zeros(len(query))
-    step = 2 * width if layer.gated else width
+def asga(layer, target, keys):
+    """One target `[D]` over a list of keys, each `[D]`."""
+    width = len(target) // layer.num_heads
+    output = np.zeros(len(target))
     for head in range(layer.num_heads):
         part = slice(head * width, (head + 1) * width)
-        columns = array(layer.query.kernel)[:, head * step : (head + 1) * step]
-        both = query @ columns
-        logits = [
-            both[:width] @ (key @ array(layer.key.kernel)[:, part]) / np.sqrt(width)
-            for key in keys
-        ]
+
+        def project(map_, vector, part=part):
+            return vector @ array(map_.kernel)[:, part]
+
+        query = project(layer.query, target)
+        logits = [query @ project(layer.key, key) / np.sqrt(width) for key in keys]
         if layer.activation == "sigmoid":
             weights = sigmoid(np.array(logits))
         else:
             weights = softmax(np.array(logits)) if logits else []
         for weight, key in zip(weights, keys, strict=True):
-            output[part] += weight * (key @ array(layer.value.kernel)[:, part])
+            output[part] += weight * project(layer.value, key)
         if layer.gated:
-            output[part] *= sigmoid(both[width:])
+            output[part] *= sigmoid(project(layer.gate, target))
     return dense(layer.output_projection, output)
 
 

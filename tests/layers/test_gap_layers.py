@@ -47,31 +47,30 @@ def test_pafs(width, hidden, random):
 )
 def test_asga(options, own_keys, random):
     layer = ASGA(H, **options)
-    query = normal(random, B, C, D)
+    target = normal(random, B, C, D)
     keys = normal(random, B, *((C,) if own_keys else ()), J, D)
     mask = random.random(keys.shape[:-1]) < 0.6
     mask[1] = False
-    layer(query, keys, mask)
+    layer(target, keys, mask)
     scatter_weights(layer, random)
-    actual = np.asarray(layer(query, keys, mask))
+    actual = np.asarray(layer(target, keys, mask))
     for b, c in np.ndindex(B, C):
         where = (b, c) if own_keys else b
-        expected = reference.asga(layer, query[b, c], keys[where][mask[where]])
+        expected = reference.asga(layer, target[b, c], keys[where][mask[where]])
         np.testing.assert_allclose(actual[b, c], expected, **CLOSE)
     assert not np.any(actual[1])
 
 
 def test_a_closed_gate_ignores_the_history(random):
-    layer = ASGA(1)
-    keys, mask = normal(random, 1, J, D), np.ones((1, J), bool)
-    query = np.ones((1, 1, D), np.float32)
-    layer(query, keys, mask)
-    kernel = np.array(layer.query.kernel)
-    for logit, largest in ((-100.0, 1e-6), (100.0, np.inf)):
-        kernel[:, D:] = logit
-        layer.query.kernel.assign(kernel)
-        found = np.abs(layer(query, keys, mask)).max()
-        assert (found < largest) and (found > 1e-3 or logit < 0)
+    layer = ASGA(H)
+    target, keys = np.ones((1, 1, D), np.float32), normal(random, 1, J, D)
+    layer.build(target.shape, keys.shape)
+    found = {}
+    for logit in (-100.0, 0.0, 100.0):
+        layer.gate.kernel.assign(np.full((D, D), logit))
+        found[logit] = np.asarray(layer(target, keys, np.ones((1, J), bool)))
+    assert not np.any(found[-100.0]) and np.any(found[100.0])
+    np.testing.assert_allclose(found[0.0], found[100.0] / 2, rtol=1e-5)
 
 
 def test_query_calibration(random):

@@ -1,0 +1,74 @@
+"""ETA with GAP: the long-term view is searched by SimHash before it is attended to.
+
+Shape suffixes: `B` batch, `M` behaviors of the view, `C` candidates, `J` retrieved
+behaviors, `D` model width.
+"""
+
+import dataclasses
+
+import keras
+
+from ctr_tf.layers.sim_hash import SimHash
+from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
+from ctr_tf.models.config_checks import check_positive
+from ctr_tf.models.gap import GAP, GAPConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ETAGAPConfig(GAPConfig):
+    """Sizes and variants of `ETAGAP`.
+
+    Args:
+        top_k: behaviors of the long-term view that a candidate attends to.
+        num_bits: of a hash code.
+    """
+
+    name: str = "eta_gap"
+    top_k: int = 50
+    num_bits: int = 32
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "top_k", "num_bits")
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class ETAGAP(GAP):
+    """`GAP` whose long-term view is ETA's: attention over the k nearest by SimHash.
+
+    Hashed are the queries and keys of the attention that follows (ours), the queries
+    being calibrated. The hash has no gradient, so only an attention can learn to make
+    the two comparable; and so the search looks for what the attention will look at.
+
+    State: also `codes` `[B, M, 1]`, the hash codes of the long-term view.
+
+    Reference:
+        GAP-Net, table 2 (ETA w/ GAP); ETA (Chen et al. 2021), section 3.3.
+    """
+
+    config_class = ETAGAPConfig
+
+    def build_long_term(self, dim):
+        """Makes the attention and the hash."""
+        super().build_long_term(dim)
+        self.hash = SimHash(self.config.num_bits, dtype=self.dtype_policy, name="hash")
+        self.hash.build((None, None, dim))
+
+    def encode(self, user, behaviors, context, training=False) -> dict:
+        """The user's state; see the class."""
+        state = super().encode(user, behaviors, context, training)
+        positions, _ = self.cut_views(state)["long_term"]
+        key_BMD = self.long_term.key(state["behaviors"][:, positions])
+        state["codes"] = self.hash(key_BMD)
+        return state
+
+    def search_long_term(self, query_BCD, state, view):
+        """Attention over the behaviors whose codes are nearest to the queries'."""
+        positions, visible_BM = view
+        query_codes = self.hash(self.long_term.query(query_BCD))
+        distance_BCM = self.hash.distance(query_codes, state["codes"])
+        index_BCJ, found_BCJ = top_behaviors(
+            -distance_BCM, visible_BM, self.config.top_k
+        )
+        keys_BCJD = take_behaviors(state["behaviors"][:, positions], index_BCJ)
+        return self.long_term(query_BCD, keys_BCJD, found_BCJ)
