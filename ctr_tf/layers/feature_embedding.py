@@ -3,6 +3,7 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 """
 
+import dataclasses
 from collections.abc import Iterable
 
 import keras
@@ -14,6 +15,21 @@ from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 
 _NO_LIMIT = 2**31 - 1
 _MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtraTable:
+    """A table that a model has beside a feature's own, read by the same ids.
+
+    Args:
+        name: of the table, and of its rows in the group.
+        key: of the input, `behavior_<feature>` or `candidate_<feature>`.
+        width: of a row.
+    """
+
+    name: str
+    key: str
+    width: int
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -36,10 +52,12 @@ class FeatureEmbedding(keras.layers.Layer):
         schema: of the data.
         table_sizes: table name → rows.
         embedding_dim: width of the rows of a feature that does not set its own.
+        extra_tables: which tables to look up beside the features' own; their rows do
+            not enter the groups' embeddings.
 
     Raises:
         ValueError: if features that share a table differ in width, or a table's size
-            is not given.
+            is not given, or an extra table has the name of another.
     """
 
     def __init__(
@@ -47,18 +65,33 @@ class FeatureEmbedding(keras.layers.Layer):
         schema: Schema,
         table_sizes: dict[str, int],
         embedding_dim: int = 8,
+        extra_tables: Iterable[ExtraTable] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.schema = schema
         self.table_sizes = dict(table_sizes)
         self.embedding_dim = embedding_dim
+        self.extra_tables = tuple(extra_tables)
         self.tables: dict[str, EmbeddingTable] = {}
         for feature in schema.features:
             if feature.is_embedded:
-                self._add_table(feature)
+                self._add_feature(feature)
+        for extra in self.extra_tables:
+            if extra.name in self.tables:
+                raise ValueError(
+                    "An extra table needs a name of its own. "
+                    f"Received: name='{extra.name}'"
+                )
+            rows = self.table_sizes[self.embedded_keys()[extra.key].table]
+            self._add_table(extra.name, rows, extra.width)
 
-    def _add_table(self, feature: Feature):
+    def _add_table(self, name: str, rows: int, width: int):
+        self.tables[name] = EmbeddingTable(
+            rows, width, dtype=self.dtype_policy, name=f"table_{name}"
+        )
+
+    def _add_feature(self, feature: Feature):
         width = feature.embedding_dim or self.embedding_dim
         table = self.tables.get(feature.table)
         if table is None:
@@ -67,12 +100,7 @@ class FeatureEmbedding(keras.layers.Layer):
                     f"`table_sizes` lacks table '{feature.table}' of feature "
                     f"'{feature.name}'. Received: {sorted(self.table_sizes)}"
                 )
-            self.tables[feature.table] = EmbeddingTable(
-                self.table_sizes[feature.table],
-                width,
-                dtype=self.dtype_policy,
-                name=f"table_{feature.table}",
-            )
+            self._add_table(feature.table, self.table_sizes[feature.table], width)
         elif table.width != width:
             raise ValueError(
                 f"Features that share table '{feature.table}' must agree on "
@@ -145,20 +173,30 @@ class FeatureEmbedding(keras.layers.Layer):
         return feature.length
 
     def lookup(self, inputs: dict) -> dict:
-        """Gathers the rows of every embedded feature that `inputs` has.
+        """Gathers the rows of everything that `inputs` has the ids of.
 
         Args:
             inputs: encoded features, `{key: ids}` among others.
 
         Returns:
-            `{key: [..., width]}` in the tables' variable dtype.
+            `{name: [..., width]}`, names as in `lookups`, in the tables' variable
+            dtype.
         """
         if not self.built:
             self.build()
         return {
-            key: self.tables[feature.table](self.row_ids(inputs, key))
-            for key, feature in self.embedded_keys().items()
+            name: self.tables[table](self.row_ids(inputs, key))
+            for name, (key, table) in self.lookups().items()
             if key in inputs
+        }
+
+    def lookups(self) -> dict[str, tuple[str, str]]:
+        """Name → input key and table: of features, named by their key, and extras."""
+        features = self.embedded_keys().items()
+        extras = self.extra_tables
+        return {
+            **{key: (key, feature.table) for key, feature in features},
+            **{extra.name: (extra.key, extra.name) for extra in extras},
         }
 
     def row_ids(self, inputs: dict, key: str):
@@ -198,6 +236,9 @@ class FeatureEmbedding(keras.layers.Layer):
     def assemble(self, inputs: dict, rows: dict) -> dict:
         """Concatenates each group's vectors; a list of values becomes their mean.
 
+        Behaviors and candidates also get the ids of their embedded features and the
+        rows of their extra tables.
+
         Args:
             inputs: encoded features; a group whose keys are absent is left out.
             rows: from `lookup`, float.
@@ -219,13 +260,29 @@ class FeatureEmbedding(keras.layers.Layer):
                 "time": inputs["behavior_time"],
                 "mask": inputs["behavior_time"] > 0,
                 "chunk": inputs["behavior_chunk"],
+                **self._ids_and_extras("behavior", inputs, rows),
             }
         if "candidate_mask" in inputs:
             groups["candidates"] = {
                 "embedding": self._vectors("candidate", inputs, rows),
                 "mask": inputs["candidate_mask"],
+                **self._ids_and_extras("candidate", inputs, rows),
             }
         return groups
+
+    def _ids_and_extras(self, group: str, inputs: dict, rows: dict) -> dict:
+        prefix = f"{group}_"
+        ids = {
+            key.removeprefix(prefix): inputs[key]
+            for key in self.embedded_keys()
+            if key.startswith(prefix)
+        }
+        extras = {
+            extra.name: ops.cast(rows[extra.name], self.compute_dtype)
+            for extra in self.extra_tables
+            if extra.key.startswith(prefix)
+        }
+        return {"ids": ids, **extras}
 
     def _vectors(self, group: str, inputs: dict, rows: dict):
         listed = group in ("user", "context")
@@ -255,12 +312,15 @@ class FeatureEmbedding(keras.layers.Layer):
             "schema": self.schema.to_yaml(),
             "table_sizes": self.table_sizes,
             "embedding_dim": self.embedding_dim,
+            "extra_tables": [dataclasses.asdict(extra) for extra in self.extra_tables],
         }
 
     @classmethod
     def from_config(cls, config):
         """Inverse of `get_config`."""
-        return cls(**{**config, "schema": Schema.from_yaml(config["schema"])})
+        schema = Schema.from_yaml(config["schema"])
+        extras = [ExtraTable(**extra) for extra in config["extra_tables"]]
+        return cls(**{**config, "schema": schema, "extra_tables": extras})
 
 
 def _masked_mean(vectors_BLD, mask_BL):

@@ -1,13 +1,25 @@
 """The models by name."""
 
 from ctr_tf.errors import unknown_name
+from ctr_tf.models.can import CAN, CANConfig
 from ctr_tf.models.din import DIN, DINConfig
+from ctr_tf.models.eta_gap import ETAGAP, ETAGAPConfig
+from ctr_tf.models.gap import GAP, GAPConfig
 from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sdim_gap import SDIMGAP, SDIMGAPConfig
+from ctr_tf.models.sim_hard import SIMHard, SIMHardConfig
+from ctr_tf.models.sim_soft import SIMSoft, SIMSoftConfig
 from ctr_tf.models.sparse_ctr import SparseCTR, SparseCTRConfig
 from ctr_tf.schema import Schema
 
 MODELS: dict[str, tuple[type, type[Ranker]]] = {
+    "can": (CANConfig, CAN),
     "din": (DINConfig, DIN),
+    "din_gap": (GAPConfig, GAP),
+    "eta_gap": (ETAGAPConfig, ETAGAP),
+    "sdim_gap": (SDIMGAPConfig, SDIMGAP),
+    "sim_hard": (SIMHardConfig, SIMHard),
+    "sim_soft": (SIMSoftConfig, SIMSoft),
     "sparsectr": (SparseCTRConfig, SparseCTR),
 }
 

@@ -4,10 +4,11 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import keras
 
-from ctr_tf.layers.feature_embedding import FeatureEmbedding
+from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.schema import Schema
 
 
@@ -29,8 +30,11 @@ class Ranker(keras.Model):
     * `user`: `{"embedding": [B, Du]}`
     * `context`: `{"embedding": [B, Dx], "time": [B] int64}` (the request time)
     * `behaviors`: `{"embedding": [B, N, Db], "time": [B, N] int64, "mask": [B, N] bool,
-      "chunk": [B, N] int32}`, left-padded, oldest first
-    * `candidates`: `{"embedding": [B, C, Dc], "mask": [B, C] bool}`
+      "chunk": [B, N] int32, "ids": {feature: [B, N]}}`, left-padded, oldest first
+    * `candidates`: `{"embedding": [B, C, Dc], "mask": [B, C] bool,
+      "ids": {feature: [B, C]}}`
+
+    Rows of `extra_tables` are among behaviors and candidates by their table's name.
 
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
     schema's unless the model sets its own.
@@ -39,6 +43,7 @@ class Ranker(keras.Model):
         schema: of the data.
         table_sizes: embedding table name → rows (`Vocabularies.table_sizes`).
         embedding_dim: width of the rows of a feature that does not set its own.
+        extra_tables: see `FeatureEmbedding`.
     """
 
     config_class: type
@@ -48,6 +53,7 @@ class Ranker(keras.Model):
         schema: Schema,
         table_sizes: dict[str, int],
         embedding_dim: int = 8,
+        extra_tables: Iterable[ExtraTable] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -55,25 +61,33 @@ class Ranker(keras.Model):
         self.table_sizes = dict(table_sizes)
         self.embedding_dim = embedding_dim
         self.embedding = FeatureEmbedding(
-            schema, table_sizes, embedding_dim, dtype=self.dtype_policy
+            schema, table_sizes, embedding_dim, extra_tables, dtype=self.dtype_policy
         )
         self.num_chunks = schema.num_chunks
         self.step = None
 
     def lookup(self, inputs: dict) -> dict:
-        """Embedding rows of the batch, `{input key: [..., width]}`; no XLA in here."""
+        """Embedding rows of the batch, `{name: [..., width]}`; no XLA in here."""
         return self.embedding.lookup(inputs)
 
     def forward(self, inputs: dict, rows: dict, training: bool = False):
         """The dense computation: logits `[B, C]` float32 from inputs and their rows."""
-        features = self.embedding.assemble(inputs, rows)
-        state = self.encode(
-            features["user"],
-            features["behaviors"],
-            features["context"],
-            training=training,
+        state, candidates = self._encoded(inputs, rows, training)
+        return self.score(state, candidates, training=training)
+
+    def forward_in_training(self, inputs: dict, rows: dict) -> tuple:
+        """As `forward`, with the auxiliary logits as a second result."""
+        state, candidates = self._encoded(inputs, rows, training=True)
+        logits = self.score(state, candidates, training=True)
+        return logits, self.auxiliary_logits(state, candidates)
+
+    def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple[dict, dict]:
+        groups = self.embedding.assemble(inputs, rows)
+        user, behaviors, context = (
+            groups[name] for name in ("user", "behaviors", "context")
         )
-        return self.score(state, features["candidates"], training=training)
+        state = self.encode(user, behaviors, context, training=training)
+        return state, groups["candidates"]
 
     def call(self, inputs: dict, training: bool = False):
         """Logits `[B, C]` float32; see `ctr_tf.data` for the inputs."""
@@ -88,6 +102,13 @@ class Ranker(keras.Model):
     def score(self, state: dict, candidates: dict, training=False):
         """Logits `[B, C]` float32, each from the state and its own candidate alone."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+
+    def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
+        """Further logits `[B, C]` by name, which only training needs.
+
+        Their cross-entropies are added to the loss, one to one. They are in no metric.
+        """
+        return {}
 
     def get_config(self):
         """Config with the schema as YAML."""

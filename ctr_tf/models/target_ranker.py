@@ -9,6 +9,7 @@ import dataclasses
 import keras
 from keras import ops
 
+from ctr_tf.layers.feature_embedding import ExtraTable
 from ctr_tf.layers.tower import Tower
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
 from ctr_tf.models.ranker import Ranker
@@ -66,12 +67,23 @@ class TargetRanker(Ranker):
         **kwargs,
     ):
         config = config or self.config_class()
-        super().__init__(schema, table_sizes, config.embedding_dim, **kwargs)
+        super().__init__(
+            schema,
+            table_sizes,
+            config.embedding_dim,
+            self.extra_tables(config),
+            **kwargs,
+        )
         self.config = config
         dense, policy = keras.layers.Dense, self.dtype_policy
         self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
         self.candidate_projection = dense(config.dim, dtype=policy, name="candidate")
         self.tower = Tower(config.head_units, dtype=policy, name="tower")
+
+    @staticmethod
+    def extra_tables(config) -> tuple[ExtraTable, ...]:
+        """Tables that a subclass has beside those of the features."""
+        return ()
 
     def build(self, input_shape=None):
         """Makes all weights; the schema alone decides their shapes."""

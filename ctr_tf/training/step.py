@@ -7,6 +7,8 @@
 
 The loss is the mean binary cross-entropy over all real candidates of the global batch:
 each replica divides the sum over its own candidates by the count over all replicas.
+What is trained on adds, one to one, that of a model's auxiliary logits; metrics, the
+loss among them, are always those of the logits alone.
 
 This module is TensorFlow, so that models can stay free of it.
 """
@@ -89,9 +91,12 @@ class Step:
         dense = [variable.value for variable in self._dense]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((rows, dense))
-            logits = self.ranker.forward(inputs, rows, training=True)
+            logits, auxiliary = self.ranker.forward_in_training(inputs, rows)
             losses = cross_entropy(labels, logits, weights)
-            loss = tf.reduce_sum(losses) * scale
+            loss = tf.reduce_sum(losses)
+            for more in auxiliary.values():
+                loss += tf.reduce_sum(cross_entropy(labels, more, weights))
+            loss *= scale
         return logits, losses, tape.gradient(loss, (rows, dense))
 
     def _forward(self, inputs, rows):
@@ -186,15 +191,17 @@ def _sum_over_replicas(values):
 
 def _table_gradients(embedding, inputs, of_rows) -> list:
     """`(IndexedSlices, table)` of every table that any of the inputs goes through."""
-    keys_of_table: dict[str, list] = {}
-    for key, feature in embedding.embedded_keys().items():
-        if of_rows.get(key) is not None:
-            keys_of_table.setdefault(feature.table, []).append(key)
+    lookups_of_table: dict[str, list] = {}
+    for name, (key, table_name) in embedding.lookups().items():
+        if of_rows.get(name) is not None:
+            lookups_of_table.setdefault(table_name, []).append((name, key))
     pairs = []
-    for name, keys in keys_of_table.items():
-        table = embedding.tables[name].table
-        values = [tf.reshape(of_rows[key], (-1, table.shape[1])) for key in keys]
-        ids = [embedding.row_ids(inputs, key) for key in keys]
+    for table_name, lookups in lookups_of_table.items():
+        table = embedding.tables[table_name].table
+        values = [
+            tf.reshape(of_rows[name], (-1, table.shape[1])) for name, _ in lookups
+        ]
+        ids = [embedding.row_ids(inputs, key) for _, key in lookups]
         ids = [tf.reshape(tf.cast(i, tf.int64), (-1,)) for i in ids]
         shape = tf.constant(list(table.shape), tf.int64)
         gradient = tf.IndexedSlices(tf.concat(values, 0), tf.concat(ids, 0), shape)

@@ -9,7 +9,13 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf.models import MODELS, build_ranker
+from ctr_tf.models.can import CANConfig
 from ctr_tf.models.din import DINConfig
+from ctr_tf.models.eta_gap import ETAGAPConfig
+from ctr_tf.models.gap import GAPConfig
+from ctr_tf.models.sdim_gap import SDIMGAPConfig
+from ctr_tf.models.sim_hard import SIMHardConfig
+from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
 
 SMALL = {"dim": 16, "num_heads": 4}
@@ -28,6 +34,12 @@ CONFIGS = {
     "B4": SparseCTRConfig(**SMALL, relations=("time", "hour")),
     "fixed chunks": SparseCTRConfig(**SMALL, chunking="fixed"),
     "DIN": DINConfig(**SMALL),
+    "CAN": CANConfig(**SMALL),
+    "SIM soft": SIMSoftConfig(**SMALL, top_k=6, recent=5),
+    "SIM hard": SIMHardConfig(**SMALL, top_k=6, recent=5),
+    "DIN GAP": GAPConfig(**SMALL),
+    "ETA GAP": ETAGAPConfig(**SMALL, top_k=3, view_cut="count", view_limits=(3, 7)),
+    "SDIM GAP": SDIMGAPConfig(**SMALL, view_cut="count", view_limits=(3, 7)),
 }
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 HALVES = ("mixed_float16", "mixed_bfloat16")
