@@ -26,8 +26,7 @@ class HashCollisions(keras.layers.Layer):
     up the G buckets of a query. Both are products with 0s and 1s: nothing is gathered.
 
     Sums and norms are float32 under every policy. An empty bucket is exactly 0. The
-    gradient reaches the values only, for the
-    hash has none.
+    gradient reaches the values only, for the hash has none.
 
     Args:
         num_groups: G.

@@ -3,24 +3,30 @@
 from ctr_tf.errors import unknown_name
 from ctr_tf.models.can import CAN, CANConfig
 from ctr_tf.models.din import DIN, DINConfig
+from ctr_tf.models.eta import ETA, ETAConfig
 from ctr_tf.models.eta_gap import ETAGAP, ETAGAPConfig
 from ctr_tf.models.gap import GAP, GAPConfig
 from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sdim import SDIM, SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAP, SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHard, SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoft, SIMSoftConfig
 from ctr_tf.models.sparse_ctr import SparseCTR, SparseCTRConfig
+from ctr_tf.models.twin_v2 import TwinV2, TwinV2Config
 from ctr_tf.schema import Schema
 
 MODELS: dict[str, tuple[type, type[Ranker]]] = {
     "can": (CANConfig, CAN),
     "din": (DINConfig, DIN),
     "din_gap": (GAPConfig, GAP),
+    "eta": (ETAConfig, ETA),
     "eta_gap": (ETAGAPConfig, ETAGAP),
+    "sdim": (SDIMConfig, SDIM),
     "sdim_gap": (SDIMGAPConfig, SDIMGAP),
     "sim_hard": (SIMHardConfig, SIMHard),
     "sim_soft": (SIMSoftConfig, SIMSoft),
     "sparsectr": (SparseCTRConfig, SparseCTR),
+    "twin_v2": (TwinV2Config, TwinV2),
 }
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from reference_retrieval import code, collisions
 
 from ctr_tf.layers.hash_collisions import HashCollisions
 from ctr_tf.layers.sim_hash import SimHash
@@ -14,13 +15,8 @@ def normal(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def code_of(vector, planes) -> str:
-    """Bits of one vector, the first plane first."""
-    return "".join("1" if vector @ plane > 0 else "0" for plane in planes.T)
-
-
-def as_number(code: str) -> int:
-    return int(code[::-1], 2)
+def as_number(code) -> int:
+    return sum(2**place for place, bit in enumerate(code) if bit)
 
 
 @pytest.mark.parametrize(("bits", "groups"), [(32, 1), (62, 2), (3, 4)])
@@ -35,14 +31,16 @@ def test_codes_and_distances(bits, groups):
     assert distance.dtype == np.float32
     for b in range(BATCH):
         for n in range(LENGTH):
-            key = code_of(keys[b, n], planes)
+            key_code = code(keys[b, n], planes)
             expected = [
-                as_number(key[g * bits : (g + 1) * bits]) for g in range(groups)
+                as_number(key_code[g * bits : (g + 1) * bits]) for g in range(groups)
             ]
             np.testing.assert_array_equal(key_codes[b, n], expected)
             for c in range(CANDIDATES):
-                query = code_of(queries[b, c], planes)
-                differing = sum(x != y for x, y in zip(query, key, strict=True))
+                query_code = code(queries[b, c], planes)
+                differing = sum(
+                    x != y for x, y in zip(query_code, key_code, strict=True)
+                )
                 assert distance[b, c, n] == differing
 
 
@@ -64,23 +62,6 @@ def test_planes_are_fixed_by_the_seed_and_not_trained():
     np.testing.assert_array_equal(first.planes, same.planes)
     assert np.any(np.asarray(first.planes) != np.asarray(other.planes))
     assert not first.trainable_weights and len(first.weights) == 1
-
-
-def collisions(query, keys, values, mask, planes, bits) -> np.ndarray:
-    """The formula for one query and one user."""
-    groups = planes.shape[1] // bits
-    total = np.zeros(values.shape[1])
-    for g in range(groups):
-        plane = planes[:, g * bits : (g + 1) * bits]
-        same = [
-            value
-            for key, value, valid in zip(keys, values, mask, strict=True)
-            if valid and code_of(key, plane) == code_of(query, plane)
-        ]
-        if same:
-            summed = np.sum(same, axis=0)
-            total += summed / np.linalg.norm(summed)
-    return total / groups
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])

@@ -11,12 +11,15 @@ import tensorflow as tf
 from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.can import CANConfig
 from ctr_tf.models.din import DINConfig
+from ctr_tf.models.eta import ETAConfig
 from ctr_tf.models.eta_gap import ETAGAPConfig
 from ctr_tf.models.gap import GAPConfig
+from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.twin_v2 import TwinV2Config
 
 SMALL = {"dim": 16, "num_heads": 4}
 CONFIGS = {
@@ -37,6 +40,9 @@ CONFIGS = {
     "CAN": CANConfig(**SMALL),
     "SIM soft": SIMSoftConfig(**SMALL, top_k=6, recent=5),
     "SIM hard": SIMHardConfig(**SMALL, top_k=6, recent=5),
+    "ETA": ETAConfig(**SMALL, top_k=3, recent=4),
+    "SDIM": SDIMConfig(**SMALL, recent=4),
+    "TWIN-V2": TwinV2Config(**SMALL, cluster_size=2, top_clusters=3, recent=4),
     "DIN GAP": GAPConfig(**SMALL),
     "ETA GAP": ETAGAPConfig(**SMALL, top_k=3, view_cut="count", view_limits=(3, 7)),
     "SDIM GAP": SDIMGAPConfig(**SMALL, view_cut="count", view_limits=(3, 7)),
