@@ -95,3 +95,54 @@ def clusters(keys, mask, start, num_clusters: int, cluster_size: int) -> list:
         return split(left, count // 2) + split(right, count // 2)
 
     return split(list(np.flatnonzero(mask)), num_clusters)
+
+
+def dense(layer, inputs) -> np.ndarray:
+    """A `Dense` layer without its activation."""
+    return inputs @ np.asarray(layer.kernel, np.float64) + np.asarray(layer.bias)
+
+
+def tower(layer, inputs) -> float:
+    """`Tower` of one candidate."""
+    for hidden in layer.hidden:
+        inputs = np.maximum(dense(hidden, inputs), 0)
+    return dense(layer.logit, inputs)[0]
+
+
+def logits(model, inputs, found) -> np.ndarray:
+    """Logits `[B, C]` of a model with a branch for the latest behaviors.
+
+    Args:
+        model: a `TargetRanker` with `recent_attention`.
+        inputs: a batch.
+        found: function of target `[D]`, item `[E]` and a user's history, a dict of
+            `items` `[N, E]`, `behaviors` `[N, D]`, `time`, `mask` `[N]`,
+            `request_time`; returns what the model finds in it, `[D]`.
+    """
+    groups = model.embedding.assemble(inputs, model.lookup(inputs))
+    rows = {name: np.asarray(group["embedding"]) for name, group in groups.items()}
+    shared = model.embedding.item_dim
+    batch, count = inputs["candidate_mask"].shape
+    result = np.zeros((batch, count))
+    for b in range(batch):
+        history = {
+            "items": rows["behaviors"][b, :, :shared],
+            "behaviors": dense(model.behavior_projection, rows["behaviors"][b]),
+            "time": inputs["behavior_time"][b],
+            "mask": inputs["behavior_time"][b] > 0,
+            "request_time": inputs["request_time"][b],
+        }
+        latest = slice(-model.config.recent, None)
+        recent = history["behaviors"][latest][history["mask"][latest]]
+        for c in range(count):
+            candidate = rows["candidates"][b, c]
+            target = dense(model.candidate_projection, candidate)
+            parts = [
+                found(target, candidate[:shared], history),
+                target_attention(model.recent_attention, target, recent),
+                rows["user"][b],
+                rows["context"][b],
+                target,
+            ]
+            result[b, c] = tower(model.tower, np.concatenate(parts))
+    return result

@@ -7,6 +7,8 @@ import pytest
 
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.asga import ASGA
+from ctr_tf.layers.behavior_clusters import BehaviorClusters
+from ctr_tf.layers.cluster_attention import ClusterAttention
 from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
@@ -14,12 +16,14 @@ from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
 from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
+from ctr_tf.layers.hash_collisions import HashCollisions
 from ctr_tf.layers.history_views import HistoryViews
 from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
+from ctr_tf.layers.sim_hash import SimHash
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.swiglu import SwiGLU
 from ctr_tf.layers.t5_bias import T5Bias
@@ -49,6 +53,10 @@ LAYERS = (
     GatedQueryCalibration(),
     ContextGatedFusion(purified=False),
     HistoryViews("count", (3, 9)),
+    SimHash(4, 2, seed=3),
+    HashCollisions(4, 2, seed=3),
+    BehaviorClusters(8, 3, seed=3),
+    ClusterAttention(4, top_k=7),
 )
 
 

@@ -155,7 +155,7 @@ def test_saved_and_loaded_scores_are_equal(config, tmp_path):
     np.testing.assert_array_equal(scores(other, inputs), before)
 
 
-@pytest.mark.parametrize("name", ["S2", "A1"])
+@pytest.mark.parametrize("name", ["S2", "A1", "ETA", "SDIM", "TWIN-V2"])
 def test_overfits_64_samples(name):
     keras.utils.set_random_seed(0)
     model = make(CONFIGS[name])
