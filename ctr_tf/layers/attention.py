@@ -6,6 +6,7 @@ Shape suffixes: `B` batch, `H` heads, `K` head width, `Q` queries, `J` keys, `N`
 behaviors, `D` model width.
 """
 
+import itertools
 import math
 
 from keras import ops
@@ -28,7 +29,7 @@ def merge_heads(inputs_BHQK):
     return ops.reshape(merged, (-1, queries, heads * width))
 
 
-def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ):
+def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ, own=None):
     """``softmax(q k / sqrt(K) + bias) v``, all queries over the same keys.
 
     Args:
@@ -37,6 +38,8 @@ def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ):
         value_BJD: values, heads side by side.
         bias_BHQJ: from a `RelativeEncoding`; its Q may be 1, for all queries, its H
             for all heads.
+        own: one more key and value of each query, that only it sees, `[B, Q, D]` each;
+            the last of J.
 
     Returns:
         `[B, Q, D]`; exactly 0 for a query that sees no key.
@@ -44,11 +47,66 @@ def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ):
     heads, width = query_BHQK.shape[1], query_BHQK.shape[3]
     key_BHJK = split_heads(key_BJD, heads)
     query_BHQK = query_BHQK * (1 / math.sqrt(width))
-    logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
-    weight, total = _exponentials(logits, bias_BHQJ)
+    logits = products(query_BHQK, key_BHJK, own)
+    weight, total = _exponentials(ops.cast(logits, "float32") + bias_BHQJ)
     weight = ops.cast(weight, value_BJD.dtype)
-    output = ops.matmul(weight, split_heads(value_BJD, heads))
+    output = weighted_sum(weight, split_heads(value_BJD, heads), own)
     return merge_heads(_divide(output, total))
+
+
+def products(query_BHQK, key_BHJK, own=None):
+    """`[B, H, Q, J]`: queries by keys, the last key each query's own; see `attend`."""
+    logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
+    if own is None:
+        return logits
+    key_BHQK = split_heads(own[0], query_BHQK.shape[1])
+    last = ops.sum(query_BHQK * key_BHQK, axis=-1, keepdims=True)
+    return ops.concatenate([logits, last], axis=-1)
+
+
+def weighted_sum(weight_BHQJ, value_BHJK, own=None):
+    """`[B, H, Q, K]`: values by weights, the last value each query's own."""
+    if own is None:
+        return ops.matmul(weight_BHQJ, value_BHJK)
+    shared = ops.matmul(weight_BHQJ[..., :-1], value_BHJK)
+    return shared + weight_BHQJ[..., -1:] * split_heads(own[1], weight_BHQJ.shape[1])
+
+
+def attend_branches(query_BHQK, keys: list, values: list, bias_BHQJ):
+    """`attend` over several sets of keys, with a softmax each.
+
+    What the sets have in common is done at once, so that few queries do not cost many
+    small operations.
+
+    Args:
+        query_BHQK: queries.
+        keys: sets of keys, `[B, J_r, D]` each.
+        values: their values.
+        bias_BHQJ: as for `attend`, of all sets one after the other.
+
+    Returns:
+        `[B, Q, R D]`, the sets side by side.
+    """
+    heads, width = query_BHQK.shape[1], query_BHQK.shape[3]
+    ends = list(itertools.accumulate(key.shape[1] for key in keys))[:-1]
+    key_BHJK = split_heads(ops.concatenate(keys, axis=1), heads)
+    value_BHJK = split_heads(ops.concatenate(values, axis=1), heads)
+    query_BHQK = query_BHQK * (1 / math.sqrt(width))
+    logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
+    logits = ops.cast(logits, "float32") + bias_BHQJ
+    outputs, totals = [], []
+    for logit, value in zip(
+        ops.split(logits, ends, axis=3),
+        ops.split(value_BHJK, ends, axis=2),
+        strict=True,
+    ):
+        weight, total = _exponentials(logit)
+        outputs.append(ops.matmul(ops.cast(weight, value.dtype), value))
+        totals.append(total)
+    output_BHQRK = _divide(ops.stack(outputs, axis=3), ops.stack(totals, axis=3))
+    output_BQRHK = ops.transpose(output_BHQRK, (0, 2, 3, 1, 4))
+    queries = ops.shape(query_BHQK)[2]
+    return ops.reshape(output_BQRHK, (-1, queries, len(keys) * heads * width))
 
 
 def attend_window(
@@ -80,7 +138,7 @@ def attend_window(
     values.append(split_heads(user_value_B1D, heads))
     query_BHNK = query_BHNK * (1 / math.sqrt(width))
     logits = ops.stack([ops.sum(query_BHNK * key, axis=-1) for key in keys], axis=-1)
-    weight, total = _exponentials(logits, bias_BHNJ)
+    weight, total = _exponentials(ops.cast(logits, "float32") + bias_BHNJ)
     weight = ops.cast(weight, value_BND.dtype)
     weights = ops.split(weight, window + 1, axis=-1)
     output = weights[0] * values[0]
@@ -102,15 +160,14 @@ def _windows(padded_BHMK, window: int, length: int):
     ]
 
 
-def _exponentials(logits, bias):
-    """Numerators of the softmax, and their float32 sum.
+def _exponentials(logits):
+    """Numerators of the softmax of float32 logits, and their sum.
 
     Written out because XLA on CPU replaces a softmax whose result is cast to half
     precision by one on half-precision logits, where a hidden key's bias is infinite.
     The shift never goes below half of `HIDDEN`, so that the numerators of a query that
     sees no key are exactly 0.
     """
-    logits = ops.cast(logits, "float32") + bias
     shift = ops.maximum(ops.max(logits, axis=-1, keepdims=True), HIDDEN / 2)
     weight = ops.exp(logits - ops.stop_gradient(shift))
     return weight, ops.sum(weight, axis=-1, keepdims=True)

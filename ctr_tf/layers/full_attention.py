@@ -1,6 +1,10 @@
-"""Full causal self-attention, the measure of EvoAttention."""
+"""Full causal self-attention, the measure of EvoAttention.
+
+Shape suffixes: `B` batch, `Q` queries, `J` keys, `R` relations.
+"""
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
 from ctr_tf.layers.evo_attention import check_heads
@@ -13,13 +17,15 @@ class FullAttention(keras.layers.Layer):
     """``softmax(Q K / sqrt(D/H) + bias) V`` of the mixed sequence over all behaviors.
 
     Interchangeable with `EvoAttention`: the same arguments, methods and isolation of
-    the candidates. Keys and values are those of the behaviors (ours: a candidate does
-    not attend to itself, nor to the user), so the state grows with the history.
+    the candidates. Keys and values are those of the behaviors, so the state grows with
+    the history. In SparseCTR (ours) a candidate does not attend to itself, nor to the
+    user.
 
     Args:
         num_heads: H; divides D.
         encoding: of relative times and positions, this block's own; `RelTemporal` by
             default.
+        sees_itself: whether each candidate is one more key for itself.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -39,11 +45,16 @@ class FullAttention(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs
+        self,
+        num_heads: int,
+        encoding: RelativeEncoding | None = None,
+        sees_itself: bool = False,
+        **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_heads = num_heads
         self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
+        self.sees_itself = sees_itself
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes the projections, builds the encoding."""
@@ -74,11 +85,16 @@ class FullAttention(keras.layers.Layer):
 
     def score(self, candidates, state: dict, relations):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        return self._attend(self.query(candidates), state, relations)
+        query = self.query(candidates)
+        if not self.sees_itself:
+            return self._attend(query, state, relations)
+        own = self.key(candidates), self.value(candidates)
+        return self._attend(query, state, append_self(relations), own)
 
-    def _attend(self, query, state, relations):
+    def _attend(self, query, state, relations, own=None):
         query = split_heads(query, self.num_heads)
-        output = attend(query, state["key"], state["value"], self.encoding(relations))
+        bias = self.encoding(relations)
+        output = attend(query, state["key"], state["value"], bias, own)
         return self.output_projection(output)
 
     def get_config(self):
@@ -87,6 +103,7 @@ class FullAttention(keras.layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "encoding": keras.saving.serialize_keras_object(self.encoding),
+            "sees_itself": self.sees_itself,
         }
 
     @classmethod
@@ -94,3 +111,8 @@ class FullAttention(keras.layers.Layer):
         """Inverse of `get_config`."""
         encoding = keras.saving.deserialize_keras_object(config["encoding"])
         return cls(**{**config, "encoding": encoding})
+
+
+def append_self(relations_BRQJ):
+    """Relations to one more key, the query itself: no distance, and not hidden."""
+    return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))

@@ -1,11 +1,14 @@
 """The models by name."""
 
 from ctr_tf.errors import unknown_name
+from ctr_tf.models.bst import BST, BSTConfig
 from ctr_tf.models.can import CAN, CANConfig
 from ctr_tf.models.din import DIN, DINConfig
 from ctr_tf.models.eta import ETA, ETAConfig
 from ctr_tf.models.eta_gap import ETAGAP, ETAGAPConfig
 from ctr_tf.models.gap import GAP, GAPConfig
+from ctr_tf.models.hstu import HSTU, HSTUConfig
+from ctr_tf.models.longer import LONGER, LONGERConfig
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sdim import SDIM, SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAP, SDIMGAPConfig
@@ -16,11 +19,14 @@ from ctr_tf.models.twin_v2 import TwinV2, TwinV2Config
 from ctr_tf.schema import Schema
 
 MODELS: dict[str, tuple[type, type[Ranker]]] = {
+    "bst": (BSTConfig, BST),
     "can": (CANConfig, CAN),
     "din": (DINConfig, DIN),
     "din_gap": (GAPConfig, GAP),
     "eta": (ETAConfig, ETA),
     "eta_gap": (ETAGAPConfig, ETAGAP),
+    "hstu": (HSTUConfig, HSTU),
+    "longer": (LONGERConfig, LONGER),
     "sdim": (SDIMConfig, SDIM),
     "sdim_gap": (SDIMGAPConfig, SDIMGAP),
     "sim_hard": (SIMHardConfig, SIMHard),

@@ -9,11 +9,14 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf.models import MODELS, build_ranker
+from ctr_tf.models.bst import BSTConfig
 from ctr_tf.models.can import CANConfig
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.eta import ETAConfig
 from ctr_tf.models.eta_gap import ETAGAPConfig
 from ctr_tf.models.gap import GAPConfig
+from ctr_tf.models.hstu import HSTUConfig
+from ctr_tf.models.longer import LONGERConfig
 from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHardConfig
@@ -36,6 +39,8 @@ CONFIGS = {
     "B3": SparseCTRConfig(**SMALL, relations=("time", "weekend")),
     "B4": SparseCTRConfig(**SMALL, relations=("time", "hour")),
     "fixed chunks": SparseCTRConfig(**SMALL, chunking="fixed"),
+    "HSTU's bias": SparseCTRConfig(**SMALL, relative_encoding="hstu"),
+    "RoPE": SparseCTRConfig(**SMALL, relative_encoding="rope"),
     "DIN": DINConfig(**SMALL),
     "CAN": CANConfig(**SMALL),
     "SIM soft": SIMSoftConfig(**SMALL, top_k=6, recent=5),
@@ -46,6 +51,9 @@ CONFIGS = {
     "DIN GAP": GAPConfig(**SMALL),
     "ETA GAP": ETAGAPConfig(**SMALL, top_k=3, view_cut="count", view_limits=(3, 7)),
     "SDIM GAP": SDIMGAPConfig(**SMALL, view_cut="count", view_limits=(3, 7)),
+    "BST": BSTConfig(**SMALL),
+    "HSTU": HSTUConfig(**SMALL),
+    "LONGER": LONGERConfig(**SMALL, merge=3, recent=2),
 }
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 HALVES = ("mixed_float16", "mixed_bfloat16")

@@ -1,0 +1,139 @@
+"""One block of HSTU: pointwise attention without softmax, gated, without a network.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `Q` queries, `J` keys, `R`
+relations, `H` heads, `K` head width, `D` model width.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted_sum
+from ctr_tf.layers.evo_attention import check_heads
+from ctr_tf.layers.full_attention import append_self
+from ctr_tf.layers.relative_encoding import RelativeEncoding
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class HSTUBlock(keras.layers.Layer):
+    """``x + W_O (U * LN(A V))``, the hierarchical sequential transduction unit.
+
+    ``U, V, Q, K = SiLU(LN(x) W)`` and ``A = SiLU(Q K + bias) / n`` by head: no softmax,
+    no scaling by the head's width, no feed-forward network. A hidden key's weight is
+    exactly 0. n is the number of keys that the query sees (ours: the authors divide by
+    the padded length, which the norm undoes, but which would let padding change the
+    scores). The norms have no weights, as in the authors' code, so that a query which
+    sees no key gets exactly 0 from the others.
+
+    Has the methods of `SparseBlock`. Behaviors see themselves and what was before; each
+    candidate sees all behaviors and itself, as the last of its own sequence.
+
+    Args:
+        num_heads: H; divides D.
+        encoding: of relative times and positions, this block's own.
+
+    Call arguments:
+        behaviors: `[B, N, D]`.
+        candidates: `[B, C, D]`.
+        user: not used.
+        plan: from `FullKeys`.
+        relations: `[B, R, 1, N]` from `FullKeys.relations_to`.
+
+    Returns:
+        The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
+
+    Raises:
+        ValueError: if `num_heads` does not divide D.
+
+    Reference:
+        Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for
+        Generative Recommendations (ICML 2024), equations 1 to 3.
+    """
+
+    def __init__(self, num_heads: int, encoding: RelativeEncoding, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.num_heads = num_heads
+        self.encoding = encoding
+
+    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+        """Makes norms and projections, builds the encoding."""
+        width = behaviors_shape[-1]
+        shape = (None, None, width)
+        check_heads(self.num_heads, width)
+        for name in ("norm", "attention_norm"):
+            norm = keras.layers.LayerNormalization(
+                epsilon=1e-6,
+                center=False,
+                scale=False,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            norm.build(shape)
+            setattr(self, name, norm)
+        for name in ("gate", "value", "query", "key", "output_projection"):
+            last = name == "output_projection"
+            layer = keras.layers.Dense(
+                width,
+                activation=None if last else "silu",
+                use_bias=last,
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            layer.build(shape)
+            setattr(self, name, layer)
+        self.encoding.build(shape)
+        self.built = True
+
+    def call(self, behaviors, candidates, user, plan, relations):
+        """Runs the mixed sequence."""
+        behaviors = ops.cast(behaviors, self.compute_dtype)
+        candidates = ops.cast(candidates, self.compute_dtype)
+        output, state = self.encode(behaviors, user, plan)
+        return output, self.score(candidates, state, relations)
+
+    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+        """Runs the behaviors; see `EvoAttention.encode`."""
+        normed = self.norm(behaviors)
+        key = self.encoding.rotate(self.key(normed), plan["position"])
+        state = {"key": key, "value": self.value(normed)}
+        if not with_queries:
+            return None, state
+        query = self.encoding.rotate(self.query(normed), plan["position"])
+        attended = self._attend(query, state, plan["relations"])
+        return behaviors + self._gated(normed, attended), state
+
+    def score(self, candidates, state: dict, relations):
+        """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
+        normed = self.norm(candidates)
+        own = self.key(normed), self.value(normed)
+        relations = append_self(relations)
+        attended = self._attend(self.query(normed), state, relations, own)
+        return candidates + self._gated(normed, attended)
+
+    def _attend(self, query_BQD, state, relations_BRQJ, own=None):
+        query_BHQK, key_BHJK, value_BHJK = (
+            split_heads(x, self.num_heads)
+            for x in (query_BQD, state["key"], state["value"])
+        )
+        logits = ops.cast(products(query_BHQK, key_BHJK, own), "float32")
+        seen = ops.sum(1.0 - relations_BRQJ[:, -1:], axis=-1, keepdims=True)
+        # SiLU of a bias that hides is 0, and so is its gradient.
+        weight = ops.silu(logits + self.encoding(relations_BRQJ))
+        weight = ops.cast(weight / ops.maximum(seen, 1.0), value_BHJK.dtype)
+        return merge_heads(weighted_sum(weight, value_BHJK, own))
+
+    def _gated(self, normed, attended):
+        return self.output_projection(self.gate(normed) * self.attention_norm(attended))
+
+    def get_config(self):
+        """Config with the encoding's own."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "encoding": keras.saving.serialize_keras_object(self.encoding),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        encoding = keras.saving.deserialize_keras_object(config["encoding"])
+        return cls(**{**config, "encoding": encoding})

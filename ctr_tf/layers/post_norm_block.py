@@ -1,0 +1,100 @@
+"""One block of BST: the Transformer's encoder layer, normalized after each part."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class PostNormBlock(keras.layers.Layer):
+    """``x = LN(x + Attention(x))``, then ``x = LN(x + W2 LeakyReLU(x W1 + b1) + b2)``.
+
+    Has the methods of `SparseBlock`. LeakyReLU has TensorFlow's slope, 0.2; there is no
+    dropout (ours: training is one epoch or two).
+
+    Args:
+        attention: `FullAttention` or a layer with its methods.
+        ffn_factor: hidden width of the feed-forward network, in widths of the model.
+
+    Call arguments:
+        behaviors: `[B, N, D]`.
+        candidates: `[B, C, D]`.
+        user: for the attention.
+        plan: from the attention's keys layer.
+        relations: from the attention's keys layer.
+
+    Returns:
+        The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
+
+    Raises:
+        ValueError: if `ffn_factor` is not positive.
+
+    Reference:
+        Behavior Sequence Transformer for E-commerce Recommendation in Alibaba
+        (DLP-KDD 2019), equations 3 to 5.
+    """
+
+    def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 4, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if not ffn_factor > 0:
+            raise ValueError(
+                f"`ffn_factor` must be positive. Received: ffn_factor={ffn_factor}"
+            )
+        self.attention = attention
+        self.ffn_factor = ffn_factor
+
+    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+        """Makes norms and feed-forward network, builds the attention."""
+        width = behaviors_shape[-1]
+        hidden = int(self.ffn_factor * width)
+        policy = self.dtype_policy
+        self.attention.build((None, None, width))
+        for name in ("attention_norm", "ffn_norm"):
+            norm = keras.layers.LayerNormalization(
+                epsilon=1e-6, dtype=policy, name=name
+            )
+            norm.build((None, None, width))
+            setattr(self, name, norm)
+        self.ffn_hidden = keras.layers.Dense(
+            hidden, activation="leaky_relu", dtype=policy, name="ffn_hidden"
+        )
+        self.ffn_hidden.build((None, None, width))
+        self.ffn_output = keras.layers.Dense(width, dtype=policy, name="ffn_output")
+        self.ffn_output.build((None, None, hidden))
+        self.built = True
+
+    def call(self, behaviors, candidates, user, plan, relations):
+        """Runs the mixed sequence."""
+        behaviors = ops.cast(behaviors, self.compute_dtype)
+        candidates = ops.cast(candidates, self.compute_dtype)
+        output, state = self.encode(behaviors, user, plan)
+        return output, self.score(candidates, state, relations)
+
+    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+        """Runs the behaviors; see `EvoAttention.encode`."""
+        output, state = self.attention.encode(behaviors, user, plan, with_queries)
+        if not with_queries:
+            return None, state
+        return self._normalize(behaviors, output), state
+
+    def score(self, candidates, state: dict, relations):
+        """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
+        output = self.attention.score(candidates, state, relations)
+        return self._normalize(candidates, output)
+
+    def _normalize(self, inputs, attended):
+        inputs = self.attention_norm(inputs + attended)
+        return self.ffn_norm(inputs + self.ffn_output(self.ffn_hidden(inputs)))
+
+    def get_config(self):
+        """Config with the attention's own."""
+        return {
+            **super().get_config(),
+            "attention": keras.saving.serialize_keras_object(self.attention),
+            "ffn_factor": self.ffn_factor,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        attention = keras.saving.deserialize_keras_object(config["attention"])
+        return cls(**{**config, "attention": attention})

@@ -1,0 +1,93 @@
+"""Merges adjacent behaviors into one token, after a look at each other.
+
+Shape suffixes: `B` batch, `N` behaviors, `G` groups, `K` behaviors a group, `D` width.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.full_attention import FullAttention
+from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.sparse_block import SparseBlock
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class TokenMerge(keras.layers.Layer):
+    """``concat(InnerTrans(e_1 … e_K)) W + b`` of every K adjacent behaviors.
+
+    InnerTrans is one block of full self-attention among the K (ours: that of SparseCTR,
+    one head). Groups are counted from the latest behavior, so that padding moves none;
+    a behavior that is padding is 0 in its group.
+
+    W maps back to D (ours: the authors go on with tokens K D wide).
+
+    Args:
+        size: K.
+        ffn_factor: hidden width of InnerTrans' network, in units of D.
+
+    Call arguments:
+        inputs: `[B, N, D]`.
+        mask: `[B, N]` bool.
+
+    Returns:
+        Tokens `[B, G, D]`, G = N / K rounded up, and their mask `[B, G]`: True where
+        any of the K is no padding.
+
+    Raises:
+        ValueError: if a size is not positive.
+
+    Reference:
+        LONGER: Scaling Up Long Sequence Modeling in Industrial Recommenders (RecSys
+        2025), section 3.3.
+    """
+
+    def __init__(self, size: int, ffn_factor: float = 2.0, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        if size < 1:
+            raise ValueError(f"`size` must be positive. Received: size={size}")
+        self.size = size
+        self.ffn_factor = ffn_factor
+        attention = FullAttention(
+            1, RelTemporal(1, relations=(), name="encoding"), dtype=self.dtype_policy
+        )
+        self.inner = SparseBlock(
+            attention, ffn_factor, dtype=self.dtype_policy, name="inner"
+        )
+
+    def build(self, inputs_shape, mask_shape=None):
+        """Builds InnerTrans and makes the projection."""
+        width = inputs_shape[-1]
+        self.inner.build((None, self.size, width))
+        self.projection = keras.layers.Dense(
+            width, dtype=self.dtype_policy, name="projection"
+        )
+        self.projection.build((None, None, self.size * width))
+        self.built = True
+
+    def call(self, inputs, mask):
+        """Merges from the right."""
+        _, length, width = inputs.shape
+        groups = -(-length // self.size)
+        more = groups * self.size - length
+        mask_BN = ops.pad(mask, ((0, 0), (more, 0)))
+        inputs_BND = ops.pad(inputs, ((0, 0), (more, 0), (0, 0)))
+        mask_GK = ops.reshape(mask_BN, (-1, self.size))
+        rows_GKD = ops.reshape(inputs_BND, (-1, self.size, width))
+        plan = {
+            "relations": 1.0 - ops.cast(mask_GK, "float32")[:, None, None, :],
+            "position": ops.arange(self.size, dtype="int32"),
+        }
+        rows_GKD, _ = self.inner.encode(rows_GKD, None, plan)
+        rows_GKD = ops.where(mask_GK[..., None], rows_GKD, 0)
+        tokens_BGD = self.projection(
+            ops.reshape(rows_GKD, (-1, groups, self.size * width))
+        )
+        return tokens_BGD, ops.any(ops.reshape(mask_BN, (-1, groups, self.size)), -1)
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "ffn_factor": self.ffn_factor,
+        }
