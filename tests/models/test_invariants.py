@@ -163,7 +163,23 @@ def test_saved_and_loaded_scores_are_equal(config, tmp_path):
     np.testing.assert_array_equal(scores(other, inputs), before)
 
 
-@pytest.mark.parametrize("name", ["S2", "A1", "ETA", "SDIM", "TWIN-V2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "S2",
+        "A1",
+        "ETA",
+        "SDIM",
+        "TWIN-V2",
+        "DIN GAP",
+        "ETA GAP",
+        "SDIM GAP",
+        "DIN",
+        "CAN",
+        "SIM soft",
+        "SIM hard",
+    ],
+)
 def test_overfits_64_samples(name):
     keras.utils.set_random_seed(0)
     model = make(CONFIGS[name])
