@@ -21,6 +21,7 @@ from ctr_tf.evaluation.predictions import (
     with_progress,
 )
 from ctr_tf.evaluation.report import headline, write_report
+from ctr_tf.evaluation.scores import SCORES, saving_scores
 
 HISTORY_EDGES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 HISTORY_NAMES = (
@@ -178,6 +179,7 @@ def evaluate_run(
     base: str | Path | None = None,
     output: str | Path | None = None,
     batch_size: int | None = None,
+    scores: bool = False,
 ) -> dict:
     """Scores one split with a trained run and measures it.
 
@@ -187,6 +189,7 @@ def evaluate_run(
         base: run, or metrics file, that RelaImpr is relative to.
         output: folder to write to; `evaluation/<split>` of the run by default.
         batch_size: samples scored at once; the run's own by default.
+        scores: whether to keep every candidate's score (`ctr_tf.evaluation.scores`).
 
     Returns:
         See `evaluate_predictions`.
@@ -219,10 +222,14 @@ def evaluate_run(
         training=False,
         metadata=True,
     )
+    output = Path(output or Path(folder) / "evaluation" / split)
+    scored = predictions(batches, Scorer(run.ranker))
+    if scores:
+        scored = saving_scores(scored, output / SCORES)
     with diagnosed(data, split):
         return evaluate_predictions(
-            predictions(batches, Scorer(run.ranker)),
-            output or Path(folder) / "evaluation" / split,
+            scored,
+            output,
             name=f"{Path(folder).resolve().name}, {split}",
             utc_offset=run.schema.utc_offset,
             base=base,
@@ -240,9 +247,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--base", help="run or metrics.json to compare with")
     parser.add_argument("--output", help="default: RUN/evaluation/SPLIT")
     parser.add_argument("--batch_size", type=int, help="default: the run's")
+    parser.add_argument(
+        "--scores", action="store_true", help=f"also keep every score, in {SCORES}"
+    )
     a = parser.parse_args(argv)
     output = Path(a.output or Path(a.run) / "evaluation" / a.split)
-    result = evaluate_run(a.run, a.split, a.base, output, a.batch_size)
+    result = evaluate_run(a.run, a.split, a.base, output, a.batch_size, a.scores)
     print("\n".join(f"{label:<28}{value}" for label, value in headline(result)))
     print(f"{'report':<28}{output / 'report.html'}")
     return 0

@@ -1,0 +1,1 @@
+"""Many models under one budget: their runs, one table, one plot."""

@@ -1,0 +1,136 @@
+"""Whether one model is better than another: a paired bootstrap over users.
+
+A user's requests depend on each other, and three seeds are too few for a test over
+seeds alone (its t distribution has two degrees of freedom). So each replicate draws
+users with replacement, the same for every model, which keeps the comparison paired,
+and for each model its seeds with replacement, so that the luck of a training counts as
+well. The model's metric in the replicate is the mean over the seeds drawn.
+
+The p-value is two-sided: twice the share of replicates in which the difference to the
+base has the other sign, with one added to both counts (Davison and Hinkley, "Bootstrap
+methods and their application", 1997, section 4.4), so it is never 0. Drawing from S
+seeds understates their variance by (S - 1) / S; with one seed the test is about users
+alone.
+
+Shapes: `n` candidates, `U` users, `R` replicates.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ctr_tf.evaluation.pairs import dense_rank, pair_counts
+from ctr_tf.evaluation.scores import Scores
+
+METRICS = ("auc", "gauc_user")
+_CELLS = 1 << 21  # of a block of replicates × candidates
+
+
+@dataclasses.dataclass
+class Difference:
+    """A model's metric minus the base's.
+
+    Args:
+        mean: of the seeds' means.
+        low: lower end of the 95 % interval.
+        high: upper end.
+        p: two-sided p-value.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def draw_users(users: int, replicates: int, seed: int = 0) -> np.ndarray:
+    """How often each user is drawn, int64 `[R, U]`; every row sums to U."""
+    random = np.random.default_rng(seed)
+    even = np.full(users, 1 / users)
+    return random.multinomial(users, even, size=replicates)
+
+
+def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """A run's metrics on every replicate.
+
+    Args:
+        scores: of the run.
+        draws: `[R, U]`, see `draw_users`; U users in ascending order of their hash.
+
+    Returns:
+        Metric of `METRICS` → float64 `[1 + R]`: first the metric itself, on the users
+        as they are. NaN where a replicate lacks one of the classes.
+    """
+    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    user = np.unique(scores.user, return_inverse=True)[1]
+    order = np.argsort(scores.score, kind="stable")
+    user, label = user[order], scores.label[order]
+    rank = dense_rank(scores.score[order])
+    counts = pair_counts(user, rank, label, draws.shape[1])
+    size = np.where(counts.both, counts.positives + counts.negatives, 0)
+    won = np.where(counts.both, np.nan_to_num(counts.auc()), 0) * size
+    with np.errstate(invalid="ignore"):
+        gauc = (weights @ won) / (weights @ size)
+    return {"auc": _weighted_auc(user, rank, label, weights), "gauc_user": gauc}
+
+
+def _weighted_auc(user, rank, label, weights) -> np.ndarray:
+    """AUC with each user's candidates counted so many times: exact, ties one half."""
+    ties = np.flatnonzero(np.diff(rank, prepend=-1))
+    block = max(_CELLS // len(user), 1)
+    result = []
+    for start in range(0, len(weights), block):
+        all_RN = weights[start : start + block, user].astype(np.float64)
+        positive_RT = np.add.reduceat(all_RN * label, ties, axis=1)
+        negative_RT = np.add.reduceat(all_RN, ties, axis=1) - positive_RT
+        below_RT = np.cumsum(negative_RT, axis=1) - negative_RT / 2
+        won = (positive_RT * below_RT).sum(1)
+        pairs = positive_RT.sum(1) * negative_RT.sum(1)
+        result.append(np.divide(won, pairs, np.full(len(won), np.nan), where=pairs > 0))
+    return np.concatenate(result)
+
+
+def compare_with(
+    base: str, metrics: Mapping[str, Sequence[np.ndarray]], seed: int = 0
+) -> dict[str, Difference]:
+    """Every model's difference to the base, for one metric.
+
+    Args:
+        base: name of the base.
+        metrics: model → for each of its seeds `[1 + R]`, see `replicate_metrics`.
+        seed: of drawing seeds.
+
+    Returns:
+        Model → difference, of all but the base.
+    """
+    random = np.random.default_rng(seed)
+    means, replicates = {}, {}
+    for name, seeds in metrics.items():
+        values = np.stack(seeds)
+        drawn = random.integers(len(values), size=(len(values), values.shape[1] - 1))
+        replicates[name] = np.take_along_axis(values[:, 1:], drawn, 0).mean(0)
+        means[name] = float(values[:, 0].mean())
+    return {
+        name: _difference(means[name] - means[base], values - replicates[base])
+        for name, values in replicates.items()
+        if name != base
+    }
+
+
+def _difference(mean: float, replicates: np.ndarray) -> Difference:
+    known = replicates[~np.isnan(replicates)]
+    low, high = np.quantile(known, (0.025, 0.975))
+    other_sign = min((known <= 0).sum(), (known >= 0).sum())
+    p = min(2 * (1 + other_sign) / (1 + len(known)), 1.0)
+    return Difference(mean, float(low), float(high), float(p))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p-values corrected for testing as many models as there are (Holm, 1979)."""
+    result, largest = {}, 0.0
+    ordered = sorted(p_values, key=p_values.get)
+    for place, name in enumerate(ordered):
+        largest = max(largest, min((len(ordered) - place) * p_values[name], 1.0))
+        result[name] = largest
+    return result
