@@ -5,11 +5,14 @@ import keras
 import numpy as np
 import pytest
 
+from ctr_tf.layers.activation_unit import ActivationUnit
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.asga import ASGA
 from ctr_tf.layers.behavior_clusters import BehaviorClusters
 from ctr_tf.layers.cluster_attention import ClusterAttention
+from ctr_tf.layers.co_action import CoAction
 from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
+from ctr_tf.layers.dice import Dice
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.fixed_chunking import FixedChunking
@@ -27,7 +30,9 @@ from ctr_tf.layers.sim_hash import SimHash
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.swiglu import SwiGLU
 from ctr_tf.layers.t5_bias import T5Bias
+from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_chunking import TimeChunking
+from ctr_tf.layers.tower import Tower
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -57,6 +62,11 @@ LAYERS = (
     HashCollisions(4, 2, seed=3),
     BehaviorClusters(8, 3, seed=3),
     ClusterAttention(4, top_k=7),
+    Tower((7, 3)),
+    Dice(momentum=0.9),
+    ActivationUnit((7, 3)),
+    CoAction((7, 3), orders=2),
+    TargetAttention(2),
 )
 
 
@@ -145,6 +155,12 @@ def test_shapes_and_one_compiled_fit_step(kind, policy):
         (lambda: PredictionHead((3, 0)), "Received: units=(3, 0)"),
         (lambda: SparseBlock(FullAttention(4), 0), "Received: ffn_factor=0"),
         (lambda: EvoAttention(3, 2).build((None, 5, 16)), "Received: num_heads=3"),
+        (lambda: Tower((0,)), "Received: units=(0,)"),
+        (lambda: Dice(momentum=2), "Received: momentum=2"),
+        (lambda: ActivationUnit(()), "Received: units=()"),
+        (lambda: CoAction((4, -2)), "Received: units=(4, -2)"),
+        (lambda: CoAction(orders=0), "Received: orders=0"),
+        (lambda: TargetAttention(3).build((1, 2, 8), (1, 2, 8)), "num_heads=3"),
         (lambda: FullAttention(5).build((None, 5, 16)), "Received: num_heads=5"),
         (lambda: HSTUBias(-1), "Received: max_distance=-1"),
         (lambda: T5Bias(4, 32, 32), "Received: num_buckets=32"),
