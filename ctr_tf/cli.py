@@ -20,6 +20,7 @@ VERBS = {
     "train": ("ctr_tf.training.train", "train a model by a recipe"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
+    "compare": ("ctr_tf.compare.compare", "many models under one budget, one table"),
     "export": ("serving.export", "write a SavedModel for TF Serving"),
     "score": ("serving.score", "score a JSON request with a SavedModel"),
     "serving-config": ("serving.config.generate", "TF Serving's files for an export"),
@@ -34,7 +35,9 @@ BENCHES = {
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
     "pipeline": "the Beam job's events/s beside polars",
+    "retrieval": "what a long history costs models that search it",
     "serving": "one pass beside single ones, a cached state, latency",
+    "tfrs": "a DCN-V2 built with tensorflow-recommenders, on the same records",
     "state": "bytes of a user's state for each history length",
 }
 

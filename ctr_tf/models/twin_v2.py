@@ -27,7 +27,7 @@ class TwinV2Config(TargetRankerConfig):
     """
 
     name: str = "twin_v2"
-    cluster_size: int = 5
+    cluster_size: int = 10
     top_clusters: int = 100
     recent: int = 50
 
