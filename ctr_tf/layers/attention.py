@@ -6,7 +6,6 @@ Shape suffixes: `B` batch, `H` heads, `K` head width, `Q` queries, `J` keys, `N`
 behaviors, `D` model width.
 """
 
-import itertools
 import math
 
 from keras import ops
@@ -72,43 +71,6 @@ def weighted_sum(weight_BHQJ, value_BHJK, own=None):
     return shared + weight_BHQJ[..., -1:] * split_heads(own[1], weight_BHQJ.shape[1])
 
 
-def attend_branches(query_BHQK, keys: list, values: list, bias_BHQJ):
-    """`attend` over several sets of keys, with a softmax each.
-
-    What the sets have in common is done at once, so that few queries do not cost many
-    small operations.
-
-    Args:
-        query_BHQK: queries.
-        keys: sets of keys, `[B, J_r, D]` each.
-        values: their values.
-        bias_BHQJ: as for `attend`, of all sets one after the other.
-
-    Returns:
-        `[B, Q, R D]`, the sets side by side.
-    """
-    heads, width = query_BHQK.shape[1], query_BHQK.shape[3]
-    ends = list(itertools.accumulate(key.shape[1] for key in keys))[:-1]
-    key_BHJK = split_heads(ops.concatenate(keys, axis=1), heads)
-    value_BHJK = split_heads(ops.concatenate(values, axis=1), heads)
-    query_BHQK = query_BHQK * (1 / math.sqrt(width))
-    logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
-    logits = ops.cast(logits, "float32") + bias_BHQJ
-    outputs, totals = [], []
-    for logit, value in zip(
-        ops.split(logits, ends, axis=3),
-        ops.split(value_BHJK, ends, axis=2),
-        strict=True,
-    ):
-        weight, total = _exponentials(logit)
-        outputs.append(ops.matmul(ops.cast(weight, value.dtype), value))
-        totals.append(total)
-    output_BHQRK = _divide(ops.stack(outputs, axis=3), ops.stack(totals, axis=3))
-    output_BQRHK = ops.transpose(output_BHQRK, (0, 2, 3, 1, 4))
-    queries = ops.shape(query_BHQK)[2]
-    return ops.reshape(output_BQRHK, (-1, queries, len(keys) * heads * width))
-
-
 def attend_window(
     query_BHNK, key_BND, value_BND, user_key_B1D, user_value_B1D, window, bias_BHNJ
 ):
@@ -128,36 +90,55 @@ def attend_window(
     Returns:
         `[B, N, D]`; the user is never hidden.
     """
-    heads, length, width = query_BHNK.shape[1:]
-    padding = ((0, 0), (0, 0), (window - 1, 0), (0, 0))
-    key_BHMK = ops.pad(split_heads(key_BND, heads), padding)
-    value_BHMK = ops.pad(split_heads(value_BND, heads), padding)
-    keys = _windows(key_BHMK, window, length)
-    values = _windows(value_BHMK, window, length)
+    heads = query_BHNK.shape[1]
+    keys = window_views(split_heads(key_BND, heads), window)
+    values = window_views(split_heads(value_BND, heads), window)
     keys.append(split_heads(user_key_B1D, heads))
     values.append(split_heads(user_value_B1D, heads))
-    query_BHNK = query_BHNK * (1 / math.sqrt(width))
+    return attend_slots(query_BHNK, keys, values, bias_BHNJ)
+
+
+def attend_slots(query_BHNK, keys: list, values: list, bias_BHNJ):
+    """As `attend`, query i over row i of each of J tensors.
+
+    Args:
+        query_BHNK: queries.
+        keys: `[B, H, N, K]` each; N may be 1, for all queries.
+        values: as `keys`.
+        bias_BHNJ: as for `attend`.
+
+    Returns:
+        `[B, N, D]`.
+    """
+    query_BHNK = query_BHNK * (1 / math.sqrt(query_BHNK.shape[3]))
     logits = ops.stack([ops.sum(query_BHNK * key, axis=-1) for key in keys], axis=-1)
     weight, total = _exponentials(ops.cast(logits, "float32") + bias_BHNJ)
-    weight = ops.cast(weight, value_BND.dtype)
-    weights = ops.split(weight, window + 1, axis=-1)
+    weight = ops.cast(weight, values[0].dtype)
+    weights = ops.split(weight, len(keys), axis=-1)
     output = weights[0] * values[0]
-    for slot in range(1, window + 1):
+    for slot in range(1, len(keys)):
         output = output + weights[slot] * values[slot]
     return merge_heads(_divide(output, total))
 
 
-def _windows(padded_BHMK, window: int, length: int):
-    """The w shifted views `[B, H, N, K]`.
+def window_views(rows_BHNK, window: int) -> list:
+    """The rows that are w - 1 … 0 places before each, `[B, H, N, K]` each.
 
-    `ops.slice`, whose gradient TensorFlow pads; that of ``[:, :, s:]`` costs twice as
-    much.
+    Nothing is gathered. `ops.slice`, whose gradient TensorFlow pads; that of ``[:, :,
+    s:]`` costs twice as much.
     """
-    batch, heads, _, width = ops.shape(padded_BHMK)
+    batch, heads, length, width = ops.shape(rows_BHNK)
+    padded = ops.pad(rows_BHNK, ((0, 0), (0, 0), (window - 1, 0), (0, 0)))
     return [
-        ops.slice(padded_BHMK, (0, 0, start, 0), (batch, heads, length, width))
+        ops.slice(padded, (0, 0, start, 0), (batch, heads, length, width))
         for start in range(window)
     ]
+
+
+def softmax_or_zero(logits, bias=0.0):
+    """``softmax(logits + bias)``, float32; all 0 where every key is hidden."""
+    weight, total = _exponentials(ops.cast(logits, "float32") + bias)
+    return weight / ops.maximum(total, 0.5)
 
 
 def _exponentials(logits):

@@ -8,9 +8,10 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, attend_window, split_heads
-from ctr_tf.layers.evo_keys import BRANCHES, check_branches
+from ctr_tf.layers.evo_keys import BRANCHES, check_branches, split_keys
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.rows import by_rows
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -151,21 +152,19 @@ class EvoAttention(keras.layers.Layer):
                 key, value = state[f"{branch}_key"], state[f"{branch}_value"]
                 output = attend(query_BHNK, key, value, bias)
             outputs.append(output)
-        return self._fuse(outputs), state
+        return self._fuse(ops.concatenate(outputs, axis=-1)), state
 
     def score(self, candidates, state: dict, relations: dict):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        query_BHCK = split_heads(self.query(candidates), self.num_heads)
+        query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
+        parts = [relations[branch] for branch in self.branches]
+        bias = self.encoding(ops.concatenate(parts, axis=-1))  # of all keys at once
+        biases = split_keys(bias, [part.shape[-1] for part in parts])
         outputs = [
-            attend(
-                query_BHCK,
-                state[f"{branch}_key"],
-                state[f"{branch}_value"],
-                self.encoding(relations[branch]),
-            )
-            for branch in self.branches
+            attend(query_BHCK, state[f"{branch}_key"], state[f"{branch}_value"], bias)
+            for branch, bias in zip(self.branches, biases, strict=True)
         ]
-        return self._fuse(outputs)
+        return by_rows(self._fuse, ops.concatenate(outputs, axis=-1))
 
     def _last(self, inputs_BND, user_B1D):
         """The last w rows, zeros where there are fewer, and the user."""
@@ -176,13 +175,17 @@ class EvoAttention(keras.layers.Layer):
         return ops.concatenate([last_BWD, user_B1D], axis=1)
 
     def _fuse(self, outputs):
-        if len(outputs) == 1:
-            return self.output_projection(outputs[0])
-        gate = ops.cast(self.gate(ops.concatenate(outputs, axis=-1)), "float32")
-        weight = ops.cast(ops.softmax(gate, axis=-1), outputs[0].dtype)
-        fused = weight[..., :1] * outputs[0]
-        for branch in range(1, len(outputs)):
-            fused = fused + weight[..., branch : branch + 1] * outputs[branch]
+        """`[…, branches D]` → `[…, D]`."""
+        count = len(self.branches)
+        if count == 1:
+            return self.output_projection(outputs)
+        gate = ops.cast(self.gate(outputs), "float32")
+        weight = ops.cast(ops.softmax(gate, axis=-1), outputs.dtype)
+        weights = ops.split(weight, count, axis=-1)
+        outputs = ops.split(outputs, count, axis=-1)
+        fused = weights[0] * outputs[0]
+        for branch in range(1, count):
+            fused = fused + weights[branch] * outputs[branch]
         return self.output_projection(fused)
 
     def get_config(self):

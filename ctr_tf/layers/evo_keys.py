@@ -7,6 +7,8 @@ Shape suffixes: `B` batch, `N` behaviors, `P` chunks, `T` = m P transition keys,
 window, `J` keys, `R` relations.
 """
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -153,23 +155,30 @@ class EvoKeys(keras.layers.Layer):
         Returns:
             Branch → `[B, R, 1, J]` float32.
         """
-        relations = {}
-        for branch in self.branches:
-            if "distance" not in self.relations:
-                distance = None
-            elif branch == "local":
-                distance = self._local_distance() + 1
-            else:
-                distance = -state[f"{branch}_position"][:, None, :]
-            relations[branch] = self._relate(
-                request_time[:, None, None],
-                state[f"{branch}_time"],
-                state[f"{branch}_mask"][:, None, :],
-                distance,
-            )
-            if branch == "local":
-                relations[branch] = _append_user(relations[branch])
+        times = [state[f"{branch}_time"] for branch in self.branches]
+        masks = [state[f"{branch}_mask"] for branch in self.branches]
+        distance_B1J = None
+        if "distance" in self.relations:
+            distances = [self._distance_to(state, branch) for branch in self.branches]
+            distance_B1J = ops.concatenate(distances, axis=1)[:, None, :]
+        relations = self._relate(
+            request_time[:, None, None],
+            ops.concatenate(times, axis=1),
+            ops.concatenate(masks, axis=1)[:, None, :],
+            distance_B1J,
+        )
+        parts = split_keys(relations, [time.shape[1] for time in times])
+        relations = dict(zip(self.branches, parts, strict=True))
+        if "local" in relations:
+            relations["local"] = _append_user(relations["local"])
         return relations
+
+    def _distance_to(self, state: dict, branch: str):
+        """`[B, J]` int64: how far the keys of a branch are from the candidates."""
+        if branch != "local":
+            return -state[f"{branch}_position"]
+        distance_1W = ops.cast(self._local_distance() + 1, "int64")
+        return distance_1W + ops.zeros_like(state["local_time"])
 
     def _local_distance(self):
         """`[1, W]`: how far back the slots of a behavior's window are."""
@@ -208,6 +217,12 @@ def check_branches(branches: tuple[str, ...]) -> tuple[str, ...]:
     if not branches:
         raise ValueError(f"`branches` must name one of {BRANCHES}. Received: ()")
     return tuple(branches)
+
+
+def split_keys(inputs, sizes: list[int]) -> list:
+    """Cuts the last axis into parts of these sizes."""
+    ends = list(itertools.accumulate(sizes))[:-1]
+    return ops.split(inputs, ends, axis=-1) if ends else [inputs]
 
 
 def sliding_window(inputs_BN, window: int):

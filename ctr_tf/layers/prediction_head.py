@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ctr_tf.layers.rows import by_rows
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class PredictionHead(keras.layers.Layer):
@@ -59,10 +61,14 @@ class PredictionHead(keras.layers.Layer):
 
     def call(self, candidates, user):
         """Scores every candidate by itself."""
-        output = self.candidate_gate(candidates) * self.user_gate(user)[:, None]
+        gate_BCD = by_rows(self.candidate_gate, candidates)
+        gated_BCD = gate_BCD * self.user_gate(user)[:, None]
+        return ops.squeeze(by_rows(self._tower, gated_BCD), axis=-1)
+
+    def _tower(self, rows):
         for layer in self.hidden:
-            output = layer(output)
-        return ops.squeeze(self.logit(output), axis=-1)
+            rows = layer(rows)
+        return self.logit(rows)
 
     def compute_output_spec(self, candidates, user):
         """One float32 logit a candidate."""

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
 
 
@@ -79,7 +80,7 @@ class SparseBlock(keras.layers.Layer):
         return self._feed_forward(candidates + output)
 
     def _feed_forward(self, inputs):
-        return inputs + self.ffn(self.ffn_norm(inputs))
+        return by_rows(lambda rows: rows + self.ffn(self.ffn_norm(rows)), inputs)
 
     def get_config(self):
         """Config with the attention's own."""

@@ -16,6 +16,7 @@ from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
+from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
@@ -264,8 +265,9 @@ class SparseCTR(Ranker):
             ops.cast(state["context"], embedding_BCD.dtype)[:, None],
             (*ops.shape(embedding_BCD)[:2], state["context"].shape[-1]),
         )
-        rows_BCD = self.candidate_projection(
-            ops.concatenate([embedding_BCD, context_BCD], axis=-1)
+        rows_BCD = by_rows(
+            self.candidate_projection,
+            ops.concatenate([embedding_BCD, context_BCD], axis=-1),
         )
         for index, block in enumerate(self.blocks):
             prefix = f"block_{index}_"
