@@ -13,6 +13,8 @@ slate size are computed here, by the functions that training's input uses.
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
+import collections
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -29,6 +31,7 @@ from ctr_tf.schema import Feature
 from serving import inputs as names
 from serving.inputs import Input, candidate_inputs, given, user_inputs
 from serving.sized_ranker import SizedRanker
+from serving.stacked import at_once, by_dtype
 from serving.state import STATE, STATE_VERSION, StateLayout, StateTensor, make_layout
 
 _CLOCKS = {"hour": time_ops.hour_of_day, "weekend": time_ops.is_weekend}
@@ -139,9 +142,10 @@ class ServingModule(tf.Module):
     def score_candidates(self, **raw) -> dict:
         """State and candidates → probability and logit."""
         version = tf.constant(self.layout.state_version, tf.int64)
-        check = tf.debugging.Assert(
-            tf.reduce_all(raw[STATE_VERSION] == version),
-            [
+        specs = self._sized.state_specs
+        check = tf.raw_ops.Assert(
+            condition=tf.reduce_all(raw[STATE_VERSION] == version),
+            data=[
                 f"The state is not one of this model, {self.layout.fingerprint}: "
                 f"encode the user again. `{STATE_VERSION}` expected and received:",
                 version,
@@ -149,10 +153,11 @@ class ServingModule(tf.Module):
             ],
         )
         with tf.control_dependencies([check]):
-            state = {
-                key: tf.cast(tf.identity(raw[STATE + key]), spec.dtype)
-                for key, spec in self._sized.state_specs.items()
-            }
+            stored = tf.identity_n([raw[STATE + key] for key in specs])
+        state = {
+            key: tf.cast(value, spec.dtype)
+            for (key, spec), value in zip(specs.items(), stored, strict=True)
+        }
         return _outputs(self._sized.score(state, self._candidates(raw)))
 
     def score_examples(self, *, examples) -> dict:
@@ -166,20 +171,31 @@ class ServingModule(tf.Module):
         others = {k: v for k, v in inputs.items() if k not in candidates}
         return _outputs(self._sized.score(self._sized.encode(others), candidates))
 
-    def _input(self, feature: Feature, raw: tf.Tensor, valid=None) -> tf.Tensor:
-        value = to_input(feature, self.encoder.to_stored(feature, raw))
-        return value if valid is None else _mask(value, valid)
+    def _inputs(self, group: str, features: Sequence[Feature], raw: dict) -> dict:
+        """Encodes features `[B, …]`, those that are encoded alike as one."""
+        alike = collections.defaultdict(list)
+        for feature in features:
+            alike[_encoding(feature)].append(feature)
+        inputs = {}
+        for features in alike.values():
+            encode = functools.partial(self._encode, features[0])
+            keys = [f"{group}_{feature.name}" for feature in features]
+            inputs |= at_once(encode, {key: raw[key] for key in keys})
+        return inputs
+
+    def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
+        return to_input(feature, self.encoder.to_stored(feature, raw))
 
     def _user(self, raw: dict) -> dict:
         schema = self._ranker.schema
         inputs = {names.REQUEST_TIME: raw[names.REQUEST_TIME]}
         for group in ("user", "context"):
+            inputs |= self._inputs(group, given(schema, group), raw)
             for feature in given(schema, group):
                 name = f"{group}_{feature.name}"
-                valid = None
                 if feature.length > 1:
                     valid = tf.sequence_mask(raw[f"{name}_length"], feature.length)
-                inputs[name] = self._input(feature, raw[name], valid)
+                    inputs[name] = _mask(inputs[name], valid)
         computed = self._clocks(raw[names.REQUEST_TIME])
         computed["slate_size"] = raw[names.SLATE_SIZE]
         for feature in schema.context:
@@ -196,33 +212,30 @@ class ServingModule(tf.Module):
         # Ascending and stable: padding first, then the behaviors in their order.
         order = tf.argsort(tf.cast(valid, tf.int32), axis=1, stable=True)
 
-        def latest(value):
-            value_BN = tf.gather(_mask(value, valid), order, batch_dims=1)
-            value_BN = tf.pad(value_BN, [[0, 0], [self._history_length, 0]])
-            value_BN = value_BN[:, -self._history_length :]
-            return tf.ensure_shape(value_BN, [None, self._history_length])
+        def latest(value_BNF):
+            value_BNF = tf.gather(value_BNF, order, batch_dims=1)
+            value_BNF = _mask(
+                value_BNF, tf.gather(valid, order, batch_dims=1)[..., None]
+            )
+            value_BNF = tf.pad(value_BNF, [[0, 0], [self._history_length, 0], [0, 0]])
+            value_BNF = value_BNF[:, -self._history_length :]
+            return tf.ensure_shape(value_BNF, [None, self._history_length, None])
 
-        time_BN = latest(time)
-        valid_BN = time_BN > 0
-        inputs = {names.BEHAVIOR_TIME: time_BN}
+        inputs = self._inputs("behavior", given(schema, "behavior"), raw)
+        inputs = by_dtype(latest, inputs | {names.BEHAVIOR_TIME: time})
+        time_BN = inputs[names.BEHAVIOR_TIME]
         clocks = self._clocks(time_BN)
         for feature in schema.behavior:
-            name = f"behavior_{feature.name}"
             if feature.computed:
                 value = to_input(feature, clocks[feature.name])
-                inputs[name] = _mask(value, valid_BN)
-            else:
-                inputs[name] = latest(self._input(feature, raw[name]))
+                inputs[f"behavior_{feature.name}"] = _mask(value, time_BN > 0)
         return inputs
 
     def _candidates(self, raw: dict) -> dict:
         item = raw["candidate_item_id"]
         mask = tf.sequence_mask(raw[names.CANDIDATE_LENGTH], tf.shape(item)[1])
-        inputs = {"candidate_mask": mask}
-        for feature in self._ranker.schema.candidate:
-            name = f"candidate_{feature.name}"
-            inputs[name] = self._input(feature, raw[name], mask)
-        return inputs
+        inputs = self._inputs("candidate", self._ranker.schema.candidate, raw)
+        return {"candidate_mask": mask} | inputs
 
     def _clocks(self, time: tf.Tensor) -> dict:
         offset = self._ranker.schema.utc_offset
@@ -235,6 +248,21 @@ def _specs(inputs: list[Input]) -> dict[str, tf.TensorSpec]:
 
 def _concrete(function, specs: dict[str, tf.TensorSpec]):
     return tf.function(function, autograph=False).get_concrete_function(**specs)
+
+
+def _encoding(feature: Feature) -> tuple:
+    """Equal for features whose values may be encoded together."""
+    return (
+        feature.kind,
+        feature.dtype,
+        feature.length,
+        feature.vocabulary,
+        feature.hash_buckets,
+        feature.transform,
+        feature.boundaries,
+        feature.num_values,
+        feature.log2,
+    )
 
 
 def _mask(value: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ from serving import inputs as names
 from serving.sizes import at_size, pad_left, pad_slate
 
 _CHUNK = "behavior_chunk"
+_MASK = "candidate_mask"
 
 
 class SizedRanker:
@@ -99,8 +100,11 @@ class SizedRanker:
         }
 
     def _score_padded(self, state: dict, inputs: dict) -> tf.Tensor:
-        count = tf.shape(inputs["candidate_mask"])[1]
-        inputs = pad_slate(inputs, self._slate_sizes)
+        inputs = dict(inputs)
+        mask_BC = inputs.pop(_MASK)
+        count = tf.shape(mask_BC)[1]
+        inputs, mask_BC = pad_slate(inputs, mask_BC, self._slate_sizes)
+        inputs[_MASK] = mask_BC
         rows = self.ranker.lookup(inputs)
         return self._dense_score(state, inputs, rows)[:, :count]
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from serving.stacked import by_dtype
+
 _FEWEST_BEHAVIORS = 32
 _MOST_SIZES = 4
 
@@ -60,13 +62,30 @@ def at_size(
     return tf.switch_case(index, list(functions.values()))
 
 
-def pad_slate(inputs: dict[str, tf.Tensor], sizes: Sequence[int]) -> dict:
-    """Candidates `[B, C]` each, padded on the right with 0 to the next size."""
-    count = tf.shape(next(iter(inputs.values())))[1]
+def pad_slate(
+    inputs: dict[str, tf.Tensor], valid_BC: tf.Tensor, sizes: Sequence[int]
+) -> tuple[dict, tf.Tensor]:
+    """Candidates, padded on the right with 0 to the next size.
+
+    Args:
+        inputs: `[B, C]` each.
+        valid_BC: bool; what is not valid becomes 0, too.
+        sizes: ascending.
+
+    Returns:
+        The padded inputs and which of them are valid.
+    """
+    count = tf.shape(valid_BC)[1]
     index = tf.searchsorted(tf.constant(sizes, tf.int32), [count])[0]
-    padded = tf.gather(tf.concat([sizes, [count]], axis=0), index)
-    paddings = [[0, 0], [0, padded - count]]
-    return {key: tf.pad(value, paddings) for key, value in inputs.items()}
+    padding = tf.gather(tf.concat([sizes, [count]], axis=0), index) - count
+
+    def pad(value_BCF):
+        value_BCF = tf.where(
+            valid_BC[..., None], value_BCF, tf.zeros([], value_BCF.dtype)
+        )
+        return tf.pad(value_BCF, [[0, 0], [0, padding], [0, 0]])
+
+    return by_dtype(pad, inputs), tf.pad(valid_BC, [[0, 0], [0, padding]])
 
 
 def pad_left(value: tf.Tensor, shape: tf.TensorShape) -> tf.Tensor:

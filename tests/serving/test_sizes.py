@@ -49,15 +49,17 @@ def test_the_smallest_size_that_holds_the_batch_runs():
 def test_slates_are_padded_to_the_next_size():
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
     def pad(value):
-        padded = pad_slate({"a": value, "b": value > 0}, (3, 5))
-        return padded["a"], padded["b"]
+        values = {"a": value, "b": tf.cast(value, tf.float32) / 2, "c": 3 * value}
+        return pad_slate(values, value < 9, (3, 5))
 
     for count, size in ((0, 3), (1, 3), (3, 3), (4, 5), (5, 5), (7, 7)):
         value = np.ones((2, count), np.int64)
-        number, mask = pad(value)
-        expected = np.pad(value, [(0, 0), (0, size - count)])
-        np.testing.assert_array_equal(number, expected)
-        np.testing.assert_array_equal(mask, expected > 0)
+        value[1:, 1:] = 9  # not valid
+        padded, valid = pad(value)
+        expected = np.pad(value % 9, [(0, 0), (0, size - count)])
+        np.testing.assert_array_equal(valid, expected > 0)
+        for key, factor in {"a": 1, "b": 0.5, "c": 3}.items():
+            np.testing.assert_array_equal(padded[key], factor * expected)
 
 
 def test_states_are_padded_on_the_left():
