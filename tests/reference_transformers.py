@@ -148,7 +148,7 @@ def merged_tokens(layer, rows, valid):
 def longer(model, behaviors, candidate, time, request_time, user):
     """In the paper's order: globals, then tokens, the latest first; i sees j >= i."""
     rows = behaviors + gap_rows(model, time, request_time)
-    rows = rows + array(model.position)[: len(rows)][::-1]
+    rows = rows + array(model.position)[-len(rows) :]
     candidate = candidate + gap_rows(model, [request_time], request_time)[0]
     user = dense(model.user_projection, user)
     tokens = merged_tokens(model.merge, rows, time > 0)

@@ -68,7 +68,8 @@ class T5Bias(RelativeEncoding):
         """Looks every distance up."""
         # One row a distance, so that no pair needs a logarithm.
         buckets = [self._bucket(distance) for distance in range(self.max_distance + 1)]
-        table_MH = ops.take(self.table.value, buckets, axis=0)
+        one_hot = ops.one_hot(buckets, self.num_buckets, dtype="float32")
+        table_MH = ops.matmul(one_hot, self.table.value)
         distance = ops.minimum(relations[:, 0], self.max_distance)
         bias = ops.take(table_MH, ops.cast(distance, "int32"), axis=0)
         return ops.transpose(bias, (0, 3, 1, 2)) + HIDDEN * relations[:, 1, None]

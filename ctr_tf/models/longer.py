@@ -130,10 +130,9 @@ class LONGER(TransformerRanker):
         return state
 
     def _positions(self, length: int, dtype):
-        """`[N, D]`: the rows of the table from the oldest to the latest."""
-        age_N = ops.arange(length - 1, -1, -1, dtype="int32")
-        age_N = ops.minimum(age_N, self.schema.history_length - 1)
-        return ops.cast(ops.take(self.position.value, age_N, axis=0), dtype)
+        """`[N, D]`: the last rows of the table, 0 for what is older than all of it."""
+        position_ND = ops.cast(self.position.value[-length:], dtype)
+        return ops.pad(position_ND, ((length - position_ND.shape[0], 0), (0, 0)))
 
     def _with_globals(self, tokens_BGD, mask_BG, user_BU):
         """Appends the user and CLS, which are never hidden."""
