@@ -285,7 +285,7 @@ def _load_schema(path: str | None, source: Source, folder: str) -> Schema:
     own = FileSystems.join(folder, "schema.yaml")
     if FileSystems.exists(own):
         return Schema.load(own)
-    return source.schema()
+    return source.schema(folder)
 
 
 def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:

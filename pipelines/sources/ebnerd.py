@@ -45,6 +45,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from pipelines.sources import files
+from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
 
@@ -144,7 +145,7 @@ def _exposures(batch: Batch) -> Batch:
     }
     table["item_id"] = item
     table["click"] = np.isin(shown, clicks).astype(np.int8)
-    return _child(batch, pa.table(table), parent, rejected)
+    return derived(batch, pa.table(table), parent, rejected)
 
 
 def _behaviors(batch: Batch) -> Batch:
@@ -170,9 +171,11 @@ def _behaviors(batch: Batch) -> Batch:
     table = pa.table({"user_id": rows["user_id"].take(pa.array(parent)), **flat})
     good = pc.and_(pc.is_valid(table["time"]), pc.is_valid(table["item_id"]))
     kept = good.to_numpy()
-    numbered = _child(batch, table, np.flatnonzero(fine)[parent], rejected)
+    numbered = derived(batch, table, np.flatnonzero(fine)[parent], rejected)
     numbered.rejected += numbered.reject(np.flatnonzero(~kept), "missing field")
-    return _child(numbered, table.filter(good), np.flatnonzero(kept), numbered.rejected)
+    return derived(
+        numbered, table.filter(good), np.flatnonzero(kept), numbered.rejected
+    )
 
 
 def _latest_users(batches: list[Batch]) -> Batch:
@@ -197,14 +200,3 @@ def _explode(lists: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
 def _pairs(parent: np.ndarray, item: np.ndarray) -> np.ndarray:
     """One integer a (row, article); articles' numbers lie below 2^40."""
     return (parent << 40) + item
-
-
-def _child(batch: Batch, rows: pa.Table, parent: np.ndarray, rejected) -> Batch:
-    return Batch(
-        batch.table,
-        rows,
-        batch.origin,
-        batch.first_row,
-        rejected,
-        batch.numbers()[parent],
-    )

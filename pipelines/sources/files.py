@@ -57,18 +57,39 @@ def join(folder: str, *names: str) -> str:
     return posixpath.join(str(folder), *names)
 
 
-def find_file(folder: str, name: str) -> str:
+def find_file(folder: str, name: str, obtained: str | None = None) -> str:
     """The path of a file that a source needs.
 
+    Args:
+        folder: where it should be.
+        name: of the file.
+        obtained: where people get it.
+
     Raises:
-        FileNotFoundError: names the file and what the folder holds instead.
+        FileNotFoundError: names the file, what the folder holds instead, and where the
+            file is obtained.
     """
     names = [info.base_name for info in list_folder(folder)]
     if name not in names:
-        raise FileNotFoundError(
-            f"There is no '{name}' in '{folder}'. Found: {', '.join(names) or '-'}."
-        )
+        raise missing_file(folder, f"'{name}'", names, obtained)
     return join(folder, name)
+
+
+def missing_file(
+    folder: str, what: str, found: Sequence[str], obtained: str | None = None
+) -> FileNotFoundError:
+    """Words the error for a file that a folder does not hold.
+
+    Args:
+        folder: where it should be.
+        what: the file, or the files one of which would do.
+        found: the names of what the folder holds.
+        obtained: where people get it.
+    """
+    source = f" It is obtained from {obtained}." if obtained else ""
+    return FileNotFoundError(
+        f"There is no {what} in '{folder}'.{source} Found: {', '.join(found) or '-'}."
+    )
 
 
 def table_shards(
@@ -76,20 +97,22 @@ def table_shards(
     paths: Sequence[str],
     columns: Sequence[Column],
     report_unused: bool = False,
+    dialect: text.Dialect = text.CSV,
 ) -> list[Shard]:
     """Divides the files of one table into shards, after a look at their columns.
 
     Args:
         table: its name.
-        paths: files, each `.jsonl`, `.csv` or `.parquet`.
+        paths: files, each `.jsonl`, `.parquet`, or one of separated values.
         columns: those the source reads, optional ones included.
         report_unused: log which other columns the files have.
+        dialect: of separated values.
 
     Raises:
         FileNotFoundError: names the path.
         ValueError: if a file lacks a required column, or is not what its name says.
     """
-    found: dict[str, list[str]] = {path: _columns_found(path) for path in paths}
+    found = {path: _columns_found(path, dialect) for path in paths}
     known = {column.name for column in columns}
     for path, names in found.items():
         for column in columns:
@@ -108,22 +131,25 @@ def table_shards(
         if path.endswith(".parquet"):
             shards += _parquet_shards(table, path, columns, used)
         else:
-            shards += _text_shards(table, path, used)
+            shards += _text_shards(table, path, used, dialect)
     return shards
 
 
-def read_shard(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
+def read_shard(
+    shard: Shard, columns: Sequence[Column], dialect: text.Dialect = text.CSV
+) -> Iterator[Batch]:
     """Reads one shard of `table_shards` with the types of `columns`.
 
     Args:
         shard: a shard.
         columns: as given to `table_shards`.
+        dialect: as given to `table_shards`.
     """
     columns = [column for column in columns if column.name in shard.columns]
     if shard.path.endswith(".parquet"):
         yield from _read_parquet(shard, columns)
     else:
-        yield from _read_text(shard, columns)
+        yield from _read_text(shard, columns, dialect)
 
 
 def origin(shard: Shard) -> str:
@@ -140,10 +166,12 @@ def _resolve(path: str) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), str(path)
 
 
-def _columns_found(path: str) -> list[str]:
+def _columns_found(path: str, dialect: text.Dialect) -> list[str]:
     if path.endswith(".parquet"):
         with _open_parquet(path) as file:
             return file.schema_arrow.names
+    if dialect.names:
+        return list(dialect.names)
     with open_file(path) as stream:
         head = next(text.line_blocks(stream, 0, None, text.HEAD_BYTES), b"")
     return text.field_names(head, path)
@@ -194,12 +222,14 @@ def _read_parquet(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
             )
 
 
-def _text_shards(table: str, path: str, used: tuple[str, ...]) -> list[Shard]:
+def _text_shards(
+    table: str, path: str, used: tuple[str, ...], dialect: text.Dialect
+) -> list[Shard]:
     """Ranges that begin and end at line breaks, with the number of their first line."""
     shards = []
     with open_file(path) as stream:
         start, line = 0, 1
-        if path.endswith(".csv"):
+        if path.endswith(".csv") and not dialect.names:
             start, line = len(text.first_line(stream)), 2
         size = stream.size()
         if size - start <= SHARD_BYTES:
@@ -211,13 +241,15 @@ def _text_shards(table: str, path: str, used: tuple[str, ...]) -> list[Shard]:
     return shards
 
 
-def _read_text(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
+def _read_text(
+    shard: Shard, columns: Sequence[Column], dialect: text.Dialect
+) -> Iterator[Batch]:
     with open_file(shard.path) as stream:
-        if shard.path.endswith(".csv"):
-            header = text.csv_fields(text.first_line(stream))
-            parser = text.CsvParser(header, columns)
-        else:
+        if shard.path.endswith(".jsonl"):
             parser = text.JsonParser(columns)
+        else:
+            header = dialect.names or text.csv_fields(text.first_line(stream))
+            parser = text.CsvParser(header, columns, dialect)
         line = shard.first_row
         blocks = text.line_blocks(stream, shard.start, shard.stop, BLOCK_BYTES)
         for block in blocks:

@@ -63,7 +63,7 @@ class Jsonl(Source):
     name = "jsonl"
     user_id_type = pa.string()
 
-    def schema(self) -> Schema:
+    def schema(self, folder: str | None = None) -> Schema:
         """Raises ValueError: the schema lies with the log, not with the source."""
         raise ValueError(
             "The source 'jsonl' brings no schema: give one by `--schema`, or put "

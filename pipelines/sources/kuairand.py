@@ -47,6 +47,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from pipelines.sources import files
+from pipelines.sources.batches import derived, first_of_each
 from pipelines.sources.columns import Column, canonical_columns, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
 
@@ -119,16 +120,10 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
 
 
 def _exposures(batch: Batch) -> Batch:
-    keys = ["user_id", "time_ms", "video_id"]
-    order = np.lexsort([batch.rows[key].to_numpy() for key in keys])
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for key in keys:
-        value = batch.rows[key].to_numpy()[order]
-        same &= value[1:] == value[:-1]
-    keep = np.ones(len(order), bool)
-    keep[order[1:][same]] = False
-    if same.any():
-        _log.info("%s: left out %d rows that are there twice", batch.origin, same.sum())
+    keep = first_of_each(batch.rows, ("user_id", "time_ms", "video_id"))
+    if not keep.all():
+        twice = len(keep) - keep.sum()
+        _log.info("%s: left out %d rows that are there twice", batch.origin, twice)
     rows = batch.rows.filter(pa.array(keep))
     names = {"user_id": "user_id", "time": "time_ms", "item_id": "video_id", **_LABELS}
     table = {name: rows[column] for name, column in names.items()}
@@ -143,15 +138,7 @@ def _exposures(batch: Batch) -> Batch:
         pa.scalar("long_view"),
         pa.scalar("click"),
     )
-    numbers = batch.numbers()[keep]
-    return Batch(
-        batch.table,
-        pa.table(table),
-        batch.origin,
-        batch.first_row,
-        batch.rejected,
-        numbers,
-    )
+    return derived(batch, pa.table(table), keep)
 
 
 def _behaviors(batch: Batch) -> Batch:
@@ -176,10 +163,7 @@ def _behaviors(batch: Batch) -> Batch:
             "action": pa.array(["watch", "long_view", "like"]).take(pa.array(action)),
         }
     )
-    numbers = batch.numbers()[parent]
-    return Batch(
-        batch.table, table, batch.origin, batch.first_row, batch.rejected, numbers
-    )
+    return derived(batch, table, parent)
 
 
 def _matched(views: np.ndarray, some: Sequence[int]) -> np.ndarray:

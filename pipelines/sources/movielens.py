@@ -1,13 +1,22 @@
 """MovieLens: ratings of movies, read as clicks.
 
-Obtained: https://grouplens.org/datasets/movielens/ (any of the sets with `ratings.csv`
-and `movies.csv`: latest-small, latest, 20M, 25M, 32M).
+Obtained: https://grouplens.org/datasets/movielens/ (1M, 10M, 20M, 25M, 32M,
+latest-small or latest).
 
 Licence: GroupLens' own, in the set's README: research, not commercial, no
 redistribution without permission.
 
-Read, in the folder given by `--input`: `ratings.csv` (userId, movieId, rating,
-timestamp) and `movies.csv` (movieId, title, genres).
+Layout: 20M and all later sets are CSV files with a header line. 1M and 10M are the same
+columns in `.dat` files without one, values separated by "::", 1M in Latin-1; 1M alone
+has users.
+
+    ratings.csv, ratings.dat  userId, movieId, rating, timestamp
+    movies.csv, movies.dat    movieId, title, genres
+    users.dat                 userId, gender, age, occupation, zip code
+    tags, links, genome-scores, genome-tags
+
+Read, in the folder given by `--input`: ratings and movies, and `users.dat` if it is
+there, without zip codes.
 
 What becomes what:
 
@@ -17,6 +26,8 @@ What becomes what:
   A candidate's own time stays that of its rating: it orders the behaviors.
 * A click becomes a behavior with its rating (4, 4.5 or 5 stars).
 * Items: genres, the first of them, and the year in the title's parentheses.
+* Users: gender, age (1, 18, 25, …: the range that begins there) and occupation (a
+  number). Where `users.dat` is not there, these features are left out of the schema.
 
 Times are those of entry: many rows share user and second, half of the users entered
 everything within an hour, and slates of hundreds of candidates are real. Nobody was
@@ -29,6 +40,7 @@ ctr-tf prepare --source movielens --input MOVIELENS --output PREPARED
 ```
 """
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -40,41 +52,87 @@ from ctr_tf.time import DAY
 from pipelines.sources import files
 from pipelines.sources.columns import Column, time_column
 from pipelines.sources.source import Batch, Shard, Source
+from pipelines.sources.text import CSV, Dialect
 
 MIN_CLICK_RATING = 4.0
-_FILES = {"exposures": "ratings.csv", "items": "movies.csv"}
+_OBTAINED = "https://grouplens.org/datasets/movielens/"
+_FILES = {"exposures": "ratings", "items": "movies", "users": "users"}
+_ENDINGS = (".csv", ".dat")
+_USERS = "users.dat"
 
 
 class MovieLens(Source):
-    """Ratings and movies; see the module."""
+    """Ratings, movies and users; see the module."""
 
     name = "movielens"
 
+    def schema(self, folder: str | None = None) -> Schema:
+        """The source's schema, without users' features where the folder has none."""
+        schema = super().schema()
+        if folder is None or _USERS in _names(folder):
+            return schema
+        features = tuple(f for f in schema.features if f.role != "user")
+        return dataclasses.replace(schema, features=features)
+
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
-        """Byte ranges of the two files; see `Source.shards`."""
-        shards = []
-        for table, name in _FILES.items():
-            path = files.find_file(folder, name)
-            shards += files.table_shards(table, [path], _columns(table, schema))
+        """Byte ranges of the files; see `Source.shards`."""
+        shards, found = [], _names(folder)
+        for table in ("exposures", "items"):
+            names = [_FILES[table] + ending for ending in _ENDINGS]
+            present = [name for name in names if name in found]
+            if not present:
+                what = f"'{names[0]}' or '{names[1]}'"
+                raise files.missing_file(folder, what, found, _OBTAINED)
+            shards += _shards(table, files.join(folder, present[0]), schema)
+        if _USERS in found:
+            shards += _shards("users", files.join(folder, _USERS), schema)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Turns ratings into clicks; see `Source.read`."""
-        for batch in files.read_shard(shard, _columns(shard.table, schema)):
+        columns = _columns(shard.table, schema)
+        dialect = _dialect(shard.path, columns)
+        for batch in files.read_shard(shard, columns, dialect):
             if shard.table == "exposures":
                 batch.rows = _exposures(batch.rows, schema.utc_offset)
-            else:
+            elif shard.table == "items":
                 batch.rows = _items(batch.rows)
+            else:
+                names = ["user_id", *batch.rows.column_names[1:]]
+                batch.rows = batch.rows.rename_columns(names)
             yield batch
+
+
+def _names(folder: str) -> list[str]:
+    return [info.base_name for info in files.list_folder(folder)]
+
+
+def _shards(table: str, path: str, schema: Schema) -> list[Shard]:
+    columns = _columns(table, schema)
+    dialect = _dialect(path, columns)
+    return files.table_shards(table, [path], columns, dialect=dialect)
+
+
+def _dialect(path: str, columns: tuple[Column, ...]) -> Dialect:
+    if path.endswith(".csv"):
+        return CSV
+    # Latin-1 is read without fault whatever the bytes are; ids and numbers are ASCII.
+    names = tuple(column.name for column in columns)
+    return Dialect(names, separator="::", quotes=False, encoding="latin-1")
 
 
 def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
     movie_id = Column("movieId", pa.int64(), required=True)
+    user_id = Column("userId", pa.int64(), required=True)
     if table == "items":
         texts = (Column(name, pa.string()) for name in ("title", "genres"))
         return (movie_id, *texts)
+    if table == "users":
+        numbers = (Column(name, pa.int64()) for name in ("age", "occupation"))
+        gender, zip_code = (Column(name, pa.string()) for name in ("gender", "zip"))
+        return (user_id, gender, *numbers, zip_code)
     return (
-        Column("userId", pa.int64(), required=True),
+        user_id,
         movie_id,
         Column("rating", pa.float32(), required=True),
         time_column("timestamp", schema),

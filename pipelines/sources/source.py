@@ -144,8 +144,12 @@ class Source:
     user_id_type: pa.DataType = pa.int64()
     default_split = Split()
 
-    def schema(self) -> Schema:
-        """The schema that comes with the source, `pipelines/sources/<name>.yaml`."""
+    def schema(self, folder: str | None = None) -> Schema:
+        """The schema that comes with the source, `pipelines/sources/<name>.yaml`.
+
+        Args:
+            folder: holds the raw files; features that none of them has may be left out.
+        """
         file = resources.files(__package__) / f"{self.name}.yaml"
         return Schema.from_yaml(file.read_text("utf-8"), source=str(file))
 
@@ -177,8 +181,12 @@ class Source:
 
 _SOURCES = {
     "jsonl": "Jsonl",
+    "alibaba": "Alibaba",
     "ebnerd": "Ebnerd",
+    "eleme": "Eleme",
     "kuairand": "KuaiRand",
+    "kuairec": "KuaiRec",
+    "kuaivideo": "KuaiVideo",
     "movielens": "MovieLens",
     "synthetic": "Synthetic",
 }

@@ -30,6 +30,6 @@ class Synthetic(Jsonl):
     name = "synthetic"
     user_id_type = pa.int64()
 
-    def schema(self) -> Schema:
+    def schema(self, folder: str | None = None) -> Schema:
         """The schema that comes with the source."""
         return Source.schema(self)

@@ -1,4 +1,4 @@
-"""Blocks of text lines, JSON or CSV, as typed columns.
+"""Blocks of text lines, JSON or separated values, as typed columns.
 
 Arrow's readers parse a whole block at once. Where that fails, or where a block's rows
 are not exactly its lines, the block is parsed again line by line, so that a bad line
@@ -7,6 +7,7 @@ breaks.
 """
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 
@@ -21,8 +22,44 @@ from pipelines.sources.source import Rejected, as_text
 HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
 _PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UNIT_SEPARATOR = "\x1f"  # stands in for separators of several characters
 
 Parsed = tuple[pa.Table, np.ndarray, list[Rejected]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dialect:
+    """How a text file writes its rows; by default as the general format's CSV does.
+
+    Args:
+        names: of the columns, where the file has no header line.
+        separator: between two values; may have several characters.
+        quotes: whether a value in double quotes may hold the separator.
+        encoding: of the text.
+        nulls: how a missing value is written.
+    """
+
+    names: tuple[str, ...] | None = None
+    separator: str = ","
+    quotes: bool = True
+    encoding: str = "utf-8"
+    nulls: tuple[str, ...] = ("",)
+
+    @property
+    def delimiter(self) -> str:
+        """The one character that separates the values of a `plain` block."""
+        return self.separator if len(self.separator) == 1 else _UNIT_SEPARATOR
+
+    def plain(self, block: bytes) -> bytes:
+        """A block in UTF-8, its values separated by one character."""
+        if self.encoding != "utf-8":
+            block = block.decode(self.encoding).encode("utf-8")
+        if self.separator != self.delimiter:
+            block = block.replace(self.separator.encode(), self.delimiter.encode())
+        return block
+
+
+CSV = Dialect()
 
 
 def line_blocks(
@@ -66,13 +103,13 @@ def count_lines(block: bytes) -> int:
 
 
 def csv_fields(line: bytes) -> list[str]:
-    """The names in the header line of a CSV file."""
+    """The names in the header line of a CSV file, without the spaces around them."""
     text = line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
-    return next(csv.reader([text.rstrip("\r\n")]), [])
+    return [name.strip() for name in next(csv.reader([text.rstrip("\r\n")]), [])]
 
 
 def field_names(head: bytes, path: str) -> list[str]:
-    """The columns of a text file: a CSV header's, or the fields of JSON objects.
+    """The columns of a text file: a header's, or the fields of JSON objects.
 
     Args:
         head: the file's beginning, whole lines.
@@ -124,16 +161,26 @@ class JsonParser:
 
 
 class CsvParser:
-    """Parses blocks of CSV lines.
+    """Parses blocks of lines of separated values.
 
     Args:
         header: the file's column names.
         columns: those wanted; others are ignored.
+        dialect: how the lines are written.
     """
 
-    def __init__(self, header: Sequence[str], columns: Sequence[Column]):
+    def __init__(
+        self,
+        header: Sequence[str],
+        columns: Sequence[Column],
+        dialect: Dialect = CSV,
+    ):
         self._header = list(header)
         self._columns = columns
+        self._dialect = dialect
+        self._layout = arrow_csv.ParseOptions(
+            delimiter=dialect.delimiter, quote_char='"' if dialect.quotes else False
+        )
         self._options = arrow_csv.ConvertOptions(
             include_columns=[c.name for c in columns if c.name in header],
             column_types={
@@ -141,21 +188,23 @@ class CsvParser:
                 for column in columns
                 if pa.types.is_string(column.type) or pa.types.is_list(column.type)
             },
-            null_values=[""],
+            null_values=list(dialect.nulls),
             strings_can_be_null=True,
         )
 
     def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
         """Good rows, their line numbers, and the rejected lines."""
         try:
+            plain = self._dialect.plain(block)
             table = arrow_csv.read_csv(
-                pa.BufferReader(block),
+                pa.BufferReader(plain),
                 arrow_csv.ReadOptions(
                     use_threads=False,
-                    block_size=len(block) + 1,
+                    block_size=len(plain) + 1,
                     column_names=self._header,
                 ),
-                convert_options=self._options,
+                self._layout,
+                self._options,
             )
         except _PARSE_ERRORS:
             table = None
@@ -164,14 +213,21 @@ class CsvParser:
         return _parse_lines(block, first_line, origin, self._columns, self._row)
 
     def _row(self, line: bytes) -> dict | None:
+        dialect = self._dialect
+        quoting = csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE
         try:
-            fields = next(csv.reader([line.decode("utf-8")], strict=True))
+            text = dialect.plain(line).decode("utf-8")
+            fields = next(
+                csv.reader(
+                    [text], delimiter=dialect.delimiter, quoting=quoting, strict=True
+                )
+            )
         except (csv.Error, UnicodeDecodeError):
             return None
         if len(fields) != len(self._header):
             return None
         return {
-            name: value or None
+            name: None if value in dialect.nulls else value
             for name, value in zip(self._header, fields, strict=True)
         }
 

@@ -7,7 +7,10 @@ import pytest
 
 from pipelines.sources.source import Batch, Rejected, Shard, get_source
 
-NAMES = ("jsonl", "ebnerd", "kuairand", "movielens", "synthetic")
+NAMES = (
+    *("jsonl", "synthetic", "alibaba", "ebnerd", "eleme", "kuairand", "kuairec"),
+    *("kuaivideo", "movielens"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
