@@ -151,3 +151,16 @@ def bytes_inside(array):
 
 def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=2e-4, atol=2e-6)
+
+
+def rows(tensors):
+    """Tensors as JSON has them."""
+    return {
+        name: [
+            [v.decode() if isinstance(v, bytes) else v for v in row]
+            if isinstance(row, list)
+            else row
+            for row in array.tolist()
+        ]
+        for name, array in tensors.items()
+    }
