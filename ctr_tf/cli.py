@@ -23,6 +23,7 @@ VERBS = {
     "compare": ("ctr_tf.compare.compare", "many models under one budget, one table"),
     "export": ("serving.export", "write a SavedModel for TF Serving"),
     "score": ("serving.score", "score a JSON request with a SavedModel"),
+    "batch-score": ("pipelines.score", "score prepared data or raw logs (Beam)"),
     "serving-config": ("serving.config.generate", "TF Serving's files for an export"),
     "serve": ("serving.server.serve", "serve an export; for development"),
     "check": ("serving.check", "check a running server"),

@@ -1,8 +1,8 @@
-"""The scoring job: samples → every candidate's probability, by a SavedModel.
+"""`ctr-tf batch-score`: samples → every candidate's probability, by a SavedModel.
 
 ```
-python -m pipelines.score --model EXPORT --data PREPARED --split test --output SCORES
-python -m pipelines.score --model EXPORT --source jsonl --input LOGS --output SCORES
+ctr-tf batch-score --model EXPORT --data PREPARED --split test --output SCORES
+ctr-tf batch-score --model EXPORT --source jsonl --input LOGS --output SCORES
 ```
 
 Scores the samples of a prepared data set, or those that the listwise job
@@ -33,7 +33,6 @@ import argparse
 import contextlib
 import dataclasses
 import logging
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -66,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.score",
+        prog="ctr-tf batch-score",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -250,10 +249,3 @@ def main(argv: list[str]) -> int:
     logging.getLogger("apache_beam").setLevel(logging.WARNING)
     run(argv)
     return 0
-
-
-if __name__ == "__main__":
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s  %(message)s", force=True
-    )
-    sys.exit(main(sys.argv[1:]))

@@ -1,15 +1,16 @@
 """`ctr-tf score`: a JSON request, scored by an exported SavedModel alone.
 
-Needs the export and TensorFlow; neither Keras nor the model's code is imported.
+Needs the export and TensorFlow; neither Keras nor the model's code is imported. A wrong
+request is refused by the export's schema, before TensorFlow is.
 """
 
 import argparse
+import functools
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from ctr_tf.schema import ITEM_KEY, Schema
 from serving.exported import EXAMPLE_REQUEST, EXTRA, SCHEMA, find_version
@@ -19,7 +20,7 @@ _COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
 
 
 class Scorer:
-    """An exported model, loaded.
+    """An exported model, loaded for the first request that fits it.
 
     Args:
         model: folder of a version, or of versions, of which the latest is taken.
@@ -31,7 +32,24 @@ class Scorer:
     def __init__(self, model: str | Path):
         self.folder = find_version(model)
         self.schema = Schema.load(self.folder / EXTRA / SCHEMA)
-        self._model = tf.saved_model.load(str(self.folder))
+
+    @functools.cached_property
+    def _predict(self):
+        """Arrays → outputs. To import TensorFlow and load the model takes seconds."""
+        import tensorflow as tf
+
+        model = tf.saved_model.load(str(self.folder))
+
+        def predict(arrays: dict) -> dict:
+            tensors = {
+                name: tf.convert_to_tensor(
+                    value, tf.string if value.dtype == object else None
+                )
+                for name, value in arrays.items()
+            }
+            return model.signatures["serving_default"](**tensors)
+
+        return predict
 
     def score(self, request: object) -> list[dict]:
         """Scores a request's candidates.
@@ -46,13 +64,7 @@ class Scorer:
         Raises:
             ValueError: names what is wrong with the request.
         """
-        tensors = {
-            name: tf.convert_to_tensor(
-                value, tf.string if value.dtype == object else None
-            )
-            for name, value in request_to_tensors(request, self.schema).items()
-        }
-        outputs = self._model.signatures["serving_default"](**tensors)
+        outputs = self._predict(request_to_tensors(request, self.schema))
         probability, logit = (
             outputs[key].numpy()[0].tolist() for key in ("probability", "logit")
         )

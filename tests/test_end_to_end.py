@@ -1,6 +1,7 @@
 """The main job, small: every verb on the files that the one before it left."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -37,6 +38,37 @@ def test_score_needs_the_saved_model_alone(world):
     scores = json.loads(result.stdout)["candidates"]
     assert len(scores) == 50
     assert all(0 < score["probability"] < 1 for score in scores)
+
+
+def test_a_wrong_request_is_refused_before_tensorflow_is_imported(world, tmp_path):
+    path = tmp_path / "request.json"
+    path.write_text('{"request_time": 1700000000, "candidates": []}', "utf-8")
+    program = (
+        "import sys; sys.modules['tensorflow'] = None;"
+        "from ctr_tf.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["score", "--model", str(world / "run" / "export"), "--request", str(path)]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True
+    )
+    message = "ctr-tf: error: `candidates` must hold at least one. Received: []\n"
+    assert (result.returncode, result.stderr) == (2, message)
+
+
+def test_verify_holds_many_samples_against_the_export(world, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    words = [
+        "export",
+        "--run",
+        str(world / "run"),
+        "--output",
+        str(tmp_path / "models"),
+    ]
+    words += ["--verify", "--samples", "40", "--history_lengths", "128"]
+    assert main([*words, "--slate_sizes", "10", "--batch_sizes", "1"]) == 0
+    (line,) = (text for text in caplog.messages if "the scores of 40 samples" in text)
+    assert float(line.rsplit(" ", 1)[1].rstrip(".")) < 1e-5
+    assert (tmp_path / "models" / "1" / "saved_model.pb").is_file()
 
 
 def test_inspect_shows_a_dated_history_and_the_slate(world, capsys):

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from helpers import make_schema
 
+from ctr_tf.cli import main
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import (
     random_sample,
@@ -257,3 +258,35 @@ def test_mistakes_are_told(model, data, tmp_path):
     with pytest.raises(ValueError, match="schema must be that of the model"):
         run(model, output, "--data", tmp_path / "data")
     assert not list(tmp_path.glob("scores*"))
+
+
+def test_the_verb_says_what_it_takes(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["batch-score", "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: ctr-tf batch-score ")
+    assert "--model EXPORT --source jsonl --input LOGS" in text
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--data {tmp}", "the following arguments are required: --model, --output"),
+        ("--sorce x", "Unknown option '--sorce'. Did you mean '--source'?"),
+        ("", "Give `--data`, or `--source` and `--input`. Received: data=None, "),
+        ("--data {tmp} --num_shards 0", "`--num_shards` must be positive. Received: 0"),
+        ("--data {tmp} --format csv", "invalid choice: 'csv' (choose from 'parquet', "),
+        ("--data {tmp}", "There is no exported model: no folder '{tmp}/model'."),
+    ],
+)
+def test_wrong_words_of_the_verb(tmp_path, capsys, words, message):
+    if "required" not in message:
+        words += " --model {tmp}/model --output {tmp}/out"
+    try:
+        status = main(["batch-score", *words.format(tmp=tmp_path).split()])
+    except SystemExit as end:  # of argparse
+        status = end.code
+    assert status == 2
+    assert message.format(tmp=tmp_path) in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
