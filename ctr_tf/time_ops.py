@@ -50,12 +50,26 @@ def chunk_ids(time, valid, num_chunks: int):
         raise ValueError(
             f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
         )
-    length = time.shape[1]
+    gap = ops.clip(time[:, 1:] - time[:, :-1], 0, MAX_TIME)
+    return cut_at_largest(gap, valid, num_chunks)
+
+
+def cut_at_largest(gap, valid, num_chunks: int):
+    """Cuts each history at its `num_chunks - 1` largest gaps, of equal ones the later.
+
+    Args:
+        gap: `[B, N - 1]` int64, not negative, between adjacent behaviors.
+        valid: `[B, N]` bool, False on padding, which is on the left.
+        num_chunks: P, positive.
+
+    Returns:
+        `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
+    """
+    length = valid.shape[1]
     cuts = min(num_chunks - 1, length)
     if cuts == 0:
         return ops.cast(valid, "int32")
-    gap = ops.clip(time[:, 1:] - time[:, :-1], 0, MAX_TIME)
-    position = ops.arange(1, length, dtype=time.dtype)
+    position = ops.arange(1, length, dtype=gap.dtype)
     key = ops.where(valid[:, 1:] & valid[:, :-1], gap * length + position, -1)
     key = ops.pad(key, ((0, 0), (1, 0)), constant_values=-1)
     threshold = ops.top_k(key, cuts)[0][:, -1:]

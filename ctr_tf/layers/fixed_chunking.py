@@ -19,6 +19,7 @@ class FixedChunking(keras.layers.Layer):
         time: not used; the arguments are those of `TimeChunking`.
         mask: `[B, N]` bool, False on padding, which is on the left.
         chunk: not used.
+        embedding: not used.
 
     Returns:
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
@@ -38,7 +39,7 @@ class FixedChunking(keras.layers.Layer):
             )
         self.num_chunks = num_chunks
 
-    def call(self, time, mask, chunk=None):
+    def call(self, time, mask, chunk=None, embedding=None):
         """Computes the ids from the mask alone."""
         length = mask.shape[1]
         count_B1 = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
@@ -46,7 +47,7 @@ class FixedChunking(keras.layers.Layer):
         size_B1 = ops.maximum(count_B1, self.num_chunks)
         return ops.where(mask, order_BN * self.num_chunks // size_B1 + 1, 0)
 
-    def compute_output_spec(self, time, mask, chunk=None):
+    def compute_output_spec(self, time, mask, chunk=None, embedding=None):
         """Ids have the shape of the mask."""
         return keras.KerasTensor(mask.shape, dtype="int32")
 

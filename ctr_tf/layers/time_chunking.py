@@ -23,6 +23,7 @@ class TimeChunking(keras.layers.Layer):
         mask: `[B, N]` bool, False on padding.
         chunk: `[B, N]` int32, where the input pipeline computed the ids already, for
             the same P; None computes them here.
+        embedding: not used; see `SimilarityChunking`.
 
     Returns:
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
@@ -42,13 +43,13 @@ class TimeChunking(keras.layers.Layer):
             )
         self.num_chunks = num_chunks
 
-    def call(self, time, mask, chunk=None):
+    def call(self, time, mask, chunk=None, embedding=None):
         """Takes the given ids, or computes them."""
         if chunk is None:
             return chunk_ids(time, mask, self.num_chunks)
         return ops.where(mask, ops.cast(chunk, "int32"), 0)
 
-    def compute_output_spec(self, time, mask, chunk=None):
+    def compute_output_spec(self, time, mask, chunk=None, embedding=None):
         """Ids have the shape of the times."""
         return keras.KerasTensor(time.shape, dtype="int32")
 

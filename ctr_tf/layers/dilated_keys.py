@@ -1,0 +1,163 @@
+"""Which behaviors are keys of DilatedAttention, to whom, and how far away.
+
+Shape suffixes: `B` batch, `N` behaviors, `M` behaviors with those that fill up the
+classes, `Z` = B r classes, `G` = M / r behaviors a class, `W` window, `J` = G + W keys,
+`R` relations.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.blocks import fill_blocks, last_rows, to_blocks
+from ctr_tf.layers.evo_keys import sliding_window
+from ctr_tf.layers.temporal_relations import (
+    ALL_RELATIONS,
+    RELATIONS,
+    check_relations,
+    temporal_relations,
+)
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class DilatedKeys(keras.layers.Layer):
+    """Behavior i sees ``i, i - 1, … i - w + 1``, and of those before every r-th.
+
+    That is, behavior j with ``i - j >= w`` where r divides i - j: one of the same class
+    of behaviors, those r apart. Candidates see what the newest behavior sees (ours: as
+    many keys as it, and the newest behaviors among them).
+
+    Args:
+        window: w.
+        dilation: r.
+        relations: those of the encoding, see `temporal_relations`.
+        utc_offset: local time minus UTC, seconds.
+
+    Call arguments:
+        time: `[B, N]` int64 seconds, left-padded, oldest first.
+        mask: `[B, N]` bool.
+        chunk: not used; the arguments are those of `EvoKeys`.
+
+    Returns:
+        The plan `{"relations": [Z, R, G, J], "position": [N]}`, queries and keys by
+        class, the window last; and the state, the candidates' keys,
+        `{"time": [B, J], "mask": [B, J]}`. Positions count from the candidates'.
+
+    Raises:
+        ValueError: for a size that is not positive, an unknown relation.
+
+    Reference:
+        Child et al., Generating Long Sequences with Sparse Transformers (2019), section
+        4.2, the strided pattern in one softmax; an alternative of SparseCTR, section
+        4.4.1.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        dilation: int,
+        relations: tuple[str, ...] = RELATIONS,
+        utc_offset: int = 0,
+        **kwargs,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        for name, value in {"window": window, "dilation": dilation}.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        self.window = window
+        self.dilation = dilation
+        self.relations = check_relations(relations, ALL_RELATIONS)
+        self.utc_offset = utc_offset
+
+    def call(self, time, mask, chunk=None):
+        """Relates the pairs of each class, and the window."""
+        length = time.shape[1]
+        time_BM, mask_BM = (fill_blocks(x, self.dilation) for x in (time, mask))
+        time_ZG, mask_ZG = (to_classes(x, self.dilation) for x in (time_BM, mask_BM))
+        distance_GG = self._class_distance(time_ZG.shape[1])
+        far_GG = distance_GG >= self.window
+        dilated = self._relate(
+            time_ZG[..., None],
+            time_ZG[:, None, :],
+            mask_ZG[:, None, :] & far_GG,
+            distance_GG,
+        )
+        time_BMW, mask_BMW = (
+            sliding_window(x, self.window) for x in (time_BM, mask_BM)
+        )
+        window = self._relate(
+            time_ZG[..., None],
+            to_classes(time_BMW, self.dilation),
+            to_classes(mask_BMW, self.dilation),
+            self._window_distance(),
+        )
+        plan = {
+            "relations": ops.concatenate([dilated, window], axis=-1),
+            "position": ops.arange(-length, 0, dtype="int32"),
+        }
+        state = {
+            "time": candidate_keys(time_BM, self.window, self.dilation),
+            "mask": ops.concatenate(
+                [newest_class(mask_BM, self.dilation) & far_GG[-1], mask_BMW[:, -1]],
+                axis=1,
+            ),
+        }
+        return plan, state
+
+    def relations_to(self, state: dict, request_time):
+        """Relations `[B, R, 1, J]` of the candidates to the keys of the state."""
+        of_class_1G = self._class_distance(state["time"].shape[1] - self.window)[-1:]
+        distance_1J = ops.concatenate([of_class_1G, self._window_distance()], axis=1)
+        return self._relate(
+            request_time[:, None, None],
+            state["time"][:, None, :],
+            state["mask"][:, None, :],
+            distance_1J + 1,
+        )
+
+    def _class_distance(self, count: int):
+        """`[G, G]`: i - j within a class."""
+        order_G = ops.arange(count, dtype="int32") * self.dilation
+        return order_G[:, None] - order_G
+
+    def _window_distance(self):
+        """`[1, W]`: i - j within the window."""
+        return ops.arange(self.window - 1, -1, -1, dtype="int32")[None, :]
+
+    def _relate(self, query_time, key_time, visible, distance):
+        return temporal_relations(
+            query_time, key_time, visible, self.relations, self.utc_offset, distance
+        )
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "window": self.window,
+            "dilation": self.dilation,
+            "relations": list(self.relations),
+            "utc_offset": self.utc_offset,
+        }
+
+
+def to_classes(inputs, dilation: int):
+    """`[B, M, …]` → `[Z, G, …]`: behaviors r apart, as samples of their own."""
+    rows = ops.swapaxes(to_blocks(inputs, dilation), 1, 2)
+    return ops.reshape(rows, (-1, *rows.shape[2:]))
+
+
+def from_classes(inputs, dilation: int):
+    """Inverse of `to_classes`."""
+    _, count, *more = inputs.shape
+    rows = ops.reshape(inputs, (-1, dilation, count, *more))
+    return ops.reshape(ops.swapaxes(rows, 1, 2), (-1, count * dilation, *more))
+
+
+def newest_class(inputs, dilation: int):
+    """`[B, M, …]` → `[B, G, …]`: the class of the newest behavior."""
+    return to_blocks(inputs, dilation)[:, :, -1]
+
+
+def candidate_keys(inputs, window: int, dilation: int):
+    """`[B, M, …]` → `[B, J, …]`: rows of a candidate's keys, the window last."""
+    newest_BW = last_rows(inputs, window)
+    return ops.concatenate([newest_class(inputs, dilation), newest_BW], axis=1)

@@ -1,0 +1,109 @@
+"""What the attentions of SparseCTR's blocks have in common."""
+
+import keras
+
+from ctr_tf.layers.relative_encoding import RelativeEncoding
+
+
+class SequenceAttention(keras.layers.Layer):
+    """Attention of the mixed sequence, behaviors and candidates, over its behaviors.
+
+    ``Q = X W_Q``, ``K = X_B W_K``, ``V = X_B W_V``, and a last map ``W_O``. Keys and
+    values are those of the behaviors, so that candidates are isolated by structure. No
+    map has a bias, so that a query which sees no key gets exactly 0.
+
+    The work is split as the Ranker's is: `encode` runs the behaviors and gives the
+    state, `score` runs candidates on the state. Which keys there are, and who sees
+    them, is the work of a second layer without weights, once a forward pass: it makes
+    the plan for `encode`, and by its method `relations_to` the relations for `score`.
+
+    Args:
+        num_heads: H; divides D.
+        encoding: of relative times and positions, this block's own; None where the
+            attention takes none.
+
+    Call arguments:
+        behaviors: `[B, N, D]`.
+        candidates: `[B, C, D]`.
+        user: `[B, D]`, the compressed user profile.
+        plan: from the attention's keys layer.
+        relations: from `relations_to` of the attention's keys layer.
+
+    Returns:
+        Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide D.
+    """
+
+    projections = ("query", "key", "value", "output_projection")
+
+    def __init__(
+        self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.num_heads = num_heads
+        self.encoding = encoding
+
+    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+        """Makes the projections, builds the encoding."""
+        width = behaviors_shape[-1]
+        check_heads(self.num_heads, width)
+        for name in self.projections:
+            self.add_dense(name, width, width, use_bias=False)
+        if self.encoding is not None:
+            self.encoding.build((None, None, width))
+        self.built = True
+
+    def add_dense(self, name: str, input_width: int, units: int, **options) -> None:
+        """Makes and builds a `Dense`, an attribute of its name."""
+        layer = keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
+        layer.build((None, None, input_width))
+        setattr(self, name, layer)
+
+    def call(self, behaviors, candidates, user, plan, relations):
+        """Runs the mixed sequence."""
+        output, state = self.encode(behaviors, user, plan)
+        return output, self.score(candidates, state, relations)
+
+    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+        """Runs the behaviors.
+
+        Args:
+            behaviors: `[B, N, D]`.
+            user: `[B, D]`; None where the attention has no use for it.
+            plan: from the keys layer.
+            with_queries: False where nobody reads the behaviors' outputs.
+
+        Returns:
+            Output `[B, N, D]`, or None; and the state, a dict of tensors that are
+            batch first. What of it grows with the history has the newest last.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
+
+    def score(self, candidates, state: dict, relations):
+        """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+
+    def get_config(self):
+        """Config with the encoding's own."""
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "encoding": keras.saving.serialize_keras_object(self.encoding),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Inverse of `get_config`."""
+        encoding = keras.saving.deserialize_keras_object(config["encoding"])
+        return cls(**{**config, "encoding": encoding})
+
+
+def check_heads(num_heads: int, width: int) -> None:
+    """Raises ValueError if the heads do not divide the width."""
+    if num_heads < 1 or width % num_heads:
+        raise ValueError(
+            f"`num_heads` must divide the width {width}. "
+            f"Received: num_heads={num_heads}"
+        )
