@@ -49,6 +49,27 @@ def encode(model, inputs):
     return model.encode(features["user"], features["behaviors"], features["context"])
 
 
+@pytest.mark.parametrize("name", ["bst", "hstu", "longer", "longer, all queries"])
+def test_a_state_of_few_behaviors_fits_into_that_of_many(name):
+    """Servers pad histories to several sizes, and states on the left to one."""
+    model = make(CONFIGS[name])
+    inputs = helpers.make_inputs(model.schema, batch=3, lengths=[5, 0, 3])
+    short = {
+        k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
+    }
+    whole, state = encode(model, inputs), encode(model, short)
+    for key, value in state.items():
+        missing = np.subtract(whole[key].shape, value.shape)
+        state[key] = np.pad(value, [(count, 0) for count in missing])
+    candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
+    np.testing.assert_allclose(
+        model.score(state, candidates),
+        model.score(whole, candidates),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
 @pytest.mark.parametrize("name", ["bst of two blocks", "hstu", "longer"])
 def test_the_past_does_not_see_the_future(name):
     model = make(CONFIGS[name])
