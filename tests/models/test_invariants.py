@@ -39,6 +39,10 @@ CONFIGS = {
     "B3": SparseCTRConfig(**SMALL, relations=("time", "weekend")),
     "B4": SparseCTRConfig(**SMALL, relations=("time", "hour")),
     "fixed chunks": SparseCTRConfig(**SMALL, chunking="fixed"),
+    "similarity chunks": SparseCTRConfig(**SMALL, chunking="similarity"),
+    "dilated": SparseCTRConfig(**SMALL, attention="dilated", window=3),
+    "nsa": SparseCTRConfig(**SMALL, attention="nsa", num_chunks=3, window=2),
+    "kernel": SparseCTRConfig(**SMALL, attention="kernel"),
     "HSTU's bias": SparseCTRConfig(**SMALL, relative_encoding="hstu"),
     "RoPE": SparseCTRConfig(**SMALL, relative_encoding="rope"),
     "DIN": DINConfig(**SMALL),
@@ -55,6 +59,7 @@ CONFIGS = {
     "HSTU": HSTUConfig(**SMALL),
     "LONGER": LONGERConfig(**SMALL, merge=3, recent=2),
 }
+FIRST = {config.name: key for key, config in reversed(CONFIGS.items())}
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 HALVES = ("mixed_float16", "mixed_bfloat16")
 
@@ -163,23 +168,7 @@ def test_saved_and_loaded_scores_are_equal(config, tmp_path):
     np.testing.assert_array_equal(scores(other, inputs), before)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "S2",
-        "A1",
-        "ETA",
-        "SDIM",
-        "TWIN-V2",
-        "DIN GAP",
-        "ETA GAP",
-        "SDIM GAP",
-        "DIN",
-        "CAN",
-        "SIM soft",
-        "SIM hard",
-    ],
-)
+@pytest.mark.parametrize("name", ["A1", *FIRST.values()])
 def test_overfits_64_samples(name):
     keras.utils.set_random_seed(0)
     model = make(CONFIGS[name])
