@@ -11,11 +11,11 @@ Layout, as the benchmark that publishes it (github.com/reczoo/LongCTR) reads it:
     train.parquet, valid.parquet, test.parquet: one row a video shown
         user_index, item_index, seq_len, is_click
     user_info.parquet: one row a user, in the order of user_index, from 0
-        full_item_seq, the item_index of all the user clicked, oldest first
+        full_item_seq, the item_index of his behaviors, clicks supposedly, oldest first
     item_info.parquet: one row a video, in the order of item_index, row 0 for padding
         item_index, item_id, image_emb_dim64
 
-`seq_len` tells how many clicks of the sequence lie before the row. There are no times.
+`seq_len` tells how much of the sequence lies before the row. There are no times.
 
 Read, in the folder given by `--input`: all files but `item_info.parquet` (item_id is
 item_index after rare videos became one, which the job's vocabularies do themselves;

@@ -2,6 +2,7 @@ import re
 
 import pandas as pd
 import pytest
+from source_job import prepare
 from source_reading import read_all, real_data
 
 from pipelines.sources.source import get_source
@@ -88,3 +89,51 @@ def test_the_real_data_equal_pandas():
     years = [re.search(r"\((\d{4})\)\s*$", title) for title in movies.title]
     assert items.year.dropna().tolist() == [int(y[1]) for y in years if y]
     assert items.genre.tolist() == [g.split("|")[0] for g in movies.genres]
+
+
+def write_1m(folder):
+    folder.mkdir(exist_ok=True)
+    (folder / "ratings.dat").write_text(
+        "1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978298413\n"
+        "2::661::4\n2::661::good::978298414\n"
+    )
+    (folder / "movies.dat").write_bytes(
+        'a::b::c\n1193::"Star" Wars: Episode IV, A (1977)::Action|Sci-Fi\n'
+        "661::Cité des enfants perdus, La (1995)::Adventure\n".encode("latin-1")
+    )
+    (folder / "users.dat").write_text("1::F::1::10::48067\n2::M::56::16::98107-2117\n")
+    return folder
+
+
+def test_the_1m_set(tmp_path):
+    folder = write_1m(tmp_path / "raw")
+    result = prepare("movielens", folder, tmp_path / "data", "--test_days=0.01")
+    split, sample = result.samples["1", "1-2000-12-31"]
+    assert split == "train"
+    assert sample["request_time"] == [978_300_760]
+    assert sample["candidate_item_id"] == ["1193", "661"]
+    assert sample["label"] == [1, 0]
+    assert sample["candidate_genres"] == ["Action|Sci-Fi", "Adventure"]
+    assert sample["candidate_year"] == [1977, 1995]
+    assert sample["user_gender"] == ["F"]
+    assert sample["user_age"] == ["1"]
+    assert sample["user_occupation"] == ["10"]
+    assert result.rejected == {
+        "exposures": {"bad value of rating, not a finite number": 1, "unparsable": 1},
+        "items": {"bad value of movieId, not an integer": 1},
+    }
+
+
+def test_users_are_in_the_schema_where_they_are_in_the_folder(tmp_path):
+    folder = write_1m(tmp_path)
+    names = ["gender", "age", "occupation"]
+    assert [f.name for f in SOURCE.schema(str(folder)).user] == names
+    (folder / "users.dat").unlink()
+    assert SOURCE.schema(str(folder)).user == ()
+    assert [f.name for f in SOURCE.schema().user] == names
+    (folder / "movies.dat").unlink()
+    message = (
+        "no 'movies.csv' or 'movies.dat'.*obtained from https://grouplens.*Found: ra"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        SOURCE.shards(str(folder), SOURCE.schema())
