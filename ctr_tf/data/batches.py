@@ -11,7 +11,14 @@ import tensorflow as tf
 from ctr_tf import time_ops
 from ctr_tf.data.encode import to_input
 from ctr_tf.data.padding import left_index, pad, right_index
-from ctr_tf.data.records import BEHAVIORS, CANDIDATES, Field, label_key, record_spec
+from ctr_tf.data.records import (
+    BEHAVIORS,
+    CANDIDATES,
+    Field,
+    label_key,
+    label_keys,
+    record_spec,
+)
 from ctr_tf.schema import ITEM_KEY, Schema
 
 _DTYPES = {"bytes": tf.string, "int64": tf.int64, "float32": tf.float32}
@@ -27,6 +34,7 @@ class BatchReader:
         num_chunks: P, the model's.
         history_length: the largest N.
         label: of the schema; its first where None.
+        tasks: further labels; with any, labels are `[B, C, T]`, `label` first.
         with_labels: whether to read labels.
         metadata: whether to read who and when, for evaluation.
     """
@@ -35,6 +43,7 @@ class BatchReader:
     num_chunks: int
     history_length: int
     label: str | None = None
+    tasks: tuple[str, ...] = ()
     with_labels: bool = True
     metadata: bool = False
 
@@ -107,28 +116,36 @@ class BatchReader:
         inputs["behavior_chunk"] = tf.cast(inputs["behavior_chunk"], tf.int32)
         if not self.with_labels:
             return (inputs,)
-        label = pad(parsed[label_key(self.schema, self.label)].flat_values, index_BC)
+        labels = [pad(parsed[key].flat_values, index_BC) for key in self._label_keys]
+        labels = tf.stack(labels, axis=-1) if self.tasks else labels[0]
         weights = tf.cast(inputs["candidate_mask"], tf.float32)
         if not self.metadata:
-            return inputs, label, weights
+            return inputs, labels, weights
         known = parsed["true_probability"]  # no values where unknown
+        true_probability = pad(
+            known.flat_values, right_index(known.row_splits, slate_size), math.nan
+        )
+        if self._label_keys[0] != label_key(self.schema):
+            true_probability *= math.nan
         metadata = {
             "request_id": parsed["request_id"],
             "user_id": parsed["user_id"],
             "request_time": inputs["request_time"],
             "history_length": behaviors[1:] - behaviors[:-1],
-            "true_probability": pad(
-                known.flat_values, right_index(known.row_splits, slate_size), math.nan
-            ),
+            "true_probability": true_probability,
         }
-        return inputs, label, weights, metadata
+        return inputs, labels, weights, metadata
 
     @property
     def _spec(self) -> dict[str, Field]:
         return record_spec(self.schema)
 
+    @property
+    def _label_keys(self) -> list[str]:
+        return label_keys(self.schema, self.label, self.tasks)
+
     def _fields(self) -> dict[str, Field]:
-        wanted = {label_key(self.schema, self.label)} if self.with_labels else set()
+        wanted = set(self._label_keys) if self.with_labels else set()
         if self.metadata:
             wanted.update(_METADATA)
         return {

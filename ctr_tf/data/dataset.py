@@ -8,10 +8,11 @@ candidates, `L` a feature's length:
   with 0 on the left, oldest first; `candidate_<f>` `[B, C]`, padded with 0 on the
   right; `candidate_mask` bool `[B, C]`. Embedded features are int64 ids, numeric ones
   float32.
-* `labels`, `weights`: float32 `[B, C]`; weight 1 on candidates, 0 on padding.
+* `labels`, `weights`: float32 `[B, C]`; weight 1 on candidates, 0 on padding. With
+  `tasks`, labels are `[B, C, T]`: that of `DataConfig.label`, then those of the tasks.
 * with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
   `history_length` int64 `[B]` (before cutting) and `true_probability` float32
-  `[B, C]`, NaN where unknown.
+  `[B, C]`, NaN where unknown, which it is for all labels but the schema's first.
 
 N is static where `history_lengths` has one size, and C where `slate_sizes` has one;
 else they are None in the dataset's spec, and concrete in every batch.
@@ -74,6 +75,7 @@ def dataset(
     *,
     num_chunks: int,
     training: bool,
+    tasks: tuple[str, ...] = (),
     seed: int = 0,
     metadata: bool = False,
     skip_batches: int = 0,
@@ -88,6 +90,7 @@ def dataset(
         config: batch size and padding.
         num_chunks: P of the model; chunks are cut anew where the records' differ.
         training: an endless, shuffled stream; else one pass.
+        tasks: further labels to read, the model's.
         seed: of the shuffling.
         metadata: whether batches have the fourth element.
         skip_batches: global batches to leave out at the start.
@@ -112,7 +115,7 @@ def dataset(
     data = _open(folder)
     histories, slates = history_lengths(data, config), slate_sizes(data, config)
     reader = BatchReader(
-        data.schema, num_chunks, histories[-1], config.label, metadata=metadata
+        data.schema, num_chunks, histories[-1], config.label, tasks, metadata=metadata
     )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:

@@ -85,6 +85,19 @@ def record_spec(schema: Schema) -> dict[str, Field]:
     return {field.key: field for field in fields}
 
 
+def label_keys(
+    schema: Schema, label: str | None = None, tasks: tuple[str, ...] = ()
+) -> list[str]:
+    """Record keys of a label, as `label_key`, and of the further ones in `tasks`."""
+    keys = [label_key(schema, name) for name in (label, *tasks)]
+    if keys[0] in keys[1:]:
+        raise ValueError(
+            "`model.tasks` are further labels: `data.label`, the first one of the "
+            f"schema by default, is none of them. Received: {list(tasks)}"
+        )
+    return keys
+
+
 def label_key(schema: Schema, label: str | None = None) -> str:
     """Record key of a label, of the first one where `label` is None."""
     if label is None or label == schema.labels[0]:

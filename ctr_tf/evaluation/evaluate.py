@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf import time as times
+from ctr_tf.errors import unknown_name
 from ctr_tf.evaluation.metrics import Metrics
 from ctr_tf.evaluation.predictions import (
     Predictions,
@@ -173,6 +174,11 @@ def base_file(base: str | Path, split: str) -> Path:
     return inside if inside.is_file() and not evaluated.is_file() else evaluated
 
 
+def output_folder(folder: str | Path, split: str, task: str | None = None) -> Path:
+    """Where a run's evaluation lies: `evaluation/<split>`, of a task in there."""
+    return Path(folder) / "evaluation" / split / (task or "")
+
+
 def evaluate_run(
     folder: str | Path,
     split: str = "test",
@@ -180,6 +186,7 @@ def evaluate_run(
     output: str | Path | None = None,
     batch_size: int | None = None,
     scores: bool = False,
+    task: str | None = None,
 ) -> dict:
     """Scores one split with a trained run and measures it.
 
@@ -187,9 +194,10 @@ def evaluate_run(
         folder: of the run.
         split: of the run's data.
         base: run, or metrics file, that RelaImpr is relative to.
-        output: folder to write to; `evaluation/<split>` of the run by default.
+        output: folder to write to; by default that of `output_folder`.
         batch_size: samples scored at once; the run's own by default.
         scores: whether to keep every candidate's score (`ctr_tf.evaluation.scores`).
+        task: of the model's, to measure; the label it is trained for where None.
 
     Returns:
         See `evaluate_predictions`.
@@ -205,6 +213,10 @@ def evaluate_run(
     config = run.config.data
     if batch_size is not None:
         config = dataclasses.replace(config, batch_size=batch_size)
+    if task is not None:
+        if task not in run.ranker.tasks:
+            raise ValueError(unknown_name("task", task, run.ranker.tasks))
+        config = dataclasses.replace(config, label=task)
     data = PreparedData.load(config.path)
     if (data.schema, data.vocabularies.table_sizes(data.schema)) != (
         run.schema,
@@ -222,15 +234,15 @@ def evaluate_run(
         training=False,
         metadata=True,
     )
-    output = Path(output or Path(folder) / "evaluation" / split)
-    scored = predictions(batches, Scorer(run.ranker))
+    output = Path(output or output_folder(folder, split, task))
+    scored = predictions(batches, Scorer(run.ranker, task))
     if scores:
         scored = saving_scores(scored, output / SCORES)
     with diagnosed(data, split):
         return evaluate_predictions(
             scored,
             output,
-            name=f"{Path(folder).resolve().name}, {split}",
+            name=", ".join(filter(None, (Path(folder).resolve().name, split, task))),
             utc_offset=run.schema.utc_offset,
             base=base,
             total=data.num_samples(split),
@@ -246,13 +258,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--base", help="run or metrics.json to compare with")
     parser.add_argument("--output", help="default: RUN/evaluation/SPLIT")
+    parser.add_argument("--task", help="default: the label that the run is trained for")
     parser.add_argument("--batch_size", type=int, help="default: the run's")
     parser.add_argument(
         "--scores", action="store_true", help=f"also keep every score, in {SCORES}"
     )
     a = parser.parse_args(argv)
-    output = Path(a.output or Path(a.run) / "evaluation" / a.split)
-    result = evaluate_run(a.run, a.split, a.base, output, a.batch_size, a.scores)
+    output = Path(a.output or output_folder(a.run, a.split, a.task))
+    result = evaluate_run(
+        a.run, a.split, a.base, output, a.batch_size, a.scores, a.task
+    )
     print("\n".join(f"{label:<28}{value}" for label, value in headline(result)))
     print(f"{'report':<28}{output / 'report.html'}")
     return 0

@@ -10,11 +10,13 @@ class Scorer:
     """Scores batches by a ranker: one graph a shape of batch, whatever its size.
 
     Args:
-        ranker: maps inputs to logits `[B, C]`.
+        ranker: maps inputs to logits.
+        task: which of the ranker's tasks; the label that it is trained for where None.
     """
 
-    def __init__(self, ranker):
+    def __init__(self, ranker, task: str | None = None):
         self._ranker = ranker
+        self._task = 0 if task is None else 1 + ranker.tasks.index(task)
         self._graphs = {}
 
     def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
@@ -26,6 +28,9 @@ class Scorer:
                 for name, tensor in inputs.items()
             }
             self._graphs[key] = tf.function(
-                lambda inputs: self._ranker(inputs, training=False), [signature]
+                lambda inputs: self._ranker.by_task(
+                    self._ranker(inputs, training=False)
+                )[self._task],
+                [signature],
             )
         return sigmoid(self._graphs[key](inputs).numpy())

@@ -1,5 +1,8 @@
 """What the config dataclasses of the models have to check, one function a rule."""
 
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema import Schema
+
 
 def check_positive(config, *fields: str) -> None:
     """Raises ValueError unless the fields are positive integers."""
@@ -28,3 +31,13 @@ def check_units(config, field: str) -> None:
         raise ValueError(
             f"`{field}` must be positive integers. Received: {field}={units}"
         )
+
+
+def check_tasks(tasks: tuple[str, ...], schema: Schema) -> tuple[str, ...]:
+    """The tasks; ValueError for one that is no label of the schema, or there twice."""
+    for task in tasks:
+        if task not in schema.labels:
+            raise ValueError(unknown_name("label in `tasks`", task, schema.labels))
+    if len(set(tasks)) < len(tasks):
+        raise ValueError(f"`tasks` must differ. Received: tasks={tasks}")
+    return tasks

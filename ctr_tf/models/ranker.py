@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Iterable
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.schema import Schema
@@ -36,6 +37,10 @@ class Ranker(keras.Model):
 
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
 
+    `tasks` are the further labels that it predicts, beside the one it is trained for.
+    Where there are any, logits and labels are `[B, C, T]`, one of T = 1 + len(tasks)
+    after the other, that one first; `by_task` takes them apart.
+
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
     schema's unless the model sets its own.
 
@@ -47,6 +52,7 @@ class Ranker(keras.Model):
     """
 
     config_class: type
+    tasks: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -100,8 +106,15 @@ class Ranker(keras.Model):
         raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
 
     def score(self, state: dict, candidates: dict, training=False):
-        """Logits `[B, C]` float32, each from the state and its own candidate alone."""
+        """Logits `[B, C]` float32, each from the state and its own candidate alone.
+
+        With `tasks`, `[B, C, T]`.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+
+    def by_task(self, values) -> list:
+        """Logits or labels `[B, C]` of each task, the main one first."""
+        return ops.unstack(values, axis=-1) if self.tasks else [values]
 
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """Further logits `[B, C]` by name, which only training needs.

@@ -11,7 +11,12 @@ from keras import ops
 
 from ctr_tf.layers.feature_embedding import ExtraTable
 from ctr_tf.layers.tower import Tower
-from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+from ctr_tf.models.config_checks import (
+    check_heads,
+    check_positive,
+    check_tasks,
+    check_units,
+)
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
 
@@ -26,6 +31,7 @@ class TargetRankerConfig:
         dim: D, width of projected behaviors and candidates.
         num_heads: H; divides `dim`.
         head_units: hidden widths of the tower.
+        tasks: further labels of the schema to predict, each by a tower of its own.
     """
 
     name: str
@@ -33,11 +39,13 @@ class TargetRankerConfig:
     dim: int = 32
     num_heads: int = 4
     head_units: tuple[int, ...] = (64, 32)
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self):
         check_positive(self, "embedding_dim", "dim", "num_heads")
         check_heads(self)
         check_units(self, "head_units")
+        object.__setattr__(self, "tasks", tuple(self.tasks))
 
 
 class TargetRanker(Ranker):
@@ -78,7 +86,12 @@ class TargetRanker(Ranker):
         dense, policy = keras.layers.Dense, self.dtype_policy
         self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
         self.candidate_projection = dense(config.dim, dtype=policy, name="candidate")
+        self.tasks = check_tasks(config.tasks, schema)
         self.tower = Tower(config.head_units, dtype=policy, name="tower")
+        self.task_towers = [
+            Tower(config.head_units, dtype=policy, name=f"tower_{task}")
+            for task in self.tasks
+        ]
 
     @staticmethod
     def extra_tables(config) -> tuple[ExtraTable, ...]:
@@ -95,7 +108,8 @@ class TargetRanker(Ranker):
         self.candidate_projection.build((None, None, width("candidate")))
         interest = self.build_interest(dim)
         known = width("user") + width("context") + dim
-        self.tower.build((None, None, interest + known))
+        for tower in (self.tower, *self.task_towers):
+            tower.build((None, None, interest + known))
         self.built = True
 
     def build_interest(self, dim: int) -> int:
@@ -127,7 +141,7 @@ class TargetRanker(Ranker):
         }
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
+        """Logits `[B, C]` float32, with tasks `[B, C, T]`."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         interest_BCI = self.interest(target_BCD, state, training)
         batch, count = ops.shape(target_BCD)[:2]
@@ -139,4 +153,8 @@ class TargetRanker(Ranker):
             for key in ("user", "context")
         ]
         parts = [ops.cast(interest_BCI, target_BCD.dtype), *known, target_BCD]
-        return self.tower(ops.concatenate(parts, axis=-1))
+        rows = ops.concatenate(parts, axis=-1)
+        if not self.tasks:
+            return self.tower(rows)
+        towers = (self.tower, *self.task_towers)
+        return ops.stack([tower(rows) for tower in towers], axis=-1)

@@ -8,7 +8,8 @@
 The loss is the mean binary cross-entropy over all real candidates of the global batch:
 each replica divides the sum over its own candidates by the count over all replicas.
 What is trained on adds, one to one, that of a model's auxiliary logits; metrics, the
-loss among them, are always those of the logits alone.
+loss among them, are always those of the logits alone. With further tasks the loss is
+the mean over the tasks, and labels and logits are `[B, C, T]` (see `Ranker`).
 
 This module is TensorFlow, so that models can stay free of it.
 """
@@ -39,6 +40,10 @@ class Step:
             keras.metrics.Mean("loss", dtype="float32"),
             keras.metrics.AUC(AUC_THRESHOLDS, name="auc", dtype="float32"),
             keras.metrics.Mean("gauc_request", dtype="float32"),
+            *(
+                keras.metrics.AUC(AUC_THRESHOLDS, name=f"auc_{task}", dtype="float32")
+                for task in ranker.tasks
+            ),
         ]
         self.input_seconds = 0.0
         weights = ranker.trainable_variables
@@ -83,7 +88,7 @@ class Step:
         return self._update_metrics(labels, logits, weights, losses)
 
     def predict(self, data):
-        """Logits `[B, C]`."""
+        """Logits `[B, C]`, with tasks `[B, C, T]`."""
         inputs = data[0] if isinstance(data, tuple) else data
         return self._forward(inputs, self.ranker.lookup(inputs))
 
@@ -95,7 +100,8 @@ class Step:
             losses = cross_entropy(labels, logits, weights)
             loss = tf.reduce_sum(losses)
             for more in auxiliary.values():
-                loss += tf.reduce_sum(cross_entropy(labels, more, weights))
+                main = self.ranker.by_task(labels)[0]
+                loss += tf.reduce_sum(cross_entropy(main, more, weights))
             loss *= scale
         return logits, losses, tape.gradient(loss, (rows, dense))
 
@@ -103,10 +109,12 @@ class Step:
         return self.ranker.forward(inputs, rows, training=False)
 
     def _update_metrics(self, labels, logits, weights, losses) -> dict:
-        loss, auc, gauc = self.metrics
+        loss, auc, gauc, *further = self.metrics
         loss.update_state(tf.math.divide_no_nan(losses, weights), weights)
-        auc.update_state(labels, tf.sigmoid(tf.cast(logits, tf.float32)), weights)
-        gauc.update_state(*request_auc(labels, logits, weights))
+        labels, logits = (self.ranker.by_task(values) for values in (labels, logits))
+        gauc.update_state(*request_auc(labels[0], logits[0], weights))
+        for metric, label, logit in zip((auc, *further), labels, logits, strict=True):
+            metric.update_state(label, tf.sigmoid(tf.cast(logit, tf.float32)), weights)
         return {metric.name: metric.result() for metric in self.metrics}
 
     def make_function(self, step: Callable) -> Callable[[Iterator], dict]:
@@ -147,10 +155,14 @@ def cross_entropy(labels, logits, weights):
     """Weighted binary cross-entropy of each candidate, `[B, C]` float32, 0 on padding.
 
     Args:
-        labels: `[B, C]`, 0 … 1.
-        logits: `[B, C]`; those of padding candidates have no influence.
+        labels: `[B, C]`, 0 … 1, or `[B, C, T]` for the mean over T tasks.
+        logits: as the labels; those of padding candidates have no influence.
         weights: `[B, C]`, 0 on padding.
     """
+    if len(labels.shape) == 3:
+        tasks = (tf.unstack(values, axis=-1) for values in (labels, logits))
+        losses = [cross_entropy(*task, weights) for task in zip(*tasks, strict=True)]
+        return tf.add_n(losses) / len(losses)
     real = weights > 0
     logits = tf.where(real, tf.cast(logits, tf.float32), 0.0)
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)

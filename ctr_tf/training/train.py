@@ -74,7 +74,11 @@ def train(config: Config) -> dict:
     _announce(config, data, ranker, progress, total_steps)
 
     read = functools.partial(
-        dataset, data, config=config.data, num_chunks=ranker.num_chunks
+        dataset,
+        data,
+        config=config.data,
+        num_chunks=ranker.num_chunks,
+        tasks=ranker.tasks,
     )
     batches = functools.partial(
         read,
