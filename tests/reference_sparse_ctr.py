@@ -106,7 +106,6 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
         dense(layer.key, behaviors),
         dense(layer.value, behaviors),
     )
-    user_key, user_value = dense(layer.key, user), dense(layer.value, user)
 
     def place(i, *key):
         return sequence.place(layer.encoding, i, *key)
@@ -148,6 +147,7 @@ def evo_branches(layer, rows, user, sequence, num_chunks, transition):
             for i in range(len(rows))
         ]
     if "local" in layer.branches:
+        user_key, user_value = dense(layer.key, user), dense(layer.value, user)
         outputs["local"] = []
         for i in range(len(rows)):
             newest = sequence.length - 1 if sequence.is_candidate(i) else i
@@ -249,7 +249,9 @@ def sparse_ctr(model, inputs):
                 dense(model.candidate_projection, candidates),
             ]
         )
-        profile = dense(model.user_projection, relu(dense(model.user_hidden, user)))
+        profile = None
+        if model.config.has_user_key:
+            profile = dense(model.user_projection, relu(dense(model.user_hidden, user)))
         time = inputs["behavior_time"][row]
         sequence = MixedSequence(
             time,

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
-from ctr_tf.layers.evo_attention import check_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
+from ctr_tf.layers.sequence_attention import check_heads
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
 
 

@@ -25,8 +25,8 @@ from ctr_tf.layers.dilated_keys import (
     from_classes,
     to_classes,
 )
-from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
 
 
@@ -70,7 +70,6 @@ class DilatedAttention(SequenceAttention):
         encoding: RelativeEncoding | None = None,
         **kwargs,
     ):
-        encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
         super().__init__(num_heads, encoding, **kwargs)
         self.window = window
         self.dilation = dilation
@@ -94,11 +93,10 @@ class DilatedAttention(SequenceAttention):
 
     def score(self, candidates, state: dict, relations):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        query_BHCK = split_heads(self.query(candidates), self.num_heads)
+        query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
         bias = self.encoding(relations)
-        return self.output_projection(
-            attend(query_BHCK, state["key"], state["value"], bias)
-        )
+        output_BCD = attend(query_BHCK, state["key"], state["value"], bias)
+        return by_rows(self.output_projection, output_BCD)
 
     def _attend(self, query_BMD, key_BMD, value_BMD, relations):
         """`[B, M, D]`: one softmax over class and window."""

@@ -8,14 +8,15 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, attend_window, split_heads
+from ctr_tf.layers.blocks import last_rows
 from ctr_tf.layers.evo_keys import BRANCHES, check_branches, split_keys
-from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
+from ctr_tf.layers.sequence_attention import SequenceAttention
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class EvoAttention(keras.layers.Layer):
+class EvoAttention(SequenceAttention):
     """Attention of the mixed sequence over pooled chunks, transitions and a window.
 
     ``Q = X W_Q``; ``K = X_B W_K`` and ``V = X_B W_V`` of the behaviors (and of the
@@ -25,10 +26,7 @@ class EvoAttention(keras.layers.Layer):
     behaviors' keys (values) followed by an MLP D → D → D. With the branches' outputs
     o_1 … o_3, heads merged, ``a = softmax([o_1 o_2 o_3] W_gate)`` and the output is
     ``(sum_r a_r o_r) W_O``.
-    A query that sees no key of a branch gets exactly 0 from it.
-
-    The work is split as the Ranker's is: `encode` runs the behaviors and gives the
-    state, `score` runs candidates on the state. Softmaxes are float32.
+    A query that sees no key of a branch gets exactly 0 from it. Softmaxes are float32.
 
     Args:
         num_heads: H; divides D.
@@ -62,55 +60,27 @@ class EvoAttention(keras.layers.Layer):
         encoding: RelativeEncoding | None = None,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.num_heads = num_heads
+        super().__init__(num_heads, encoding, **kwargs)
         self.window = window
         self.branches = check_branches(branches)
-        self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes the projections, pooling MLPs and gate, builds the encoding."""
+        super().build(behaviors_shape)
         width = behaviors_shape[-1]
-        check_heads(self.num_heads, width)
-        names = ["query", "key", "value", "output_projection"]
         if "global" in self.branches:
-            names += ["key_hidden", "key_pooled", "value_hidden", "value_pooled"]
-        for name in names:
-            pooling = name.endswith(("hidden", "pooled"))
-            layer = keras.layers.Dense(
-                width,
-                activation="relu" if name.endswith("hidden") else None,
-                use_bias=pooling,
-                dtype=self.dtype_policy,
-                name=name,
-            )
-            layer.build((None, None, width))
-            setattr(self, name, layer)
-        if len(self.branches) > 1:
-            self.gate = keras.layers.Dense(
-                len(self.branches), use_bias=False, dtype=self.dtype_policy, name="gate"
-            )
-            self.gate.build((None, None, width * len(self.branches)))
-        self.encoding.build((None, None, width))
-        self.built = True
-
-    def call(self, behaviors, candidates, user, plan, relations):
-        """Runs the mixed sequence."""
-        output, state = self.encode(behaviors, user, plan)
-        return output, self.score(candidates, state, relations)
+            for kind in ("key", "value"):
+                self.add_dense(f"{kind}_hidden", width, width, activation="relu")
+                self.add_dense(f"{kind}_pooled", width, width)
+        count = len(self.branches)
+        if count > 1:
+            self.add_dense("gate", count * width, count, use_bias=False)
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
-        """Runs the behaviors.
+        """Runs the behaviors; see `SequenceAttention.encode`.
 
-        Args:
-            behaviors: `[B, N, D]`.
-            user: `[B, D]`.
-            plan: from `EvoKeys`.
-            with_queries: False where nobody reads the behaviors' outputs.
-
-        Returns:
-            Output `[B, N, D]`, or None; and the state: `"<branch>_key"` and
-            `"<branch>_value"` `[B, J, D]` of each branch, the user last among local.
+        The state: `"<branch>_key"` and `"<branch>_value"` `[B, J, D]` of each branch,
+        the user last among local.
         """
         key_BND, value_BND = self.key(behaviors), self.value(behaviors)
         position, rotate = plan["position"], self.encoding.rotate
@@ -168,11 +138,7 @@ class EvoAttention(keras.layers.Layer):
 
     def _last(self, inputs_BND, user_B1D):
         """The last w rows, zeros where there are fewer, and the user."""
-        missing = max(self.window - inputs_BND.shape[1], 0)
-        last_BWD = inputs_BND[:, -self.window :]
-        if missing:
-            last_BWD = ops.pad(last_BWD, ((0, 0), (missing, 0), (0, 0)))
-        return ops.concatenate([last_BWD, user_B1D], axis=1)
+        return ops.concatenate([last_rows(inputs_BND, self.window), user_B1D], axis=1)
 
     def _fuse(self, outputs):
         """`[…, branches D]` → `[…, D]`."""
@@ -192,26 +158,9 @@ class EvoAttention(keras.layers.Layer):
         """Config."""
         return {
             **super().get_config(),
-            "num_heads": self.num_heads,
             "window": self.window,
             "branches": list(self.branches),
-            "encoding": keras.saving.serialize_keras_object(self.encoding),
         }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        encoding = keras.saving.deserialize_keras_object(config["encoding"])
-        return cls(**{**config, "encoding": encoding})
-
-
-def check_heads(num_heads: int, width: int) -> None:
-    """Raises ValueError if the heads do not divide the width."""
-    if num_heads < 1 or width % num_heads:
-        raise ValueError(
-            f"`num_heads` must divide the width {width}. "
-            f"Received: num_heads={num_heads}"
-        )
 
 
 def take_rows(inputs_BND, index_BT):

@@ -7,13 +7,12 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
-from ctr_tf.layers.evo_attention import check_heads
-from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.sequence_attention import SequenceAttention
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class FullAttention(keras.layers.Layer):
+class FullAttention(SequenceAttention):
     """``softmax(Q K / sqrt(D/H) + bias) V`` of the mixed sequence over all behaviors.
 
     Interchangeable with `EvoAttention`: the same arguments, methods and isolation of
@@ -51,31 +50,11 @@ class FullAttention(keras.layers.Layer):
         sees_itself: bool = False,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
-        self.num_heads = num_heads
-        self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
+        super().__init__(num_heads, encoding, **kwargs)
         self.sees_itself = sees_itself
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
-        """Makes the projections, builds the encoding."""
-        width = behaviors_shape[-1]
-        check_heads(self.num_heads, width)
-        for name in ("query", "key", "value", "output_projection"):
-            layer = keras.layers.Dense(
-                width, use_bias=False, dtype=self.dtype_policy, name=name
-            )
-            layer.build((None, None, width))
-            setattr(self, name, layer)
-        self.encoding.build((None, None, width))
-        self.built = True
-
-    def call(self, behaviors, candidates, user, plan, relations):
-        """Runs the mixed sequence."""
-        output, state = self.encode(behaviors, user, plan)
-        return output, self.score(candidates, state, relations)
-
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
-        """Runs the behaviors; see `EvoAttention.encode`."""
+        """Runs the behaviors; see `SequenceAttention.encode`."""
         key = self.encoding.rotate(self.key(behaviors), plan["position"])
         state = {"key": key, "value": self.value(behaviors)}
         if not with_queries:
@@ -99,18 +78,7 @@ class FullAttention(keras.layers.Layer):
 
     def get_config(self):
         """Config."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "encoding": keras.saving.serialize_keras_object(self.encoding),
-            "sees_itself": self.sees_itself,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        encoding = keras.saving.deserialize_keras_object(config["encoding"])
-        return cls(**{**config, "encoding": encoding})
+        return {**super().get_config(), "sees_itself": self.sees_itself}
 
 
 def append_self(relations_BRQJ):

@@ -11,6 +11,8 @@ from keras import ops
 
 from ctr_tf.layers.attention import attend, softmax_or_zero, split_heads
 from ctr_tf.layers.blocks import to_blocks
+from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
 
 _TILE = 32
@@ -55,7 +57,7 @@ class KernelAttention(SequenceAttention):
     """
 
     def __init__(self, num_heads: int, rank: int, length: int, **kwargs):
-        super().__init__(num_heads, **kwargs)
+        super().__init__(num_heads, RelativeEncoding(name="encoding"), **kwargs)
         for name, value in {"rank": rank, "length": length}.items():
             if value < 1:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
@@ -114,10 +116,9 @@ class KernelAttention(SequenceAttention):
 
     def score(self, candidates, state: dict, relations):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        query_BHCK = split_heads(self.query(candidates), self.num_heads)
-        return self.output_projection(
-            attend(query_BHCK, state["key"], state["value"], 0.0)
-        )
+        query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
+        output_BCD = attend(query_BHCK, state["key"], state["value"], 0.0)
+        return by_rows(self.output_projection, output_BCD)
 
     def _mixture(self, weight, length: int):
         """Columns of E or F for the latest `length` behaviors, by tiles."""

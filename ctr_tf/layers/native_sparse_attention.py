@@ -21,8 +21,8 @@ from ctr_tf.layers.attention import (
     window_views,
 )
 from ctr_tf.layers.blocks import last_rows, to_blocks
-from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import temporal_relations
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
@@ -90,7 +90,6 @@ class NativeSparseAttention(SequenceAttention):
         utc_offset: int = 0,
         **kwargs,
     ):
-        encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
         super().__init__(num_heads, encoding, **kwargs)
         if top_blocks < 1:
             raise ValueError(
@@ -140,7 +139,7 @@ class NativeSparseAttention(SequenceAttention):
 
     def score(self, candidates, state: dict, relations: dict):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
-        query_BCD = self.query(candidates)
+        query_BCD = by_rows(self.query, candidates)
         local_BCD = attend(
             split_heads(query_BCD, self.num_heads),
             state["local_key"],
@@ -167,10 +166,11 @@ class NativeSparseAttention(SequenceAttention):
         selected_BQD = self._attend_selected(
             query_BQD, state, index_BQS, found_BQS, relations
         )
-        gate = ops.sigmoid(ops.cast(self.gate(rows_BQD), "float32"))
+        gate = ops.sigmoid(ops.cast(by_rows(self.gate, rows_BQD), "float32"))
         gates = ops.split(ops.cast(gate, query_BQD.dtype), len(BRANCHES), axis=-1)
         fused_BQD = gates[0] * compressed_BQD + gates[1] * selected_BQD
-        return self.output_projection(fused_BQD + gates[2] * local_BQD)
+        fused_BQD = fused_BQD + gates[2] * local_BQD
+        return by_rows(self.output_projection, fused_BQD)
 
     def _attend_compressed(self, query_BHQK, state, relations_BRQP):
         """Output `[B, Q, D]`, and the heads' weights in all, `[B, Q, P]` float32."""

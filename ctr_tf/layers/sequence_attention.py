@@ -2,6 +2,7 @@
 
 import keras
 
+from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 
 
@@ -19,8 +20,8 @@ class SequenceAttention(keras.layers.Layer):
 
     Args:
         num_heads: H; divides D.
-        encoding: of relative times and positions, this block's own; None where the
-            attention takes none.
+        encoding: of relative times and positions, this block's own; `RelTemporal` by
+            default.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -43,7 +44,7 @@ class SequenceAttention(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_heads = num_heads
-        self.encoding = encoding
+        self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes the projections, builds the encoding."""
@@ -51,8 +52,7 @@ class SequenceAttention(keras.layers.Layer):
         check_heads(self.num_heads, width)
         for name in self.projections:
             self.add_dense(name, width, width, use_bias=False)
-        if self.encoding is not None:
-            self.encoding.build((None, None, width))
+        self.encoding.build((None, None, width))
         self.built = True
 
     def add_dense(self, name: str, input_width: int, units: int, **options) -> None:

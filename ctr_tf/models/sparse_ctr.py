@@ -7,26 +7,38 @@ from keras import ops
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.layers.alibi import Alibi
+from ctr_tf.layers.dilated_attention import DilatedAttention
+from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import BRANCHES, EvoKeys, check_branches
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
 from ctr_tf.layers.hstu_bias import HSTUBias
+from ctr_tf.layers.kernel_attention import KernelAttention
+from ctr_tf.layers.kernel_keys import KernelKeys
+from ctr_tf.layers.native_sparse_attention import NativeSparseAttention
+from ctr_tf.layers.native_sparse_keys import NativeSparseKeys
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.rows import by_rows
+from ctr_tf.layers.similarity_chunking import SimilarityChunking
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.layers.time_chunking import TimeChunking
+from ctr_tf.models.config_checks import check_heads, check_positive, check_units
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
 
 SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
-ATTENTIONS = ("evo", "full")
-CHUNKINGS = {"time": TimeChunking, "fixed": FixedChunking}
+ATTENTIONS = ("evo", "full", "dilated", "nsa", "kernel")
+CHUNKINGS = {
+    "time": TimeChunking,
+    "fixed": FixedChunking,
+    "similarity": SimilarityChunking,
+}
 ENCODINGS = ("rel_temporal", "hstu", "t5", "alibi", "rope")
 
 
@@ -47,12 +59,17 @@ class SparseCTRConfig:
         window: w, the sparsity's where None.
         ffn_factor: hidden width of the SwiGLU, in units of `dim`.
         head_units: hidden widths of the prediction head's MLP.
-        attention: `"evo"`, or `"full"` for full causal self-attention (A1).
+        attention: `"evo"`, `"full"` for full causal self-attention (A1), or another
+            sparse one of the paper's figure 2, of P, m and w, too (ours): `"dilated"`,
+            the last w behaviors and m P at equal distances before; `"nsa"`, blocks of P
+            behaviors compressed, m of them selected, and the last w; `"kernel"`, P
+            mixtures of all behaviors, without relative encoding.
         branches: of EvoAttention; leaving one out gives variants A2 to A4.
         relative_encoding: `"rel_temporal"`, or an alternative of the paper's figure 2:
             `"hstu"` (positions and times), `"t5"`, `"alibi"` or `"rope"` (positions).
         relations: of RelTemporal; none gives variant B1, leaving one out B2 to B4.
-        chunking: `"time"`, or `"fixed"` for chunks of equal length.
+        chunking: `"time"`, `"fixed"` for chunks of equal length, or `"similarity"` for
+            cuts where neighbors differ most.
     """
 
     name: str = "sparsectr"
@@ -86,27 +103,14 @@ class SparseCTRConfig:
         for field, default in zip(names, chosen, strict=True):
             if getattr(self, field) is None:
                 object.__setattr__(self, field, default)
-        for field in (*names, "embedding_dim", "dim", "num_heads", "num_blocks"):
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"`{field}` must be a positive integer. Received: {field}={value!r}"
-                )
-        if self.dim % self.num_heads:
-            raise ValueError(
-                f"`num_heads` must divide `dim`={self.dim}. "
-                f"Received: num_heads={self.num_heads}"
-            )
+        sizes = ("embedding_dim", "dim", "num_heads", "num_blocks")
+        check_positive(self, *names, *sizes)
+        check_heads(self)
         if not self.ffn_factor > 0:
             raise ValueError(
                 f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
             )
-        object.__setattr__(self, "head_units", tuple(self.head_units))
-        if any(not isinstance(units, int) or units < 1 for units in self.head_units):
-            raise ValueError(
-                "`head_units` must be positive integers. "
-                f"Received: head_units={self.head_units}"
-            )
+        check_units(self, "head_units")
         object.__setattr__(self, "branches", check_branches(tuple(self.branches)))
         object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
 
@@ -117,6 +121,16 @@ class SparseCTRConfig:
         bucket, is cut into the same P chunks.
         """
         return max(1, min(self.num_chunks, history_length // 4))
+
+    def dilation_for(self, history_length: int) -> int:
+        """The dilated attention's r, for as many keys as there are transition ones."""
+        count = self.transition * self.num_chunks_for(history_length)
+        return max(1, history_length // count)
+
+    @property
+    def has_user_key(self) -> bool:
+        """Whether behaviors and candidates attend to the user, too."""
+        return self.attention == "evo" and "local" in self.branches
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -136,8 +150,10 @@ class SparseCTR(Ranker):
     `block_<l>_global_key`, `…_value` `[B, P, D]`, `block_<l>_transition_key`,
     `…_value` `[B, mP, D]`, `block_<l>_local_key`, `…_value` `[B, w + 1, D]`, the user
     last. With biases by position also `global_position` `[B, P]` and
-    `transition_position` `[B, mP]`. With full attention: `time`, `mask`,
-    `block_<l>_key`, `block_<l>_value`, over N behaviors.
+    `transition_position` `[B, mP]`. With other attentions `time`, `mask`,
+    `block_<l>_key`, `block_<l>_value`: over N behaviors (full), over a candidate's keys
+    (dilated), or P of them without times (kernel); or three pairs of keys and values
+    (nsa; see `NativeSparseAttention`).
 
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for, resolved
     once from the schema's history length (`SparseCTRConfig.num_chunks_for`).
@@ -171,26 +187,32 @@ class SparseCTR(Ranker):
         policy = self.dtype_policy
         self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
         self.candidate_projection = dense(config.dim, dtype=policy, name="candidate")
-        self.user_hidden = dense(
-            config.dim, activation="relu", dtype=policy, name="user_hidden"
-        )
-        self.user_projection = dense(config.dim, dtype=policy, name="user")
+        if config.has_user_key:
+            self.user_hidden = dense(
+                config.dim, activation="relu", dtype=policy, name="user_hidden"
+            )
+            self.user_projection = dense(config.dim, dtype=policy, name="user")
         self.head = PredictionHead(config.head_units, dtype=policy, name="head")
 
     def _make_keys(self):
         config, utc_offset = self.config, self.schema.utc_offset
+        if config.attention == "kernel":
+            return KernelKeys(name="keys")
+        window = config.window
+        layer, *sizes = {
+            "evo": (
+                EvoKeys,
+                self.num_chunks,
+                config.transition,
+                window,
+                config.branches,
+            ),
+            "full": (FullKeys,),
+            "dilated": (DilatedKeys, window, self._dilation),
+            "nsa": (NativeSparseKeys, self.num_chunks, window),
+        }[config.attention]
         relations = self._make_encoding().relations
-        if config.attention == "full":
-            return FullKeys(relations, utc_offset, name="keys")
-        return EvoKeys(
-            self.num_chunks,
-            config.transition,
-            config.window,
-            config.branches,
-            relations,
-            utc_offset,
-            name="keys",
-        )
+        return layer(*sizes, relations, utc_offset, name="keys")
 
     def _make_encoding(self):
         config = self.config
@@ -204,23 +226,35 @@ class SparseCTR(Ranker):
         return layer(*arguments, name="encoding")
 
     def _make_block(self, index: int):
-        config, policy = self.config, self.dtype_policy
-        if config.attention == "full":
-            attention = FullAttention(
-                config.num_heads, self._make_encoding(), dtype=policy, name="attention"
-            )
-        else:
-            attention = EvoAttention(
-                config.num_heads,
-                config.window,
-                config.branches,
-                self._make_encoding(),
-                dtype=policy,
-                name="attention",
-            )
+        attention = self._make_attention()
         return SparseBlock(
-            attention, config.ffn_factor, dtype=policy, name=f"block_{index}"
+            attention,
+            self.config.ffn_factor,
+            dtype=self.dtype_policy,
+            name=f"block_{index}",
         )
+
+    def _make_attention(self):
+        config, schema = self.config, self.schema
+        chunks, top, window = self.num_chunks, config.transition, config.window
+        options = {"dtype": self.dtype_policy, "name": "attention"}
+        if config.attention == "kernel":
+            length = schema.history_length
+            return KernelAttention(config.num_heads, chunks, length, **options)
+        if config.attention == "nsa":
+            options["utc_offset"] = schema.utc_offset
+        layer, *sizes = {
+            "evo": (EvoAttention, window, config.branches),
+            "full": (FullAttention,),
+            "dilated": (DilatedAttention, window, self._dilation),
+            "nsa": (NativeSparseAttention, chunks, top, window),
+        }[config.attention]
+        encoding = self._make_encoding()
+        return layer(config.num_heads, *sizes, encoding, **options)
+
+    @property
+    def _dilation(self) -> int:
+        return self.config.dilation_for(self.schema.history_length)
 
     def build(self, input_shape=None):
         """Makes all weights; the schema alone decides their shapes."""
@@ -234,8 +268,9 @@ class SparseCTR(Ranker):
         self.embedding.build()
         self.behavior_projection.build((None, None, behavior))
         self.candidate_projection.build((None, None, candidate + context))
-        self.user_hidden.build((None, user))
-        self.user_projection.build((None, dim))
+        if self.config.has_user_key:
+            self.user_hidden.build((None, user))
+            self.user_projection.build((None, dim))
         for block in self.blocks:
             block.build((None, None, dim))
         self.head.build((None, None, dim), (None, user))
@@ -244,12 +279,14 @@ class SparseCTR(Ranker):
     def encode(self, user, behaviors, context, training=False) -> dict:
         """The user's state; see the class."""
         time, mask = behaviors["time"], behaviors["mask"]
-        chunk = self.chunking(time, mask, behaviors["chunk"])
+        chunk = self.chunking(time, mask, behaviors["chunk"], behaviors["embedding"])
         plan, state = self.keys(time, mask, chunk)
         state["request_time"] = context["time"]
         state["user"] = user["embedding"]
         state["context"] = context["embedding"]
-        profile_BD = self.user_projection(self.user_hidden(user["embedding"]))
+        profile_BD = None
+        if self.config.has_user_key:
+            profile_BD = self.user_projection(self.user_hidden(user["embedding"]))
         rows_BND = self.behavior_projection(behaviors["embedding"])
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
