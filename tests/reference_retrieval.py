@@ -121,7 +121,7 @@ def logits(model, inputs, found) -> np.ndarray:
     """
     groups = model.embedding.assemble(inputs, model.lookup(inputs))
     rows = {name: np.asarray(group["embedding"]) for name, group in groups.items()}
-    shared = model.embedding.item_dim
+    shared = model.embedding.shared_dim  # first, where items have no numbers
     batch, count = inputs["candidate_mask"].shape
     result = np.zeros((batch, count))
     for b in range(batch):

@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import keras
@@ -167,6 +168,32 @@ class FeatureEmbedding(keras.layers.Layer):
         """Leading channels that behaviors and candidates have in common."""
         return sum(self._feature_width(f) for f in self.schema.of("item"))
 
+    @property
+    def shared_dim(self) -> int:
+        """Width of `shared`."""
+        items = self.schema.of("item")
+        return sum(self._feature_width(f) for f in items if f.is_embedded)
+
+    def shared(self, vectors):
+        """Of behaviors or candidates, what their common tables say.
+
+        Numbers are left out: beside a table's rows they are large, and what measures
+        angles would see little else.
+
+        Args:
+            vectors: `[..., width]`, the `"embedding"` of either group.
+
+        Returns:
+            `[..., shared_dim]`, the rows of the items' embedded features.
+        """
+        rows, start = [], 0
+        for feature in self.schema.of("item"):
+            stop = start + self._feature_width(feature)
+            if feature.is_embedded:
+                rows.append(vectors[..., start:stop])
+            start = stop
+        return ops.concatenate(rows, axis=-1)
+
     def _feature_width(self, feature: Feature) -> int:
         if feature.is_embedded:
             return self.tables[feature.table].width
@@ -287,23 +314,31 @@ class FeatureEmbedding(keras.layers.Layer):
     def _vectors(self, group: str, inputs: dict, rows: dict):
         listed = group in ("user", "context")
         vectors = []
-        for feature in self.schema.groups()[group]:
-            key = f"{group}_{feature.name}"
-            if feature.is_embedded:
+        for is_embedded, run in itertools.groupby(
+            self.schema.groups()[group], lambda feature: feature.is_embedded
+        ):
+            keys = [f"{group}_{feature.name}" for feature in run]
+            if not is_embedded:
+                vectors.append(self._numbers(keys, inputs, listed))
+                continue
+            for key in keys:
                 vector = ops.cast(rows[key], self.compute_dtype)
                 if listed:
                     vector = _masked_mean(vector, inputs[key] != PADDING_ID)
-            else:
-                index = list(self.numeric_keys()).index(key)
-                number = ops.cast(inputs[key], "float32") - self.mean[index]
-                number = number / self.deviation[index]
-                vector = ops.cast(number, self.compute_dtype)
-                if not listed:
-                    vector = vector[..., None]
-            vectors.append(vector)
+                vectors.append(vector)
         if vectors:
             return ops.concatenate(vectors, axis=-1)
         return ops.zeros((ops.shape(inputs["request_time"])[0], 0), self.compute_dtype)
+
+    def _numbers(self, keys: list[str], inputs: dict, listed: bool):
+        """Numeric features that follow one another, standardized, side by side."""
+        known = list(self.numeric_keys())
+        lengths = [inputs[key].shape[-1] if listed else 1 for key in keys]
+        index = np.repeat([known.index(key) for key in keys], lengths)
+        join = ops.concatenate if listed else ops.stack
+        numbers = join([ops.cast(inputs[key], "float32") for key in keys], axis=-1)
+        numbers = numbers - ops.take(self.mean, index)
+        return ops.cast(numbers / ops.take(self.deviation, index), self.compute_dtype)
 
     def get_config(self):
         """Config with the schema as YAML."""

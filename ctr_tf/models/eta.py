@@ -33,10 +33,9 @@ class ETAConfig(RetrievalConfig):
 class ETA(RetrievalRanker):
     """Retrieves the behaviors of the smallest Hamming distance of `SimHash` codes.
 
-    Hashed are the items' features alone, the vectors from tables that behaviors and
-    candidates share (ours). The projections of both to D, and what only one of them
-    has, would make codes that nothing compares, for no gradient would bring them
-    together.
+    Hashed are the rows of the items' features alone, from the tables that behaviors and
+    candidates share (ours). What only one of them has, and the two projections to D,
+    would make codes that have nothing in common, and no gradient would change that.
 
     State: also `codes` `[B, N, 1]` int64, so that a request hashes the candidates only.
 
@@ -50,7 +49,7 @@ class ETA(RetrievalRanker):
     def build_interest(self, dim):
         """Makes the hash beside the attentions."""
         self.hash = SimHash(self.config.num_bits, dtype=self.dtype_policy, name="hash")
-        self.hash.build((None, None, self.embedding.item_dim))
+        self.hash.build((None, None, self.embedding.shared_dim))
         return super().build_interest(dim)
 
     def encode(self, user, behaviors, context, training=False) -> dict:
@@ -70,4 +69,4 @@ class ETA(RetrievalRanker):
         return -distance_BCN, state["mask"]
 
     def _codes(self, group: dict):
-        return self.hash(group["embedding"][..., : self.embedding.item_dim])
+        return self.hash(self.embedding.shared(group["embedding"]))

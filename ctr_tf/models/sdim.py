@@ -38,8 +38,8 @@ class SDIMConfig(TargetRankerConfig):
 class SDIM(TargetRanker):
     """``interest = [mean of the candidate's buckets, attention(t, last behaviors)]``.
 
-    Hashed are the items' features alone, summed are the projected behaviors; see `ETA`
-    for the reason. The short branch is a `TargetAttention` (ours).
+    Hashed are the rows of the items' features alone, for the reason that `ETA` gives;
+    summed are the projected behaviors. The short branch is a `TargetAttention` (ours).
 
     State: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`, `buckets`
     `[B, G 2^tau, D]`, and of the `recent` latest behaviors `behaviors` `[B, R, D]` and
@@ -58,7 +58,7 @@ class SDIM(TargetRanker):
         self.collisions = HashCollisions(
             config.num_groups, config.num_bits, dtype=policy, name="collisions"
         )
-        self.collisions.build((None, None, self.embedding.item_dim))
+        self.collisions.build((None, None, self.embedding.shared_dim))
         self.recent_attention = TargetAttention(
             config.num_heads, dtype=policy, name="recent"
         )
@@ -89,4 +89,4 @@ class SDIM(TargetRanker):
         return ops.concatenate([state["found"], recent_BCD], axis=-1)
 
     def _hashed(self, group: dict):
-        return group["embedding"][..., : self.embedding.item_dim]
+        return self.embedding.shared(group["embedding"])

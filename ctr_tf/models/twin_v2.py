@@ -48,10 +48,10 @@ class TwinV2Config(TargetRankerConfig):
 class TwinV2(TargetRanker):
     """``interest = [attention(t, top clusters), attention(t, last behaviors)]``.
 
-    `BehaviorClusters` makes clusters by the items' features, as the paper does by item
-    embeddings; `ClusterAttention` searches them and attends. The short branch is a
-    `TargetAttention` (ours; the paper's model has other modules for the latest
-    behaviors).
+    `BehaviorClusters` makes clusters by the rows of the items' features, as the paper
+    does by item embeddings; `ClusterAttention` searches them and attends. The short
+    branch is a `TargetAttention` (ours; the paper's model has other modules for the
+    latest behaviors).
 
     State: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`; `cluster`
     `[B, M, D]`, `cluster_time` `[B, M]` int64, `cluster_size` `[B, M]`; and of the
@@ -74,7 +74,7 @@ class TwinV2(TargetRanker):
             dtype=policy,
             name="clusters",
         )
-        self.clusters.build((None, None, self.embedding.item_dim))
+        self.clusters.build((None, None, self.embedding.shared_dim))
         self.cluster_attention = ClusterAttention(
             config.num_heads, config.top_clusters, dtype=policy, name="cluster"
         )
@@ -88,7 +88,7 @@ class TwinV2(TargetRanker):
     def encode(self, user, behaviors, context, training=False) -> dict:
         """The user's state; see the class."""
         state = super().encode(user, behaviors, context, training)
-        item = behaviors["embedding"][..., : self.embedding.item_dim]
+        item = self.embedding.shared(behaviors["embedding"])
         time = state.pop("time")
         state |= self.clusters(item, state["behaviors"], time, state["mask"])
         for key in ("behaviors", "mask"):

@@ -86,6 +86,17 @@ def test_item_channels_lead_and_lists_are_averaged():
     np.testing.assert_array_equal(user[1], 0)  # an empty list
 
 
+def test_what_behaviors_and_candidates_share_has_no_numbers():
+    price_first = Schema("shop", (SCHEMA.features[1], SCHEMA.features[0]))
+    vectors = np.random.default_rng(0).normal(size=(2, 3, 9)).astype(np.float32)
+    for schema, start in ((SCHEMA, 0), (price_first, 1)):
+        sizes = {f.table: f.num_buckets or 9 for f in schema.features if f.is_embedded}
+        layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
+        shared = layer.shared(vectors)
+        assert layer.shared_dim == 4
+        np.testing.assert_array_equal(shared, vectors[..., start : start + 4])
+
+
 def test_a_bucket_beyond_the_largest_seen_takes_its_row():
     layer, rng = embedding(), np.random.default_rng(2)
     layer.build()
