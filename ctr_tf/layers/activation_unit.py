@@ -34,8 +34,8 @@ class ActivationUnit(keras.layers.Layer):
         ValueError: if there is no hidden layer, or a width is not positive.
 
     Reference:
-        Deep Interest Network, section 4.3, equation 3 and figure 2; the difference and
-        product as in the authors' code.
+        Deep Interest Network, section 4.3 and figure 2; the difference and the product
+        as in the authors' code.
     """
 
     def __init__(self, units: tuple[int, ...] = (36,), **kwargs):

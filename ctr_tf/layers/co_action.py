@@ -33,7 +33,8 @@ class CoAction(keras.layers.Layer):
 
     Reference:
         CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022),
-        section 4.2, equations 3 and 4; orders: section 4.3.
+        co-action unit and multi-order enhancement; read from the authors' code where
+        the paper leaves the last layer and the sharing of weights open.
     """
 
     def __init__(self, units: tuple[int, ...] = (8, 4), orders: int = 3, **kwargs):

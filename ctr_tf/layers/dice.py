@@ -28,7 +28,7 @@ class Dice(keras.layers.Layer):
         ValueError: if `momentum` is not in 0 … 1.
 
     Reference:
-        Deep Interest Network, section 5.3, equation 6.
+        Deep Interest Network, section 5.2 (data adaptive activation).
     """
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs):

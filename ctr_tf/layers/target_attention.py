@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
-from ctr_tf.layers.rel_temporal import HIDDEN
+from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.sequence_attention import check_heads
 
 

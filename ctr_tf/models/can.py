@@ -53,8 +53,7 @@ class CAN(DIN):
     The state has also `co_action_inputs`, `[B, N, co_action_dim]`.
 
     Reference:
-        CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022),
-        section 4.
+        CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022).
     """
 
     config_class = CANConfig

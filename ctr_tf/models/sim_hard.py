@@ -40,7 +40,7 @@ class SIMHard(RetrievalRanker):
 
     Reference:
         Search-based User Interest Modeling with Lifelong Sequential Behavior Data for
-        Click-Through Rate Prediction (CIKM 2020), equation 1, section 3.3.
+        Click-Through Rate Prediction (CIKM 2020), sections 3.2 and 3.3.
     """
 
     config_class = SIMHardConfig

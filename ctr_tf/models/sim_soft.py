@@ -30,7 +30,7 @@ class SIMSoft(RetrievalRanker):
 
     Reference:
         Search-based User Interest Modeling with Lifelong Sequential Behavior Data for
-        Click-Through Rate Prediction (CIKM 2020), equations 1 and 2, section 3.3.
+        Click-Through Rate Prediction (CIKM 2020), sections 3.2 and 3.3.
     """
 
     config_class = SIMSoftConfig
