@@ -120,6 +120,8 @@ def compare_with(
 
 def _difference(mean: float, replicates: np.ndarray) -> Difference:
     known = replicates[~np.isnan(replicates)]
+    if not len(known):  # no user has both classes: there is no GAUC
+        return Difference(mean, np.nan, np.nan, 1.0)
     low, high = np.quantile(known, (0.025, 0.975))
     other_sign = min((known <= 0).sum(), (known >= 0).sum())
     p = min(2 * (1 + other_sign) / (1 + len(known)), 1.0)

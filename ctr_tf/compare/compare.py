@@ -1,0 +1,109 @@
+"""`ctr-tf compare`: many models under one budget, in one table and one plot.
+
+    ctr-tf compare --data DATA --models din,sparsectr --seeds 3 [key=value …]
+
+Every model is trained by one recipe's sections `data`, `optimizer` and `training`; its
+own section `model` is that of its recipe beside it, in `configs/`. `key=value` sets a
+key for all, `name:key=value` for one model. Each run is a process of its own. The same
+command goes on where it was interrupted, and more models or seeds add to what is there.
+"""
+
+import argparse
+import logging
+from pathlib import Path
+
+from ctr_tf.compare.jobs import Job, make_jobs, read_finished, run_jobs
+from ctr_tf.compare.plot import plot_quality_against_cost
+from ctr_tf.compare.results import make_rows
+from ctr_tf.compare.table import markdown, write_table
+from ctr_tf.compare.variants import Variant, variants
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import unknown_name
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Compares models; the exit status is 1 if a run failed."""
+    arguments = _parser().parse_args(argv)
+    for name in ("seeds", "candidates"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(
+                f"`--{name}` must be positive. Received: {getattr(arguments, name)}"
+            )
+    data = PreparedData.load(arguments.data)
+    rows = variants(
+        arguments.models.split(","), arguments.ablations, arguments.alternatives
+    )
+    base = arguments.base or rows[0].name
+    if base not in (names := [row.name for row in rows]):
+        raise ValueError(unknown_name("base", base, names))
+    output = Path(
+        arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
+    )
+    budget = Path(arguments.config or f"configs/sparsectr_{data.schema.name}.yaml")
+    jobs = make_jobs(
+        rows, arguments.seeds, output, budget, arguments.data, arguments.overrides
+    )
+    _log.info("%d runs in %s, by %s", len(jobs), output, budget)
+    failed = run_jobs(jobs, arguments.split, arguments.candidates)
+    print(_report(jobs, rows, base, arguments.split, arguments.candidates, output))
+    print(f"table, plot: {output}")
+    for job in failed:
+        print(f"failed: {job.name}, see {job.log}")
+    return 1 if failed else 0
+
+
+def _report(
+    jobs: list[Job],
+    rows: list[Variant],
+    base: str,
+    split: str,
+    candidates: int,
+    output: Path,
+) -> str:
+    finished: dict[str, list[dict]] = {}
+    for job in jobs:
+        result = read_finished(job.run, split, candidates)
+        if result is not None:
+            finished.setdefault(job.variant.name, []).append(result)
+    if not finished:
+        raise ValueError(f"No run came to its end; see '{jobs[0].log.parent}'.")
+    recipe = jobs[0].recipe
+    any_run = next(iter(finished.values()))[0]
+    about = {
+        "data": recipe["data"]["path"],
+        "split": split,
+        "base": base,
+        "budget": {key: recipe[key] for key in ("data", "optimizer", "training")},
+        "behaviors": any_run["cost"]["behaviors"],
+        "candidates": candidates,
+    }
+    table = make_rows(rows, finished, base)
+    write_table(table, about, output)
+    plot_quality_against_cost(table, base, output / "quality_cost.png")
+    return markdown(table, about)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--data", required=True, help="folder of `ctr-tf prepare`")
+    add("--models", default="sparsectr", help="names, with commas between; also tfrs")
+    add("--base", help="what others are compared with; default: the first model")
+    add("--seeds", type=int, default=3, help="runs of each; default: 3")
+    add("--config", help="the budget; default: configs/sparsectr_<schema's name>.yaml")
+    add("--output", help="default: runs/compare-<name of the data>")
+    add("--split", default="test", help="to evaluate on; default: test")
+    add("--candidates", type=int, default=100, help="of the request that cost is of")
+    add("--ablations", action="store_true", help="and the models without their parts")
+    add(
+        "--alternatives", action="store_true",
+        help="and SparseCTR with other attentions, chunkings, relative encodings",
+    )  # fmt: skip
+    add("overrides", nargs="*", metavar="key=value", help="or name:key=value")
+    return parser

@@ -1,0 +1,261 @@
+"""The runs of a comparison: a recipe each, a process each, each done only once.
+
+A folder of a comparison holds recipes/<run>.yaml, runs/<run>/ (as `ctr-tf train` and
+`ctr-tf evaluate` leave it, and cost.json), logs/<run>.txt. A run is finished once it
+has been evaluated, and is then left as it is, unless its recipe has changed, which is
+refused.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from ctr_tf import config as configs
+from ctr_tf.compare.variants import TFRS, Variant
+from ctr_tf.errors import unknown_name
+from ctr_tf.evaluation.scores import SCORES
+from ctr_tf.training.config import Config
+
+COST = "cost.json"
+_METRICS = "metrics.json"
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Args:
+        variant: what is trained.
+        seed: of the training.
+        folder: of the comparison.
+        recipe: everything that the run is made from, see `Config`.
+    """
+
+    variant: Variant
+    seed: int
+    folder: Path
+    recipe: dict
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder."""
+        return f"{self.variant.name}-seed-{self.seed}"
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return self.folder / "runs" / self.name
+
+    @property
+    def recipe_file(self) -> Path:
+        """Where the recipe is written."""
+        return self.folder / "recipes" / f"{self.name}.yaml"
+
+    @property
+    def log(self) -> Path:
+        """What the process of the run says."""
+        return self.folder / "logs" / f"{self.name}.txt"
+
+
+def make_jobs(
+    variants: Sequence[Variant],
+    seeds: int,
+    folder: Path,
+    budget: Path,
+    data: str,
+    overrides: Sequence[str] = (),
+) -> list[Job]:
+    """All runs: every variant with the first seed, then with the next one.
+
+    Args:
+        variants: the rows.
+        seeds: how many.
+        folder: of the comparison.
+        budget: recipe whose sections `data`, `optimizer` and `training` all share.
+        data: folder of the prepared data set.
+        overrides: `key=value` for all, `name:key=value` for a model or one variant.
+
+    Raises:
+        ValueError: names the key or the name that is wrong, and the value received.
+    """
+    shared = _raw(budget)
+    of_budget = configs.load(Config, budget).model.name
+    names = {name for variant in variants for name in (variant.name, variant.model)}
+    words = [_addressed(word, names) for word in overrides]
+    jobs = []
+    for seed in range(seeds):
+        for variant in variants:
+            section = _model_section(variant.model, budget, of_budget)
+            mine = (None, variant.model, variant.name)
+            job = Job(variant, seed, folder, {})
+            values = configs.override(
+                {**shared, "model": {**section, **variant.overrides}},
+                [
+                    *(word for name, word in words if name in mine),
+                    f"run={json.dumps(str(job.run))}",
+                    f"data.path={json.dumps(data)}",
+                    f"training.seed={seed}",
+                ],
+            )
+            jobs.append(dataclasses.replace(job, recipe=_resolved(variant, values)))
+    return jobs
+
+
+def _raw(recipe: Path) -> dict:
+    configs.load(Config, recipe)  # says what is wrong with it
+    return yaml.safe_load(recipe.read_text("utf-8"))
+
+
+def _model_section(model: str, budget: Path, of_budget: str) -> dict:
+    """The model's section of its recipe beside the budget's; else its name alone.
+
+    Beside `sparsectr_synthetic.yaml` din's recipe is `din_synthetic.yaml`. Sections are
+    taken as they are written: a resolved one could not be overridden any more by a key
+    that sets others.
+    """
+    if model == TFRS:
+        return {}
+    own = budget.with_name(budget.name.replace(of_budget, model, 1))
+    section = _raw(own).get("model", {}) if own.is_file() else {}
+    return section if section.get("name") == model else {"name": model}
+
+
+def _resolved(variant: Variant, values: dict) -> dict:
+    if variant.model != TFRS:
+        return configs.to_mapping(configs.parse(Config, values))
+    if values.pop("model"):
+        raise ValueError(f"`{TFRS}` has no keys `model.…` that could be set.")
+    return {**configs.to_mapping(configs.parse(Config, values)), "model": TFRS}
+
+
+def _addressed(word: str, names: set[str]) -> tuple[str | None, str]:
+    """`name:key=value` as (name, key=value); (None, word) if it is for all."""
+    name, colon, rest = word.partition(":")
+    if not colon or "=" in name:
+        return None, word
+    if name not in names:
+        raise ValueError(unknown_name("model of an override", name, names))
+    return name, rest
+
+
+def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
+    """Does every run that is not finished, one after the other.
+
+    A run that fails is told, its variant is not tried with further seeds, and the
+    others go on.
+
+    Args:
+        jobs: of `make_jobs`.
+        split: to evaluate on.
+        candidates: of the request whose cost is measured.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        ValueError: if a run was begun with another recipe, or another process is at
+            work on the folder.
+    """
+    for job in jobs:
+        _check_recipe(job)
+    failed = []
+    with _lock(jobs[0].folder) as lock:
+        for place, job in enumerate(jobs, 1):
+            where = f"[{place}/{len(jobs)}] {job.name}"
+            if read_finished(job.run, split, candidates) is not None:
+                _log.info("%s: finished before", where)
+            elif job.variant not in [other.variant for other in failed]:
+                _log.info("%s: log in %s", where, job.log)
+                started = time.perf_counter()
+                status = _run(job, split, candidates, lock)
+                seconds = time.perf_counter() - started
+                if status:
+                    failed.append(job)
+                    _log.error("%s failed: %s", where, _last_line(job.log))
+                else:
+                    _log.info("%s took %.0f s", where, seconds)
+    return failed
+
+
+def read_finished(run: Path, split: str, candidates: int) -> dict | None:
+    """What is known of a finished run; None if something is left to do.
+
+    Args:
+        run: folder of the run.
+        split: evaluated on.
+        candidates: of the request whose cost was measured.
+
+    Returns:
+        `training`, `cost`, `quality`: what the files hold; `scores`: the path of
+        the file.
+    """
+    evaluation = run / "evaluation" / split
+    paths = (run / _METRICS, run / COST, evaluation / _METRICS)
+    if not all(path.is_file() for path in (*paths, evaluation / SCORES)):
+        return None
+    training, cost, quality = (json.loads(path.read_text("utf-8")) for path in paths)
+    if cost["candidates"] != candidates:
+        return None
+    return {
+        "training": training,
+        "cost": cost,
+        "quality": quality,
+        "scores": evaluation / SCORES,
+    }
+
+
+def _check_recipe(job: Job) -> None:
+    if not job.recipe_file.is_file():
+        return
+    recipes = [yaml.safe_load(job.recipe_file.read_text("utf-8")), dict(job.recipe)]
+    for recipe in recipes:
+        del recipe["run"]  # a comparison may be moved
+    changed = configs.differences(*recipes)
+    if changed:
+        raise ValueError(
+            f"Run '{job.run}' was begun with another recipe. Choose another "
+            f"`--output`, or remove it and '{job.recipe_file}'. The two differ in "
+            f"{', '.join(changed)}."
+        )
+
+
+def _run(job: Job, split: str, candidates: int, lock: int) -> int:
+    for path in (job.recipe_file, job.log, job.run):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    job.recipe_file.write_text(yaml.safe_dump(job.recipe, sort_keys=False), "utf-8")
+    module = "benchmarks.tfrs" if job.variant.model == TFRS else "ctr_tf.compare.run"
+    command = [sys.executable, "-m", module, "--config", str(job.recipe_file)]
+    command += ["--split", split, "--candidates", str(candidates)]
+    with job.log.open("a", encoding="utf-8") as log:
+        return subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock]
+        ).returncode
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[int]:
+    """Held by this process and its runs: one that is killed may leave a run behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"Another process is at work on the comparison in '{folder}'."
+            ) from error
+        yield file.fileno()
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text("utf-8", errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")

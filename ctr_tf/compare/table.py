@@ -1,0 +1,151 @@
+"""The table of a comparison: for readers (Markdown), programs (JSON), sheets (CSV)."""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ctr_tf.compare.results import QUALITY, REPLICATES, Row
+
+_TITLES = {
+    "auc": "AUC",
+    "gauc_user": "GAUC",
+    "ndcg@10": "NDCG@10",
+    "map": "MAP",
+    "log_loss": "log loss",
+}
+_COSTS = {
+    "flops": "MFLOPs",
+    "latency_ms": "latency, ms",
+    "examples_per_second": "examples/s",
+}
+_LESS_IS_BETTER = ("log_loss", "flops", "latency_ms")
+
+
+def write_table(rows: Sequence[Row], about: dict, folder: Path) -> None:
+    """Writes `table.md`, `table.json` and `table.csv`.
+
+    Args:
+        rows: of the table.
+        about: `data`, `split`, `base`, `budget` (a recipe's sections), `behaviors` and
+            `candidates` of the request whose cost was measured.
+        folder: to write to.
+    """
+    (folder / "table.md").write_text(markdown(rows, about), "utf-8")
+    text = json.dumps({**about, "rows": [_plain(row) for row in rows]}, indent=1)
+    (folder / "table.json").write_text(text + "\n", "utf-8")
+    (folder / "table.csv").write_text(_csv(rows), "utf-8")
+
+
+def markdown(rows: Sequence[Row], about: dict) -> str:
+    """The table with a note on how to read it; the best of a column is bold."""
+    titles = ["model", *_TITLES.values(), "RelaImpr", "p", "network", "tables"]
+    titles += _COSTS.values()
+    best = {key: _best(rows, key) for key in (*_TITLES, *_COSTS)}
+    lines = [
+        f"# {Path(about['data']).resolve().name}, {about['split']} split",
+        "",
+        "| " + " | ".join(titles) + " |",
+        "|---" + "|---:" * (len(titles) - 1) + "|",
+    ]
+    for row in rows:
+        cells = [row.name if row.seeds else f"{row.name} (failed)"]
+        cells += [_bold(_quality(row, key), row is best[key]) for key in _TITLES]
+        cells += [_shown(row.rela_impr, _percent), _p_value(row)]
+        cells += [_shown(row.network, _integer), _shown(row.tables, _integer)]
+        for key, form in (
+            ("flops", lambda flops: f"{flops / 1e6:,.1f}"),
+            ("latency_ms", lambda ms: f"{ms:,.1f}"),
+            ("examples_per_second", _integer),
+        ):
+            cells.append(_bold(_shown(getattr(row, key), form), row is best[key]))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *_notes(rows, about), ""])
+
+
+def _notes(rows: Sequence[Row], about: dict) -> list[str]:
+    seeds = max(row.seeds for row in rows)
+    optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
+    batch = about["budget"]["data"]["batch_size"]
+    steps = f", at most {training['max_steps']} steps" if training["max_steps"] else ""
+    return [
+        f"* Budget of every model: {training['epochs']} epochs{steps}, batches of "
+        f"{batch} requests, learning rate {optimizer['learning_rate']:g}; "
+        f"{seeds} seeds, ± their standard deviation. Best by column in bold.",
+        f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
+        f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "
+        f"draws users and seeds ({REPLICATES:,} replicates), corrected for the number "
+        "of models (Holm).",
+        "* network, tables: trained weights. MFLOPs, latency: of one request with "
+        f"{about['behaviors']:,} behaviors and {about['candidates']:,} candidates; "
+        f"latency is a median on {os.cpu_count()} cores, examples/s (requests) are of "
+        "training.",
+    ]
+
+
+def _best(rows: Sequence[Row], key: str) -> Row | None:
+    known = [(value, row) for row in rows if (value := _value(row, key))]
+    choose = min if key in _LESS_IS_BETTER else max
+    return choose(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _value(row: Row, key: str) -> float | None:
+    return row.mean(key) if key in QUALITY else getattr(row, key)
+
+
+def _quality(row: Row, key: str) -> str:
+    mean, spread = row.mean(key), row.spread(key)
+    text = _shown(mean, "{:.4f}".format)
+    return text if spread is None else f"{text} ± {spread:.4f}"
+
+
+def _p_value(row: Row) -> str:
+    if "auc" not in row.test:
+        return "–"
+    p = row.test["auc"]["p_holm"]
+    return "< .01" if p < 0.01 else f"{p:.2f}"
+
+
+def _shown(value: float | None, form: Callable[[float], str]) -> str:
+    return form(value) if value is not None else "–"
+
+
+def _integer(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.1%}".replace("%", " %")
+
+
+def _bold(text: str, is_best: bool) -> str:
+    return f"**{text}**" if is_best else text
+
+
+def _plain(row: Row) -> dict:
+    values = dataclasses.asdict(row)
+    values["quality"] = {
+        key: {"mean": row.mean(key), "spread": row.spread(key), "seeds": seeds}
+        for key, seeds in row.quality.items()
+    }
+    return values
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    costs = ("network", "tables", *_COSTS)
+    header = ["model", "seeds"]
+    header += [f"{key}{end}" for key in QUALITY for end in ("", "_spread")]
+    header += ["rela_impr", "p_auc", "p_gauc_user", *costs]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        values = [row.name, row.seeds]
+        values += [v for key in QUALITY for v in (row.mean(key), row.spread(key))]
+        values.append(row.rela_impr)
+        values += [row.test.get(k, {}).get("p_holm") for k in ("auc", "gauc_user")]
+        writer.writerow([*values, *(getattr(row, key) for key in costs)])
+    return stream.getvalue()

@@ -1,0 +1,212 @@
+"""Variants, recipes, the table from made-up runs, and a comparison from end to end."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import yaml
+from helpers import make_schema
+
+from ctr_tf import cli
+from ctr_tf.compare.jobs import Job, make_jobs, read_finished
+from ctr_tf.compare.plot import plot_quality_against_cost
+from ctr_tf.compare.results import make_rows
+from ctr_tf.compare.table import write_table
+from ctr_tf.compare.variants import Variant, ablations_of, variants
+from ctr_tf.data.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.models.sparse_ctr import ATTENTIONS, CHUNKINGS, ENCODINGS
+
+BUDGET = "configs/sparsectr_synthetic.yaml"
+
+
+def test_ablations_are_those_of_the_papers():
+    found = {v.name: v.overrides for v in ablations_of("sparsectr")}
+    assert found == {
+        "sparsectr-A1": {"attention": "full"},
+        "sparsectr-A2": {"branches": ["transition", "local"]},
+        "sparsectr-A3": {"branches": ["global", "local"]},
+        "sparsectr-A4": {"branches": ["global", "transition"]},
+        "sparsectr-B1": {"relations": []},
+        "sparsectr-B2": {"relations": ["hour", "weekend"]},
+        "sparsectr-B3": {"relations": ["time", "weekend"]},
+        "sparsectr-B4": {"relations": ["time", "hour"]},
+    }
+    gap = {v.name: v.overrides for v in ablations_of("sdim_gap")}
+    assert gap["sdim_gap-baseline"] == {"gates": []}
+    assert gap["sdim_gap-full_context"] == {"fusion_context": "full"}
+    assert ablations_of("din") == ablations_of("tfrs") == []
+
+
+def test_alternatives_are_all_that_sparsectr_offers():
+    rows = variants(["din", "sparsectr"], ablations=True, alternatives=True)
+    names = [row.name for row in rows]
+    assert names[:3] == ["din", "sparsectr", "sparsectr-A1"]
+    assert "sparsectr-full_attention" not in names, "it is A1"
+    assert "sparsectr-rope_encoding" in names and "sparsectr-fixed_chunks" in names
+    offered = len(ATTENTIONS) + len(CHUNKINGS) + len(ENCODINGS) - 3
+    assert len(rows) == 2 + 8 + offered - 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--models", "dim"], "Unknown model 'dim'. Did you mean"),
+        (["--models", "din,din"], "A model is named twice. Received: din, din"),
+        (["--models", "din", "--ablations"], "`--ablations` needs a model that has"),
+        (["--base", "din"], "Unknown base 'din'"),
+        (["--seeds", "0"], "`--seeds` must be positive. Received: 0"),
+        (["--config", "no.yaml"], "no config file at 'no.yaml'"),
+        (["dim:model.dim=8"], "Unknown model of an override 'dim'"),
+        (["model.dims=8"], "Did you mean 'model.dim'?"),
+        (["--models", "tfrs", "model.dim=8"], "`tfrs` has no keys `model"),
+    ],
+)
+def test_what_a_user_sees(data, words, message, tmp_path, capsys):
+    options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
+    assert cli.main(["compare", *options, *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
+    for name, text in (
+        ("sparsectr_shop.yaml", "model: {sparsity: S1}\ntraining: {epochs: 3}"),
+        ("din_shop.yaml", "model: {name: din, dim: 8}\ntraining: {epochs: 9}"),
+    ):
+        (tmp_path / name).write_text(text)
+    rows = variants(["sparsectr", "din", "can", "tfrs"], ablations=True)
+    words = ["data.batch_size=7", "sparsectr:model.sparsity=S3", "din:model.dim=24"]
+    words.append("sparsectr-B1:optimizer.learning_rate=0.5")
+    jobs = make_jobs(rows, 2, tmp_path, tmp_path / "sparsectr_shop.yaml", "DATA", words)
+    assert [job.seed for job in jobs] == [0] * len(rows) + [1] * len(rows)
+    recipes = {job.name: job.recipe for job in jobs}
+    for job in jobs:
+        assert job.recipe["data"]["path"] == "DATA"
+        assert job.recipe["data"]["batch_size"] == 7
+        assert job.recipe["training"]["epochs"] == 3
+        assert job.recipe["training"]["seed"] == job.seed
+        assert job.recipe["run"] == str(tmp_path / "runs" / job.name)
+    assert recipes["din-seed-1"]["model"]["dim"] == 24
+    assert recipes["can-seed-0"]["model"]["name"] == "can"
+    assert recipes["sparsectr-seed-0"]["model"]["transition"] == 3  # of S3
+    assert recipes["sparsectr-A1-seed-0"]["model"]["attention"] == "full"
+    rate = recipes["sparsectr-B1-seed-0"]["optimizer"]["learning_rate"]
+    assert rate == 0.5 != recipes["sparsectr-seed-0"]["optimizer"]["learning_rate"]
+
+
+def finish(job, auc, signal):
+    """Leaves the files of a run whose scores are better with a larger signal."""
+    evaluation = job.run / "evaluation" / "test"
+    evaluation.mkdir(parents=True)
+    quality = {"auc": auc, "gauc_user": auc, "ndcg@10": 0.5, "map": 0.4}
+    cost = {"parameters": {"network": 10, "tables": 20}, "flops": 3_000_000}
+    cost |= {"latency_ms": 2.0 + job.seed, "behaviors": 16, "candidates": 100}
+    for path, content in (
+        (job.run / "metrics.json", {"examples_per_second": 100.0}),
+        (job.run / "cost.json", cost),
+        (evaluation / "metrics.json", {**quality, "log_loss": 1 - auc}),
+    ):
+        path.write_text(json.dumps(content))
+    random = np.random.default_rng(0)
+    user = random.integers(0, 50, 800).astype(np.uint64)
+    label = random.integers(0, 2, 800).astype(np.uint8)
+    score = 1 / (1 + np.exp(-signal * label - random.normal(size=800)))
+    request = np.arange(800, dtype=np.uint64)
+    scores = {"user": user, "request": request, "label": label, "score": score}
+    np.savez(evaluation / "scores.npz", **scores)
+
+
+def test_the_table_of_made_up_runs(tmp_path):
+    rows = [Variant("din"), Variant("sparsectr", "A1", {"attention": "full"})]
+    rows.append(Variant("can"))
+    finished = {}
+    for variant, aucs, signal in zip(
+        rows[:2], ((0.6, 0.62), (0.7, 0.71)), (0.2, 1.5), strict=True
+    ):
+        for seed, auc in enumerate(aucs):
+            job = Job(variant, seed, tmp_path, {})
+            assert read_finished(job.run, "test", 100) is None
+            finish(job, auc, signal)
+            result = read_finished(job.run, "test", 100)
+            finished.setdefault(variant.name, []).append(result)
+            assert read_finished(job.run, "test", 50) is None
+    base, better, failed = table = make_rows(rows, finished, "din", replicates=200)
+    assert better.mean("auc") == pytest.approx(0.705)
+    assert better.spread("auc") == pytest.approx(0.01 / np.sqrt(2))
+    assert better.rela_impr == pytest.approx(0.205 / 0.11 - 1)
+    assert better.latency_ms == 2.5
+    assert better.test["auc"]["p_holm"] < 0.05 and base.test == {}
+    assert failed.seeds == 0 and failed.mean("auc") is None
+    budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
+    budget["training"] = {"epochs": 1, "max_steps": None}
+    about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
+    about |= {"behaviors": 16, "candidates": 100}
+    write_table(table, about, tmp_path)
+    plot_quality_against_cost(table, "din", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    text = (tmp_path / "table.md").read_text("utf-8")
+    assert "| sparsectr-A1 | **0.7050 ± 0.0071** |" in text
+    assert "| can (failed) | – |" in text and "+86.4 %" in text
+    written = json.loads((tmp_path / "table.json").read_text("utf-8"))
+    assert written["rows"][1]["quality"]["auc"]["seeds"] == [0.7, 0.71]
+    with (tmp_path / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert float(lines[1]["auc"]) == pytest.approx(0.705)
+    assert [line["model"] for line in lines] == ["din", "sparsectr-A1", "can"]
+
+
+def write_data(folder):
+    schema = make_schema(history_length=8)
+    vocabularies = random_vocabularies(schema, 20)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(schema, vocabularies, random, int(n), 4)
+        for n in random.integers(0, 9, 48)
+    ]
+    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
+    write_prepared(folder, schema, vocabularies, splits)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("compared") / "data")
+
+
+def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
+    options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
+    options += ["--seeds", "1", "--candidates", "6", "data.batch_size=16"]
+    options += ["training.epochs=1", "training.log_every=1"]
+    models = ["--models", "din,sparsectr", "sparsectr:model.num_blocks=1"]
+    assert cli.main(["compare", *options, *models]) == 0
+    table = json.loads((tmp_path / "table.json").read_text("utf-8"))
+    din, sparse = table["rows"]
+    assert (din["name"], sparse["name"]) == ("din", "sparsectr")
+    assert (table["behaviors"], table["candidates"]) == (8, 6)
+    run = tmp_path / "runs" / "sparsectr-seed-0"
+    metrics = json.loads((run / "evaluation/test/metrics.json").read_text("utf-8"))
+    assert sparse["quality"]["auc"]["mean"] == metrics["auc"]
+    relative = (metrics["auc"] - 0.5) / (din["quality"]["auc"]["mean"] - 0.5) - 1
+    assert sparse["rela_impr"] == pytest.approx(relative)
+    assert 0 < sparse["test"]["auc"]["p_holm"] <= 1
+    assert sparse["flops"] > 1_000 and sparse["network"] > 1_000
+    assert "| din | " in capsys.readouterr().out
+
+    before = (run / "cost.json").stat().st_mtime_ns
+    assert cli.main(["compare", *options, *models, "--base", "sparsectr"]) == 0
+    assert (run / "cost.json").stat().st_mtime_ns == before
+    assert cli.main(["compare", *options, *models, "training.epochs=2"]) == 2
+    assert "training.epochs (1 and 2)" in capsys.readouterr().err
+
+
+def test_a_run_that_fails_is_told(data, tmp_path, capsys):
+    options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
+    words = ["--models", "din", "--seeds", "2", "data.slate_sizes=[1]"]
+    assert cli.main(["compare", *options, *words]) == 2
+    assert "No run came to its end" in capsys.readouterr().err
+    assert (tmp_path / "logs" / "din-seed-0.txt").is_file()
+    assert not (tmp_path / "logs" / "din-seed-1.txt").exists()
