@@ -9,6 +9,7 @@ import keras
 HIDDEN = -1e9  # added, in float32, to the logit of a key that a query does not see
 
 
+@keras.saving.register_keras_serializable(package="ctr_tf")
 class RelativeEncoding(keras.layers.Layer):
     """How far a key is from a query: a bias of its logit, a rotation of both, or both.
 
@@ -21,7 +22,8 @@ class RelativeEncoding(keras.layers.Layer):
     all in the same place, are at 0, and padding on the left moves nothing. What is no
     behavior, such as the user, stands at the time and position of every query.
 
-    All of it is float32 under every policy.
+    All of it is float32 under every policy. By itself this class encodes nothing: it
+    only hides what is hidden.
 
     Call arguments:
         relations: `[B, R, Q, J]` float32, R = len(relations) + 1, from
@@ -43,6 +45,10 @@ class RelativeEncoding(keras.layers.Layer):
         Nothing changes unless the encoding says so.
         """
         return inputs
+
+    def call(self, relations):
+        """The bias of hidden keys."""
+        return HIDDEN * relations[:, -1:]
 
     def compute_output_spec(self, relations):
         """One matrix a head, or one for all heads."""

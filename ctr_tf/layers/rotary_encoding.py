@@ -7,7 +7,7 @@ width.
 import keras
 from keras import ops
 
-from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -49,10 +49,6 @@ class RotaryEncoding(RelativeEncoding):
                 f"channels in {self.num_heads} heads. Received: {width}"
             )
         self.built = True
-
-    def call(self, relations):
-        """Hides what is hidden."""
-        return HIDDEN * relations
 
     def rotate(self, inputs, position):
         """Turns `[B, Q, D]`, heads side by side, by positions `[Q]` or `[B, Q]`.

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.full_attention import FullAttention
-from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
 
 
@@ -47,9 +47,7 @@ class TokenMerge(keras.layers.Layer):
             raise ValueError(f"`size` must be positive. Received: size={size}")
         self.size = size
         self.ffn_factor = ffn_factor
-        attention = FullAttention(
-            1, RelTemporal(1, relations=(), name="encoding"), dtype=self.dtype_policy
-        )
+        attention = FullAttention(1, RelativeEncoding(), dtype=self.dtype_policy)
         self.inner = SparseBlock(
             attention, ffn_factor, dtype=self.dtype_policy, name="inner"
         )

@@ -6,7 +6,7 @@ import keras
 
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.post_norm_block import PostNormBlock
-from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.models.transformer_ranker import TransformerRanker, TransformerRankerConfig
 
 
@@ -42,10 +42,10 @@ class BST(TransformerRanker):
 
     def make_block(self, name):
         """A block of attention without relative encoding."""
-        heads, policy = self.config.num_heads, self.dtype_policy
+        policy = self.dtype_policy
         attention = FullAttention(
-            heads,
-            RelTemporal(heads, relations=(), name="encoding"),
+            self.config.num_heads,
+            RelativeEncoding(),
             sees_itself=True,
             dtype=policy,
             name="attention",

@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.full_attention import FullAttention
-from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.models.config_checks import check_positive
@@ -73,10 +73,10 @@ class LONGER(TransformerRanker):
 
     def make_block(self, name):
         """A block of attention without relative encoding."""
-        heads, policy = self.config.num_heads, self.dtype_policy
+        policy = self.dtype_policy
         attention = FullAttention(
-            heads,
-            RelTemporal(heads, relations=(), name="encoding"),
+            self.config.num_heads,
+            RelativeEncoding(),
             sees_itself=True,
             dtype=policy,
             name="attention",

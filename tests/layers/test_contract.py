@@ -13,6 +13,8 @@ from ctr_tf.layers.cluster_attention import ClusterAttention
 from ctr_tf.layers.co_action import CoAction
 from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.dice import Dice
+from ctr_tf.layers.dilated_attention import DilatedAttention
+from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.fixed_chunking import FixedChunking
@@ -22,16 +24,25 @@ from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
 from ctr_tf.layers.hash_collisions import HashCollisions
 from ctr_tf.layers.history_views import HistoryViews
 from ctr_tf.layers.hstu_bias import HSTUBias
+from ctr_tf.layers.hstu_block import HSTUBlock
+from ctr_tf.layers.kernel_attention import KernelAttention
+from ctr_tf.layers.kernel_keys import KernelKeys
+from ctr_tf.layers.native_sparse_attention import NativeSparseAttention
+from ctr_tf.layers.native_sparse_keys import NativeSparseKeys
 from ctr_tf.layers.pafs import PAFS
+from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.rel_temporal import RelTemporal
+from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.sim_hash import SimHash
+from ctr_tf.layers.similarity_chunking import SimilarityChunking
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.swiglu import SwiGLU
 from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_chunking import TimeChunking
+from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.layers.tower import Tower
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
@@ -39,20 +50,31 @@ POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 LAYERS = (
     TimeChunking(3),
     FixedChunking(3),
+    SimilarityChunking(3),
     EvoKeys(3, 2, 4, branches=("global", "local"), relations=("hour",), utc_offset=60),
     FullKeys(relations=("time",), utc_offset=60),
     RelTemporal(4, relations=("time", "weekend")),
     SwiGLU(8, use_bias=True),
     PredictionHead((8, 4)),
     RelTemporal(2, relations=()),
+    RelativeEncoding(),
     HSTUBias(7),
     T5Bias(4, num_buckets=8, max_distance=20),
     Alibi(4),
     RotaryEncoding(4, base=100.0),
     EvoAttention(4, 5, branches=("local",), encoding=RelTemporal(4, relations=())),
     FullAttention(4, encoding=HSTUBias(8)),
+    DilatedKeys(3, 5, relations=("hour",), utc_offset=60),
+    DilatedAttention(4, 3, 5, encoding=HSTUBias(8)),
+    NativeSparseKeys(3, 5, relations=("hour",), utc_offset=60),
+    NativeSparseAttention(4, 3, 2, 5, encoding=HSTUBias(8), utc_offset=60),
+    KernelKeys(),
+    KernelAttention(4, 5, 8),
     SparseBlock(EvoAttention(4, 5), ffn_factor=2),
     SparseBlock(FullAttention(4), ffn_factor=2),
+    PostNormBlock(FullAttention(4, RelativeEncoding(), sees_itself=True), 1.5),
+    HSTUBlock(4, HSTUBias(5)),
+    TokenMerge(3, ffn_factor=1),
     PAFS(),
     ASGA(4, gated=False, activation="sigmoid"),
     GatedQueryCalibration(),
@@ -87,6 +109,12 @@ def stack(kind: str, policy: str) -> keras.Model:
     behaviors = keras.Input((LENGTH, WIDTH), name="behaviors")
     candidates = keras.Input((CANDIDATES, WIDTH), name="candidates")
     user = keras.Input((USER,), name="user")
+    if kind == "transformers":
+        inputs = [time, mask, request_time, behaviors, candidates, user]
+        return transformers(inputs, policy)
+    if kind == "alternatives":
+        inputs = [time, mask, request_time, behaviors, candidates, user]
+        return alternatives(inputs, policy)
     if kind == "full":
         chunk, profile = FixedChunking(3)(time, mask), user
         keys, attention = FullKeys(), FullAttention(4, dtype=policy)
@@ -101,6 +129,41 @@ def stack(kind: str, policy: str) -> keras.Model:
     logits = PredictionHead((8,), dtype=policy)(scored, user)
     pooled = keras.layers.GlobalAveragePooling1D(dtype="float32")(rows)
     inputs = [time, mask, request_time, behaviors, candidates, user]
+    return keras.Model({x.name: x for x in inputs}, [logits, pooled])
+
+
+def alternatives(inputs: list, policy: str) -> keras.Model:
+    """The other attentions of SparseCTR, one block after another."""
+    time, mask, request_time, rows, scored, user = inputs
+    for keys, attention in (
+        (DilatedKeys(2, 5), DilatedAttention(4, 2, 5, dtype=policy)),
+        (NativeSparseKeys(5, 2), NativeSparseAttention(4, 5, 2, 2, dtype=policy)),
+        (KernelKeys(), KernelAttention(4, 3, LENGTH, dtype=policy)),
+    ):
+        plan, state = keys(time, mask)
+        relations = keys.relations_to(state, request_time)
+        block = SparseBlock(attention, dtype=policy)
+        rows, scored = block(rows, scored, None, plan, relations)
+    pooled = keras.layers.GlobalAveragePooling1D(dtype="float32")(rows)
+    logits = PredictionHead((8,), dtype=policy)(scored, user)
+    return keras.Model({x.name: x for x in inputs}, [logits, pooled])
+
+
+def transformers(inputs: list, policy: str) -> keras.Model:
+    """Blocks of BST and HSTU, merged tokens."""
+    time, mask, request_time, behaviors, candidates, user = inputs
+    keys = FullKeys(HSTUBias.relations)
+    plan, state = keys(time, mask)
+    relations = keys.relations_to(state, request_time)
+    attention = FullAttention(4, HSTUBias(LENGTH), sees_itself=True, dtype=policy)
+    rows, scored = PostNormBlock(attention, dtype=policy)(
+        behaviors, candidates, None, plan, relations
+    )
+    hstu = HSTUBlock(4, HSTUBias(LENGTH), dtype=policy)
+    rows, scored = hstu(rows, scored, None, plan, relations)
+    tokens, _ = TokenMerge(5, dtype=policy)(rows, mask)
+    pooled = keras.layers.GlobalAveragePooling1D(dtype="float32")(tokens)
+    logits = PredictionHead((8,), dtype=policy)(scored, user)
     return keras.Model({x.name: x for x in inputs}, [logits, pooled])
 
 
@@ -121,7 +184,7 @@ def batch(size: int) -> dict:
     }
 
 
-@pytest.mark.parametrize("kind", ["evo", "full"])
+@pytest.mark.parametrize("kind", ["evo", "full", "transformers", "alternatives"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_shapes_and_one_compiled_fit_step(kind, policy):
     keras.utils.set_random_seed(0)
@@ -148,7 +211,12 @@ def test_shapes_and_one_compiled_fit_step(kind, policy):
     [
         (lambda: TimeChunking(0), "Received: num_chunks=0"),
         (lambda: FixedChunking(-1), "Received: num_chunks=-1"),
+        (lambda: SimilarityChunking(0), "Received: num_chunks=0"),
         (lambda: EvoKeys(3, 0, 4), "Received: transition=0"),
+        (lambda: DilatedKeys(3, 0), "Received: dilation=0"),
+        (lambda: NativeSparseKeys(0, 3), "Received: block_length=0"),
+        (lambda: NativeSparseAttention(4, 3, 0, 3), "Received: top_blocks=0"),
+        (lambda: KernelAttention(4, 0, 3), "Received: rank=0"),
         (lambda: EvoKeys(3, 1, 4, branches=("past",)), "Unknown attention branch"),
         (lambda: RelTemporal(4, ("hours",)), "Did you mean 'hour'?"),
         (lambda: SwiGLU(0), "Received: hidden_dim=0"),
