@@ -37,7 +37,9 @@ def test_score_needs_the_saved_model_alone(world):
     assert result.returncode == 0, result.stderr
     scores = json.loads(result.stdout)["candidates"]
     assert len(scores) == 50
-    assert all(0 < score["probability"] < 1 for score in scores)
+    probabilities = [score["probability"] for score in scores]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert 0 < probabilities[-1] <= probabilities[0] < 1
 
 
 def test_a_wrong_request_is_refused_before_tensorflow_is_imported(world, tmp_path):

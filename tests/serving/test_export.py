@@ -2,27 +2,16 @@
 
 import copy
 import json
-import subprocess
-import sys
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_schema
+from small_export import HISTORIES, OPTIONS, SCHEMA, SLATES, VOCABULARIES
 
 from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    serialize,
-    write_prepared,
-)
+from ctr_tf.data.random_samples import serialize
 from ctr_tf.data.records import BEHAVIORS, record_spec
-from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
 from serving import golden, warmup
 from serving.export import ExportOptions, export_ranker, versions
 from serving.exported import Exported
@@ -32,51 +21,10 @@ from serving.score import Scorer, find_version, main
 from serving.signatures import ServingModule
 from serving.state import StateMismatchError
 
-SCHEMA = make_schema(history_length=16, num_chunks=4)
-VOCABULARIES = random_vocabularies(SCHEMA, 30)
-HISTORIES = (16, 0, 1, 5, 16, 12)
-SLATES = (3, 4, 1, 7, 2, 5)
-OPTIONS = ExportOptions(
-    history_lengths=(6, 16), slate_sizes=(2, 5, 8), batch_sizes=(1, 2)
-)
-
 
 @pytest.fixture(scope="module")
-def samples():
-    random = np.random.default_rng(0)
-    return [
-        random_sample(SCHEMA, VOCABULARIES, random, behaviors, candidates)
-        for behaviors, candidates in zip(HISTORIES, SLATES, strict=True)
-    ]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, samples):
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    splits = {"train": samples, "validation": [], "test": samples}
-    write_prepared(folder, SCHEMA, VOCABULARIES, splits)
-    return PreparedData.load(folder)
-
-
-@pytest.fixture(scope="module")
-def ranker():
-    keras.utils.set_random_seed(0)
-    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
-    ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
-    random = np.random.default_rng(0)
-    for variable in ranker.trainable_variables:  # biases and scores far from zero
-        variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
-    return ranker
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, ranker, data):
-    return export_ranker(ranker, data, tmp_path_factory.mktemp("export"), OPTIONS)
-
-
-@pytest.fixture(scope="module")
-def signatures(folder):
-    loaded = tf.saved_model.load(str(folder))
+def signatures(small_export):
+    loaded = tf.saved_model.load(str(small_export))
     yield loaded.signatures
     del loaded  # signatures hold no reference to what they belong to
 
@@ -233,14 +181,14 @@ def test_behaviors_after_the_request_are_left_out(signatures, requests, expected
     assert_close(score_once(signatures, tensors | later)[0], expected[3])
 
 
-def test_an_unknown_id_scores_like_a_missing_one(samples, folder):
+def test_an_unknown_id_scores_like_a_missing_one(samples, small_export):
     request = request_from_sample(samples[0], SCHEMA, VOCABULARIES)
     unknown, missing = copy.deepcopy(request), copy.deepcopy(request)
     for changed, item, word in ((unknown, 10**15, "ü ∞"), (missing, None, None)):
         changed["candidates"][0]["item_id"] = item
         changed["behaviors"][-1]["item_id"] = item
         changed["context"]["device"] = word
-    scorer = Scorer(folder)
+    scorer = Scorer(small_export)
     scores = [
         {s["position"]: s["probability"] for s in scorer.score(r)}
         for r in (unknown, missing, request)
@@ -249,8 +197,10 @@ def test_an_unknown_id_scores_like_a_missing_one(samples, folder):
     assert scores[0] != scores[2]
 
 
-def test_a_state_in_the_store_scores_like_a_fresh_one(folder, signatures, requests):
-    layout = Exported.load(folder).state
+def test_a_state_in_the_store_scores_like_a_fresh_one(
+    small_export, signatures, requests
+):
+    layout = Exported.load(small_export).state
     tensors = requests[3]
     state = call(signatures["encode_user"], tensors)
     outputs = {key: value.numpy() for key, value in state.items()}
@@ -265,24 +215,26 @@ def test_a_state_in_the_store_scores_like_a_fresh_one(folder, signatures, reques
     np.testing.assert_array_equal(fresh, stored)
 
 
-def test_the_graph_refuses_the_state_of_another_model(folder, signatures, requests):
+def test_the_graph_refuses_the_state_of_another_model(
+    small_export, signatures, requests
+):
     state = call(signatures["encode_user"], requests[3])
     state["state_version"] += 1
-    fingerprint = Exported.load(folder).state.fingerprint
+    fingerprint = Exported.load(small_export).state.fingerprint
     with pytest.raises(
         tf.errors.InvalidArgumentError, match=f"not one of this model, {fingerprint}: "
     ):
         call(signatures["score_candidates"], requests[3] | state)
 
 
-def test_the_fingerprint_is_the_models(ranker, data, folder):
+def test_the_fingerprint_is_the_models(ranker, data, small_export):
     """The same weights give the same; other weights, or another N, do not."""
 
     def fingerprint(histories=OPTIONS.history_lengths):
         module = ServingModule(ranker, data.folder / "vocabularies", histories, (2,))
         return module.layout.fingerprint
 
-    known = Exported.load(folder).state.fingerprint
+    known = Exported.load(small_export).state.fingerprint
     assert fingerprint() == known
     assert fingerprint((16,)) == known  # padding is not the model
     assert fingerprint((12,)) != known
@@ -293,9 +245,11 @@ def test_the_fingerprint_is_the_models(ranker, data, folder):
     bias.assign(before)
 
 
-def test_another_model_refuses_the_state(folder, signatures, requests, ranker, data):
+def test_another_model_refuses_the_state(
+    small_export, signatures, requests, ranker, data
+):
     """Another in one bias, so that its layout is the same but for the fingerprint."""
-    layout = Exported.load(folder).state
+    layout = Exported.load(small_export).state
     state = call(signatures["encode_user"], requests[3])
     content = layout.serialize({key: value.numpy() for key, value in state.items()})
     bias = ranker.user_projection.bias
@@ -304,7 +258,7 @@ def test_another_model_refuses_the_state(folder, signatures, requests, ranker, d
     try:
         samples = golden.read_samples(data, 3)
         with pytest.raises(RuntimeError, match="does not score like the model: serial"):
-            golden.check_export(folder, signatures, ranker, samples, data)
+            golden.check_export(small_export, signatures, ranker, samples, data)
         module = ServingModule(ranker, data.folder / "vocabularies", (16,), (2,))
     finally:
         bias.assign(before)
@@ -314,8 +268,8 @@ def test_another_model_refuses_the_state(folder, signatures, requests, ranker, d
     assert module.layout.fingerprint in str(error.value)
 
 
-def test_a_failing_warmup_record_is_named(folder, signatures, tmp_path):
-    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+def test_a_failing_warmup_record_is_named(small_export, signatures, tmp_path):
+    path = small_export / "assets.extra" / "tf_serving_warmup_requests"
     (first, *_) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
     log = warmup.PredictionLog.FromString(first)
     del log.predict_log.request.inputs["request_time"]
@@ -327,16 +281,18 @@ def test_a_failing_warmup_record_is_named(folder, signatures, tmp_path):
 
 
 def test_more_warmup_than_a_server_takes_is_refused(
-    folder, signatures, data, tmp_path, monkeypatch
+    small_export, signatures, data, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(warmup, "MAX_RECORDS", 3)
-    samples, exported = golden.read_samples(data, 10), Exported.load(folder)
+    samples, exported = golden.read_samples(data, 10), Exported.load(small_export)
     with pytest.raises(ValueError, match="at most 3 warm-up records: choose fewer siz"):
         warmup.write_warmup(tmp_path / "many", signatures, exported, samples, data)
 
 
-def test_golden_requests_hold_the_models_scores(folder, signatures, expected):
-    golden = json.loads((folder / "assets.extra" / "golden.json").read_text("utf-8"))
+def test_golden_requests_hold_the_models_scores(small_export, signatures, expected):
+    golden = json.loads(
+        (small_export / "assets.extra" / "golden.json").read_text("utf-8")
+    )
     assert len(golden) == len(HISTORIES)
     for entry in golden:  # shards interleave the samples
         tensors = request_to_tensors(entry["request"], SCHEMA)
@@ -345,8 +301,8 @@ def test_golden_requests_hold_the_models_scores(folder, signatures, expected):
     assert longest == sorted(map(len, expected))
 
 
-def test_no_graph_asks_for_xla(folder, tmp_path):
-    assert compiled_functions(folder) == []
+def test_no_graph_asks_for_xla(small_export, tmp_path):
+    assert compiled_functions(small_export) == []
 
     class Compiled(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([])], jit_compile=True)
@@ -357,11 +313,13 @@ def test_no_graph_asks_for_xla(folder, tmp_path):
     assert compiled_functions(tmp_path)
 
 
-def test_what_lies_in_the_folder(folder, signatures):
-    assert sorted(p.stem for p in (folder / "assets").iterdir()) == sorted(
+def test_what_lies_in_the_folder(small_export, signatures):
+    assert sorted(p.stem for p in (small_export / "assets").iterdir()) == sorted(
         VOCABULARIES.names
     )
-    described = json.loads((folder / "assets.extra" / "signature.json").read_text())
+    described = json.loads(
+        (small_export / "assets.extra" / "signature.json").read_text()
+    )
     assert described.keys() == signatures.keys()
     for name, signature in signatures.items():
         specs = signature.structured_input_signature[1]
@@ -371,16 +329,16 @@ def test_what_lies_in_the_folder(folder, signatures):
             assert len(value["shape"]) == specs[key].shape.rank
         assert described[name]["outputs"].keys() == signature.structured_outputs.keys()
     assert "| `behavior_time` | int64 | [batch, behaviors] |" in (
-        folder / "assets.extra" / "README.md"
+        small_export / "assets.extra" / "README.md"
     ).read_text("utf-8")
 
 
-def test_a_bad_export_is_not_published(ranker, data, folder, monkeypatch):
-    assert folder.name == "1"
+def test_a_bad_export_is_not_published(ranker, data, small_export, monkeypatch):
+    assert small_export.name == "1"
     monkeypatch.setitem(golden.TOLERANCE, "float32", -1.0)
     with pytest.raises(RuntimeError, match="does not score like the model: serial"):
-        export_ranker(ranker, data, folder.parent, ExportOptions((16,), (7,)))
-    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+        export_ranker(ranker, data, small_export.parent, ExportOptions((16,), (7,)))
+    assert [path.name for path in small_export.parent.iterdir()] == ["1"]
 
 
 def test_versions_count_up(tmp_path):
@@ -389,39 +347,17 @@ def test_versions_count_up(tmp_path):
     assert versions(tmp_path) == [2, 10]
 
 
-WITHOUT_KERAS = """
-import sys
-sys.modules["keras"] = None  # TensorFlow itself takes Keras where it can
-from serving.score import main
-status = main(sys.argv[1:])
-assert not [m for m in sys.modules if m.startswith(("keras.", "ctr_tf.models"))]
-sys.exit(status)
-"""
-
-
-def test_score_needs_neither_keras_nor_the_model(folder, expected):
-    request = folder / "assets.extra" / "example_request.json"
-    command = [sys.executable, "-c", WITHOUT_KERAS, "--model", folder.parent]
-    command += ["--request", request, "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    scores = json.loads(result.stdout)["candidates"]
-    assert len(scores) == len(json.loads(request.read_text())["candidates"])
-    probabilities = [score["probability"] for score in scores]
-    assert probabilities == sorted(probabilities, reverse=True)
-
-
-def test_score_prints_a_table_and_an_example(folder, capsys, tmp_path):
-    assert main(["--model", str(folder), "--example_request"]) == 0
+def test_score_prints_a_table_and_an_example(small_export, capsys, tmp_path):
+    assert main(["--model", str(small_export), "--example_request"]) == 0
     path = tmp_path / "request.json"
     path.write_text(capsys.readouterr().out, "utf-8")
-    assert main(["--model", str(folder), "--request", str(path)]) == 0
+    assert main(["--model", str(small_export), "--request", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["rank", "item_id", "probability", "position"]
     assert len(lines) == 1 + len(json.loads(path.read_text())["candidates"])
 
 
-def test_score_tells_mistakes(folder, tmp_path):
+def test_score_tells_mistakes(small_export, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder '.*nowhere'"):
         find_version(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="not a model written by `ctr-tf expor"):
@@ -429,4 +365,4 @@ def test_score_tells_mistakes(folder, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     for name, error in (("none.json", "no request at"), ("bad.json", "is not JSON")):
         with pytest.raises((FileNotFoundError, ValueError), match=error):
-            main(["--model", str(folder), "--request", str(tmp_path / name)])
+            main(["--model", str(small_export), "--request", str(tmp_path / name)])

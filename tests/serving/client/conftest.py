@@ -1,46 +1,33 @@
-"""One small export and one development server on it for all tests in here."""
+"""One development server for all tests in here."""
 
 import numpy as np
 import pytest
-from running_server import OPTIONS, SCHEMA, VOCABULARIES, Server, make_ranker, offline
+from running_server import Server, offline
+from small_export import SCHEMA, VOCABULARIES, make_ranker
 
-from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import random_sample, write_prepared
-from serving.export import export_ranker
+from ctr_tf.data.random_samples import random_sample
+from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
 
 
 @pytest.fixture(scope="session")
-def samples():
-    random = np.random.default_rng(0)
-    sizes = [(16, 12), (3, 5), (16, 1), (9, 30)]
-    return [random_sample(SCHEMA, VOCABULARIES, random, *size) for size in sizes]
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory, samples):
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    splits = {"train": samples, "validation": [], "test": samples}
-    write_prepared(folder, SCHEMA, VOCABULARIES, splits)
-    return PreparedData.load(folder)
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory, data):
+def models(small_export):
     """A folder with one version."""
-    folder = tmp_path_factory.mktemp("models")
-    export_ranker(make_ranker(0), data, folder, OPTIONS)
-    return folder
+    return small_export.parent
 
 
 @pytest.fixture(scope="session")
 def other_version(tmp_path_factory, data):
     """A version of another model, outside the server's folder."""
-    return export_ranker(make_ranker(1), data, tmp_path_factory.mktemp("new"), OPTIONS)
+    options = ExportOptions(slate_sizes=(40,), batch_sizes=(1,))
+    return export_ranker(make_ranker(1), data, tmp_path_factory.mktemp("new"), options)
 
 
 @pytest.fixture(scope="session")
-def requests(samples):
+def requests():
+    random = np.random.default_rng(0)
+    sizes = [(16, 12), (3, 5), (16, 1), (9, 30)]
+    samples = [random_sample(SCHEMA, VOCABULARIES, random, *size) for size in sizes]
     return [request_from_sample(s, SCHEMA, VOCABULARIES) for s in samples]
 
 

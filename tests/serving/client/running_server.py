@@ -1,4 +1,4 @@
-"""A small export, and a development server as a process of its own."""
+"""A development server as a process of its own, and what it should answer."""
 
 import contextlib
 import json
@@ -9,28 +9,8 @@ import time
 import urllib.request
 
 import numpy as np
-from helpers import make_schema
 
-from ctr_tf.data.random_samples import random_vocabularies
-from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
-from serving.export import ExportOptions
 from serving.score import Scorer
-
-SCHEMA = make_schema(history_length=16, num_chunks=4)
-# Few sizes: each is run when a model is exported, and when it is loaded.
-OPTIONS = ExportOptions(slate_sizes=(10, 40), batch_sizes=(1, 2))
-VOCABULARIES = random_vocabularies(SCHEMA, 30)
-
-
-def make_ranker(seed):
-    """An untrained model whose scores differ from one seed to the next."""
-    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
-    ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
-    random = np.random.default_rng(seed)
-    for variable in ranker.trainable_variables:
-        variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
-    return ranker
 
 
 def free_port():

@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from running_server import OPTIONS, Server, offline
+from running_server import Server, offline
+from small_export import OPTIONS
 
 from serving.client import Client, layout_of
 from serving.exported import Exported, find_version

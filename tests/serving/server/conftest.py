@@ -3,34 +3,12 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_schema
 from live_server import LiveServer, bytes_inside
+from small_export import SCHEMA, VOCABULARIES, make_ranker
 
-from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    serialize,
-    write_prepared,
-)
-from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
-from serving.export import ExportOptions, export_ranker
+from ctr_tf.data.random_samples import serialize
 from serving.request import request_from_sample, request_to_tensors
 from serving.signatures import ServingModule
-
-SCHEMA = make_schema(history_length=16, num_chunks=4)
-VOCABULARIES = random_vocabularies(SCHEMA, 30)
-HISTORIES, SLATES = (16, 0, 1, 5, 16, 12), (3, 4, 1, 7, 2, 5)
-
-
-@pytest.fixture(scope="session")
-def samples():
-    random = np.random.default_rng(0)
-    return [
-        random_sample(SCHEMA, VOCABULARIES, random, behaviors, candidates)
-        for behaviors, candidates in zip(HISTORIES, SLATES, strict=True)
-    ]
 
 
 @pytest.fixture(scope="session")
@@ -53,28 +31,13 @@ def records(samples):
 
 
 @pytest.fixture(scope="session")
-def exports(tmp_path_factory, samples):
+def exports(tmp_path_factory, small_export, data):
     """Versions 1, a whole export, and 2, a bare SavedModel whose scores differ."""
-    folder = tmp_path_factory.mktemp("served")
-    data = folder / "data"
-    splits = {"train": samples, "validation": [], "test": samples}
-    write_prepared(data, SCHEMA, VOCABULARIES, splits)
-    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4, num_blocks=1)
-    ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
-    random = np.random.default_rng(0)
-
-    def shake():
-        for variable in ranker.trainable_variables:
-            variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
-
-    shake()
-    options = ExportOptions(slate_sizes=(4, 8), batch_sizes=(1, 4), samples=2)
-    export_ranker(ranker, PreparedData.load(data), folder / "export", options)
-    shake()
-    module = ServingModule(ranker, data / "vocabularies", (16,), (4, 8))
-    signatures = module.signatures()
-    tf.saved_model.save(module, str(folder / "export" / "2"), signatures)
-    return folder / "export"
+    exports = tmp_path_factory.mktemp("served")
+    shutil.copytree(small_export, exports / "1")
+    module = ServingModule(make_ranker(1), data.folder / "vocabularies", (16,), (4, 8))
+    tf.saved_model.save(module, str(exports / "2"), module.signatures())
+    return exports
 
 
 @pytest.fixture(scope="session")

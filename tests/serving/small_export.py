@@ -1,0 +1,29 @@
+"""The small model that the tests of serving share, and how it is exported."""
+
+import keras
+import numpy as np
+from helpers import make_schema
+
+from ctr_tf.data.random_samples import random_vocabularies
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from serving.export import ExportOptions
+
+SCHEMA = make_schema(history_length=16, num_chunks=4)
+VOCABULARIES = random_vocabularies(SCHEMA, 30)
+HISTORIES = (16, 0, 1, 5, 16, 12)
+SLATES = (3, 4, 1, 7, 2, 5)
+OPTIONS = ExportOptions(
+    history_lengths=(6, 16), slate_sizes=(2, 5, 8, 40), batch_sizes=(1, 2)
+)
+
+
+def make_ranker(seed):
+    """Untrained, biases and scores far from zero; other scores for another seed."""
+    keras.utils.set_random_seed(seed)
+    config = SparseCTRConfig(dim=16, num_heads=2, embedding_dim=4)
+    ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
+    random = np.random.default_rng(seed)
+    for variable in ranker.trainable_variables:
+        variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
+    return ranker
