@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ctr_tf.cli import resolve
+from ctr_tf.compare import compare
 from ctr_tf.config import load
 from ctr_tf.training.config import Config
 
@@ -46,6 +47,8 @@ def test_other_verbs_recipes_and_targets_exist():
             assert resolve([verb, *rest])[0].main, line
             if verb == "train":
                 load(Config, ROOT / rest[1], rest[2:])
+            if verb == "compare":
+                assert compare.chosen(compare.parser().parse_args(rest)), line
 
 
 def test_links_lead_somewhere():

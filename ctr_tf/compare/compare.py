@@ -25,16 +25,14 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> int:
     """Compares models; the exit status is 1 if a run failed."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     for name in ("seeds", "candidates"):
         if getattr(arguments, name) < 1:
             raise ValueError(
                 f"`--{name}` must be positive. Received: {getattr(arguments, name)}"
             )
     data = PreparedData.load(arguments.data)
-    rows = variants(
-        arguments.models.split(","), arguments.ablations, arguments.alternatives
-    )
+    rows = chosen(arguments)
     base = arguments.base or rows[0].name
     if base not in (names := [row.name for row in rows]):
         raise ValueError(unknown_name("base", base, names))
@@ -52,6 +50,13 @@ def main(argv: list[str]) -> int:
     for job in failed:
         print(f"failed: {job.name}, see {job.log}")
     return 1 if failed else 0
+
+
+def chosen(arguments: argparse.Namespace) -> list[Variant]:
+    """The rows that a command line asks for."""
+    return variants(
+        arguments.models.split(","), arguments.ablations, arguments.alternatives
+    )
 
 
 def _report(
@@ -85,13 +90,14 @@ def _report(
     return markdown(table, about)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    result = argparse.ArgumentParser(
         prog="ctr-tf compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = result.add_argument
     add("--data", required=True, help="folder of `ctr-tf prepare`")
     add("--models", default="sparsectr", help="names, with commas between; also tfrs")
     add("--base", help="what others are compared with; default: the first model")
@@ -106,4 +112,4 @@ def _parser() -> argparse.ArgumentParser:
         help="and SparseCTR with other attentions, chunkings, relative encodings",
     )  # fmt: skip
     add("overrides", nargs="*", metavar="key=value", help="or name:key=value")
-    return parser
+    return result

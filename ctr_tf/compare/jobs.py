@@ -126,8 +126,9 @@ def _model_section(model: str, budget: Path, of_budget: str) -> dict:
     if model == TFRS:
         return {}
     own = budget.with_name(budget.name.replace(of_budget, model, 1))
-    section = _raw(own).get("model", {}) if own.is_file() else {}
-    return section if section.get("name") == model else {"name": model}
+    if own.is_file() and configs.load(Config, own).model.name == model:
+        return {**_raw(own).get("model", {}), "name": model}
+    return {"name": model}
 
 
 def _resolved(variant: Variant, values: dict) -> dict:

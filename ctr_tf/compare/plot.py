@@ -6,11 +6,18 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ctr_tf.compare.results import Row
 from ctr_tf.evaluation import plots
 
 _PANELS = (("flops", 1e6, "MFLOPs a request"), ("latency_ms", 1, "ms a request"))
+_PLACES = (
+    ((6, 3), "left"),
+    ((6, -10), "left"),
+    ((-6, 3), "right"),
+    ((-6, -10), "right"),
+)
 
 
 def plot_quality_against_cost(rows: Sequence[Row], base: str, path: Path) -> None:
@@ -29,20 +36,38 @@ def plot_quality_against_cost(rows: Sequence[Row], base: str, path: Path) -> Non
         ):
             _draw(axes, known, base, *panel)
         figure.axes[0].set(ylabel="AUC")
+        figure.draw_without_rendering()  # labels are placed on the final axes
+        for axes, (key, unit, _) in zip(figure.axes, _PANELS, strict=True):
+            _label(axes, known, key, unit)
         figure.savefig(path, dpi=130)
 
 
 def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> None:
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     for row in rows:
         color = plots.ORANGE if row.name == base else plots.BLUE
-        cost, auc = getattr(row, key) / unit, row.mean("auc")
         axes.errorbar(
-            cost, auc, row.spread("auc") or 0.0,
+            getattr(row, key) / unit, row.mean("auc"), row.spread("auc") or 0.0,
             fmt="o", color=color, markersize=5, elinewidth=1, alpha=0.9,
         )  # fmt: skip
-        axes.annotate(
-            row.name, (cost, auc), (5, 4), textcoords="offset points", fontsize=8
-        )
     axes.margins(x=0.15)
     axes.set(title=f"AUC by {label}", xlabel=label)
+
+
+def _label(axes: Axes, rows, key: str, unit: float) -> None:
+    """Writes each name where it covers no other, if one of the places is free."""
+    taken = []
+    for row in rows:
+        point = getattr(row, key) / unit, row.mean("auc")
+        for place, (offset, side) in enumerate(_PLACES, 1):
+            text = axes.annotate(
+                row.name, point, offset, textcoords="offset points", ha=side, size=8
+            )
+            box = text.get_window_extent()
+            if place == len(_PLACES) or not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            text.remove()

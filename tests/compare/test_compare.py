@@ -74,7 +74,7 @@ def test_what_a_user_sees(data, words, message, tmp_path, capsys):
 
 def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
     for name, text in (
-        ("sparsectr_shop.yaml", "model: {sparsity: S1}\ntraining: {epochs: 3}"),
+        ("sparsectr_shop.yaml", "model: {dim: 16}\ntraining: {epochs: 3}"),
         ("din_shop.yaml", "model: {name: din, dim: 8}\ntraining: {epochs: 9}"),
     ):
         (tmp_path / name).write_text(text)
@@ -92,6 +92,7 @@ def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
         assert job.recipe["run"] == str(tmp_path / "runs" / job.name)
     assert recipes["din-seed-1"]["model"]["dim"] == 24
     assert recipes["can-seed-0"]["model"]["name"] == "can"
+    assert recipes["sparsectr-B1-seed-0"]["model"]["dim"] == 16
     assert recipes["sparsectr-seed-0"]["model"]["transition"] == 3  # of S3
     assert recipes["sparsectr-A1-seed-0"]["model"]["attention"] == "full"
     rate = recipes["sparsectr-B1-seed-0"]["optimizer"]["learning_rate"]
