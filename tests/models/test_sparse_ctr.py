@@ -9,7 +9,7 @@ import reference_sparse_ctr as reference
 from keras import ops
 
 from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.sparse_ctr import ATTENTIONS, SparseCTRConfig
 
 VARIANTS = {
     "default": {},
@@ -71,6 +71,24 @@ def test_the_state_does_not_grow_with_the_history():
         blocks = [np.asarray(v).nbytes for k, v in state.items() if "block" in k]
         assert sum(blocks) == (16 + 32 + 5 + 1) * 2 * 32 * 4 * 2
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_state_of_few_behaviors_fits_into_that_of_many(attention):
+    """Servers pad histories to several sizes, and states on the left to one."""
+    schema, model = make(attention=attention, window=7)
+    assert hasattr(model, "user_projection") == (attention == "evo")
+    inputs = helpers.make_inputs(schema, batch=3, num_chunks=4, lengths=[5, 0, 3])
+    short = {
+        k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
+    }
+    whole, state = state_of(model, inputs), state_of(model, short)
+    for key, value in state.items():
+        missing = np.subtract(whole[key].shape, value.shape)
+        state[key] = ops.convert_to_tensor(np.pad(value, [(n, 0) for n in missing]))
+    candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
+    expected = model.score(whole, candidates)
+    np.testing.assert_allclose(model.score(state, candidates), expected, atol=1e-5)
 
 
 def test_state_scores_any_number_of_candidates():
