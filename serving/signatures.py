@@ -5,6 +5,8 @@
 * `score_candidates`: a state and candidates → `probability`, `logit` `[B, C]`.
 * `serialized_examples`: samples in the record format → `probability`, `logit` `[B, C]`.
 
+Of a model with further tasks, each has its `probability_<task>` and `logit_<task>`.
+
 The first equals the second and third one after the other. Hour, weekend, chunks and
 slate size are computed here, by the functions that training's input uses.
 `serving.inputs` says what each input is, `serving.sizes` how requests are padded,
@@ -126,7 +128,7 @@ class ServingModule(tf.Module):
         size = tf.where(size > 0, size, raw[names.CANDIDATE_LENGTH])
         raw = raw | {names.SLATE_SIZE: size}
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
-        return _outputs(self._sized.score(state, self._candidates(raw)))
+        return self._outputs(self._sized.score(state, self._candidates(raw)))
 
     def encode_user(self, **raw) -> dict:
         """User and history → state."""
@@ -158,7 +160,7 @@ class ServingModule(tf.Module):
             key: tf.cast(value, spec.dtype)
             for (key, spec), value in zip(specs.items(), stored, strict=True)
         }
-        return _outputs(self._sized.score(state, self._candidates(raw)))
+        return self._outputs(self._sized.score(state, self._candidates(raw)))
 
     def score_examples(self, *, examples) -> dict:
         """Serialized samples → probability and logit."""
@@ -169,7 +171,15 @@ class ServingModule(tf.Module):
         (inputs,) = reader.read(examples)
         candidates = {k: v for k, v in inputs.items() if k.startswith("candidate_")}
         others = {k: v for k, v in inputs.items() if k not in candidates}
-        return _outputs(self._sized.score(self._sized.encode(others), candidates))
+        return self._outputs(self._sized.score(self._sized.encode(others), candidates))
+
+    def _outputs(self, logits: tf.Tensor) -> dict:
+        suffixes = ("", *(f"_{task}" for task in self._ranker.tasks))
+        outputs = {}
+        for suffix, logit in zip(suffixes, self._ranker.by_task(logits), strict=True):
+            outputs[f"probability{suffix}"] = tf.sigmoid(logit)
+            outputs[f"logit{suffix}"] = logit
+        return outputs
 
     def _inputs(self, group: str, features: Sequence[Feature], raw: dict) -> dict:
         """Encodes features `[B, …]`, those that are encoded alike as one."""
@@ -267,7 +277,3 @@ def _encoding(feature: Feature) -> tuple:
 
 def _mask(value: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     return tf.where(valid, value, tf.zeros_like(value))
-
-
-def _outputs(logit: tf.Tensor) -> dict:
-    return {"probability": tf.sigmoid(logit), "logit": logit}

@@ -79,7 +79,7 @@ class SizedRanker:
         )
 
     def score(self, state: dict, inputs: dict) -> tf.Tensor:
-        """State and candidates, encoded, `[B, C]` → logits `[B, C]`."""
+        """State and candidates, encoded, `[B, C]` → logits (see `Ranker.score`)."""
         return self._scorer(state, inputs)
 
     def _encode_at(self, size: int, inputs: dict) -> dict:

@@ -1,5 +1,7 @@
 """A small schema and random batches that fit it, for tests of models and training."""
 
+import re
+
 import numpy as np
 
 from ctr_tf.schema import FIRST_ID, Feature, Schema
@@ -109,6 +111,12 @@ def make_inputs(
         inputs[f"behavior_{name}"] = np.where(valid, FIRST_ID + function(time), 0)
         inputs[f"context_{name}"] = FIRST_ID + function(inputs["request_time"])[:, None]
     return inputs
+
+
+def weights_by_path(model) -> dict:
+    """A model's weights by their paths, without what Keras counts in a process."""
+    prefix = re.compile(r"^\w+/(feature_embedding\w*/)?")
+    return {prefix.sub("", weight.path): weight for weight in model.weights}
 
 
 def make_labels(inputs: dict, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
 """GAP-Net beside its formulas in NumPy; its switches change what they say."""
 
 import dataclasses
-import re
 
 import helpers
 import keras
@@ -69,13 +68,7 @@ def test_a_switch_changes_what_it_says(change, layers):
     base = VARIANTS["DIN"]
     schema, model = make(base)
     _, changed = make(dataclasses.replace(base, **change))
-    weights, others = (
-        {
-            re.sub(r"^\w+/(feature_embedding\w*/)?", "", weight.path): weight
-            for weight in each.weights
-        }
-        for each in (model, changed)
-    )
+    weights, others = (helpers.weights_by_path(each) for each in (model, changed))
     differing = {
         path
         for path in weights.keys() | others.keys()
