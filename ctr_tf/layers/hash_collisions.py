@@ -96,7 +96,7 @@ class HashCollisions(keras.layers.Layer):
             code_BGN = ops.where(mask[:, None, :], code_BGN, -1)
         bucket = ops.arange(2**self.num_bits, dtype="int64")
         inside = code_BGN[:, :, None, :] == bucket[:, None]
-        shape = (-1, self.num_buckets, vectors.shape[1])
+        shape = (-1, self.num_buckets, ops.shape(vectors)[1])
         return ops.cast(ops.reshape(inside, shape), "float32")
 
     def compute_output_spec(self, query, keys, values, mask):

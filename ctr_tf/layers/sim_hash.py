@@ -76,7 +76,7 @@ class SimHash(keras.layers.Layer):
         """Hashes every vector by itself."""
         inputs = ops.cast(ops.stop_gradient(inputs), "float32")
         positive = ops.matmul(inputs, self.planes) > 0
-        shape = (-1, *inputs.shape[1:-1], self.num_groups, self.num_bits)
+        shape = (*ops.shape(inputs)[:-1], self.num_groups, self.num_bits)
         bits = ops.reshape(ops.cast(positive, "int64"), shape)
         return ops.sum(bits * self._powers(), axis=-1)
 
@@ -101,7 +101,7 @@ class SimHash(keras.layers.Layer):
     def _signs(self, codes):
         """`[B, ., G]` codes → `[B, ., R]` float32, +1 for a set bit, -1 for others."""
         is_set = ops.bitwise_and(codes[..., None], self._powers()) > 0
-        shape = (-1, codes.shape[1], self.total_bits)
+        shape = (-1, ops.shape(codes)[1], self.total_bits)
         return ops.reshape(ops.where(is_set, 1.0, -1.0), shape)
 
     def _powers(self):
