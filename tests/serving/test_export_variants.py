@@ -15,7 +15,7 @@ from ctr_tf.data.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.models import build_ranker
+from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.sparse_ctr import SparseCTRConfig
 from serving import warmup
 from serving.export import ExportOptions, export_ranker
@@ -27,13 +27,16 @@ from serving.golden import (
     read_samples,
     score_once,
     score_twice,
+    served_scores,
 )
 from serving.request import request_from_sample, request_to_tensors
+from serving.signatures import ServingModule
 
 SCHEMA = make_schema(history_length=12, num_chunks=3)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 HISTORIES = (12, 0, 3, 7)
 SLATES = (3, 4, 1, 6)
+SMALL = {"dim": 16, "num_heads": 2, "embedding_dim": 4}
 SIZES = {"history_lengths": (6, 12), "slate_sizes": (3, 5), "batch_sizes": (1, 2)}
 # Name → model, precision, export; test_export has the plain one. The absolute bounds
 # are those of serving.golden.
@@ -63,10 +66,7 @@ def data(tmp_path_factory):
     return PreparedData.load(folder)
 
 
-def make_ranker(settings, precision):
-    config = SparseCTRConfig(
-        dim=16, num_heads=2, embedding_dim=4, num_blocks=1, **settings
-    )
+def make_ranker(config, precision):
     keras.utils.set_random_seed(0)
     sizes = VOCABULARIES.table_sizes(SCHEMA)
     ranker = build_ranker(config, SCHEMA, sizes, dtype=precision)
@@ -82,7 +82,8 @@ Variant = collections.namedtuple("Variant", "name ranker folder model exported")
 @pytest.fixture(scope="module", params=list(VARIANTS))
 def variant(request, tmp_path_factory, data):
     settings, precision, options = VARIANTS[request.param]
-    ranker = make_ranker(settings, precision)
+    config = SparseCTRConfig(**SMALL, num_blocks=1, **settings)
+    ranker = make_ranker(config, precision)
     options = ExportOptions(**SIZES | options)
     folder = export_ranker(ranker, data, tmp_path_factory.mktemp("export"), options)
     model = tf.saved_model.load(str(folder))
@@ -108,6 +109,19 @@ def test_every_signature_scores_like_the_model(variant, data):
             twice, scores, rtol=0, atol=variant.exported.state_tolerance
         )
         assert np.isfinite([once, twice]).all()
+
+
+@pytest.mark.parametrize("name", ["can", "sim_hard"])  # extra tables; ids
+def test_other_models_score_alike_by_all_signatures(name, data):
+    ranker = make_ranker(MODELS[name][0](**SMALL), "float32")
+    module = ServingModule(ranker, data.folder / "vocabularies", (6, 12), (6,))
+    samples = read_samples(data, 10)
+    expected = list(model_scores(ranker, 12, samples))
+    assert np.std(np.concatenate(expected)) > 0.01
+    found = served_scores(module.signatures(), samples, data)
+    for scores, ways in zip(expected, found, strict=True):
+        for way, values in ways.items():
+            np.testing.assert_allclose(values, scores, rtol=0, atol=1e-5, err_msg=way)
 
 
 def test_plain_graphs_unless_xla_is_asked_for(variant):
