@@ -91,7 +91,7 @@ class HSTUBlock(keras.layers.Layer):
         return output, self.score(candidates, state, relations)
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
-        """Runs the behaviors; see `EvoAttention.encode`."""
+        """Runs the behaviors; see `SequenceAttention.encode`."""
         normed = self.norm(behaviors)
         key = self.encoding.rotate(self.key(normed), plan["position"])
         state = {"key": key, "value": self.value(normed)}

@@ -70,7 +70,7 @@ class PostNormBlock(keras.layers.Layer):
         return output, self.score(candidates, state, relations)
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
-        """Runs the behaviors; see `EvoAttention.encode`."""
+        """Runs the behaviors; see `SequenceAttention.encode`."""
         output, state = self.attention.encode(behaviors, user, plan, with_queries)
         if not with_queries:
             return None, state

@@ -1,11 +1,13 @@
 """Merges adjacent behaviors into one token, after a look at each other.
 
-Shape suffixes: `B` batch, `N` behaviors, `G` groups, `K` behaviors a group, `D` width.
+Shape suffixes: `B` batch, `N` behaviors, `G` groups, `K` behaviors a group, `X` groups
+of the batch, `D` width, `E` = K D.
 """
 
 import keras
 from keras import ops
 
+from ctr_tf.layers.blocks import to_blocks
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -64,23 +66,21 @@ class TokenMerge(keras.layers.Layer):
 
     def call(self, inputs, mask):
         """Merges from the right."""
-        _, length, width = inputs.shape
-        groups = -(-length // self.size)
-        more = groups * self.size - length
-        mask_BN = ops.pad(mask, ((0, 0), (more, 0)))
-        inputs_BND = ops.pad(inputs, ((0, 0), (more, 0), (0, 0)))
-        mask_GK = ops.reshape(mask_BN, (-1, self.size))
-        rows_GKD = ops.reshape(inputs_BND, (-1, self.size, width))
+        mask_BGK = to_blocks(mask, self.size)
+        rows_BGKD = to_blocks(inputs, self.size)
+        _, groups, size, width = rows_BGKD.shape
+        # Each group is a sample of its own.
+        mask_XK = ops.reshape(mask_BGK, (-1, size))
         plan = {
-            "relations": 1.0 - ops.cast(mask_GK, "float32")[:, None, None, :],
-            "position": ops.arange(self.size, dtype="int32"),
+            "relations": 1.0 - ops.cast(mask_XK, "float32")[:, None, None, :],
+            "position": ops.arange(size, dtype="int32"),
         }
-        rows_GKD, _ = self.inner.encode(rows_GKD, None, plan)
-        rows_GKD = ops.where(mask_GK[..., None], rows_GKD, 0)
-        tokens_BGD = self.projection(
-            ops.reshape(rows_GKD, (-1, groups, self.size * width))
+        rows_XKD, _ = self.inner.encode(
+            ops.reshape(rows_BGKD, (-1, size, width)), None, plan
         )
-        return tokens_BGD, ops.any(ops.reshape(mask_BN, (-1, groups, self.size)), -1)
+        rows_XKD = ops.where(mask_XK[..., None], rows_XKD, 0)
+        groups_BGE = ops.reshape(rows_XKD, (-1, groups, size * width))
+        return self.projection(groups_BGE), ops.any(mask_BGK, axis=-1)
 
     def get_config(self):
         """Config."""
