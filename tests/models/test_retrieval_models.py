@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import reference_retrieval as reference
+import tensorflow as tf
 
 from ctr_tf.models import build_ranker
 from ctr_tf.models.eta import ETAConfig
@@ -95,6 +96,21 @@ def test_the_state_does_not_grow_with_the_batch_history(config):
         state = model.encode(groups["user"], groups["behaviors"], groups["context"])
         states.append({key: tuple(value.shape) for key, value in state.items()})
     assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("config", [ETA, SDIM, TWIN_V2], ids=lambda c: c.name)
+def test_the_number_of_candidates_may_be_open(config):
+    model = make(config)
+    inputs = helpers.make_inputs(model.schema, lengths=LENGTHS)
+    signature = {
+        key: tf.TensorSpec(
+            (None, None) if key.startswith("candidate_") else (None, *value.shape[1:]),
+            value.dtype,
+        )
+        for key, value in inputs.items()
+    }
+    served = tf.function(model.call, input_signature=[signature], autograph=False)
+    np.testing.assert_allclose(served(inputs), model(inputs), atol=1e-5)
 
 
 def test_number_of_clusters():
