@@ -143,7 +143,7 @@ class Ranker(keras.Model):
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
         return cls(**config)
 
-    def compile(self, optimizer, jit_compile: bool = False, **kwargs):
+    def compile(self, optimizer, jit_compile: bool = False, row_dropout=None, **kwargs):
         """Prepares for training with the loss of `ctr_tf.training.step`.
 
         Args:
@@ -151,6 +151,7 @@ class Ranker(keras.Model):
                 (`ctr_tf.training.optimizers.make_optimizer`).
             jit_compile: whether XLA compiles the dense computation; the tables are
                 never part of it.
+            row_dropout: a `ctr_tf.training.row_dropout.RowDropout`, or None.
             **kwargs: of `keras.Model.compile`.
         """
         from ctr_tf.training.step import Step  # TensorFlow only
@@ -159,7 +160,7 @@ class Ranker(keras.Model):
             self.build()
         optimizer.build(self.trainable_variables)
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
-        self.step = Step(self, jit_compile)
+        self.step = Step(self, jit_compile, row_dropout)
 
     @property
     def metrics(self):

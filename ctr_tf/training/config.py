@@ -8,6 +8,7 @@ from ctr_tf.errors import unknown_name
 from ctr_tf.models import MODELS, SparseCTRConfig
 from ctr_tf.training.distribution import STRATEGIES
 from ctr_tf.training.optimizers import OptimizerConfig
+from ctr_tf.training.row_dropout import RowDropoutConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("auc", "gauc_request")
@@ -21,6 +22,7 @@ class TrainingConfig:
         epochs: passes over the training samples.
         max_steps: stop after so many steps even so; None: no limit.
         seed: of weights, dropout and the order of the samples.
+        row_dropout: of embedding rows, against learning users by heart.
         precision: `"float32"`, `"mixed_float16"` (with loss scaling) or
             `"mixed_bfloat16"`.
         jit_compile: whether XLA compiles the dense network; None: where there is a GPU.
@@ -37,6 +39,7 @@ class TrainingConfig:
     epochs: int = 1
     max_steps: int | None = None
     seed: int = 0
+    row_dropout: RowDropoutConfig = RowDropoutConfig()
     precision: str = "float32"
     jit_compile: bool | None = None
     distribution: str = "none"

@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from ctr_tf.training import distribution
 from ctr_tf.training.paired_optimizer import is_table
+from ctr_tf.training.row_dropout import RowDropout
 
 AUC_THRESHOLDS = 2_000
 
@@ -32,10 +33,14 @@ class Step:
     Args:
         ranker: built; its optimizer is used.
         jit_compile: whether XLA compiles the dense computation.
+        row_dropout: what training does to embedding rows; None: nothing.
     """
 
-    def __init__(self, ranker, jit_compile: bool):
+    def __init__(
+        self, ranker, jit_compile: bool, row_dropout: RowDropout | None = None
+    ):
         self.ranker = ranker
+        self.row_dropout = row_dropout
         self.metrics = [
             keras.metrics.Mean("loss", dtype="float32"),
             keras.metrics.AUC(AUC_THRESHOLDS, name="auc", dtype="float32"),
@@ -66,7 +71,7 @@ class Step:
         count = _sum_over_replicas(tf.reduce_sum(weights))
         logits, losses, (of_rows, of_dense) = self._gradients(
             inputs,
-            self.ranker.lookup(inputs),
+            self._rows(inputs),
             labels,
             weights,
             optimizer.scale_loss(1 / tf.maximum(count, 1.0)),
@@ -91,6 +96,13 @@ class Step:
         """Logits `[B, C]`, with tasks `[B, C, T]`."""
         inputs = data[0] if isinstance(data, tuple) else data
         return self._forward(inputs, self.ranker.lookup(inputs))
+
+    def _rows(self, inputs) -> dict:
+        rows = self.ranker.lookup(inputs)
+        if self.row_dropout is None:
+            return rows
+        keys = {name: key for name, (key, _) in self.ranker.embedding.lookups().items()}
+        return self.row_dropout(rows, self.ranker.optimizer.iterations, keys)
 
     def _gradients(self, inputs, rows, labels, weights, scale):
         dense = [variable.value for variable in self._dense]

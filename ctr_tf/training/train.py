@@ -35,6 +35,7 @@ from ctr_tf.training.distribution import distribute, make_strategy, worker
 from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
+from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
 
 _log = logging.getLogger(__name__)
@@ -160,7 +161,9 @@ def _compiled_ranker(config: Config, data: PreparedData, total_steps: int):
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
     ranker.compile(
-        make_optimizer(config.optimizer, total_steps, scaling), jit_compile=jit_compile
+        make_optimizer(config.optimizer, total_steps, scaling),
+        jit_compile=jit_compile,
+        row_dropout=RowDropout(options.row_dropout, options.seed),
     )
     return ranker
 
