@@ -12,7 +12,7 @@ class SparseBlock(keras.layers.Layer):
     """``x = x + Attention(RMSNorm(x))``, then ``x = x + SwiGLU(RMSNorm(x))``.
 
     Args:
-        attention: `EvoAttention`, `FullAttention` or a layer with their methods.
+        attention: a `SequenceAttention`, such as `EvoAttention`.
         ffn_factor: hidden width of the SwiGLU, in widths of the model.
 
     Call arguments:
@@ -66,7 +66,7 @@ class SparseBlock(keras.layers.Layer):
         return output, self.score(candidates, state, relations)
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
-        """Runs the behaviors; see `EvoAttention.encode`."""
+        """Runs the behaviors; see `SequenceAttention.encode`."""
         normed = self.attention_norm(behaviors)
         output, state = self.attention.encode(normed, user, plan, with_queries)
         if not with_queries:

@@ -10,6 +10,7 @@ from reference_sparse_ctr import MixedSequence, array, attend, dense, relu, sigm
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.dilated_attention import DilatedAttention
 from ctr_tf.layers.dilated_keys import DilatedKeys
+from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.kernel_attention import KernelAttention
 from ctr_tf.layers.kernel_keys import KernelKeys
 from ctr_tf.layers.native_sparse_attention import BRANCHES, NativeSparseAttention
@@ -88,11 +89,14 @@ def dilated_attention(layer, rows, sequence):
     return dense(layer.output_projection, np.array(outputs))
 
 
-@pytest.mark.parametrize(("window", "dilation"), [(4, 3), (1, 1), (30, 5), (2, 40)])
-def test_dilated_attention(window, dilation):
+@pytest.mark.parametrize(
+    ("window", "dilation", "encoding"),
+    [(4, 3, None), (1, 1, HSTUBias(22)), (30, 5, Alibi(H)), (2, 8, RotaryEncoding(H))],
+)
+def test_dilated_attention(window, dilation, encoding):
     sample = Sample()
-    layer = sample.build(DilatedAttention(H, window, dilation))
-    keys = DilatedKeys(window, dilation, utc_offset=UTC_OFFSET)
+    layer = sample.build(DilatedAttention(H, window, dilation, encoding))
+    keys = DilatedKeys(window, dilation, layer.encoding.relations, UTC_OFFSET)
     actual = sample.run(layer, keys)
     for b, (rows, sequence) in enumerate(sample.rows()):
         expected = dilated_attention(layer, rows, sequence)
@@ -193,11 +197,15 @@ def native_sparse_attention(layer, rows, sequence):
 
 @pytest.mark.parametrize(
     ("block_length", "top_blocks", "window", "encoding"),
-    [(4, 2, 3, None), (1, 3, 1, None), (5, 2, 25, Alibi), (25, 2, 2, RotaryEncoding)],
+    [
+        (4, 2, 3, None),
+        (1, 3, 1, None),
+        (5, 2, 25, Alibi(H)),
+        (25, 2, 2, RotaryEncoding(H)),
+    ],
 )
 def test_native_sparse_attention(block_length, top_blocks, window, encoding):
     sample = Sample()
-    encoding = encoding and encoding(H)
     layer = sample.build(
         NativeSparseAttention(H, block_length, top_blocks, window, encoding, UTC_OFFSET)
     )
