@@ -48,7 +48,7 @@ def test_other_verbs_recipes_and_targets_exist():
             if verb == "train":
                 load(Config, ROOT / rest[1], rest[2:])
             if verb == "compare":
-                assert compare.chosen(compare.parser().parse_args(rest)), line
+                assert compare.chosen(compare.parse(rest)), line
 
 
 def test_links_lead_somewhere():

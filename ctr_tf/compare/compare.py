@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> int:
     """Compares models; the exit status is 1 if a run failed."""
-    arguments = parser().parse_args(argv)
+    arguments = parse(argv)
     for name in ("seeds", "candidates"):
         if getattr(arguments, name) < 1:
             raise ValueError(
@@ -90,14 +90,14 @@ def _report(
     return markdown(table, about)
 
 
-def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
-    result = argparse.ArgumentParser(
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The command line's options; overrides may stand anywhere among them."""
+    parser = argparse.ArgumentParser(
         prog="ctr-tf compare",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = result.add_argument
+    add = parser.add_argument
     add("--data", required=True, help="folder of `ctr-tf prepare`")
     add("--models", default="sparsectr", help="names, with commas between; also tfrs")
     add("--base", help="what others are compared with; default: the first model")
@@ -112,4 +112,4 @@ def parser() -> argparse.ArgumentParser:
         help="and SparseCTR with other attentions, chunkings, relative encodings",
     )  # fmt: skip
     add("overrides", nargs="*", metavar="key=value", help="or name:key=value")
-    return result
+    return parser.parse_intermixed_args(argv)

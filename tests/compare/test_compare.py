@@ -182,32 +182,37 @@ def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
     options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
     options += ["--seeds", "1", "--candidates", "6", "data.batch_size=16"]
     options += ["training.epochs=1", "training.log_every=1"]
-    models = ["--models", "din,sparsectr", "sparsectr:model.num_blocks=1"]
+    models = ["--models", "din,sdim", "sdim:model.dim=16"]
     assert cli.main(["compare", *options, *models]) == 0
     table = json.loads((tmp_path / "table.json").read_text("utf-8"))
-    din, sparse = table["rows"]
-    assert (din["name"], sparse["name"]) == ("din", "sparsectr")
+    din, sdim = table["rows"]
+    assert (din["name"], sdim["name"]) == ("din", "sdim")
     assert (table["behaviors"], table["candidates"]) == (8, 6)
-    run = tmp_path / "runs" / "sparsectr-seed-0"
+    run = tmp_path / "runs" / "sdim-seed-0"
     metrics = json.loads((run / "evaluation/test/metrics.json").read_text("utf-8"))
-    assert sparse["quality"]["auc"]["mean"] == metrics["auc"]
+    assert sdim["quality"]["auc"]["mean"] == metrics["auc"]
     relative = (metrics["auc"] - 0.5) / (din["quality"]["auc"]["mean"] - 0.5) - 1
-    assert sparse["rela_impr"] == pytest.approx(relative)
-    assert 0 < sparse["test"]["auc"]["p_holm"] <= 1
-    assert sparse["flops"] > 1_000 and sparse["network"] > 1_000
+    assert sdim["rela_impr"] == pytest.approx(relative)
+    assert 0 < sdim["test"]["auc"]["p_holm"] <= 1
+    assert sdim["flops"] > 1_000 and sdim["network"] > 1_000
     assert "| din | " in capsys.readouterr().out
 
     before = (run / "cost.json").stat().st_mtime_ns
-    assert cli.main(["compare", *options, *models, "--base", "sparsectr"]) == 0
+    assert cli.main(["compare", *options, *models, "--base", "sdim"]) == 0
     assert (run / "cost.json").stat().st_mtime_ns == before
     assert cli.main(["compare", *options, *models, "training.epochs=2"]) == 2
     assert "training.epochs (1 and 2)" in capsys.readouterr().err
 
 
-def test_a_run_that_fails_is_told(data, tmp_path, capsys):
+def test_a_run_that_fails_is_told(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.executable", "false")  # a Python that always fails
     options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
-    words = ["--models", "din", "--seeds", "2", "data.slate_sizes=[1]"]
-    assert cli.main(["compare", *options, *words]) == 2
+    finish(Job(Variant("can"), 0, tmp_path, {}), 0.7, 1.0)
+    models = ["--models", "din,can", "--base", "can", "--seeds", "1"]
+    assert cli.main(["compare", *options, *models]) == 1
+    shown = capsys.readouterr().out
+    assert "| din (failed) |" in shown and "failed: din-seed-0, see" in shown
+    assert cli.main(["compare", *options, "--models", "din", "--seeds", "2"]) == 2
     assert "No run came to its end" in capsys.readouterr().err
     assert (tmp_path / "logs" / "din-seed-0.txt").is_file()
     assert not (tmp_path / "logs" / "din-seed-1.txt").exists()
