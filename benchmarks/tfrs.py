@@ -171,4 +171,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
     sys.exit(main(sys.argv[1:]))

@@ -2,12 +2,14 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from helpers import make_schema
 
+from benchmarks.tfrs import PeerConfig
 from ctr_tf import cli
 from ctr_tf.compare.jobs import Job, make_jobs, read_finished
 from ctr_tf.compare.plot import plot_quality_against_cost
@@ -97,6 +99,20 @@ def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
     assert recipes["sparsectr-A1-seed-0"]["model"]["attention"] == "full"
     rate = recipes["sparsectr-B1-seed-0"]["optimizer"]["learning_rate"]
     assert rate == 0.5 != recipes["sparsectr-seed-0"]["optimizer"]["learning_rate"]
+
+
+def test_the_peer_reads_the_recipe_of_its_run(tmp_path):
+    words = ["training.epochs=7", "tfrs:optimizer.learning_rate=0.25"]
+    words.append("data.history_lengths=[4, 8]")
+    rows = [Variant("din"), Variant("tfrs")]
+    jobs = make_jobs(rows, 2, tmp_path, Path(BUDGET), "DATA", words)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(jobs[-1].recipe))
+    peer = PeerConfig.from_recipe(str(path))
+    assert peer.run == str(tmp_path / "runs" / "tfrs-seed-1")
+    assert (peer.epochs, peer.max_steps, peer.seed) == (7, None, 1)
+    assert (peer.learning_rate, peer.data.path) == (0.25, "DATA")
+    assert peer.data.history_lengths == (4, 8)
 
 
 def finish(job, auc, signal):
