@@ -1,5 +1,7 @@
 """The contract of every layer: configs, shapes, one fit step, every precision."""
 
+import itertools
+
 import helpers
 import keras
 import numpy as np
@@ -184,8 +186,13 @@ def batch(size: int) -> dict:
     }
 
 
-@pytest.mark.parametrize("kind", ["evo", "full", "transformers", "alternatives"])
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [
+        *itertools.product(("evo", "full", "transformers"), POLICIES),
+        ("alternatives", "mixed_float16"),  # for the others see test_invariants
+    ],
+)
 def test_shapes_and_one_compiled_fit_step(kind, policy):
     keras.utils.set_random_seed(0)
     model = stack(kind, policy)
