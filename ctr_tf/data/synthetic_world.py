@@ -3,21 +3,23 @@
 What a user wants is a *category*, and the history tells which, to whom can read it:
 
 * **Bursts.** A user comes in sessions, minutes long and hours or days apart, of very
-  uneven sizes. A session has one interest: most of its behaviors are of that category,
-  the rest is noise (popular items of any category).
-* **Habits.** A user has a category for weekday mornings, another for weekday evenings,
-  another for weekends. A session follows the habit of its hour, or else an interest
-  that drifts from session to session.
+  uneven sizes: some hold a handful of behaviors, some a hundred. A session has one
+  interest: most of its behaviors are of that category, the rest is noise (popular items
+  of any category).
+* **Habits.** Weekday mornings, weekday evenings and weekends each have a thread of
+  their own: a session takes up the interest of the one before at its kind of hour and
+  day, or drifts on from there to another category, which the next one takes up.
 * **Clicks.** When a user arrives (nothing done yet in this session), what is clicked
-  depends on the habit of this hour; later in the session it depends on the session's
-  interest, however short the session is. Beside that an item's quality, the user's age
-  group, the device and the slate's position weigh a little.
+  depends on how this thread was left, days ago and perhaps in a session of three
+  behaviors between two long ones of other threads; later in the session it depends on
+  the session's interest. Beside that an item's quality, the user's age group, the
+  device and the slate's position weigh a little.
 
 So the way to the truth leads over the *match* of a candidate with the right part of the
-history: the current burst, told by the gap before it, or the bursts at the same hour
-and on the same kind of day. Slates hold the categories of the user's other habits
-and sessions as well, so the history as one bag says little, and a model that
-is linear in its features sees none of it.
+history: the current burst, told by the gap before it, or the latest burst at the same
+hour and on the same kind of day. Slates hold the categories of the user's other latest
+sessions as well, so the history as one bag says little, and a model that is linear in
+its features sees none of it.
 """
 
 import dataclasses
@@ -37,22 +39,22 @@ NUM_HABITS = 3  # weekday mornings, weekday evenings, weekends
 
 # Sessions: at most one a morning and one an evening; a user's mean number a day is
 # drawn between these two.
-SESSIONS_PER_DAY = (0.8, 1.6)
+SESSIONS_PER_DAY = (0.35, 0.65)
 SESSION_HOURS = ((8.0, 20.0), (11.0, 19.0))  # weekdays, weekend: morning, evening
 SESSION_HOUR_DEVIATION = 1.0
-SESSION_SIZE_SPREAD = 1.1  # sigma of the log-normal
-MIN_SESSION_SIZE = 2
+SESSION_SIZE_SPREAD = 1.7  # sigma of the log-normal
+MIN_SESSION_SIZE = 3
 MAX_SESSION_SECONDS = 4 * HOUR
-HABIT_SHARE = 0.85
-DRIFT_RATE = 0.5
+DRIFT_RATE = 0.6
 NOISE_SHARE = 0.3
-LAST_NOISE_SHARE = 0.05  # of a session's last two behaviors
+LAST_NOISE_SHARE = 0.03  # of a session's last two behaviors
 ACTIVITY_SPREAD = 0.3
 
 # Slates.
-ARRIVAL_SHARE = 0.45
+ARRIVAL_SHARE = 0.4
 MATCHING_SHARE = 0.22
 DISTRACTING_SHARE = 0.38
+RECENT_SESSIONS = 4  # whose interests distract
 
 # Logits.
 BASE_LOGIT = -3.2
@@ -183,7 +185,7 @@ class Users:
         activity += np.log(self.sessions_per_day / np.mean(SESSIONS_PER_DAY))
         behaviors = np.rint(config.behaviors_per_user * np.exp(activity))
         self.behaviors = np.clip(behaviors, MIN_SESSION_SIZE, config.max_history)
-        # Three different categories each.
+        # What each thread begins with: three different categories.
         scores = rng.random((users, NUM_CATEGORIES))
         self.habits = np.argpartition(scores, NUM_HABITS, axis=1)[:, :NUM_HABITS]
 
@@ -212,20 +214,25 @@ class Sessions:
         hour = hour + np.clip(noise, -2.5, 2.5)
         self.start = START + day * DAY + (hour * HOUR).astype(np.int64)
         self.habit = users.habits[self.user, self.habit_index]
-        self.interest = self._interests(rng)
+        self.interest, self.before = self._interests(rng)
         self.size = self._sizes(users, rng)
 
     def __len__(self):
         return len(self.user)
 
-    def _interests(self, rng) -> np.ndarray:
-        """The habit's category, or the one the user has drifted to."""
-        first = np.diff(self.user, prepend=-1) != 0
+    def _interests(self, rng) -> tuple[np.ndarray, np.ndarray]:
+        """Each session's interest, and that of the session before in its thread."""
+        order = np.lexsort((np.arange(len(self)), self.habit_index, self.user))
+        thread = self.user[order] * NUM_HABITS + self.habit_index[order]
+        first = np.diff(thread, prepend=-1) != 0
         change = first | (rng.random(len(self)) < DRIFT_RATE)
         latest = np.maximum.accumulate(np.where(change, np.arange(len(self)), 0))
-        drifting = rng.integers(NUM_CATEGORIES, size=len(self))[latest]
-        by_habit = rng.random(len(self)) < HABIT_SHARE
-        return np.where(by_habit, self.habit, drifting)
+        drifting = rng.integers(NUM_CATEGORIES, size=len(self))
+        interest = np.where(first, self.habit[order], drifting)[latest]
+        before = np.where(first, self.habit[order], np.roll(interest, 1))
+        place = np.empty(len(self), np.int64)
+        place[order] = np.arange(len(self))
+        return interest[place], before[place]
 
     def _sizes(self, users: Users, rng) -> np.ndarray:
         """Uneven shares of each user's behaviors, `MIN_SESSION_SIZE` at least."""
@@ -293,7 +300,7 @@ class Requests:
         session, arriving, self.time = session[order], arriving[order], self.time[order]
         self.user = sessions.user[session]
         self.wanted = np.where(
-            arriving, sessions.habit[session], sessions.interest[session]
+            arriving, sessions.before[session], sessions.interest[session]
         )
         self.device = self._devices(sessions.habit_index[session], rng)
         self.item = self._slates(config, catalog, users, sessions, session, rng)
@@ -343,12 +350,12 @@ class Requests:
     def _slates(self, config, catalog, users, sessions, session, rng) -> np.ndarray:
         """What is wanted, what was wanted at other times, and anything popular."""
         shape = (len(session), config.candidates)
-        previous = np.maximum(session - 1, 0)
-        same_user = sessions.user[previous] == self.user
-        before = np.where(same_user, sessions.interest[previous], -1)
-        others = np.concatenate(
-            [users.habits[self.user], before[:, None], before[:, None]], axis=1
-        )
+        wanted = [sessions.before[session]]
+        for back in range(1, RECENT_SESSIONS + 1):
+            previous = np.maximum(session - back, 0)
+            same_user = sessions.user[previous] == self.user
+            wanted.append(np.where(same_user, sessions.interest[previous], -1))
+        others = np.stack(wanted, axis=1)
         choice = rng.integers(others.shape[1], size=shape)
         distracting = np.take_along_axis(others, choice, axis=1)
         draw = rng.random(shape)

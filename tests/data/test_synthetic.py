@@ -117,7 +117,7 @@ def test_clicks_are_calibrated_to_the_true_probability(exposures):
 def test_bursts_and_long_gaps(behaviors):
     gap = behaviors.gap.dropna()
     assert (gap < 15 * 60).mean() > 0.8
-    assert (gap > 4 * HOUR).mean() > 0.05
+    assert (gap > 4 * HOUR).mean() > 0.03
     assert gap.between(15 * 60, 4 * HOUR).mean() < 0.005
     burst = (~(behaviors.gap < 2 * HOUR)).cumsum()
     size = behaviors.groupby(burst).size()
@@ -133,22 +133,54 @@ def test_a_burst_has_one_interest_and_some_noise(behaviors):
     assert 0.7 < (first / total)[long].mean() < 0.95
 
 
-def test_habits_repeat_at_the_same_hour_on_the_same_kind_of_day(behaviors):
+def thread(time):
+    """Weekday mornings, weekday evenings, weekends."""
+    evening = np.asarray(time) // HOUR % 24 >= 14
+    return np.where(is_weekend(np.asarray(time)), 2, evening.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def sessions(behaviors):
     burst = (~(behaviors.gap < 2 * HOUR)).cumsum()
-    sessions = behaviors.groupby(burst).agg(
+    frame = behaviors.groupby(burst).agg(
         user_id=("user_id", "first"),
         time=("time", "first"),
         category=("category", lambda values: values.mode().iloc[0]),
     )
-    sessions["weekend"] = is_weekend(sessions.time.to_numpy())
-    sessions["evening"] = sessions.time // HOUR % 24 >= 14
-    pairs = sessions.merge(sessions, on="user_id", suffixes=("", "_other"))
-    pairs = pairs[pairs.time > pairs.time_other]
-    same = pairs.category == pairs.category_other
-    day = pairs.weekend == pairs.weekend_other
-    hour = (pairs.evening == pairs.evening_other) | (pairs.weekend == 1)
-    assert same[day & hour].mean() > 0.4
-    assert same[~(day & hour)].mean() < 0.25
+    frame["thread"] = thread(frame.time)
+    return frame
+
+
+def test_a_session_takes_up_its_thread(sessions):
+    of_thread = sessions.groupby(["user_id", "thread"]).category.shift()
+    known = of_thread.notna()
+    assert (of_thread == sessions.category)[known].mean() > 0.35
+    of_user = sessions.groupby("user_id").category.shift()
+    elsewhere = sessions.groupby("user_id").thread.shift() != sessions.thread
+    assert (of_user == sessions.category)[known & elsewhere].mean() < 0.25
+
+
+def test_arrivals_click_what_their_thread_was_left_with(exposures, sessions, tables):
+    items = tables["items"].to_pandas()[["item_id", "category"]]
+    frame = exposures.merge(items, on="item_id").sort_values("time")
+    frame["thread"] = thread(frame.time)
+    left = sessions.sort_values("time").rename(columns={"time": "left"})
+
+    def latest(by):
+        joined = pd.merge_asof(
+            frame,
+            left[["user_id", "thread", "left", "category"]],
+            left_on="time",
+            right_on="left",
+            by=by,
+            suffixes=("", "_left"),
+            allow_exact_matches=False,
+        )
+        arriving = joined.time - joined.left > 4 * HOUR
+        return joined.click[arriving & (joined.category == joined.category_left)]
+
+    assert latest(["user_id", "thread"]).mean() > 0.5
+    assert latest("user_id").mean() < 0.4
 
 
 @pytest.mark.parametrize("most", [50, 1_000, 10_000])
