@@ -45,7 +45,8 @@ def main(argv: list[str]) -> int:
     )
     _log.info("%d runs in %s, by %s", len(jobs), output, budget)
     failed = run_jobs(jobs, arguments.split, arguments.candidates)
-    print(_report(jobs, rows, base, arguments.split, arguments.candidates, output))
+    options = (arguments.split, arguments.candidates, output, arguments.overrides)
+    print(_report(jobs, rows, base, *options))
     print(f"table, plot: {output}")
     for job in failed:
         print(f"failed: {job.name}, see {job.log}")
@@ -66,6 +67,7 @@ def _report(
     split: str,
     candidates: int,
     output: Path,
+    overrides: list[str],
 ) -> str:
     finished: dict[str, list[dict]] = {}
     for job in jobs:
@@ -74,13 +76,19 @@ def _report(
             finished.setdefault(job.variant.name, []).append(result)
     if not finished:
         raise ValueError(f"No run came to its end; see '{jobs[0].log.parent}'.")
-    recipe = jobs[0].recipe
+    exceptions = [w for w in overrides if ":" in w.partition("=")[0]]
+    addressed = {word.partition(":")[0] for word in exceptions}
+    shared = [
+        job for job in jobs if not {job.variant.name, job.variant.model} & addressed
+    ]
+    recipe = (shared or jobs)[0].recipe
     any_run = next(iter(finished.values()))[0]
     about = {
         "data": recipe["data"]["path"],
         "split": split,
         "base": base,
         "budget": {key: recipe[key] for key in ("data", "optimizer", "training")},
+        "exceptions": exceptions,
         "behaviors": any_run["cost"]["behaviors"],
         "candidates": candidates,
     }

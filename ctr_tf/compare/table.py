@@ -30,8 +30,9 @@ def write_table(rows: Sequence[Row], about: dict, folder: Path) -> None:
 
     Args:
         rows: of the table.
-        about: `data`, `split`, `base`, `budget` (a recipe's sections), `behaviors` and
-            `candidates` of the request whose cost was measured.
+        about: `data`, `split`, `base`, `budget` (a recipe's sections), `exceptions`
+            from it (`name:key=value`), `behaviors` and `candidates` of the request
+            whose cost was measured.
         folder: to write to.
     """
     (folder / "table.md").write_text(markdown(rows, about), "utf-8")
@@ -71,10 +72,12 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
     batch = about["budget"]["data"]["batch_size"]
     steps = f", at most {training['max_steps']} steps" if training["max_steps"] else ""
+    exceptions = ", ".join(f"`{word}`" for word in about["exceptions"])
+    except_for = f", except {exceptions}" if exceptions else ""
     return [
-        f"* Budget of every model: {training['epochs']} epochs{steps}, batches of "
-        f"{batch} requests, learning rate {optimizer['learning_rate']:g}; "
-        f"{seeds} seeds, ± their standard deviation. Best by column in bold.",
+        f"* Budget of every model: epochs: {training['epochs']}{steps}, batches of "
+        f"{batch} requests, learning rate {optimizer['learning_rate']:g}{except_for}. "
+        f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
         f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
         f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "
         f"draws users and seeds ({REPLICATES:,} replicates), corrected for the number "

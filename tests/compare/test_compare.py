@@ -161,12 +161,13 @@ def test_the_table_of_made_up_runs(tmp_path):
     budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
     budget["training"] = {"epochs": 1, "max_steps": None}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
-    about |= {"behaviors": 16, "candidates": 100}
+    about |= {"behaviors": 16, "candidates": 100, "exceptions": ["din:model.dim=8"]}
     write_table(table, about, tmp_path)
     plot_quality_against_cost(table, "din", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = (tmp_path / "table.md").read_text("utf-8")
     assert "| sparsectr-A1 | **0.7050 ± 0.0071** |" in text
+    assert "learning rate 0.1, except `din:model.dim=8`" in text
     assert "| can (failed) | – |" in text and "+86.4 %" in text
     written = json.loads((tmp_path / "table.json").read_text("utf-8"))
     assert written["rows"][1]["quality"]["auc"]["seeds"] == [0.7, 0.71]
@@ -207,6 +208,7 @@ def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
     run = tmp_path / "runs" / "sdim-seed-0"
     metrics = json.loads((run / "evaluation/test/metrics.json").read_text("utf-8"))
     assert sdim["quality"]["auc"]["mean"] == metrics["auc"]
+    assert table["exceptions"] == ["sdim:model.dim=16"]
     relative = (metrics["auc"] - 0.5) / (din["quality"]["auc"]["mean"] - 0.5) - 1
     assert sdim["rela_impr"] == pytest.approx(relative)
     assert 0 < sdim["test"]["auc"]["p_holm"] <= 1
