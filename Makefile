@@ -24,7 +24,7 @@ check: setup
 	.venv/bin/ruff format --check .
 
 test: check
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -56,6 +56,7 @@ setup(
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
             "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
             "ruff==0.17.6",
         ],
     },

@@ -64,7 +64,8 @@ class Scorer:
         Raises:
             ValueError: names what is wrong with the request.
         """
-        outputs = self._predict(request_to_tensors(request, self.schema))
+        tensors = request_to_tensors(request, self.schema)
+        outputs = self._predict(tensors)  # the first call loads the model
         probability, logit = (
             outputs[key].numpy()[0].tolist() for key in ("probability", "logit")
         )

@@ -48,7 +48,7 @@ COMMAND_LINE = {
 }
 RAW_LOGS = {
     words(PREPARE.replace("synthetic", "ebnred")): (
-        "Unknown source 'ebnred'. Did you mean 'ebnerd'? Known: ebnerd, jsonl, "
+        "Unknown source 'ebnred'. Did you mean 'ebnerd'? Known: alibaba, "
     ),
     words("prepare --source synthetic --input {tmp}/none --output {tmp}/out"): (
         "There is no folder '{tmp}/none'."

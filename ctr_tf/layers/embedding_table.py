@@ -25,7 +25,7 @@ class EmbeddingTable(keras.layers.Layer):
         self.rows = rows
         self.width = width
         self.initializer = (
-            keras.initializers.RandomNormal(stddev=0.05)
+            keras.initializers.RandomNormal(stddev=0.2)
             if initializer == "default"
             else keras.initializers.get(initializer)
         )

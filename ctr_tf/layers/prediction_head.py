@@ -54,21 +54,20 @@ class PredictionHead(keras.layers.Layer):
         )
         self.hidden = []
         for index, units in enumerate(self.units):
-            self.hidden.append(dense(units, width, f"hidden_{index}", "relu"))
+            self.hidden.append(dense(units, width, f"hidden_{index}"))
             width = units
         self.logit = dense(1, width, "logit", dtype="float32")
         self.built = True
 
     def call(self, candidates, user):
         """Scores every candidate by itself."""
-        gate_BCD = by_rows(self.candidate_gate, candidates)
-        gated_BCD = gate_BCD * self.user_gate(user)[:, None]
-        return ops.squeeze(by_rows(self._tower, gated_BCD), axis=-1)
-
-    def _tower(self, rows):
+        rows_BCD = by_rows(self.candidate_gate, candidates)
+        rows_BCD = rows_BCD * self.user_gate(user)[:, None]
         for layer in self.hidden:
-            rows = layer(rows)
-        return self.logit(rows)
+            # Apart from the product: TensorFlow would make one kernel of product, bias
+            # and ReLU, which on a CPU turns NaN into 0 and so hides it.
+            rows_BCD = ops.relu(by_rows(layer, rows_BCD))
+        return ops.squeeze(by_rows(self.logit, rows_BCD), axis=-1)
 
     def compute_output_spec(self, candidates, user):
         """One float32 logit a candidate."""

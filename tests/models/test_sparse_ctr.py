@@ -3,6 +3,7 @@
 import dataclasses
 
 import helpers
+import keras
 import numpy as np
 import pytest
 import reference_sparse_ctr as reference
@@ -97,7 +98,7 @@ def test_state_scores_any_number_of_candidates():
     features = model.embedding.assemble(inputs, model.lookup(inputs))
     state = state_of(model, inputs)
     whole = model.score(state, features["candidates"])
-    part = {key: value[:, 2:5] for key, value in features["candidates"].items()}
+    part = keras.tree.map_structure(lambda v: v[:, 2:5], features["candidates"])
     np.testing.assert_allclose(model.score(state, part), whole[:, 2:5], atol=1e-6)
 
 

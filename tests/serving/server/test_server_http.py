@@ -37,7 +37,7 @@ POST = b"POST /v1/models/ctr:predict HTTP/1.1\r\n"
 
 
 @pytest.mark.parametrize(
-    "data, status, message",
+    "sent, status, message",
     [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", 400, "Bad "),
         (b"GET /v1/models/ctr HTTP/9.9\r\n\r\n", 505, "Invalid HTTP version"),
@@ -56,8 +56,8 @@ POST = b"POST /v1/models/ctr:predict HTTP/1.1\r\n"
         (POST + b"Content-Length: 50\r\n\r\n{}", 400, "ended 48 bytes early"),
     ],
 )
-def test_rude_clients(server, data, status, message):
-    found, error = exchange(server, data)
+def test_rude_clients(server, sent, status, message):
+    found, error = exchange(server, sent)
     assert found == status
     assert message in error
 
