@@ -61,8 +61,9 @@ def _ours(rows: int):
             self.dense.build((None, WIDTH))
             self.built = True
 
-        def forward(self, inputs, rows, training=False):
-            return self.dense(keras.ops.mean(rows["behavior_item_id"], axis=1))
+        def forward_in_training(self, inputs, rows):
+            mean = keras.ops.mean(rows["behavior_item_id"], axis=1)
+            return self.dense(mean), {}
 
     item = Feature("item_id", "item", "categorical", hash_buckets=rows - FIRST_ID)
     schema = Schema(name="bench", features=(item,))
@@ -162,7 +163,8 @@ def measure(kind: str, rows: int, timeout: float) -> dict:
     except subprocess.TimeoutExpired:
         return {"left_out": f"takes more than {timeout:.0f} s"}
     if done.returncode:
-        return {"left_out": f"ended with status {done.returncode}"}
+        last = done.stderr.decode().strip().splitlines()[-1:] or [""]
+        return {"left_out": f"ended with status {done.returncode}: {last[0]}"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
