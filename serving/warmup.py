@@ -134,7 +134,7 @@ def _largest_sample(
     """The longest history and the candidates of all samples, repeated as needed."""
     longest = dict(max(samples, key=lambda sample: len(sample[names.BEHAVIOR_TIME])))
     for key, field in record_spec(schema).items():
-        if field.size == CANDIDATES and len(longest[key]):
+        if field.size == CANDIDATES and len(longest.get(key, ())):
             values = np.concatenate([sample[key] for sample in samples])
             longest[key] = np.resize(values, candidates)
         elif field.size == BEHAVIORS:
