@@ -161,7 +161,9 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def width(self, group: str) -> int:
         """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
-        return sum(self._feature_width(f) for f in self.schema.groups()[group])
+        # A group without features is one channel of zeros: products of width 0 make
+        # oneDNN's kernels abort.
+        return sum(self._feature_width(f) for f in self.schema.groups()[group]) or 1
 
     @property
     def item_dim(self) -> int:
@@ -328,7 +330,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 vectors.append(vector)
         if vectors:
             return ops.concatenate(vectors, axis=-1)
-        return ops.zeros((ops.shape(inputs["request_time"])[0], 0), self.compute_dtype)
+        return ops.zeros((ops.shape(inputs["request_time"])[0], 1), self.compute_dtype)
 
     def _numbers(self, keys: list[str], inputs: dict, listed: bool):
         """Numeric features that follow one another, standardized, side by side."""
