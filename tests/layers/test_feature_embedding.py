@@ -114,3 +114,17 @@ def test_a_bucket_beyond_the_largest_seen_takes_its_row():
     looked_up = np.array(layer.lookup(later)["candidate_since_shown"])
     np.testing.assert_array_equal(looked_up, np.broadcast_to(rows[20], (2, 3, 4)))
     assert np.all(layer.row_ids(later, "context_hour") == 25)
+
+
+def test_a_group_without_features_is_one_channel_of_zeros():
+    schema = Schema(
+        name="bare",
+        features=(Feature("item_id", "item", "categorical", hash_buckets=8),),
+    )
+    sizes = {f.table: f.num_buckets for f in schema.features if f.is_embedded}
+    layer = FeatureEmbedding(schema, sizes)
+    inputs = {"request_time": np.array([5, 6])}
+    layer.build()
+    assert layer.width("user") == 1
+    user = layer._vectors("user", inputs, {})
+    np.testing.assert_array_equal(user, np.zeros((2, 1)))
