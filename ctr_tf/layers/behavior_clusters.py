@@ -7,6 +7,7 @@ what is averaged, `M` clusters.
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_attention import take_rows
 
 _POWER_STEPS = 2
@@ -65,11 +66,7 @@ class BehaviorClusters(keras.layers.Layer):
                 "`num_clusters` must be a power of two. "
                 f"Received: num_clusters={num_clusters}"
             )
-        if cluster_size < 1:
-            raise ValueError(
-                "`cluster_size` must be positive. "
-                f"Received: cluster_size={cluster_size}"
-            )
+        check_positive(cluster_size=cluster_size)
         self.num_clusters = num_clusters
         self.cluster_size = cluster_size
         self.seed = seed

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
+from ctr_tf.layers.checks import check_heads, check_positive
 from ctr_tf.layers.relative_encoding import HIDDEN
-from ctr_tf.layers.sequence_attention import check_heads
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
 
 
@@ -57,8 +57,7 @@ class ClusterAttention(keras.layers.Layer):
 
     def __init__(self, num_heads: int, top_k: int = 100, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if top_k < 1:
-            raise ValueError(f"`top_k` must be positive. Received: top_k={top_k}")
+        check_positive(top_k=top_k)
         self.num_heads = num_heads
         self.top_k = top_k
 

@@ -7,6 +7,8 @@ behavior's input, `U` width of a layer, `W` weights of a target.
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class CoAction(keras.layers.Layer):
@@ -43,8 +45,7 @@ class CoAction(keras.layers.Layer):
             raise ValueError(
                 f"`units` must be one or more positive widths. Received: units={units}"
             )
-        if orders < 1:
-            raise ValueError(f"`orders` must be positive. Received: orders={orders}")
+        check_positive(orders=orders)
         self.units = tuple(units)
         self.orders = orders
 

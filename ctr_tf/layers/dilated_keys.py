@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.blocks import fill_blocks, last_rows, to_blocks
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_keys import sliding_window
 from ctr_tf.layers.temporal_relations import (
     ALL_RELATIONS,
@@ -60,9 +61,7 @@ class DilatedKeys(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        for name, value in {"window": window, "dilation": dilation}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        check_positive(window=window, dilation=dilation)
         self.window = window
         self.dilation = dilation
         self.relations = check_relations(relations, ALL_RELATIONS)

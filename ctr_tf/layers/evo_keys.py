@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import unknown_name
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.temporal_relations import (
     ALL_RELATIONS,
     RELATIONS,
@@ -75,10 +76,7 @@ class EvoKeys(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        sizes = {"num_chunks": num_chunks, "transition": transition, "window": window}
-        for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        check_positive(num_chunks=num_chunks, transition=transition, window=window)
         self.num_chunks = num_chunks
         self.transition = transition
         self.window = window

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class FixedChunking(keras.layers.Layer):
@@ -33,10 +35,7 @@ class FixedChunking(keras.layers.Layer):
 
     def __init__(self, num_chunks: int, **kwargs):
         super().__init__(**kwargs)
-        if num_chunks < 1:
-            raise ValueError(
-                f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
-            )
+        check_positive(num_chunks=num_chunks)
         self.num_chunks = num_chunks
 
     def call(self, time, mask, chunk=None, embedding=None):

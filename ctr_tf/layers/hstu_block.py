@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted_sum
+from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.full_attention import append_self
 from ctr_tf.layers.relative_encoding import RelativeEncoding
-from ctr_tf.layers.sequence_attention import check_heads
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")

@@ -11,6 +11,7 @@ from keras import ops
 
 from ctr_tf.layers.attention import attend, softmax_or_zero, split_heads
 from ctr_tf.layers.blocks import to_blocks
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
@@ -58,9 +59,7 @@ class KernelAttention(SequenceAttention):
 
     def __init__(self, num_heads: int, rank: int, length: int, **kwargs):
         super().__init__(num_heads, RelativeEncoding(name="encoding"), **kwargs)
-        for name, value in {"rank": rank, "length": length}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        check_positive(rank=rank, length=length)
         self.rank = rank
         self.length = length
 

@@ -21,6 +21,7 @@ from ctr_tf.layers.attention import (
     window_views,
 )
 from ctr_tf.layers.blocks import last_rows, to_blocks
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
@@ -91,10 +92,7 @@ class NativeSparseAttention(SequenceAttention):
         **kwargs,
     ):
         super().__init__(num_heads, encoding, **kwargs)
-        if top_blocks < 1:
-            raise ValueError(
-                f"`top_blocks` must be positive. Received: top_blocks={top_blocks}"
-            )
+        check_positive(top_blocks=top_blocks)
         self.block_length = block_length
         self.top_blocks = top_blocks
         self.window = window

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.blocks import last_rows, to_blocks
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_keys import sliding_window
 from ctr_tf.layers.temporal_relations import (
     ALL_RELATIONS,
@@ -64,9 +65,7 @@ class NativeSparseKeys(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(autocast=False, **kwargs)
-        for name, value in {"block_length": block_length, "window": window}.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+        check_positive(block_length=block_length, window=window)
         self.block_length = block_length
         self.window = window
         self.relations = check_relations(relations, ALL_RELATIONS)

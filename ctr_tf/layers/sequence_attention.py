@@ -2,6 +2,7 @@
 
 import keras
 
+from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 
@@ -98,12 +99,3 @@ class SequenceAttention(keras.layers.Layer):
         """Inverse of `get_config`."""
         encoding = keras.saving.deserialize_keras_object(config["encoding"])
         return cls(**{**config, "encoding": encoding})
-
-
-def check_heads(num_heads: int, width: int) -> None:
-    """Raises ValueError if the heads do not divide the width."""
-    if num_heads < 1 or width % num_heads:
-        raise ValueError(
-            f"`num_heads` must divide the width {width}. "
-            f"Received: num_heads={num_heads}"
-        )

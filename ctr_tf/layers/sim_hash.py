@@ -7,6 +7,8 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width, `G` groups 
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
+
 MAX_BITS = 62  # of an int64
 
 
@@ -47,10 +49,7 @@ class SimHash(keras.layers.Layer):
                 f"`num_bits` lies between 1 and {MAX_BITS}. "
                 f"Received: num_bits={num_bits}"
             )
-        if num_groups < 1:
-            raise ValueError(
-                f"`num_groups` must be positive. Received: num_groups={num_groups}"
-            )
+        check_positive(num_groups=num_groups)
         self.num_bits = num_bits
         self.num_groups = num_groups
         self.seed = seed

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.time_ops import cut_at_largest
 
 _STEPS = 2**20  # finer is float32's rounding; equal neighbors are to be equal here
@@ -36,10 +37,7 @@ class SimilarityChunking(keras.layers.Layer):
 
     def __init__(self, num_chunks: int, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if num_chunks < 1:
-            raise ValueError(
-                f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
-            )
+        check_positive(num_chunks=num_chunks)
         self.num_chunks = num_chunks
 
     def call(self, time, mask, chunk, embedding):

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ctr_tf.layers.checks import check_positive
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class SwiGLU(keras.layers.Layer):
@@ -27,10 +29,7 @@ class SwiGLU(keras.layers.Layer):
 
     def __init__(self, hidden_dim: int, use_bias: bool = False, **kwargs):
         super().__init__(**kwargs)
-        if hidden_dim < 1:
-            raise ValueError(
-                f"`hidden_dim` must be positive. Received: hidden_dim={hidden_dim}"
-            )
+        check_positive(hidden_dim=hidden_dim)
         self.hidden_dim = hidden_dim
         self.use_bias = use_bias
 

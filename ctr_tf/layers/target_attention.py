@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
+from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
-from ctr_tf.layers.sequence_attention import check_heads
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.blocks import to_blocks
+from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -45,8 +46,7 @@ class TokenMerge(keras.layers.Layer):
 
     def __init__(self, size: int, ffn_factor: float = 2.0, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if size < 1:
-            raise ValueError(f"`size` must be positive. Received: size={size}")
+        check_positive(size=size)
         self.size = size
         self.ffn_factor = ffn_factor
         attention = FullAttention(1, RelativeEncoding(), dtype=self.dtype_policy)
