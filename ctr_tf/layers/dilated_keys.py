@@ -10,17 +10,12 @@ from keras import ops
 
 from ctr_tf.layers.blocks import fill_blocks, last_rows, to_blocks
 from ctr_tf.layers.checks import check_positive
-from ctr_tf.layers.evo_keys import sliding_window
-from ctr_tf.layers.temporal_relations import (
-    ALL_RELATIONS,
-    RELATIONS,
-    check_relations,
-    temporal_relations,
-)
+from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
+from ctr_tf.layers.temporal_relations import RELATIONS
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class DilatedKeys(keras.layers.Layer):
+class DilatedKeys(SequenceKeys):
     """Behavior i sees ``i, i - 1, … i - w + 1``, and of those before every r-th.
 
     That is, behavior j with ``i - j >= w`` where r divides i - j: one of the same class
@@ -60,12 +55,10 @@ class DilatedKeys(keras.layers.Layer):
         utc_offset: int = 0,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(relations, utc_offset, **kwargs)
         check_positive(window=window, dilation=dilation)
         self.window = window
         self.dilation = dilation
-        self.relations = check_relations(relations, ALL_RELATIONS)
-        self.utc_offset = utc_offset
 
     def call(self, time, mask, chunk=None):
         """Relates the pairs of each class, and the window."""
@@ -74,7 +67,7 @@ class DilatedKeys(keras.layers.Layer):
         time_ZG, mask_ZG = (to_classes(x, self.dilation) for x in (time_BM, mask_BM))
         distance_GG = self._class_distance(time_ZG.shape[1])
         far_GG = distance_GG >= self.window
-        dilated = self._relate(
+        dilated = self.relate(
             time_ZG[..., None],
             time_ZG[:, None, :],
             mask_ZG[:, None, :] & far_GG,
@@ -83,11 +76,11 @@ class DilatedKeys(keras.layers.Layer):
         time_BMW, mask_BMW = (
             sliding_window(x, self.window) for x in (time_BM, mask_BM)
         )
-        window = self._relate(
+        window = self.relate(
             time_ZG[..., None],
             to_classes(time_BMW, self.dilation),
             to_classes(mask_BMW, self.dilation),
-            self._window_distance(),
+            window_distance(self.window),
         )
         plan = {
             "relations": ops.concatenate([dilated, window], axis=-1),
@@ -105,8 +98,10 @@ class DilatedKeys(keras.layers.Layer):
     def relations_to(self, state: dict, request_time):
         """Relations `[B, R, 1, J]` of the candidates to the keys of the state."""
         of_class_1G = self._class_distance(state["time"].shape[1] - self.window)[-1:]
-        distance_1J = ops.concatenate([of_class_1G, self._window_distance()], axis=1)
-        return self._relate(
+        distance_1J = ops.concatenate(
+            [of_class_1G, window_distance(self.window)], axis=1
+        )
+        return self.relate(
             request_time[:, None, None],
             state["time"][:, None, :],
             state["mask"][:, None, :],
@@ -118,23 +113,12 @@ class DilatedKeys(keras.layers.Layer):
         order_G = ops.arange(count, dtype="int32") * self.dilation
         return order_G[:, None] - order_G
 
-    def _window_distance(self):
-        """`[1, W]`: i - j within the window."""
-        return ops.arange(self.window - 1, -1, -1, dtype="int32")[None, :]
-
-    def _relate(self, query_time, key_time, visible, distance):
-        return temporal_relations(
-            query_time, key_time, visible, self.relations, self.utc_offset, distance
-        )
-
     def get_config(self):
         """Config."""
         return {
             **super().get_config(),
             "window": self.window,
             "dilation": self.dilation,
-            "relations": list(self.relations),
-            "utc_offset": self.utc_offset,
         }
 
 

@@ -1,8 +1,5 @@
 """Which behaviors are keys of EvoAttention, to whom, and how far away.
 
-Nothing here has weights: it depends on times and chunks alone, is computed once a
-forward pass and shared by all blocks.
-
 Shape suffixes: `B` batch, `N` behaviors, `P` chunks, `T` = m P transition keys, `W`
 window, `J` keys, `R` relations.
 """
@@ -14,18 +11,14 @@ from keras import ops
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.layers.checks import check_positive
-from ctr_tf.layers.temporal_relations import (
-    ALL_RELATIONS,
-    RELATIONS,
-    check_relations,
-    temporal_relations,
-)
+from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
+from ctr_tf.layers.temporal_relations import RELATIONS
 
 BRANCHES = ("global", "transition", "local")
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class EvoKeys(keras.layers.Layer):
+class EvoKeys(SequenceKeys):
     """Keys of the three branches, their relations and positions.
 
     * global: behavior i sees chunk p if p's last behavior is before i; a chunk's time
@@ -75,14 +68,12 @@ class EvoKeys(keras.layers.Layer):
         utc_offset: int = 0,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(relations, utc_offset, **kwargs)
         check_positive(num_chunks=num_chunks, transition=transition, window=window)
         self.num_chunks = num_chunks
         self.transition = transition
         self.window = window
         self.branches = check_branches(branches)
-        self.relations = check_relations(relations, ALL_RELATIONS)
-        self.utc_offset = utc_offset
 
     def call(self, time, mask, chunk):
         """Finds the keys."""
@@ -104,9 +95,9 @@ class EvoKeys(keras.layers.Layer):
             state["global_mask"] = size_BP > 0
             middle_BP = last_BP - size_BP // 2
             plan["position"]["global"] = middle_BP - length
-            plan["relations"]["global"] = self._relate(
+            plan["relations"]["global"] = self.relate(
                 time[..., None],
-                state["global_time"],
+                state["global_time"][:, None, :],
                 state["global_mask"][:, None, :]
                 & (last_BP[:, None, :] < position_N[:, None]),
                 position_N[:, None] - middle_BP[:, None, :],
@@ -120,9 +111,9 @@ class EvoKeys(keras.layers.Layer):
             state["transition_mask"] = _flatten(mask_BPM)
             distance_BNT = position_N[:, None] - plan["index"][:, None, :]
             plan["position"]["transition"] = plan["index"] - length
-            plan["relations"]["transition"] = self._relate(
+            plan["relations"]["transition"] = self.relate(
                 time[..., None],
-                state["transition_time"],
+                state["transition_time"][:, None, :],
                 state["transition_mask"][:, None, :] & (distance_BNT >= 0),
                 distance_BNT,
             )
@@ -132,8 +123,8 @@ class EvoKeys(keras.layers.Layer):
             state["local_time"] = time_BNW[:, -1]
             state["local_mask"] = mask_BNW[:, -1]
             plan["relations"]["local"] = _append_user(
-                self._relate(
-                    time[..., None], time_BNW, mask_BNW, self._local_distance()
+                self.relate(
+                    time[..., None], time_BNW, mask_BNW, window_distance(self.window)
                 )
             )
         if "distance" in self.relations:
@@ -159,9 +150,9 @@ class EvoKeys(keras.layers.Layer):
         if "distance" in self.relations:
             distances = [self._distance_to(state, branch) for branch in self.branches]
             distance_B1J = ops.concatenate(distances, axis=1)[:, None, :]
-        relations = self._relate(
+        relations = self.relate(
             request_time[:, None, None],
-            ops.concatenate(times, axis=1),
+            ops.concatenate(times, axis=1)[:, None, :],
             ops.concatenate(masks, axis=1)[:, None, :],
             distance_B1J,
         )
@@ -175,24 +166,8 @@ class EvoKeys(keras.layers.Layer):
         """`[B, J]` int64: how far the keys of a branch are from the candidates."""
         if branch != "local":
             return -state[f"{branch}_position"]
-        distance_1W = ops.cast(self._local_distance() + 1, "int64")
+        distance_1W = ops.cast(window_distance(self.window) + 1, "int64")
         return distance_1W + ops.zeros_like(state["local_time"])
-
-    def _local_distance(self):
-        """`[1, W]`: how far back the slots of a behavior's window are."""
-        return ops.arange(self.window - 1, -1, -1, dtype="int32")[None, :]
-
-    def _relate(self, query_time_BQ1, key_time, visible_BQJ, distance):
-        if len(key_time.shape) == 2:
-            key_time = key_time[:, None, :]
-        return temporal_relations(
-            query_time_BQ1,
-            key_time,
-            visible_BQJ,
-            self.relations,
-            self.utc_offset,
-            distance,
-        )
 
     def get_config(self):
         """Config."""
@@ -202,8 +177,6 @@ class EvoKeys(keras.layers.Layer):
             "transition": self.transition,
             "window": self.window,
             "branches": list(self.branches),
-            "relations": list(self.relations),
-            "utc_offset": self.utc_offset,
         }
 
 
@@ -221,13 +194,6 @@ def split_keys(inputs, sizes: list[int]) -> list:
     """Cuts the last axis into parts of these sizes."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(inputs, ends, axis=-1) if ends else [inputs]
-
-
-def sliding_window(inputs_BN, window: int):
-    """`[B, N]` → `[B, N, W]`: positions i - w + 1 … i, zero before the first."""
-    length = inputs_BN.shape[1]
-    padded = ops.pad(inputs_BN, ((0, 0), (window - 1, 0)))
-    return ops.stack([padded[:, s : s + length] for s in range(window)], axis=-1)
 
 
 def _flatten(inputs_BPM):

@@ -3,16 +3,11 @@
 import keras
 from keras import ops
 
-from ctr_tf.layers.temporal_relations import (
-    ALL_RELATIONS,
-    RELATIONS,
-    check_relations,
-    temporal_relations,
-)
+from ctr_tf.layers.sequence_keys import SequenceKeys
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class FullKeys(keras.layers.Layer):
+class FullKeys(SequenceKeys):
     """Behavior i sees behaviors 0 … i; a candidate sees every behavior.
 
     Args:
@@ -32,44 +27,22 @@ class FullKeys(keras.layers.Layer):
         SparseCTR, section 4.4.1, variant A1.
     """
 
-    def __init__(
-        self, relations: tuple[str, ...] = RELATIONS, utc_offset: int = 0, **kwargs
-    ):
-        super().__init__(autocast=False, **kwargs)
-        self.relations = check_relations(relations, ALL_RELATIONS)
-        self.utc_offset = utc_offset
-
     def call(self, time, mask, chunk=None):
         """Relates all pairs."""
         position_N = ops.arange(-time.shape[1], 0, dtype="int32")
         distance_NN = position_N[:, None] - position_N[None, :]
         visible_BNN = mask[:, None, :] & (distance_NN >= 0)
-        relations = temporal_relations(
-            time[..., None],
-            time[:, None, :],
-            visible_BNN,
-            self.relations,
-            self.utc_offset,
-            distance_NN,
+        relations = self.relate(
+            time[..., None], time[:, None, :], visible_BNN, distance_NN
         )
         plan = {"relations": relations, "position": position_N}
         return plan, {"time": time, "mask": mask}
 
     def relations_to(self, state: dict, request_time):
         """Relations `[B, R, 1, N]` of the candidates to the keys of the state."""
-        return temporal_relations(
+        return self.relate(
             request_time[:, None, None],
             state["time"][:, None, :],
             state["mask"][:, None, :],
-            self.relations,
-            self.utc_offset,
             ops.arange(state["time"].shape[1], 0, -1, dtype="int32")[None, :],
         )
-
-    def get_config(self):
-        """Config."""
-        return {
-            **super().get_config(),
-            "relations": list(self.relations),
-            "utc_offset": self.utc_offset,
-        }

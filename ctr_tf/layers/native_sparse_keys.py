@@ -9,17 +9,12 @@ from keras import ops
 
 from ctr_tf.layers.blocks import last_rows, to_blocks
 from ctr_tf.layers.checks import check_positive
-from ctr_tf.layers.evo_keys import sliding_window
-from ctr_tf.layers.temporal_relations import (
-    ALL_RELATIONS,
-    RELATIONS,
-    check_relations,
-    temporal_relations,
-)
+from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
+from ctr_tf.layers.temporal_relations import RELATIONS
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class NativeSparseKeys(keras.layers.Layer):
+class NativeSparseKeys(SequenceKeys):
     """Blocks of equal length, counted from the newest behavior, and a window.
 
     * compressed: behavior i sees the blocks that end at or before i; a block's time and
@@ -64,12 +59,10 @@ class NativeSparseKeys(keras.layers.Layer):
         utc_offset: int = 0,
         **kwargs,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(relations, utc_offset, **kwargs)
         check_positive(block_length=block_length, window=window)
         self.block_length = block_length
         self.window = window
-        self.relations = check_relations(relations, ALL_RELATIONS)
-        self.utc_offset = utc_offset
 
     def call(self, time, mask, chunk=None):
         """Relates the behaviors to blocks and window."""
@@ -77,11 +70,11 @@ class NativeSparseKeys(keras.layers.Layer):
         relations, position_BP = self._to_blocks(
             time[..., None], position_N, time, mask
         )
-        relations["local"] = self._relate(
+        relations["local"] = self.relate(
             time[..., None],
             sliding_window(time, self.window),
             sliding_window(mask, self.window),
-            self._window_distance(),
+            window_distance(self.window),
         )
         plan = {
             "mask": mask,
@@ -96,11 +89,11 @@ class NativeSparseKeys(keras.layers.Layer):
         query_time = request_time[:, None, None]
         now_1 = ops.zeros(1, "int32")
         relations, _ = self._to_blocks(query_time, now_1, time, mask)
-        relations["local"] = self._relate(
+        relations["local"] = self.relate(
             query_time,
             last_rows(time, self.window)[:, None, :],
             last_rows(mask, self.window)[:, None, :],
-            self._window_distance() + 1,
+            window_distance(self.window) + 1,
         )
         return relations
 
@@ -114,7 +107,7 @@ class NativeSparseKeys(keras.layers.Layer):
         end_P = ops.arange(1 - count, 1, dtype="int32") * self.block_length - 1
         position_BP = end_P - size_BP // 2
         complete_QP = end_P <= query_position[:, None]
-        compressed = self._relate(
+        compressed = self.relate(
             query_time,
             mean_BP[:, None, :],
             (size_BP > 0)[:, None, :] & complete_QP,
@@ -129,21 +122,10 @@ class NativeSparseKeys(keras.layers.Layer):
         }
         return relations, position_BP
 
-    def _window_distance(self):
-        """`[1, W]`: i - j within the window."""
-        return ops.arange(self.window - 1, -1, -1, dtype="int32")[None, :]
-
-    def _relate(self, query_time, key_time, visible, distance):
-        return temporal_relations(
-            query_time, key_time, visible, self.relations, self.utc_offset, distance
-        )
-
     def get_config(self):
         """Config."""
         return {
             **super().get_config(),
             "block_length": self.block_length,
             "window": self.window,
-            "relations": list(self.relations),
-            "utc_offset": self.utc_offset,
         }

@@ -1,0 +1,63 @@
+"""What the keys layers of SparseCTR's attentions have in common.
+
+Shape suffixes: `B` batch, `N` behaviors, `W` window.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.temporal_relations import (
+    ALL_RELATIONS,
+    RELATIONS,
+    check_relations,
+    temporal_relations,
+)
+
+
+class SequenceKeys(keras.layers.Layer):
+    """Says which behaviors are keys of a `SequenceAttention`, to whom, how far away.
+
+    It has no weights: what it says depends on times and chunks alone, is computed once
+    a forward pass and shared by all blocks. A call gives the plan and the state, the
+    method `relations_to` the candidates' relations to the keys of the state.
+
+    Args:
+        relations: those of the encoding, see `temporal_relations`.
+        utc_offset: local time minus UTC, seconds.
+
+    Raises:
+        ValueError: for an unknown relation.
+    """
+
+    def __init__(
+        self, relations: tuple[str, ...] = RELATIONS, utc_offset: int = 0, **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.relations = check_relations(relations, ALL_RELATIONS)
+        self.utc_offset = utc_offset
+
+    def relate(self, query_time, key_time, visible, distance):
+        """The `temporal_relations` that the encoding asks for."""
+        return temporal_relations(
+            query_time, key_time, visible, self.relations, self.utc_offset, distance
+        )
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "relations": list(self.relations),
+            "utc_offset": self.utc_offset,
+        }
+
+
+def sliding_window(inputs_BN, window: int):
+    """`[B, N]` → `[B, N, W]`: positions i - w + 1 … i, zero before the first."""
+    length = inputs_BN.shape[1]
+    padded = ops.pad(inputs_BN, ((0, 0), (window - 1, 0)))
+    return ops.stack([padded[:, s : s + length] for s in range(window)], axis=-1)
+
+
+def window_distance(window: int):
+    """`[1, W]`: how far back the slots of a behavior's window are, w - 1 … 0."""
+    return ops.arange(window - 1, -1, -1, dtype="int32")[None, :]
