@@ -12,7 +12,7 @@ from keras import ops
 from ctr_tf.errors import unknown_name
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
-from ctr_tf.layers.temporal_relations import RELATIONS
+from ctr_tf.layers.temporal_relations import RELATIONS, append_key
 
 BRANCHES = ("global", "transition", "local")
 
@@ -122,7 +122,7 @@ class EvoKeys(SequenceKeys):
             mask_BNW = sliding_window(mask, self.window)
             state["local_time"] = time_BNW[:, -1]
             state["local_mask"] = mask_BNW[:, -1]
-            plan["relations"]["local"] = _append_user(
+            plan["relations"]["local"] = append_key(
                 self.relate(
                     time[..., None], time_BNW, mask_BNW, window_distance(self.window)
                 )
@@ -159,7 +159,7 @@ class EvoKeys(SequenceKeys):
         parts = split_keys(relations, [time.shape[1] for time in times])
         relations = dict(zip(self.branches, parts, strict=True))
         if "local" in relations:
-            relations["local"] = _append_user(relations["local"])
+            relations["local"] = append_key(relations["local"])
         return relations
 
     def _distance_to(self, state: dict, branch: str):
@@ -199,7 +199,3 @@ def split_keys(inputs, sizes: list[int]) -> list:
 def _flatten(inputs_BPM):
     _, chunks, transition = inputs_BPM.shape
     return ops.reshape(inputs_BPM, (-1, chunks * transition))
-
-
-def _append_user(relations_BRQJ):
-    return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))

@@ -4,11 +4,11 @@ Shape suffixes: `B` batch, `Q` queries, `J` keys, `R` relations.
 """
 
 import keras
-from keras import ops
 
 from ctr_tf.layers.attention import attend, split_heads
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sequence_attention import SequenceAttention
+from ctr_tf.layers.temporal_relations import append_key
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -68,7 +68,7 @@ class FullAttention(SequenceAttention):
         if not self.sees_itself:
             return self._attend(query, state, relations)
         own = self.key(candidates), self.value(candidates)
-        return self._attend(query, state, append_self(relations), own)
+        return self._attend(query, state, append_key(relations), own)
 
     def _attend(self, query, state, relations, own=None):
         query = split_heads(query, self.num_heads)
@@ -79,8 +79,3 @@ class FullAttention(SequenceAttention):
     def get_config(self):
         """Config."""
         return {**super().get_config(), "sees_itself": self.sees_itself}
-
-
-def append_self(relations_BRQJ):
-    """Relations to one more key, the query itself: no distance, and not hidden."""
-    return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))

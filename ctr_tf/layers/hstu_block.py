@@ -9,8 +9,8 @@ from keras import ops
 
 from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted_sum
 from ctr_tf.layers.checks import check_heads
-from ctr_tf.layers.full_attention import append_self
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.temporal_relations import append_key
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -105,7 +105,7 @@ class HSTUBlock(keras.layers.Layer):
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         normed = self.norm(candidates)
         own = self.key(normed), self.value(normed)
-        relations = append_self(relations)
+        relations = append_key(relations)
         attended = self._attend(self.query(normed), state, relations, own)
         return candidates + self._gated(normed, attended)
 

@@ -79,6 +79,11 @@ def temporal_relations(
     return ops.stack(matrices, axis=1)
 
 
+def append_key(relations_BRQJ):
+    """Relations to one more key, at a query's own time and place: 0, never hidden."""
+    return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))
+
+
 def _log_bucket(elapsed):
     """As HSTU's authors compute it; a bucket ends at 1.35 times its beginning."""
     logarithm = ops.log(ops.cast(ops.maximum(elapsed, 1), "float32"))
