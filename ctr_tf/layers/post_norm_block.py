@@ -1,15 +1,16 @@
 """One block of BST: the Transformer's encoder layer, normalized after each part."""
 
 import keras
-from keras import ops
+
+from ctr_tf.layers.sparse_block import SparseBlock
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class PostNormBlock(keras.layers.Layer):
+class PostNormBlock(SparseBlock):
     """``x = LN(x + Attention(x))``, then ``x = LN(x + W2 LeakyReLU(x W1 + b1) + b2)``.
 
-    Has the methods of `SparseBlock`. LeakyReLU has TensorFlow's slope, 0.2; there is no
-    dropout (ours: training is one epoch or two).
+    LeakyReLU has TensorFlow's slope, 0.2; there is no dropout (ours: training is one
+    epoch or two).
 
     Args:
         attention: `FullAttention` or a layer with its methods.
@@ -34,13 +35,7 @@ class PostNormBlock(keras.layers.Layer):
     """
 
     def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 4, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        if not ffn_factor > 0:
-            raise ValueError(
-                f"`ffn_factor` must be positive. Received: ffn_factor={ffn_factor}"
-            )
-        self.attention = attention
-        self.ffn_factor = ffn_factor
+        super().__init__(attention, ffn_factor, **kwargs)
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes norms and feed-forward network, builds the attention."""
@@ -62,13 +57,6 @@ class PostNormBlock(keras.layers.Layer):
         self.ffn_output.build((None, None, hidden))
         self.built = True
 
-    def call(self, behaviors, candidates, user, plan, relations):
-        """Runs the mixed sequence."""
-        behaviors = ops.cast(behaviors, self.compute_dtype)
-        candidates = ops.cast(candidates, self.compute_dtype)
-        output, state = self.encode(behaviors, user, plan)
-        return output, self.score(candidates, state, relations)
-
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
         """Runs the behaviors; see `SequenceAttention.encode`."""
         output, state = self.attention.encode(behaviors, user, plan, with_queries)
@@ -84,17 +72,3 @@ class PostNormBlock(keras.layers.Layer):
     def _normalize(self, inputs, attended):
         inputs = self.attention_norm(inputs + attended)
         return self.ffn_norm(inputs + self.ffn_output(self.ffn_hidden(inputs)))
-
-    def get_config(self):
-        """Config with the attention's own."""
-        return {
-            **super().get_config(),
-            "attention": keras.saving.serialize_keras_object(self.attention),
-            "ffn_factor": self.ffn_factor,
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        attention = keras.saving.deserialize_keras_object(config["attention"])
-        return cls(**{**config, "attention": attention})

@@ -32,9 +32,9 @@ class SparseBlock(keras.layers.Layer):
         SparseCTR, section 3.3, equation 2; residuals as in SUAN's code.
     """
 
-    def __init__(self, attention: keras.layers.Layer, ffn_factor: int = 3, **kwargs):
+    def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 3, **kwargs):
         super().__init__(autocast=False, **kwargs)
-        if ffn_factor <= 0:
+        if not ffn_factor > 0:
             raise ValueError(
                 f"`ffn_factor` must be positive. Received: ffn_factor={ffn_factor}"
             )
