@@ -57,11 +57,6 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes what only one may write."""
-    return worker(strategy)[0] == 0
-
-
 def distribute(strategy: tf.distribute.Strategy, make_dataset):
     """The batches of this worker, for `fit` and `evaluate`.
 
