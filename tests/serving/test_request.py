@@ -104,7 +104,7 @@ MISTAKES = [
     ),
     (
         changed("behaviors", 0, "hour", value=3),
-        "`behaviors[0]`: Unknown key 'hour'",
+        "`behaviors[0]`: Unknown feature 'hour'",
     ),
     (changed("user", value={}), "`user` lacks the feature 'age'; give null"),
     (changed("user", "agee", value=3), "Unknown feature 'agee'. Did you mean 'age'?"),
