@@ -290,7 +290,10 @@ def _scores(parts: list[tuple[dict, int]], version: int) -> Scores:
 
 
 def layout_of(state: Mapping[str, np.ndarray]) -> StateLayout:
-    """The layout of a state that `encode_user` gave, the model's fingerprint too."""
+    """The layout of a state that `encode_user` gave, the model's fingerprint too.
+
+    It knows the packed tensors alone, which is all that the bytes depend on.
+    """
     tensors = (
         StateTensor(name, value.dtype.name, value.shape[1:])
         for name, value in sorted(state.items())

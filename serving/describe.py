@@ -1,5 +1,7 @@
 """What an export tells people and programs about its signatures, sizes and state."""
 
+import collections
+
 from ctr_tf.schema import Schema
 from serving.exported import (
     EXAMPLE_REQUEST,
@@ -10,7 +12,7 @@ from serving.exported import (
     Exported,
 )
 from serving.inputs import Input, candidate_inputs, user_inputs
-from serving.state import STATE_DTYPES
+from serving.state import STATE, STATE_DTYPES, StateLayout
 
 
 def describe(schema: Schema, signatures: dict) -> dict:
@@ -63,7 +65,12 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
         "own candidates mean nothing.",
         "",
         f"The state of a user has {describe_state(exported)}.",
-        "`serving/state.py` turns it into bytes and back.",
+        "`encode_user` gives it packed, `score_candidates` takes it so, and",
+        "`serving/state.py` turns it into bytes and back. In it stand side by side:",
+        "",
+        "| columns of | from | tensor of the model | shape |",
+        "|---|---|---|---|",
+        *_state_rows(exported.state),
         "",
         f"`{EXAMPLE_REQUEST}` is a request for `ctr-tf score --model … --request …`,",
         f"`{GOLDEN}` holds requests and their right answers, `{SIGNATURE}` and",
@@ -80,6 +87,20 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
             lines.append(f"| `{key}` | {value['dtype']} | [{shape}] | {meaning} |")
         lines += ["", "Outputs: " + ", ".join(f"`{k}`" for k in signature["outputs"])]
     return "\n".join(lines) + "\n"
+
+
+def _state_rows(state: StateLayout) -> list[str]:
+    """The state's tensors and their first columns, as rows of a table."""
+    columns = collections.Counter()
+    rows = []
+    for tensor in state.tensors:
+        start = columns[tensor.dtype]
+        columns[tensor.dtype] += tensor.size
+        rows.append(
+            f"| `{STATE}{tensor.dtype}` | {start} | {tensor.name} | "
+            f"{list(tensor.shape)} |"
+        )
+    return rows
 
 
 def describe_state(exported: Exported) -> str:

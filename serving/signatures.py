@@ -1,7 +1,7 @@
 """The signatures of an exported model: graphs from raw values to probabilities.
 
 * `serving_default`: user, history and candidates → `probability`, `logit` `[B, C]`.
-* `encode_user`: user and history → the user's state, `state_<key>` each.
+* `encode_user`: user and history → the user's state, packed: `state_<dtype>` each.
 * `score_candidates`: a state and candidates → `probability`, `logit` `[B, C]`.
 * `serialized_examples`: samples in the record format → `probability`, `logit` `[B, C]`.
 
@@ -32,9 +32,10 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature
 from serving import inputs as names
 from serving.inputs import Input, candidate_inputs, given, user_inputs
+from serving.packed_state import pack, unpack
 from serving.sized_ranker import SizedRanker
 from serving.stacked import at_once, by_dtype
-from serving.state import STATE, STATE_VERSION, StateLayout, StateTensor, make_layout
+from serving.state import STATE_VERSION, StateLayout, StateTensor, make_layout
 
 _CLOCKS = {"hour": time_ops.hour_of_day, "weekend": time_ops.is_weekend}
 
@@ -90,18 +91,15 @@ class ServingModule(tf.Module):
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         for name in sorted(ranker.schema.vocabularies()):
             digest.update((vocabulary_folder / f"{name}.txt").read_bytes())
-        specs = sorted(self._sized.state_specs.items())
         tensors = [
             StateTensor(
-                STATE + key, self._stored(spec.dtype).name, tuple(spec.shape[1:])
+                key,
+                (self._state_dtype if spec.dtype.is_floating else spec.dtype).name,
+                tuple(spec.shape[1:]),
             )
-            for key, spec in specs
+            for key, spec in self._sized.state_specs.items()
         ]
         return make_layout(tensors, digest.digest())
-
-    def _stored(self, dtype: tf.DType) -> tf.DType:
-        """What a tensor of the state has on the wire and in a store."""
-        return self._state_dtype if dtype.is_floating else dtype
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """Name → graph, for `tf.saved_model.save`."""
@@ -109,7 +107,7 @@ class ServingModule(tf.Module):
         user, candidates = user_inputs(schema), candidate_inputs(schema)
         state = {
             tensor.name: tf.TensorSpec((None, *tensor.shape), tensor.dtype, tensor.name)
-            for tensor in self.layout.tensors
+            for tensor in self.layout.packed
         }
         state[STATE_VERSION] = tf.TensorSpec([None], tf.int64, STATE_VERSION)
         serialized = {"examples": tf.TensorSpec([None], tf.string, "examples")}
@@ -133,18 +131,14 @@ class ServingModule(tf.Module):
     def encode_user(self, **raw) -> dict:
         """User and history → state."""
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
-        stored = {
-            STATE + key: tf.cast(value, self._stored(value.dtype))
-            for key, value in state.items()
-        }
         version = tf.constant(self.layout.state_version, tf.int64)
         rows = tf.shape(raw[names.REQUEST_TIME])
-        return stored | {STATE_VERSION: tf.fill(rows, version)}
+        return pack(state, self.layout) | {STATE_VERSION: tf.fill(rows, version)}
 
     def score_candidates(self, **raw) -> dict:
         """State and candidates → probability and logit."""
         version = tf.constant(self.layout.state_version, tf.int64)
-        specs = self._sized.state_specs
+        packed = [tensor.name for tensor in self.layout.packed]
         check = tf.raw_ops.Assert(
             condition=tf.reduce_all(raw[STATE_VERSION] == version),
             data=[
@@ -155,11 +149,9 @@ class ServingModule(tf.Module):
             ],
         )
         with tf.control_dependencies([check]):
-            stored = tf.identity_n([raw[STATE + key] for key in specs])
-        state = {
-            key: tf.cast(value, spec.dtype)
-            for (key, spec), value in zip(specs.items(), stored, strict=True)
-        }
+            checked = tf.identity_n([raw[name] for name in packed])
+        checked = dict(zip(packed, checked, strict=True))
+        state = unpack(checked, self.layout, self._sized.state_specs)
         return self._outputs(self._sized.score(state, self._candidates(raw)))
 
     def score_examples(self, *, examples) -> dict:

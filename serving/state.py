@@ -1,15 +1,19 @@
-"""The state of a user as bytes: what a feature store keeps between requests.
+"""The state of a user: the tensors that travel, and bytes for a feature store.
 
-`encode_user` gives the state as tensors, `score_candidates` takes them back. A
-`StateLayout` says which they are, and turns them into bytes of a fixed size:
+A model's state has a dozen tensors or more. `encode_user` gives them packed, the
+tensors of each dtype side by side in one, `state_<dtype>` `[batch, columns]`, and
+`score_candidates` takes these: what a call costs beside its arithmetic is mostly a
+matter of how many tensors it has. A `StateLayout` says where in them each tensor
+stands, and turns a user's row into bytes of a fixed size:
 
     offset  size  content, little-endian
     0       8     b"CTRSTATE"
-    8       4     uint32: version of this layout, 1
+    8       4     uint32: version of this layout, 2
     12      8     uint64: fingerprint of the model that made the state
     20      4     uint32: bytes of the payload
     24      4     uint32: CRC-32 of the payload
-    28      …     the tensors in the order of the layout, one after the other, raw
+    28      …     the row of each packed tensor, by name: the tensors of the layout in
+                  their order, one after the other, raw
 
 The fingerprint covers all that a state depends on: weights, vocabularies, schema, the
 longest history, names, shapes and dtypes of the tensors. Two exports of one trained
@@ -22,8 +26,11 @@ int64.
 This module needs neither TensorFlow nor Keras.
 """
 
+import collections
 import dataclasses
+import functools
 import hashlib
+import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -34,7 +41,7 @@ import numpy as np
 STATE = "state_"
 STATE_VERSION = STATE + "version"
 STATE_DTYPES = ("float32", "bfloat16")
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 _MAGIC = b"CTRSTATE"
 _HEADER = struct.Struct("<8sIQII")
 
@@ -48,8 +55,8 @@ class StateTensor:
     """One tensor of the state, batch left out.
 
     Args:
-        name: of the signatures' tensor.
-        dtype: `"float32"`, `"bfloat16"`, `"int64"` or `"bool"`.
+        name: as the model calls it, or `state_<dtype>` of a packed one.
+        dtype: as it travels, `"float32"`, `"bfloat16"`, `"int64"` or `"bool"`.
         shape: of one user's.
     """
 
@@ -65,9 +72,14 @@ class StateTensor:
         return np.dtype(self.dtype).newbyteorder("<")
 
     @property
+    def size(self) -> int:
+        """One user's values."""
+        return math.prod(self.shape)
+
+    @property
     def num_bytes(self) -> int:
         """Of one user's values."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.numpy_dtype.itemsize
+        return self.size * self.numpy_dtype.itemsize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +88,7 @@ class StateLayout:
 
     Args:
         fingerprint: of the model, 16 hexadecimal digits.
-        tensors: in the order of the payload, `state_version` not among them.
+        tensors: in the order of the payload, those of one dtype together.
         version: of the layout.
     """
 
@@ -89,10 +101,20 @@ class StateLayout:
         """The fingerprint as the value of the tensor `state_version`."""
         return int(self.fingerprint, 16)
 
+    @functools.cached_property
+    def packed(self) -> tuple[StateTensor, ...]:
+        """What travels beside `state_version`: one tensor a dtype, by name."""
+        sizes = collections.Counter()
+        for tensor in self.tensors:
+            sizes[tensor.dtype] += tensor.size
+        return tuple(
+            StateTensor(STATE + dtype, dtype, (size,)) for dtype, size in sizes.items()
+        )
+
     @property
     def payload_bytes(self) -> int:
         """Bytes of one user's tensors."""
-        return sum(tensor.num_bytes for tensor in self.tensors)
+        return sum(tensor.num_bytes for tensor in self.packed)
 
     @property
     def num_bytes(self) -> int:
@@ -113,7 +135,7 @@ class StateLayout:
         if STATE_VERSION in state:
             self._check_fingerprint(int(state[STATE_VERSION][row]), self.version)
         parts = []
-        for tensor in self.tensors:
+        for tensor in self.packed:
             if tensor.name not in state:
                 raise ValueError(
                     f"The state lacks the tensor '{tensor.name}'. "
@@ -124,8 +146,7 @@ class StateLayout:
             if shape != tensor.shape or dtype != tensor.dtype:
                 raise ValueError(
                     f"`{tensor.name}` must be {tensor.dtype} of shape "
-                    f"(batch, {', '.join(map(str, tensor.shape))}). "
-                    f"Received: {dtype} {value.shape}"
+                    f"(batch, {tensor.size}). Received: {dtype} {value.shape}"
                 )
             parts.append(value[row].astype(tensor.numpy_dtype, copy=False).tobytes())
         payload = b"".join(parts)
@@ -151,11 +172,11 @@ class StateLayout:
         rows = len(payloads)
         state = {STATE_VERSION: np.full(rows, self.state_version, np.int64)}
         offset = 0
-        for tensor in self.tensors:
+        for tensor in self.packed:
             end = offset + tensor.num_bytes
             content = b"".join(payload[offset:end] for payload in payloads)
             value = np.frombuffer(content, tensor.numpy_dtype)
-            state[tensor.name] = value.reshape(rows, *tensor.shape)
+            state[tensor.name] = value.reshape(rows, tensor.size)
             offset = end
         return state
 
@@ -206,10 +227,11 @@ def make_layout(tensors: Sequence[StateTensor], digest: bytes) -> StateLayout:
     """A layout whose fingerprint is made of a digest and of the tensors themselves.
 
     Args:
-        tensors: of the state.
+        tensors: of the state, in any order.
         digest: of everything else that a state depends on.
     """
-    described = repr((LAYOUT_VERSION, tuple(tensors))).encode()
+    tensors = tuple(sorted(tensors, key=lambda tensor: (tensor.dtype, tensor.name)))
+    described = repr((LAYOUT_VERSION, tensors)).encode()
     # 63 bits, for the tensor is int64 and positive.
     number = int.from_bytes(hashlib.sha256(digest + described).digest()[:8]) >> 1
-    return StateLayout(f"{number:016x}", tuple(tensors))
+    return StateLayout(f"{number:016x}", tensors)

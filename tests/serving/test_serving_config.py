@@ -20,7 +20,7 @@ def model(tmp_path_factory):
     (folder / "assets.extra").mkdir(parents=True)
     (folder / "saved_model.pb").touch()
     (folder / "assets.extra" / "schema.yaml").touch()
-    state = make_layout([StateTensor("state_user", "float32", (3,))], b"")
+    state = make_layout([StateTensor("user", "float32", (3,))], b"")
     Exported(
         name="toy",
         history_lengths=(32, 64),

@@ -11,10 +11,11 @@ import pytest
 from serving.state import StateLayout, StateMismatchError, StateTensor, make_layout
 
 TENSORS = (
-    StateTensor("state_key", "float32", (2, 3)),
-    StateTensor("state_mask", "bool", (4,)),
-    StateTensor("state_time", "int64", ()),
-    StateTensor("state_value", "bfloat16", (5,)),
+    StateTensor("key", "float32", (2, 3)),
+    StateTensor("mask", "bool", (4,)),
+    StateTensor("time", "int64", ()),
+    StateTensor("user", "float32", (2,)),
+    StateTensor("value", "bfloat16", (5,)),
 )
 LAYOUT = make_layout(TENSORS, b"weights")
 
@@ -23,10 +24,10 @@ def make_state(rows=2):
     random = np.random.default_rng(0)
     return {
         "state_version": np.full(rows, LAYOUT.state_version),
-        "state_key": random.normal(size=(rows, 2, 3)).astype(np.float32),
-        "state_mask": random.random((rows, 4)) < 0.5,
-        "state_time": random.integers(-(2**62), 2**62, rows),
-        "state_value": random.normal(size=(rows, 5)).astype(ml_dtypes.bfloat16),
+        "state_bfloat16": random.normal(size=(rows, 5)).astype(ml_dtypes.bfloat16),
+        "state_bool": random.random((rows, 4)) < 0.5,
+        "state_float32": random.normal(size=(rows, 8)).astype(np.float32),
+        "state_int64": random.integers(-(2**62), 2**62, (rows, 1)),
     }
 
 
@@ -34,18 +35,31 @@ def test_the_bytes_are_as_documented():
     state = make_state()
     content = LAYOUT.serialize(state, 1)
     payload = (
-        state["state_key"][1].astype("<f4").tobytes()
-        + bytes(int(value) for value in state["state_mask"][1])
-        + struct.pack("<q", state["state_time"][1])
-        + b"".join(
-            struct.pack("<f", value)[2:] for value in state["state_value"][1].tolist()
+        b"".join(
+            struct.pack("<f", value)[2:]
+            for value in state["state_bfloat16"][1].tolist()
         )
+        + bytes(int(value) for value in state["state_bool"][1])
+        + state["state_float32"][1].astype("<f4").tobytes()
+        + struct.pack("<q", state["state_int64"][1, 0])
     )
-    assert len(payload) == 24 + 4 + 8 + 10 == LAYOUT.payload_bytes
+    assert len(payload) == 10 + 4 + 32 + 8 == LAYOUT.payload_bytes
     assert content[28:] == payload and len(content) == LAYOUT.num_bytes
     fingerprint, checksum = int(LAYOUT.fingerprint, 16), zlib.crc32(payload)
-    header = struct.pack("<IQII", 1, fingerprint, len(payload), checksum)
+    header = struct.pack("<IQII", 2, fingerprint, len(payload), checksum)
     assert content[:28] == b"CTRSTATE" + header
+
+
+def test_tensors_of_a_dtype_stand_side_by_side_by_name():
+    assert make_layout(TENSORS[::-1], b"weights") == LAYOUT
+    order = ["value", "mask", "key", "user", "time"]
+    assert [tensor.name for tensor in LAYOUT.tensors] == order
+    assert [(t.name, t.shape) for t in LAYOUT.packed] == [
+        ("state_bfloat16", (5,)),
+        ("state_bool", (4,)),
+        ("state_float32", (8,)),
+        ("state_int64", (1,)),
+    ]
 
 
 def test_what_is_written_is_read():
@@ -83,8 +97,8 @@ def test_the_state_of_another_model_is_refused():
 
 
 def test_another_layout_is_refused():
-    later = StateLayout(LAYOUT.fingerprint, TENSORS, version=2)
-    with pytest.raises(StateMismatchError, match="layout 2.* with layout 1"):
+    later = StateLayout(LAYOUT.fingerprint, LAYOUT.tensors, version=3)
+    with pytest.raises(StateMismatchError, match="layout 3.* with layout 2"):
         later.deserialize(LAYOUT.serialize(make_state()))
 
 
@@ -103,8 +117,8 @@ def test_damaged_bytes_are_refused():
 
 
 def test_tensors_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="lacks the tensor 'state_mask'"):
-        LAYOUT.serialize({"state_key": make_state()["state_key"]})
-    for value in (np.zeros((2, 2, 2), np.float32), np.zeros((2, 2, 3))):
-        with pytest.raises(ValueError, match="`state_key` must be float32 of shape"):
-            LAYOUT.serialize(make_state() | {"state_key": value})
+    with pytest.raises(ValueError, match="lacks the tensor 'state_bool'"):
+        LAYOUT.serialize({"state_bfloat16": make_state()["state_bfloat16"]})
+    for value in (np.zeros((2, 7), np.float32), np.zeros((2, 8))):
+        with pytest.raises(ValueError, match=r"`state_float32` must be .*\(batch, 8\)"):
+            LAYOUT.serialize(make_state() | {"state_float32": value})
