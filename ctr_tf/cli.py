@@ -32,6 +32,7 @@ VERBS = {
 }
 BENCHES = {
     "attention": "SparseCTR's attention beside full self-attention",
+    "fuxictr": "our DIN beside that of fuxictr, on the same samples",
     "fuzz": "malformed requests to `ctr-tf serve`",
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
