@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.schemas import bench_schema
+from ctr_tf.errors import check_positive_options
 
 _log = logging.getLogger(__name__)
 _SLATES = (1, 100, 1_000)
@@ -260,11 +261,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of each load")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    for name in ("length", "repeats", "rate", "seconds"):
-        if not getattr(options, name) > 0:
-            raise ValueError(
-                f"`--{name}` must be positive. Received: {getattr(options, name)}"
-            )
+    check_positive_options(options, "length", "repeats", "rate", "seconds")
     report = measure(options.length, options.repeats, options.rate, options.seconds)
     print(json.dumps(report) if options.json else _table(report))
     return 0

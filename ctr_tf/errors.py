@@ -24,3 +24,11 @@ def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
     if len(names) > _MOST_NAMES:
         return f"Unknown {what} '{received}'.{hint}"
     return f"Unknown {what} '{received}'.{hint} Known: {', '.join(names) or '(none)'}."
+
+
+def check_positive_options(options, *names: str) -> None:
+    """Raises ValueError for an option of a command line that is not positive."""
+    for name in names:
+        value = getattr(options, name)
+        if not value > 0:
+            raise ValueError(f"`--{name}` must be positive. Received: {value}")

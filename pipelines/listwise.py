@@ -48,7 +48,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from pipelines import steps
 from pipelines.publish import (
@@ -124,10 +124,7 @@ def run(argv: list[str]) -> dict:
     source = get_source(_required(options, "source"))
     folder = _required(options, "input")
     output = Output(_required(options, "output"), options.overwrite)
-    for name in ("num_shards", "num_buckets"):
-        if getattr(options, name) < 1:
-            value = getattr(options, name)
-            raise ValueError(f"`--{name}` must be positive. Received: {value}")
+    check_positive_options(options, "num_shards", "num_buckets")
     if options.compression not in ("none", "gzip"):
         raise ValueError(
             "`--compression` must be 'none' or 'gzip'. "

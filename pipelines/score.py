@@ -44,6 +44,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineState
 
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import Schema
 from ctr_tf.time import MAX_TIME
 from ctr_tf.vocabulary import Vocabularies
@@ -238,10 +239,7 @@ def _check(options: argparse.Namespace) -> None:
             "Give `--data`, or `--source` and `--input`. Received: "
             f"data={options.data}, source={options.source}, input={options.input}"
         )
-    if options.num_shards < 1:
-        raise ValueError(
-            f"`--num_shards` must be positive. Received: {options.num_shards}"
-        )
+    check_positive_options(options, "num_shards")
 
 
 def main(argv: list[str]) -> int:

@@ -18,7 +18,7 @@ from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import check_positive_options, unknown_name
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +26,7 @@ _log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Compares models; the exit status is 1 if a run failed."""
     arguments = parse(argv)
-    for name in ("seeds", "candidates"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(
-                f"`--{name}` must be positive. Received: {getattr(arguments, name)}"
-            )
+    check_positive_options(arguments, "seeds", "candidates")
     data = PreparedData.load(arguments.data)
     rows = chosen(arguments)
     base = arguments.base or rows[0].name
