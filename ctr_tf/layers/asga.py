@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.layers.attention import attend, merge_heads, split_heads
+from ctr_tf.layers.attention import attend, merge_heads, products, split_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.target_attention import TargetAttention
 
@@ -100,8 +100,7 @@ class ASGA(TargetAttention):
 
 def _attend_sigmoid(query_BHCK, key_BJD, value_BJD, bias_B11J):
     heads, width = query_BHCK.shape[1], query_BHCK.shape[3]
-    key_BHKJ = ops.transpose(split_heads(key_BJD, heads), (0, 1, 3, 2))
-    logits = ops.matmul(query_BHCK * (1 / math.sqrt(width)), key_BHKJ)
+    logits = products(query_BHCK * (1 / math.sqrt(width)), split_heads(key_BJD, heads))
     weight = ops.sigmoid(ops.cast(logits, "float32") + bias_B11J)
     weight = ops.cast(weight, value_BJD.dtype)
     return merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))

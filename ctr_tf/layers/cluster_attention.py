@@ -8,7 +8,7 @@ import math
 import keras
 from keras import ops
 
-from ctr_tf.layers.attention import attend, split_heads
+from ctr_tf.layers.attention import attend, products, split_heads
 from ctr_tf.layers.checks import check_heads, check_positive
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
@@ -100,10 +100,9 @@ class ClusterAttention(keras.layers.Layer):
         return ops.transpose(bias_BMH, (0, 2, 1))[:, :, None]
 
     def _hide_all_but_top(self, query_BHCK, key_BMD, bias_BH1M):
-        key_BHKM = ops.transpose(split_heads(key_BMD, self.num_heads), (0, 1, 3, 2))
         query_BHCK = query_BHCK * (1 / math.sqrt(query_BHCK.shape[-1]))
-        relevance = ops.cast(ops.matmul(query_BHCK, key_BHKM), "float32") + bias_BH1M
-        relevance = ops.stop_gradient(relevance)
+        logits = products(query_BHCK, split_heads(key_BMD, self.num_heads))
+        relevance = ops.stop_gradient(ops.cast(logits, "float32") + bias_BH1M)
         least = ops.top_k(relevance, self.top_k)[0][..., -1:]
         return ops.where(relevance >= least, bias_BH1M, HIDDEN)
 
