@@ -11,6 +11,9 @@ Writes a folder of raw tables, as a shop would have them, not samples:
 
 Times are seconds, rows are in the order of time. `ctr_tf.data.synthetic_world` tells
 how the world works. The same options give the same logs.
+
+With `--plant` the world is that of `ctr_tf.data.synthetic_plants`, in which what models
+claim to exploit can be planted one by one.
 """
 
 import argparse
@@ -27,17 +30,14 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from ctr_tf.data.synthetic_world import (
-    ACTIONS,
-    AGE_GROUPS,
-    DEVICES,
-    START,
-    Catalog,
-    Requests,
-    Sessions,
-    Users,
-    WorldConfig,
+from ctr_tf.data.synthetic_config import PLANTS, START, WorldConfig
+from ctr_tf.data.synthetic_plants import (
+    PlantedCatalog,
+    PlantedRequests,
+    PlantedSessions,
 )
+from ctr_tf.data.synthetic_requests import DEVICES, Requests, World
+from ctr_tf.data.synthetic_world import AGE_GROUPS, Catalog, Sessions, Users
 from ctr_tf.errors import unknown_name
 
 FORMATS = ("parquet", "jsonl", "csv")
@@ -60,16 +60,21 @@ def synthesize(config: WorldConfig) -> dict[str, pa.Table]:
         ValueError: if so few users come so rarely that nothing is shown.
     """
     rng = np.random.default_rng(config.seed)
-    catalog = Catalog(config.items, rng)
+    classes = (Catalog, Sessions, Requests)
+    if config.plant:
+        classes = (PlantedCatalog, PlantedSessions, PlantedRequests)
+    make_catalog, make_sessions, make_requests = classes
+    catalog = make_catalog(config.items, rng)
     users = Users(config, rng)
-    sessions = Sessions(config, users, rng)
+    sessions = make_sessions(config, users, rng)
     behaviors = sessions.behaviors(catalog, rng)
     _log.info(
         "%s behaviors in %s sessions",
         f"{len(behaviors['time']):,}",
         f"{len(sessions):,}",
     )
-    requests = Requests(config, catalog, users, sessions, behaviors["time"], rng)
+    world = World(config, catalog, users, sessions, behaviors)
+    requests = make_requests(world, rng)
     _log.info("%s slates shown", f"{len(requests.time):,}")
     return {
         "exposures": _exposures(requests),
@@ -119,7 +124,7 @@ def _behaviors(behaviors: dict, sessions: Sessions) -> pa.Table:
             "user_id": user[order] + 1,
             "time": behaviors["time"][order],
             "item_id": behaviors["item"][order] + 1,
-            "action": _words(behaviors["action"][order], ACTIONS),
+            "action": _words(behaviors["action"][order], sessions.actions),
         }
     )
 
@@ -246,7 +251,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the folder if it is there"
     )
+    told = "; ".join(f"{name}: {text}" for name, text in PLANTS.items())
+    parser.add_argument(
+        "--plant",
+        type=lambda names: tuple(names.split(",")),
+        default=(),
+        metavar="NAME,…",
+        help=f"structures to plant in the click probability. {told}",
+    )
     for field in dataclasses.fields(WorldConfig):
+        if field.name == "plant":
+            continue
         parser.add_argument(
             f"--{field.name}",
             type=field.type,
