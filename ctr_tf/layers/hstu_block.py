@@ -9,12 +9,12 @@ from keras import ops
 
 from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted_sum
 from ctr_tf.layers.checks import check_heads
-from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import append_key
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class HSTUBlock(keras.layers.Layer):
+class HSTUBlock(SequenceAttention):
     """``x + W_O (U * LN(A V))``, the hierarchical sequential transduction unit.
 
     ``U, V, Q, K = SiLU(LN(x) W)`` and ``A = SiLU(Q K + bias) / n`` by head: no softmax,
@@ -24,8 +24,9 @@ class HSTUBlock(keras.layers.Layer):
     scores). The norms have no weights, as in the authors' code, so that a query which
     sees no key gets exactly 0 from the others.
 
-    Has the methods of `SparseBlock`. Behaviors see themselves and what was before; each
-    candidate sees all behaviors and itself, as the last of its own sequence.
+    A whole block, to be used as a `SparseBlock`; of the maps only W_O has a bias.
+    Behaviors see themselves and what was before; each candidate sees all behaviors and
+    itself, as the last of its own sequence.
 
     Args:
         num_heads: H; divides D.
@@ -49,11 +50,6 @@ class HSTUBlock(keras.layers.Layer):
         Generative Recommendations (ICML 2024), equations 1 to 3.
     """
 
-    def __init__(self, num_heads: int, encoding: RelativeEncoding, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.num_heads = num_heads
-        self.encoding = encoding
-
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes norms and projections, builds the encoding."""
         width = behaviors_shape[-1]
@@ -69,26 +65,11 @@ class HSTUBlock(keras.layers.Layer):
             )
             norm.build(shape)
             setattr(self, name, norm)
-        for name in ("gate", "value", "query", "key", "output_projection"):
-            last = name == "output_projection"
-            layer = keras.layers.Dense(
-                width,
-                activation=None if last else "silu",
-                use_bias=last,
-                dtype=self.dtype_policy,
-                name=name,
-            )
-            layer.build(shape)
-            setattr(self, name, layer)
+        for name in ("gate", "value", "query", "key"):
+            self.add_dense(name, width, width, use_bias=False, activation="silu")
+        self.add_dense("output_projection", width, width)
         self.encoding.build(shape)
         self.built = True
-
-    def call(self, behaviors, candidates, user, plan, relations):
-        """Runs the mixed sequence."""
-        behaviors = ops.cast(behaviors, self.compute_dtype)
-        candidates = ops.cast(candidates, self.compute_dtype)
-        output, state = self.encode(behaviors, user, plan)
-        return output, self.score(candidates, state, relations)
 
     def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
         """Runs the behaviors; see `SequenceAttention.encode`."""
@@ -123,17 +104,3 @@ class HSTUBlock(keras.layers.Layer):
 
     def _gated(self, normed, attended):
         return self.output_projection(self.gate(normed) * self.attention_norm(attended))
-
-    def get_config(self):
-        """Config with the encoding's own."""
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "encoding": keras.saving.serialize_keras_object(self.encoding),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        """Inverse of `get_config`."""
-        encoding = keras.saving.deserialize_keras_object(config["encoding"])
-        return cls(**{**config, "encoding": encoding})

@@ -1,6 +1,7 @@
 """What the attentions of SparseCTR's blocks have in common."""
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.rel_temporal import RelTemporal
@@ -64,6 +65,8 @@ class SequenceAttention(keras.layers.Layer):
 
     def call(self, behaviors, candidates, user, plan, relations):
         """Runs the mixed sequence."""
+        behaviors = ops.cast(behaviors, self.compute_dtype)
+        candidates = ops.cast(candidates, self.compute_dtype)
         output, state = self.encode(behaviors, user, plan)
         return output, self.score(candidates, state, relations)
 
