@@ -5,44 +5,21 @@ import json
 import numpy as np
 import pytest
 from helpers import make_schema
+from small_run import train_two_steps
 
 from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    write_prepared,
-)
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.models import SparseCTRConfig
-from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.run import load_run
-from ctr_tf.training.train import train
-
-SCHEMA = make_schema(history_length=16)
-VOCABULARIES = random_vocabularies(SCHEMA, 20)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
     folder = tmp_path_factory.mktemp("evaluated")
-    random = np.random.default_rng(0)
-    samples = [
-        random_sample(SCHEMA, VOCABULARIES, random, int(n), 5)
-        for n in random.integers(0, 17, 40)
-    ]
-    splits = {"train": samples, "validation": samples[:10], "test": samples[5:]}
-    write_prepared(folder / "data", SCHEMA, VOCABULARIES, splits)
-    train(
-        Config(
-            run=str(folder / "run"),
-            data=DataConfig(str(folder / "data"), batch_size=16),
-            model=SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4),
-            training=TrainingConfig(max_steps=2),
-        )
-    )
-    return folder / "run"
+    return train_two_steps(folder, make_schema(history_length=16), model)
 
 
 def test_metrics_are_those_of_the_ranker(run, capsys):

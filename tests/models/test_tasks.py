@@ -8,24 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
+from small_run import train_two_steps
 
 from ctr_tf import cli
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    serialize,
-    write_prepared,
-)
+from ctr_tf.data.random_samples import random_sample, random_vocabularies, serialize
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.models import build_ranker
 from ctr_tf.models.gap import GAPConfig
-from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.run import load_run
-from ctr_tf.training.train import train
 from serving.signatures import ServingModule
 
 LABELS = ("click", "cart", "purchase")
@@ -72,24 +66,7 @@ def test_a_further_head_leaves_the_first_alone():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks")
-    random = np.random.default_rng(0)
-    vocabularies = random_vocabularies(SCHEMA, 20)
-    samples = [
-        random_sample(SCHEMA, vocabularies, random, int(n), 5)
-        for n in random.integers(0, 17, 40)
-    ]
-    splits = {"train": samples, "validation": samples[:10], "test": samples[5:]}
-    write_prepared(folder / "data", SCHEMA, vocabularies, splits)
-    train(
-        Config(
-            run=str(folder / "run"),
-            data=DataConfig(str(folder / "data"), batch_size=16),
-            model=CONFIG,
-            training=TrainingConfig(max_steps=2),
-        )
-    )
-    return folder / "run"
+    return train_two_steps(tmp_path_factory.mktemp("tasks"), SCHEMA, CONFIG)
 
 
 def test_each_task_is_trained_and_evaluated(run):
