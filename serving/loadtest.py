@@ -11,16 +11,18 @@ the failures are counted by status.
 
 `full` is one pass (`serving_default`); `cached` scores the candidates on a state that
 was encoded before the clock started (`score_candidates`). Messages are made beforehand:
-what is measured is the server and the way there. Needs no Keras and no model's code.
+what is measured is the server and the way there. Each request waits for its answer in a
+thread of its own, of which there are 256: later ones wait here for a free one. Needs no
+Keras and no model's code.
 """
 
 import argparse
+import functools
 import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 
 from serving.client import Client
@@ -28,10 +30,10 @@ from serving.inputs import candidate_inputs, user_inputs
 from serving.load import Load, Send, plot, run_load
 from serving.request import request_to_tensors
 from serving.sample_requests import resized, sample_request
-from serving.transport import DEADLINE_EXCEEDED, ServingError, to_error
+from serving.transport import DEADLINE_EXCEEDED, GrpcTransport, ServingError
 
 MODES = ("full", "cached")
-_THREADS = 64  # of the REST transport, which waits for each answer
+_THREADS = 256  # more than a server of ours lets wait
 _WARM_UP = 20
 
 _log = logging.getLogger(__name__)
@@ -59,37 +61,28 @@ def make_send(
         candidates = {i.name: tensors[i.name] for i in candidate_inputs(schema)}
         tensors = candidates | state
     transport = client.transport
-    if hasattr(transport, "stub"):
+    if isinstance(transport, GrpcTransport):
         message = transport.request(signature, tensors, version)
+        call = functools.partial(transport.send, message, timeout)
+    else:
+        call = functools.partial(
+            transport.predict, signature, tensors, timeout, version
+        )
 
-        def send(done) -> None:
-            call = transport.stub.Predict.future(message, timeout)
-            call.add_done_callback(lambda call: done(_failure(call)))
-
-        return send
-    pool = ThreadPoolExecutor(_THREADS)
-
-    def post() -> str | None:
+    def status() -> str | None:
         try:
-            transport.predict(signature, tensors, timeout, version)
+            call()
         except ServingError as error:
             return error.status
         return None
 
-    def send_by_thread(done) -> None:
-        pool.submit(post).add_done_callback(lambda future: done(future.result()))
+    # Of gRPC, too: for the callback of a lone `future`, it starts a thread each time.
+    pool = ThreadPoolExecutor(_THREADS)
 
-    return send_by_thread
+    def send(done) -> None:
+        pool.submit(status).add_done_callback(lambda future: done(future.result()))
 
-
-def _failure(call: grpc.Future) -> str | None:
-    try:
-        call.result()
-    except grpc.RpcError as error:
-        return to_error(error).status
-    except grpc.FutureCancelledError:
-        return "CANCELLED"
-    return None
+    return send
 
 
 def load_test(

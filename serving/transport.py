@@ -95,7 +95,9 @@ class GrpcTransport:
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ]
         self._channel = grpc.insecure_channel(target, options)
-        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(
+            self._channel
+        )
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(
@@ -115,8 +117,7 @@ class GrpcTransport:
         Raises:
             ServingError: for every failure.
         """
-        request = self.request(signature, tensors, version)
-        response = _call(self.stub.Predict, request, timeout)
+        response = self.send(self.request(signature, tensors, version), timeout)
         outputs = {
             name: tf.make_ndarray(value) for name, value in response.outputs.items()
         }
@@ -125,13 +126,23 @@ class GrpcTransport:
     def request(
         self, signature: str, tensors: dict, version: int | None = None
     ) -> predict_pb2.PredictRequest:
-        """The message that `predict` sends."""
+        """The message that `predict` sends; see there."""
         request = predict_pb2.PredictRequest()
         self._name(request.model_spec, version)
         request.model_spec.signature_name = signature
         for name, value in tensors.items():
-            request.inputs[name].CopyFrom(to_proto(value))
+            to_proto(value, request.inputs[name])
         return request
+
+    def send(
+        self, request: predict_pb2.PredictRequest, timeout: float
+    ) -> predict_pb2.PredictResponse:
+        """The answer to a message, within so many seconds.
+
+        Raises:
+            ServingError: for every failure.
+        """
+        return _call(self._predictions.Predict, request, timeout)
 
     def signatures(
         self, timeout: float, version: int | None = None
@@ -141,7 +152,7 @@ class GrpcTransport:
             metadata_field=["signature_def"]
         )
         self._name(request.model_spec, version)
-        response = _call(self.stub.GetModelMetadata, request, timeout)
+        response = _call(self._predictions.GetModelMetadata, request, timeout)
         found = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(found)
         return _signatures(found)
@@ -266,19 +277,18 @@ class RestTransport:
 TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
 
 
-def to_proto(value: np.ndarray) -> TensorProto:
-    """An array as a message; an array of objects holds strings or bytes."""
+def to_proto(value: np.ndarray, proto: TensorProto) -> None:
+    """Writes an array into an empty message; objects are strings or bytes."""
     if value.dtype == object:
-        proto = TensorProto(dtype=tf.string.as_datatype_enum)
+        proto.dtype = tf.string.as_datatype_enum
         proto.string_val.extend(
             v.encode() if isinstance(v, str) else v for v in value.ravel().tolist()
         )
     else:
-        dtype = tf.as_dtype(value.dtype).as_datatype_enum
-        proto = TensorProto(dtype=dtype, tensor_content=value.tobytes())
+        proto.dtype = tf.as_dtype(value.dtype).as_datatype_enum
+        proto.tensor_content = value.tobytes()
     for size in value.shape:
         proto.tensor_shape.dim.add(size=size)
-    return proto
 
 
 def _to_json(value: np.ndarray):
@@ -290,12 +300,7 @@ def _call(method, request, timeout: float):
     try:
         return method(request, timeout)
     except grpc.RpcError as error:
-        raise to_error(error) from error
-
-
-def to_error(error: grpc.RpcError) -> ServingError:
-    """What a failed call failed with."""
-    return ServingError(error.code().name, error.details() or "")
+        raise ServingError(error.code().name, error.details() or "") from error
 
 
 def _signatures(found) -> dict[str, Signature]:

@@ -13,6 +13,7 @@ fail), and a request that fails does not take its neighbors along: they run agai
 
 import collections
 import dataclasses
+import itertools
 import logging
 import threading
 import time
@@ -70,7 +71,8 @@ class Task:
     Args:
         run: what runs it; tasks of one batch have an equal `kind` and so an equal run.
         kind: of what may run together; None: this task runs alone.
-        inputs: all with the same number of rows, where `kind` is given.
+        inputs: all with the same number of rows and in the same order for one `kind`,
+            where it is given.
         open_axes: input → axes that may be padded.
         deadline: of `time.monotonic()`.
     """
@@ -100,7 +102,7 @@ class Task:
             for axis in self.open_axes.get(name, ()) if pad else ():
                 shape[axis - 1] = -1
             shapes.append((name, *shape))
-        return self.kind, tuple(sorted(shapes))
+        return self.kind, *shapes
 
 
 class Batcher:
@@ -294,7 +296,7 @@ def _run_together(batch: list[Task]) -> list[dict[str, np.ndarray]]:
                 f'Output "{name}" of a batch of {sum(rows)} rows has the shape '
                 f"{list(array.shape)}.",
             )
-    ends = np.cumsum(rows)
+    ends = itertools.accumulate(rows)
     return [
         {name: array[end - n : end] for name, array in outputs.items()}
         for n, end in zip(rows, ends, strict=True)

@@ -6,7 +6,7 @@ from grpc import StatusCode
 from serving.server.errors import ServingError, invalid
 from serving.server.protos import PredictRequest
 from serving.server.tensorflow_c import SavedModel, Signature
-from serving.server.tensors import enum_of, from_proto, numpy_dtype, type_name
+from serving.server.tensors import enum_of, from_proto, type_name
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -62,10 +62,10 @@ def check_inputs(inputs: dict[str, np.ndarray], signature: Signature) -> None:
         ServingError: INVALID_ARGUMENT, names the input.
     """
     for name, array in inputs.items():
-        info = signature.proto.inputs[name]
-        if array.dtype != numpy_dtype(info.dtype):
+        if array.dtype != signature.dtypes[name]:
+            wanted = type_name(signature.proto.inputs[name].dtype)
             raise invalid(
-                f'Input "{name}" must be {type_name(info.dtype)}. '
+                f'Input "{name}" must be {wanted}. '
                 f"Received: {type_name(enum_of(array))}"
             )
         shape = signature.shapes[name]

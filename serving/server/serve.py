@@ -10,9 +10,11 @@ use the TF Serving image of `docker/`.
 
 import argparse
 import asyncio
+import gc
 import logging
 import os
 import signal
+import sys
 import threading
 
 import grpc
@@ -29,6 +31,8 @@ ctr-tf serve is a DEVELOPMENT server with TF Serving's API: no TLS, no authentic
   metrics  http://{host}:{rest_port}/monitoring/prometheus/metrics
   model    {model} (versions are found as they appear)"""
 
+# Python's own 5 ms, for which a thread may keep others waiting, are a whole request.
+_SWITCH_SECONDS = 0.5e-3
 _GOODBYE_SECONDS = 1.0  # for answers that are ready but not yet sent
 
 _log = logging.getLogger(__name__)
@@ -90,6 +94,8 @@ async def serve(options: argparse.Namespace) -> None:
     await asyncio.wait([loading, stopped], return_when=asyncio.FIRST_COMPLETED)
     if loading.done():
         await loading  # raises what it failed with
+        gc.collect()
+        gc.freeze()  # what is here now stays, and need not be looked through again
     await stopped
     _log.info("Shutting down: new requests are refused, those under way finish.")
     done = await loop.run_in_executor(None, core.batcher.close, options.drain_seconds)
@@ -123,6 +129,7 @@ def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
 def main(argv: list[str]) -> int:
     """Serves a model."""
     options = _parser().parse_args(argv)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     asyncio.run(serve(options))
     return 0
 

@@ -7,6 +7,7 @@ for a version folder: it reads the graph, restores the variables and fills the t
 import ctypes
 import functools
 import importlib.util
+import itertools
 import os
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -262,6 +263,7 @@ class Signature:
     """A signature, its tensors found in the graph.
 
     Attributes:
+        dtypes: of the inputs.
         shapes: of the inputs, -1 where open; None where even the rank is.
         open_axes: of the inputs, but for the first axis.
         batchable: whether the first axis of all inputs and outputs is open.
@@ -277,6 +279,9 @@ class Signature:
         self.proto = proto
         self.input_names = sorted(proto.inputs)
         self.output_names = sorted(proto.outputs)
+        self.dtypes = {
+            name: numpy_dtype(info.dtype) for name, info in proto.inputs.items()
+        }
         self.shapes = {name: _shape(info) for name, info in proto.inputs.items()}
         self.open_axes = {
             name: tuple(i for i, n in enumerate(shape or ()) if i and n == -1)
@@ -322,13 +327,13 @@ def _string_views(array: np.ndarray, alive: list) -> np.ndarray:
     """Strings as TensorFlow's records of 24 bytes that point into one long string."""
     values = array.ravel().tolist()
     text = b"".join(values)
-    lengths = np.fromiter(map(len, values), np.uint64, len(values))
-    starts = np.cumsum(lengths) - lengths
+    lengths = list(map(len, values))
     alive.append(text)
     address = ctypes.cast(c_char_p(text), c_void_p).value or 0
+    # Lists, for NumPy's arithmetic takes its time where it has not run for a while.
     records = np.zeros((len(values), 3), np.uint64)
-    records[:, 0] = lengths << np.uint64(2) | np.uint64(_VIEW)
-    records[:, 1] = starts + np.uint64(address)
+    records[:, 0] = [length << 2 | _VIEW for length in lengths]
+    records[:, 1] = list(itertools.accumulate(lengths, initial=address))[:-1]
     return records.reshape(*array.shape, 3)
 
 

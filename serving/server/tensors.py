@@ -114,13 +114,6 @@ def _from_content(name, proto, dtype, shape, count) -> np.ndarray:
 
 
 def _from_values(values, dtype: np.dtype, field: str, count: int) -> np.ndarray:
-    if dtype.kind == "O":
-        array = np.empty(count, object)
-        array[:] = b""
-    else:
-        array = np.zeros(count, dtype)
-    if not len(values):
-        return array
     if field == "half_val":
         given = np.array(values, np.int32).astype(np.uint16).view(dtype)
     elif field == "int_val":
@@ -130,8 +123,12 @@ def _from_values(values, dtype: np.dtype, field: str, count: int) -> np.ndarray:
         given[:] = values
     else:
         given = np.array(values, dtype)
+    if len(given) == count:
+        return given
+    array = np.empty(count, dtype)
     array[: len(given)] = given
-    array[len(given) :] = given[-1]
+    filler = b"" if dtype.kind == "O" else 0
+    array[len(given) :] = given[-1] if len(given) else filler
     return array
 
 
