@@ -306,20 +306,16 @@ def _shape(info: TensorInfo) -> tuple[int, ...] | None:
 
 def _to_tensor(array: np.ndarray, alive: list) -> int:
     api = library()
-    array = np.ascontiguousarray(array)
-    enum = enum_of(array)
+    enum, shape = enum_of(array), array.shape
     if array.dtype.kind == "O":
         array = _string_views(array, alive)
-        shape = array.shape[:-1]
-    else:
-        shape = array.shape
+    content = array.tobytes()
     tensor = api.TF_AllocateTensor(
-        enum, (c_int64 * len(shape))(*shape), len(shape), array.nbytes
+        enum, (c_int64 * len(shape))(*shape), len(shape), len(content)
     )
     if not tensor:
-        raise MemoryError(f"TensorFlow has no {array.nbytes:,} bytes for an input.")
-    if array.nbytes:
-        ctypes.memmove(api.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
+        raise MemoryError(f"TensorFlow has no {len(content):,} bytes for an input.")
+    ctypes.memmove(api.TF_TensorData(tensor), content, len(content))
     return tensor
 
 
@@ -334,7 +330,7 @@ def _string_views(array: np.ndarray, alive: list) -> np.ndarray:
     records = np.zeros((len(values), 3), np.uint64)
     records[:, 0] = [length << 2 | _VIEW for length in lengths]
     records[:, 1] = list(itertools.accumulate(lengths, initial=address))[:-1]
-    return records.reshape(*array.shape, 3)
+    return records
 
 
 def _to_numpy(tensor: int) -> np.ndarray:
