@@ -15,7 +15,7 @@ from ctr_tf.models.target_ranker import TargetRanker, TargetRankerConfig
 
 @dataclasses.dataclass(frozen=True)
 class DINConfig(TargetRankerConfig):
-    """Sizes of `DIN`; the heads are not used.
+    """Sizes of `DIN`; heads and `dim` are not used: D is a behavior's own width.
 
     Args:
         activation_units: hidden widths of the activation unit.
@@ -33,11 +33,16 @@ class DINConfig(TargetRankerConfig):
 class DIN(TargetRanker):
     """``interest = sum_j a(e_j, t) e_j``, the weights not normalized.
 
+    Behaviors and targets are compared as they are embedded, by the same tables, as in
+    the paper. Behind projections, that a candidate is like a behavior would have to be
+    learned first.
+
     Reference:
         Deep Interest Network for Click-Through Rate Prediction (KDD 2018), section 4.3.
     """
 
     config_class = DINConfig
+    projects = False
 
     def build_interest(self, dim):
         """Makes the activation unit."""

@@ -1,7 +1,7 @@
-"""The base of models whose candidates look at the user's projected behaviors.
+"""The base of models whose candidates look at the user's behaviors.
 
-Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width, `I` width of
-the interest.
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width, `E` width of
+a candidate's features, `I` width of the interest.
 """
 
 import dataclasses
@@ -49,10 +49,13 @@ class TargetRankerConfig:
 
 
 class TargetRanker(Ranker):
-    """Keeps the projected behaviors; each candidate looks at them; a tower scores.
+    """Keeps the behaviors; each candidate looks at them; a tower scores.
 
     ``logit = Tower([interest, user, context, target])``, where target is the candidate
     projected to D as the behaviors are, and interest is what a subclass makes of both.
+    Where `projects` is False, behaviors stay as they are embedded, which gives D, and
+    targets have the same channels: the item's, and 0 where only behaviors have
+    something. The tower then sees all features of the candidate, not the target.
 
     State, batch first: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`,
     `time`, `mask` `[B, N]`, `behaviors` `[B, N, D]`, and what a subclass adds.
@@ -66,6 +69,7 @@ class TargetRanker(Ranker):
     """
 
     config_class: type[TargetRankerConfig]
+    projects = True
 
     def __init__(
         self,
@@ -84,8 +88,11 @@ class TargetRanker(Ranker):
         )
         self.config = config
         dense, policy = keras.layers.Dense, self.dtype_policy
-        self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
-        self.candidate_projection = dense(config.dim, dtype=policy, name="candidate")
+        if self.projects:
+            self.behavior_projection = dense(config.dim, dtype=policy, name="behavior")
+            self.candidate_projection = dense(
+                config.dim, dtype=policy, name="candidate"
+            )
         self.tasks = check_tasks(config.tasks, schema)
         self.tower = Tower(config.head_units, dtype=policy, name="tower")
         self.task_towers = [
@@ -102,12 +109,15 @@ class TargetRanker(Ranker):
         """Makes all weights; the schema alone decides their shapes."""
         if self.built:
             return
-        width, dim = self.embedding.width, self.config.dim
+        width = self.embedding.width
+        dim, shown = width("behavior"), width("candidate")
         self.embedding.build()
-        self.behavior_projection.build((None, None, width("behavior")))
-        self.candidate_projection.build((None, None, width("candidate")))
+        if self.projects:
+            self.behavior_projection.build((None, None, dim))
+            self.candidate_projection.build((None, None, shown))
+            dim = shown = self.config.dim
         interest = self.build_interest(dim)
-        known = width("user") + width("context") + dim
+        known = width("user") + width("context") + shown
         for tower in (self.tower, *self.task_towers):
             tower.build((None, None, interest + known))
         self.built = True
@@ -120,7 +130,7 @@ class TargetRanker(Ranker):
         """What the history says about each candidate.
 
         Args:
-            target_BCD: projected candidates.
+            target_BCD: targets, see the class.
             state: from `encode`.
             training: whether the model is being trained.
 
@@ -131,18 +141,21 @@ class TargetRanker(Ranker):
 
     def encode(self, user, behaviors, context, training=False) -> dict:
         """The user's state; see the class."""
+        vectors_BND = behaviors["embedding"]
+        if self.projects:
+            vectors_BND = self.behavior_projection(vectors_BND)
         return {
             "request_time": context["time"],
             "user": user["embedding"],
             "context": context["embedding"],
             "time": behaviors["time"],
             "mask": behaviors["mask"],
-            "behaviors": self.behavior_projection(behaviors["embedding"]),
+            "behaviors": vectors_BND,
         }
 
     def score(self, state, candidates, training=False):
         """Logits `[B, C]` float32, with tasks `[B, C, T]`."""
-        target_BCD = self.candidate_projection(candidates["embedding"])
+        target_BCD, shown_BCE = self._targets(candidates["embedding"])
         interest_BCI = self.interest(target_BCD, state, training)
         batch, count = ops.shape(target_BCD)[:2]
         known = [
@@ -152,9 +165,19 @@ class TargetRanker(Ranker):
             )
             for key in ("user", "context")
         ]
-        parts = [ops.cast(interest_BCI, target_BCD.dtype), *known, target_BCD]
+        parts = [ops.cast(interest_BCI, target_BCD.dtype), *known, shown_BCE]
         rows = ops.concatenate(parts, axis=-1)
         if not self.tasks:
             return self.tower(rows)
         towers = (self.tower, *self.task_towers)
         return ops.stack([tower(rows) for tower in towers], axis=-1)
+
+    def _targets(self, embedding_BCE) -> tuple:
+        """Targets, and what the tower sees of the candidates."""
+        if self.projects:
+            target_BCD = self.candidate_projection(embedding_BCE)
+            return target_BCD, target_BCD
+        common = self.embedding.item_dim
+        lacking = self.embedding.width("behavior") - common
+        items = embedding_BCE[..., :common]
+        return ops.pad(items, ((0, 0), (0, 0), (0, lacking))), embedding_BCE
