@@ -10,18 +10,16 @@ too. Its DIN reads the samples in the layout of `benchmarks/fuxictr_export.py`, 
 own loader, and trains in its own loop; see `benchmarks/fuxictr_peer.py`. Test scores
 of both go through our metrics. Runs alternate, ours and theirs, seed by seed.
 
-What is the same: samples and features; widths of rows, behaviors, targets, activation
-unit and tower; Dice; Adam without decay at one constant rate for tables and network,
-and its clipping; epochs; candidates in a batch, on average; weights are those of the
-best validation AUC after an epoch; tables start at the same deviation, unless
-`--table_deviation default` asks for fuxictr's own. The recipe's `model` (a DIN),
-`optimizer.learning_rate`, `.global_clipnorm`, `training.epochs` and `data` count,
-nothing else of it.
+What is the same: samples and features; widths of rows, activation unit and tower; Dice;
+Adam without decay at one constant rate for tables and network, and its clipping;
+epochs; candidates in a batch, on average; weights are those of the best validation AUC
+after an epoch; tables start at the same deviation, unless `--table_deviation default`
+asks for fuxictr's own. The recipe's `model` (a DIN), `optimizer.learning_rate`,
+`.global_clipnorm`, `training.epochs` and `data` count, nothing else of it.
 
 What differs: fuxictr scores pairs, each with a copy of its history, in batches of
-shuffled pairs, while ours scores slates. Ours projects behaviors and targets, and
-counts a candidate's counters as part of the target. fuxictr gives a number a direction
-of its own, Dice's statistics of fuxictr count padding, and its Adam is dense: rows
+shuffled pairs, while ours scores slates. fuxictr gives a number a vector of its own
+instead of a channel, its Dice's statistics count padding, and its Adam is dense: rows
 that are not in a batch go on moving.
 """
 
@@ -59,12 +57,11 @@ _PEER = Path(__file__).with_name("fuxictr_peer.py")
 _log = logging.getLogger(__name__)
 
 
-def aligned(recipe: Config, width: int, run: Path, seed: int) -> Config:
+def aligned(recipe: Config, run: Path, seed: int) -> Config:
     """The recipe without what fuxictr's DIN has no like of.
 
     Args:
         recipe: whose parts count that the module names.
-        width: of a behavior in fuxictr's DIN.
         run: folder of the run.
         seed: of the run.
     """
@@ -72,7 +69,7 @@ def aligned(recipe: Config, width: int, run: Path, seed: int) -> Config:
     return Config(
         str(run),
         recipe.data,
-        dataclasses.replace(recipe.model, dim=width, num_heads=1, tasks=()),
+        dataclasses.replace(recipe.model, tasks=()),
         type(optimizer)(
             learning_rate=optimizer.learning_rate,
             global_clipnorm=optimizer.global_clipnorm,
@@ -194,7 +191,7 @@ def measure(
     _log.info("exported to %s; %.2f candidates a request", layout, slate)
     runs = {OURS: [], THEIRS: []}
     for seed in range(seeds):
-        config = aligned(recipe, exporter.item_width(), output / f"ours-{seed}", seed)
+        config = aligned(recipe, output / f"ours-{seed}", seed)
         ours = run_ours(config)
         ours["candidates_per_second"] = ours.pop("requests_per_second") * slate
         settings = peer_settings(
@@ -215,7 +212,6 @@ def measure(
     return {
         "bench": "fuxictr",
         "batch_candidates": settings["batch_size"],
-        "width": exporter.item_width(),
         "epochs": config.training.epochs,
         "learning_rate": config.optimizer.learning_rate,
         "table_deviation": deviation,

@@ -60,11 +60,6 @@ class Exporter:
         self._item_rows: dict[bytes, int] = {}
         self._histories: list[np.ndarray] = []
 
-    def item_width(self) -> int:
-        """Width of a behavior or a target in fuxictr's DIN."""
-        features = self._data.schema.of("item", "behavior")
-        return sum(f.embedding_dim or self._embedding_dim for f in features)
-
     def write(self, folder: Path) -> dict[str, int]:
         """Writes all files into a new folder.
 

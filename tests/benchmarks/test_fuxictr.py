@@ -186,11 +186,11 @@ def test_mistakes_are_told(prepared, tmp_path, monkeypatch):
 def test_budget_is_the_same_for_both(tmp_path):
     words = ["data.path=x", "data.history_lengths=[8, 16]", "model.embedding_dim=4"]
     recipe = load(Config, "configs/din_synthetic.yaml", words)
-    ours = fuxictr.aligned(recipe, 56, tmp_path / "run", 3)
+    ours = fuxictr.aligned(recipe, tmp_path / "run", 3)
     assert ours.optimizer.schedule == "constant" and not ours.optimizer.warmup_steps
     assert ours.optimizer.table_learning_rate is None
     theirs = fuxictr.peer_settings(ours, 640, None)
-    assert ours.model.dim == 56 and theirs["model"]["embedding_dim"] == 4
+    assert ours.model.embedding_dim == theirs["model"]["embedding_dim"] == 4
     assert theirs["model"]["learning_rate"] == ours.optimizer.learning_rate == 2e-3
     assert theirs["history_length"] == 16 and theirs["batch_size"] == 640
     assert theirs["epochs"] == ours.training.epochs == 2
