@@ -37,6 +37,7 @@ BENCHES = {
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
     "pipeline": "the Beam job's events/s beside polars",
+    "plants": "whether a part of a model helps where there is what it is for",
     "retrieval": "what a long history costs models that search it",
     "serving": "one pass beside single ones, a cached state, latency",
     "tfrs": "a DCN-V2 built with tensorflow-recommenders, on the same records",

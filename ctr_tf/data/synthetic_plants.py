@@ -22,8 +22,9 @@ history as a whole, so only who knows w can tell them apart.
   has no use for. Claimed by CTR-Sink, whose sinks take it up, and by GAP-Net for the
   output gate of ASGA.
 * **realtime_trigger**: w = 1 for behaviors of the brand that the user has just turned
-  to, else 0. Every session is about one brand, opens with `OPENING` behaviors of any
-  category, and goes on with the category that this user likes of this brand. Slates are
+  to, else 0. Every session is about one of the user's `BRANDS_OF_USER` brands, opens
+  with `OPENING` behaviors of any category, and goes on with the category that this user
+  likes of this brand. Slates are
   shown after the opening: the newest behaviors do not tell what is wanted, but change
   what must be looked for in the older ones. Claimed by GAP-Net for GCQC, which
   calibrates the query by the real-time view.
@@ -57,24 +58,25 @@ import numpy as np
 from ctr_tf.data.synthetic_config import (
     BRANDS_PER_CATEGORY,
     MIN_SESSION_SIZE,
-    NUM_CATEGORIES,
 )
 from ctr_tf.data.synthetic_requests import DEVICES, Requests, World, mix, shown_sessions
 from ctr_tf.data.synthetic_world import ACTIONS, Catalog, Sessions
 from ctr_tf.time import DAY, HOUR, is_weekend
 
+NUM_CATEGORIES = 10  # few, which small data suffice for
 NUM_BRANDS = BRANDS_PER_CATEGORY  # each sells every category
+BRANDS_OF_USER = 3
 NUM_HOURS = 4  # of the day, at which a user comes
 HOURS_APART = 3
 HOUR_DEVIATION = 0.25
 SIZE_SPREAD = 0.8  # sigma of the log-normal
 OPENING = MIN_SESSION_SIZE
-PLANTED_NOISE = 0.2
+PLANTED_NOISE = 0.1
 PURCHASE_SHARE = 1 / 8
 VIEW_LIMITS = (HOUR, 7 * DAY)  # those of `HistoryViews`
 RHYTHM_REACH = 1.5 * HOUR
 
-MATCH_WEIGHT = 3.8
+MATCH_WEIGHT = 5.0
 SATURATION = 0.25
 
 # How often a session leaves its thread's interest for another one.
@@ -90,6 +92,8 @@ class PlantedCatalog(Catalog):
         items: number of items.
         rng: random generator.
     """
+
+    num_categories = NUM_CATEGORIES
 
     def __init__(self, items: int, rng: np.random.Generator):
         super().__init__(items, rng)
@@ -130,6 +134,7 @@ class PlantedSessions(Sessions):
         rng: random generator.
     """
 
+    num_categories = NUM_CATEGORIES
     parts_per_day = 1
     size_spread = SIZE_SPREAD
     max_seconds = HOUR
@@ -159,7 +164,9 @@ class PlantedSessions(Sessions):
         return hours[self.user, self.part] + noise
 
     def _threads(self, users, weekend, part, rng):
-        self.brand = rng.integers(NUM_BRANDS, size=len(part))
+        scores = rng.random((self.num_users, NUM_BRANDS))
+        brands = np.argsort(scores, axis=1)[:, :BRANDS_OF_USER]
+        self.brand = brands[self.user, rng.integers(BRANDS_OF_USER, size=len(part))]
         thread, threads = np.zeros(len(part), np.int64), 1
         for name, value, count in (
             ("daily_rhythm", self.part, NUM_HOURS),

@@ -61,15 +61,17 @@ class Catalog:
         rng: random generator.
     """
 
+    num_categories = NUM_CATEGORIES
+
     def __init__(self, items: int, rng: np.random.Generator):
-        self.category = rng.permutation(np.arange(items) % NUM_CATEGORIES)
+        self.category = rng.permutation(np.arange(items) % self.num_categories)
         brand = rng.integers(BRANDS_PER_CATEGORY, size=items)
         self.brand = self.category * BRANDS_PER_CATEGORY + brand
-        level = rng.normal(3.0, 0.7, NUM_CATEGORIES)[self.category]
+        level = rng.normal(3.0, 0.7, self.num_categories)[self.category]
         self.price = np.exp(level + rng.normal(0.0, 0.4, items)).astype(np.float32)
         self.quality = rng.normal(size=items)
         weight = np.exp(0.6 * self.quality + rng.normal(0.0, 0.8, items))
-        total = np.bincount(self.category, weight, NUM_CATEGORIES)
+        total = np.bincount(self.category, weight, self.num_categories)
         # Every category is equally popular as a whole: else a model could do without
         # the history.
         weight /= total[self.category]
@@ -78,7 +80,7 @@ class Catalog:
 
     def draw(self, category: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Items of the given categories, by popularity; -1 means any category."""
-        any_category = rng.integers(NUM_CATEGORIES, size=category.shape)
+        any_category = rng.integers(self.num_categories, size=category.shape)
         category = np.where(category < 0, any_category, category)
         point = category + rng.random(category.shape)
         index = np.searchsorted(self._cumulative, point, side="right")
@@ -119,6 +121,7 @@ class Sessions:
         rng: random generator.
     """
 
+    num_categories = NUM_CATEGORIES
     parts_per_day = 2
     drift_rate = DRIFT_RATE
     actions = ACTIONS
@@ -167,7 +170,7 @@ class Sessions:
         change = first | (rng.random(len(self)) < self.drift_rate)
         latest = np.maximum.accumulate(np.where(change, np.arange(len(self)), 0))
         begun = self.first_interest[order]
-        drifting = rng.integers(NUM_CATEGORIES, size=len(self))
+        drifting = rng.integers(self.num_categories, size=len(self))
         interest = np.where(first, begun, drifting)[latest]
         before = np.where(first, begun, np.roll(interest, 1))
         place = np.empty(len(self), np.int64)

@@ -74,16 +74,16 @@ def matches(config, exposures, behaviors):
         category = np.array([row.category for row in history])
         for place, candidate in zip(slate.index, slate.category, strict=True):
             plain[place] = (category == candidate).mean()
-            counts = "sink_noise" not in config.plant or int(candidate[9:]) < 10
+            counts = "sink_noise" not in config.plant or int(candidate[9:]) < 5
             if weight.sum() and counts:
                 share = weight[category == candidate].sum() / weight.sum()
-                match[place] = 3.8 * min(1, share / 0.25)
+                match[place] = 5.0 * min(1, share / 0.25)
     return match, plain
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids="+".join)
 def world(request):
-    config = WorldConfig(**SIZES, plant=request.param)
+    config = WorldConfig(**SIZES, requests_per_user=3, plant=request.param)
     exposures, behaviors = frames(config)
     return config, exposures, behaviors, *matches(config, exposures, behaviors)
 

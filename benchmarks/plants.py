@@ -1,0 +1,219 @@
+"""Whether a model's part helps where there is what it is for.
+
+    ctr-tf bench plants [--plants daily_rhythm …] [--seeds 2] [--output DIR] [--json]
+
+For each plant of `ctr-tf synthesize --plant`: makes a small world with nothing else in
+it, prepares it, and trains the same model on it with the part and without, under one
+budget. Runs of `--output` that are finished are not done again.
+"""
+
+import argparse
+import dataclasses
+import json
+import logging
+import statistics
+import sys
+from pathlib import Path
+
+from ctr_tf.compare.variants import Variant
+from ctr_tf.data.synthetic_config import PLANTS
+from ctr_tf.layers.temporal_relations import RELATIONS
+
+_log = logging.getLogger(__name__)
+
+WORLD = {"users": 1_500, "items": 400, "candidates": 20, "behaviors_per_user": 120}
+SPLIT = {"validation_days": 0.5, "test_days": 3.5}
+BUDGET = ("data.batch_size=16", "training.checkpoint_every=100000")
+# One block learns to match from few samples; four heads of eight see a category whole.
+SPARSE_CTR = ("model.num_blocks=1", "model.num_heads=4", "training.epochs=2")
+GAP = (
+    "optimizer.learning_rate=4e-3",
+    "optimizer.table_learning_rate=3e-2",
+    "optimizer.schedule=cosine",
+    "optimizer.warmup_steps=100",
+    "optimizer.global_clipnorm=1.0",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A plant and the parts that are to help there.
+
+    Args:
+        plant: the only one of its world.
+        model: that has the parts.
+        on: its keys with all of them.
+        off: name of a part → the model's keys without it.
+        settings: of the training.
+        world: options of `ctr-tf synthesize`.
+        split: options of `ctr-tf prepare`.
+    """
+
+    plant: str
+    model: str
+    on: dict
+    off: dict[str, dict]
+    settings: tuple[str, ...]
+    world: dict = dataclasses.field(default_factory=lambda: WORLD)
+    split: dict = dataclasses.field(default_factory=lambda: SPLIT)
+
+    @property
+    def variants(self) -> dict[str, Variant]:
+        """The rows by name of the part that is missing; none is missing in `""`."""
+        rows = {"": Variant(self.model, "on", self.on)}
+        for part, keys in self.off.items():
+            suffix = f"no_{part.lower().replace(' ', '_')}"
+            rows[part] = Variant(self.model, suffix, keys)
+        return rows
+
+
+def _without(relation: str) -> dict:
+    return {"relations": [name for name in RELATIONS if name != relation]}
+
+
+def _gate(plant: str, part: str, gate: str, epochs: int) -> Trial:
+    settings = (*GAP, f"training.epochs={epochs}")
+    return Trial(plant, "din_gap", {"gates": [gate]}, {part: {"gates": []}}, settings)
+
+
+TRIALS = (
+    _gate("sink_noise", "output gate", "qaog", 3),
+    _gate("realtime_trigger", "GCQC", "gcqc", 5),
+    _gate("view_by_context", "CGDF", "cgdf", 3),
+    Trial(
+        "time_gaps",
+        "sparsectr",
+        {},
+        {"time relation": _without("time"), "TimeChunking": {"chunking": "fixed"}},
+        SPARSE_CTR,
+    ),
+    Trial(
+        "daily_rhythm",
+        "sparsectr",
+        {},
+        {"hour relation": _without("hour")},
+        SPARSE_CTR,
+    ),
+    # Trained from Monday to Friday, tested at the weekend: see RESULTS.md.
+    Trial(
+        "weekly_rhythm",
+        "sparsectr",
+        {},
+        {"weekend relation": _without("weekend")},
+        SPARSE_CTR,
+        {**WORLD, "users": 3_000, "days": 14, "behaviors_per_user": 60},
+        {"validation_days": 0.4, "test_days": 2},
+    ),
+)
+
+
+def make_world(trial: Trial, folder: Path) -> str:
+    """Makes and prepares the world of a trial; the prepared data's folder."""
+    from ctr_tf.cli import resolve
+
+    raw, data = folder / "raw", folder / "data"
+    if not data.exists():
+        sizes = [f"--{name}={value}" for name, value in trial.world.items()]
+        split = [f"--{name}={value}" for name, value in trial.split.items()]
+        logs = ["--plant", trial.plant, "--output", str(raw), "--overwrite"]
+        paths = ["--source", "synthetic", "--input", str(raw), "--output", str(data)]
+        for words in (["synthesize", *logs, *sizes], ["prepare", *paths, *split]):
+            module, rest = resolve(words)
+            if module.main(rest):
+                raise ValueError(f"`ctr-tf {words[0]}` failed in '{folder}'.")
+    return str(data)
+
+
+def run(job) -> dict:
+    """Trains and evaluates unless that is done; what evaluation found."""
+    import keras
+
+    from ctr_tf import config as configs
+    from ctr_tf.evaluation.evaluate import evaluate_run, output_folder
+    from ctr_tf.training.config import Config
+    from ctr_tf.training.train import train
+
+    metrics = output_folder(job.run, "test") / "metrics.json"
+    if not metrics.is_file():
+        keras.backend.clear_session()
+        train(configs.parse(Config, job.recipe))
+        evaluate_run(job.run)
+    return json.loads(metrics.read_text("utf-8"))
+
+
+def measure(trial: Trial, seeds: int, folder: Path) -> list[dict]:
+    """Results of a trial, one a part."""
+    from ctr_tf.compare.jobs import make_jobs
+
+    data = make_world(trial, folder)
+    jobs = make_jobs(
+        list(trial.variants.values()),
+        seeds,
+        folder,
+        Path(f"configs/{trial.model}_synthetic.yaml"),
+        data,
+        (*BUDGET, *trial.settings),
+    )
+    found = {}
+    for job in jobs:
+        quality = run(job)
+        found.setdefault(job.variant.name, []).append(quality["auc"])
+        _log.info("%s, %s: AUC %.4f", trial.plant, job.name, quality["auc"])
+    rows = {part: found[variant.name] for part, variant in trial.variants.items()}
+    return [
+        {
+            "plant": trial.plant,
+            "model": trial.model,
+            "part": part,
+            "reachable": quality["reachable"]["auc"],
+            "with": rows[""],
+            "without": rows[part],
+        }
+        for part in trial.off
+    ]
+
+
+def _table(report: dict) -> str:
+    lines = ["| plant | part | AUC with | without | gain | of reachable | by seed |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for entry in report["results"]:
+        means = [statistics.fmean(entry[key]) for key in ("with", "without")]
+        gains = [a - b for a, b in zip(entry["with"], entry["without"], strict=True)]
+        reachable = entry["reachable"] - 0.5
+        shares = [f"{(mean - 0.5) / reachable:.1%}" for mean in means]
+        cells = [
+            entry["plant"],
+            f"{entry['model']}: {entry['part']}",
+            *(f"{mean:.4f}" for mean in means),
+            f"{means[0] - means[1]:+.4f}",
+            " against ".join(shares),
+            ", ".join(f"{gain:+.4f}" for gain in gains),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    """`ctr-tf bench plants`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf bench plants", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--plants", nargs="+", choices=PLANTS, default=[*PLANTS])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--output", default="runs/bench-plants")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args(argv)
+    if arguments.seeds < 1:
+        raise ValueError(f"`--seeds` is positive. Received: {arguments.seeds}")
+    results = []
+    for trial in TRIALS:
+        if trial.plant in arguments.plants:
+            folder = Path(arguments.output) / trial.plant
+            results += measure(trial, arguments.seeds, folder)
+    report = {"bench": "plants", "seeds": arguments.seeds, "results": results}
+    print(json.dumps(report) if arguments.json else _table(report))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
