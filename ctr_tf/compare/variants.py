@@ -12,7 +12,7 @@ from ctr_tf.layers.evo_keys import BRANCHES
 from ctr_tf.layers.temporal_relations import RELATIONS
 from ctr_tf.models import MODELS
 from ctr_tf.models.gap import CONTEXTS, GAPConfig
-from ctr_tf.models.sparse_ctr import (
+from ctr_tf.models.sparse_ctr_config import (
     ATTENTIONS,
     CHUNKINGS,
     ENCODINGS,

@@ -14,7 +14,8 @@ from ctr_tf.models.sdim import SDIM, SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAP, SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHard, SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoft, SIMSoftConfig
-from ctr_tf.models.sparse_ctr import SparseCTR, SparseCTRConfig
+from ctr_tf.models.sparse_ctr import SparseCTR
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.twin_v2 import TwinV2, TwinV2Config
 from ctr_tf.schema import Schema
 

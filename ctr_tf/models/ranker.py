@@ -116,6 +116,10 @@ class Ranker(keras.Model):
         """Logits or labels `[B, C]` of each task, the main one first."""
         return ops.unstack(values, axis=-1) if self.tasks else [values]
 
+    def join_tasks(self, values: list):
+        """Inverse of `by_task`."""
+        return ops.stack(values, axis=-1) if self.tasks else values[0]
+
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """Further logits `[B, C]` by name, which only training needs.
 

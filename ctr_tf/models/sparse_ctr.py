@@ -1,16 +1,13 @@
 """SparseCTR: sparse self-attention over long, personalized, time-cut histories."""
 
-import dataclasses
-
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.dilated_attention import DilatedAttention
 from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.evo_attention import EvoAttention
-from ctr_tf.layers.evo_keys import BRANCHES, EvoKeys, check_branches
+from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
@@ -26,111 +23,17 @@ from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.similarity_chunking import SimilarityChunking
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.t5_bias import T5Bias
-from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.layers.time_chunking import TimeChunking
-from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+from ctr_tf.models.config_checks import check_tasks
 from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.schema import Schema
 
-SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
-ATTENTIONS = ("evo", "full", "dilated", "nsa", "kernel")
-CHUNKINGS = {
+_CHUNKINGS = {
     "time": TimeChunking,
     "fixed": FixedChunking,
     "similarity": SimilarityChunking,
 }
-ENCODINGS = ("rel_temporal", "hstu", "t5", "alibi", "rope")
-
-
-@dataclasses.dataclass(frozen=True)
-class SparseCTRConfig:
-    """Sizes and variants of `SparseCTR`.
-
-    Args:
-        name: of the model, for the registry.
-        embedding_dim: width of the rows of a feature that does not set its own.
-        dim: d, width of the model.
-        num_heads: H; divides `dim`.
-        num_blocks: L.
-        sparsity: sets P, m and w together: `"S1"` (8, 1, 2), `"S2"` (16, 2, 5),
-            `"S3"` (16, 3, 10), `"S4"` (32, 4, 20), the sets of the paper's figure 3.
-        num_chunks: P, the sparsity's where None. See `num_chunks_for`.
-        transition: m, the sparsity's where None.
-        window: w, the sparsity's where None.
-        ffn_factor: hidden width of the SwiGLU, in units of `dim`.
-        head_units: hidden widths of the prediction head's MLP.
-        attention: `"evo"`, `"full"` for full causal self-attention (A1), or another
-            sparse one of the paper's figure 2, of P, m and w, too (ours): `"dilated"`,
-            the last w behaviors and m P at equal distances before; `"nsa"`, blocks of P
-            behaviors compressed, m of them selected, and the last w; `"kernel"`, P
-            mixtures of all behaviors, without relative encoding.
-        branches: of EvoAttention; leaving one out gives variants A2 to A4.
-        relative_encoding: `"rel_temporal"`, or an alternative of the paper's figure 2:
-            `"hstu"` (positions and times), `"t5"`, `"alibi"` or `"rope"` (positions).
-        relations: of RelTemporal; none gives variant B1, leaving one out B2 to B4.
-        chunking: `"time"`, `"fixed"` for chunks of equal length, or `"similarity"` for
-            cuts where neighbors differ most.
-    """
-
-    name: str = "sparsectr"
-    embedding_dim: int = 8
-    dim: int = 32
-    num_heads: int = 8
-    num_blocks: int = 2
-    sparsity: str = "S2"
-    num_chunks: int | None = None
-    transition: int | None = None
-    window: int | None = None
-    ffn_factor: float = 3.0
-    head_units: tuple[int, ...] = (32,)
-    attention: str = "evo"
-    branches: tuple[str, ...] = BRANCHES
-    relative_encoding: str = "rel_temporal"
-    relations: tuple[str, ...] = RELATIONS
-    chunking: str = "time"
-
-    def __post_init__(self):
-        for field, known in (
-            ("sparsity", SPARSITY),
-            ("attention", ATTENTIONS),
-            ("chunking", CHUNKINGS),
-            ("relative_encoding", ENCODINGS),
-        ):
-            if getattr(self, field) not in known:
-                raise ValueError(unknown_name(field, getattr(self, field), known))
-        chosen = SPARSITY[self.sparsity]
-        names = ("num_chunks", "transition", "window")
-        for field, default in zip(names, chosen, strict=True):
-            if getattr(self, field) is None:
-                object.__setattr__(self, field, default)
-        sizes = ("embedding_dim", "dim", "num_heads", "num_blocks")
-        check_positive(self, *names, *sizes)
-        check_heads(self)
-        if not self.ffn_factor > 0:
-            raise ValueError(
-                f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
-            )
-        check_units(self, "head_units")
-        object.__setattr__(self, "branches", check_branches(tuple(self.branches)))
-        object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
-
-    def num_chunks_for(self, history_length: int) -> int:
-        """P for histories kept up to `history_length`: min(P, history_length / 4).
-
-        The length is the schema's, not a batch's: every batch of a run, whatever its
-        bucket, is cut into the same P chunks.
-        """
-        return max(1, min(self.num_chunks, history_length // 4))
-
-    def dilation_for(self, history_length: int) -> int:
-        """The dilated attention's r, for as many keys as there are transition ones."""
-        count = self.transition * self.num_chunks_for(history_length)
-        return max(1, history_length // count)
-
-    @property
-    def has_user_key(self) -> bool:
-        """Whether behaviors and candidates attend to the user, too."""
-        return self.attention == "evo" and "local" in self.branches
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -180,7 +83,7 @@ class SparseCTR(Ranker):
         super().__init__(schema, table_sizes, config.embedding_dim, **kwargs)
         self.config = config
         self.num_chunks = config.num_chunks_for(schema.history_length)
-        self.chunking = CHUNKINGS[config.chunking](self.num_chunks, name="chunking")
+        self.chunking = _CHUNKINGS[config.chunking](self.num_chunks, name="chunking")
         self.keys = self._make_keys()
         self.blocks = [self._make_block(index) for index in range(config.num_blocks)]
         dense = keras.layers.Dense
@@ -192,7 +95,11 @@ class SparseCTR(Ranker):
                 config.dim, activation="relu", dtype=policy, name="user_hidden"
             )
             self.user_projection = dense(config.dim, dtype=policy, name="user")
-        self.head = PredictionHead(config.head_units, dtype=policy, name="head")
+        self.tasks = check_tasks(config.tasks, schema)
+        self.head, *self.task_heads = (
+            PredictionHead(config.head_units, dtype=policy, name=name)
+            for name in ("head", *(f"head_{task}" for task in self.tasks))
+        )
 
     def _make_keys(self):
         config, utc_offset = self.config, self.schema.utc_offset
@@ -273,7 +180,8 @@ class SparseCTR(Ranker):
             self.user_projection.build((None, dim))
         for block in self.blocks:
             block.build((None, None, dim))
-        self.head.build((None, None, dim), (None, user))
+        for head in (self.head, *self.task_heads):
+            head.build((None, None, dim), (None, user))
         self.built = True
 
     def encode(self, user, behaviors, context, training=False) -> dict:
@@ -295,7 +203,7 @@ class SparseCTR(Ranker):
         return state
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
+        """Logits `[B, C]` float32, with tasks `[B, C, T]`."""
         relations = self.keys.relations_to(state, state["request_time"])
         embedding_BCD = candidates["embedding"]
         context_BCD = ops.broadcast_to(
@@ -314,4 +222,5 @@ class SparseCTR(Ranker):
                 if key.startswith(prefix)
             }
             rows_BCD = block.score(rows_BCD, kept, relations)
-        return self.head(rows_BCD, state["user"])
+        heads = (self.head, *self.task_heads)
+        return self.join_tasks([head(rows_BCD, state["user"]) for head in heads])

@@ -167,10 +167,8 @@ class TargetRanker(Ranker):
         ]
         parts = [ops.cast(interest_BCI, target_BCD.dtype), *known, shown_BCE]
         rows = ops.concatenate(parts, axis=-1)
-        if not self.tasks:
-            return self.tower(rows)
         towers = (self.tower, *self.task_towers)
-        return ops.stack([tower(rows) for tower in towers], axis=-1)
+        return self.join_tasks([tower(rows) for tower in towers])
 
     def _targets(self, embedding_BCE) -> tuple:
         """Targets, and what the tower sees of the candidates."""

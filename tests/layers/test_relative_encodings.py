@@ -14,7 +14,7 @@ from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.temporal_relations import temporal_relations
 from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 
 N, H, D = 40, 4, 16
 

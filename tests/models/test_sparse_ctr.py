@@ -10,7 +10,7 @@ import reference_sparse_ctr as reference
 from keras import ops
 
 from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import ATTENTIONS, SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import ATTENTIONS, SparseCTRConfig
 
 VARIANTS = {
     "default": {},

@@ -16,8 +16,9 @@ from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.random_samples import random_sample, random_vocabularies, serialize
 from ctr_tf.evaluation.predictions import sigmoid
-from ctr_tf.models import build_ranker
+from ctr_tf.models import SparseCTRConfig, build_ranker
 from ctr_tf.models.gap import GAPConfig
+from ctr_tf.models.hstu import HSTUConfig
 from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.run import load_run
 from serving.signatures import ServingModule
@@ -25,10 +26,11 @@ from serving.signatures import ServingModule
 LABELS = ("click", "cart", "purchase")
 SCHEMA = dataclasses.replace(helpers.make_schema(), labels=LABELS)
 CONFIG = GAPConfig(dim=8, num_heads=2, head_units=(8,), tasks=("purchase",))
+SPARSE_CTR = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
 
 
-def make(tasks):
-    config = dataclasses.replace(CONFIG, tasks=tasks)
+def make(tasks, config=CONFIG):
+    config = dataclasses.replace(config, tasks=tasks)
     return build_ranker(config, SCHEMA, helpers.make_table_sizes(SCHEMA))
 
 
@@ -53,8 +55,9 @@ def test_loss_and_metrics_equal_scikit_learn():
         assert values[name] == pytest.approx(auc, abs=0.01)
 
 
-def test_a_further_head_leaves_the_first_alone():
-    one, two = make(()), make(("cart", "purchase"))
+@pytest.mark.parametrize("config", [CONFIG, SPARSE_CTR, HSTUConfig(dim=8)])
+def test_a_further_head_leaves_the_first_alone(config):
+    one, two = make((), config), make(("cart", "purchase"), config)
     weights = helpers.weights_by_path(two)
     for path, weight in helpers.weights_by_path(one).items():
         weight.assign(weights[path])
@@ -97,10 +100,13 @@ def test_each_task_is_trained_and_evaluated(run):
         assert ("reachable" in metrics) == (t == 0)
 
 
-def test_an_export_scores_each_task(tmp_path):
+@pytest.mark.parametrize(
+    "config", [CONFIG, dataclasses.replace(SPARSE_CTR, tasks=("purchase",))]
+)
+def test_an_export_scores_each_task(config, tmp_path):
     vocabularies = random_vocabularies(SCHEMA, 20)
     vocabularies.save(tmp_path)
-    ranker = build_ranker(CONFIG, SCHEMA, vocabularies.table_sizes(SCHEMA))
+    ranker = build_ranker(config, SCHEMA, vocabularies.table_sizes(SCHEMA))
     random = np.random.default_rng(0)
     examples = tf.constant(
         [serialize(random_sample(SCHEMA, vocabularies, random, n, 5)) for n in (0, 16)]

@@ -1,0 +1,107 @@
+"""Sizes and variants of SparseCTR."""
+
+import dataclasses
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.layers.evo_keys import BRANCHES, check_branches
+from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
+from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+
+SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
+ATTENTIONS = ("evo", "full", "dilated", "nsa", "kernel")
+CHUNKINGS = ("time", "fixed", "similarity")
+ENCODINGS = ("rel_temporal", "hstu", "t5", "alibi", "rope")
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseCTRConfig:
+    """Sizes and variants of `SparseCTR`.
+
+    Args:
+        name: of the model, for the registry.
+        embedding_dim: width of the rows of a feature that does not set its own.
+        dim: d, width of the model.
+        num_heads: H; divides `dim`.
+        num_blocks: L.
+        sparsity: sets P, m and w together: `"S1"` (8, 1, 2), `"S2"` (16, 2, 5),
+            `"S3"` (16, 3, 10), `"S4"` (32, 4, 20), the sets of the paper's figure 3.
+        num_chunks: P, the sparsity's where None. See `num_chunks_for`.
+        transition: m, the sparsity's where None.
+        window: w, the sparsity's where None.
+        ffn_factor: hidden width of the SwiGLU, in units of `dim`.
+        head_units: hidden widths of the prediction head's MLP.
+        attention: `"evo"`, `"full"` for full causal self-attention (A1), or another
+            sparse one of the paper's figure 2, of P, m and w, too (ours): `"dilated"`,
+            the last w behaviors and m P at equal distances before; `"nsa"`, blocks of P
+            behaviors compressed, m of them selected, and the last w; `"kernel"`, P
+            mixtures of all behaviors, without relative encoding.
+        branches: of EvoAttention; leaving one out gives variants A2 to A4.
+        relative_encoding: `"rel_temporal"`, or an alternative of the paper's figure 2:
+            `"hstu"` (positions and times), `"t5"`, `"alibi"` or `"rope"` (positions).
+        relations: of RelTemporal; none gives variant B1, leaving one out B2 to B4.
+        chunking: `"time"`, `"fixed"` for chunks of equal length, or `"similarity"` for
+            cuts where neighbors differ most.
+        tasks: further labels of the schema to predict, each by a head of its own.
+    """
+
+    name: str = "sparsectr"
+    embedding_dim: int = 8
+    dim: int = 32
+    num_heads: int = 8
+    num_blocks: int = 2
+    sparsity: str = "S2"
+    num_chunks: int | None = None
+    transition: int | None = None
+    window: int | None = None
+    ffn_factor: float = 3.0
+    head_units: tuple[int, ...] = (32,)
+    attention: str = "evo"
+    branches: tuple[str, ...] = BRANCHES
+    relative_encoding: str = "rel_temporal"
+    relations: tuple[str, ...] = RELATIONS
+    chunking: str = "time"
+    tasks: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for field, known in (
+            ("sparsity", SPARSITY),
+            ("attention", ATTENTIONS),
+            ("chunking", CHUNKINGS),
+            ("relative_encoding", ENCODINGS),
+        ):
+            if getattr(self, field) not in known:
+                raise ValueError(unknown_name(field, getattr(self, field), known))
+        chosen = SPARSITY[self.sparsity]
+        names = ("num_chunks", "transition", "window")
+        for field, default in zip(names, chosen, strict=True):
+            if getattr(self, field) is None:
+                object.__setattr__(self, field, default)
+        sizes = ("embedding_dim", "dim", "num_heads", "num_blocks")
+        check_positive(self, *names, *sizes)
+        check_heads(self)
+        if not self.ffn_factor > 0:
+            raise ValueError(
+                f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
+            )
+        check_units(self, "head_units")
+        object.__setattr__(self, "branches", check_branches(tuple(self.branches)))
+        object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+
+    def num_chunks_for(self, history_length: int) -> int:
+        """P for histories kept up to `history_length`: min(P, history_length / 4).
+
+        The length is the schema's, not a batch's: every batch of a run, whatever its
+        bucket, is cut into the same P chunks.
+        """
+        return max(1, min(self.num_chunks, history_length // 4))
+
+    def dilation_for(self, history_length: int) -> int:
+        """The dilated attention's r, for as many keys as there are transition ones."""
+        count = self.transition * self.num_chunks_for(history_length)
+        return max(1, history_length // count)
+
+    @property
+    def has_user_key(self) -> bool:
+        """Whether behaviors and candidates attend to the user, too."""
+        return self.attention == "evo" and "local" in self.branches
