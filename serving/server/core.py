@@ -20,6 +20,7 @@ from serving.server.checks import (
 from serving.server.errors import ServingError, invalid
 from serving.server.metrics import Metrics
 from serving.server.protos import (
+    ConfigProto,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     GetModelStatusRequest,
@@ -36,6 +37,9 @@ from serving.server.versions import ModelVersion, State, Versions
 from serving.server.warmup import warmup_requests
 
 _METADATA_FIELD = "signature_def"
+# Batches run beside each other; to share one operation of so small tensors among
+# threads takes longer than it saves.
+_SESSION = ConfigProto(intra_op_parallelism_threads=1)
 
 _log = logging.getLogger(__name__)
 
@@ -238,7 +242,7 @@ class Core:
 
     def _load(self, folder: Path) -> SavedModel:
         """Loads a version, runs its warm-up records and asks its golden requests."""
-        model = SavedModel(folder)
+        model = SavedModel(folder, _SESSION)
         try:
             count = 0
             for request in warmup_requests(folder):

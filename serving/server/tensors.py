@@ -73,8 +73,8 @@ def from_proto(name: str, proto: TensorProto, max_bytes: int) -> np.ndarray:
             f'Input "{name}" of shape {list(shape)} would take {count * size:,} bytes, '
             f"more than the {max_bytes:,} a message may have."
         )
-    if proto.tensor_content:
-        return _from_content(name, proto, dtype, shape, count)
+    if content := proto.tensor_content:
+        return _from_content(name, proto.dtype, content, dtype, shape, count)
     values = getattr(proto, field)
     if len(values) > count:
         raise invalid(
@@ -85,11 +85,11 @@ def from_proto(name: str, proto: TensorProto, max_bytes: int) -> np.ndarray:
 
 
 def _shape(name: str, proto: TensorProto) -> tuple[int, ...]:
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     if (
         proto.tensor_shape.unknown_rank
         or len(shape) > _MAX_RANK
-        or any(n < 0 for n in shape)
+        or min(shape, default=0) < 0
     ):
         received = "unknown rank" if proto.tensor_shape.unknown_rank else shape[:10]
         raise invalid(
@@ -99,13 +99,12 @@ def _shape(name: str, proto: TensorProto) -> tuple[int, ...]:
     return shape
 
 
-def _from_content(name, proto, dtype, shape, count) -> np.ndarray:
-    content = proto.tensor_content
+def _from_content(name, enum, content, dtype, shape, count) -> np.ndarray:
     if dtype.kind == "O":
         raise invalid(f'Input "{name}" must hold its strings in string_val.')
     if len(content) != count * dtype.itemsize:
         raise invalid(
-            f'Input "{name}" of shape {list(shape)} and type {type_name(proto.dtype)} '
+            f'Input "{name}" of shape {list(shape)} and type {type_name(enum)} '
             f"must hold {count * dtype.itemsize} bytes. Received: {len(content)}"
         )
     if dtype.kind == "b":  # any other byte than 0 and 1 would be no bool
