@@ -117,7 +117,9 @@ class Reporter(keras.callbacks.Callback):
         values = {
             "loss": float(logs["loss"]),
             "auc": float(logs["auc"]),
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(
+                keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+            ),
             "examples_per_second": steps * self.examples / seconds,
             "input_wait_share": waited / seconds,
             "memory_gib": memory_gib(),

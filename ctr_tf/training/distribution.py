@@ -94,6 +94,16 @@ def reduce_logs(strategy: tf.distribute.Strategy, logs: dict) -> dict:
     return {key: strategy.reduce("MEAN", v, axis=None) for key, v in logs.items()}
 
 
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Waits until every worker has come to this place.
+
+    Worker 0 coordinates the others: if it left first, they would take it for lost.
+    """
+    if worker(strategy)[1] > 1:
+        meet = tf.function(lambda: strategy.run(lambda: tf.constant(1.0)))
+        strategy.reduce("SUM", meet(), axis=None)
+
+
 def open_batch(value) -> tf.TypeSpec:
     """The type of a tensor, or of one tensor a replica, with its first axis open."""
     spec = tf.type_spec_from_value(value)

@@ -31,7 +31,12 @@ from ctr_tf.training.callbacks import (
 )
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.config import Config
-from ctr_tf.training.distribution import distribute, make_strategy, worker
+from ctr_tf.training.distribution import (
+    distribute,
+    make_strategy,
+    wait_for_all,
+    worker,
+)
 from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
@@ -137,6 +142,7 @@ def train(config: Config) -> dict:
     }
     if index == 0:
         _write_results(folder, metrics, progress)
+    wait_for_all(strategy)
     return metrics
 
 

@@ -7,22 +7,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from distributed_worker import train
+from small_run import train_two_steps
 
+from ctr_tf.models import SparseCTRConfig
 from ctr_tf.training.distribution import make_strategy
+from ctr_tf.training.run import load_run
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
 def start(distribution, precision, output, devices=1, task=None):
+    return launch([WORKER, distribution, precision, output, str(devices)], task)
+
+
+def launch(arguments, task):
     environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
     environment["PYTHONPATH"] = os.pathsep.join([str(WORKER.parents[1]), *sys.path])
     if task is not None:
         environment["TF_CONFIG"] = json.dumps(task)
     return subprocess.Popen(
-        [sys.executable, WORKER, distribution, precision, output, str(devices)],
+        [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,6 +60,15 @@ def free_ports(count):
             s.close()
 
 
+def cluster(count):
+    """TF_CONFIG of each of so many workers."""
+    workers = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    return [
+        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        for index in range(count)
+    ]
+
+
 def assert_equal(ours, expected, atol):
     assert len(ours) == len(expected)
     for one, other in zip(ours, expected, strict=True):
@@ -64,19 +81,10 @@ def alone():
 
 
 def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
-    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     outputs = [str(tmp_path / f"{index}.npz") for index in range(2)]
     processes = [
-        start(
-            "multi_worker",
-            "float32",
-            output,
-            task={
-                "cluster": {"worker": workers},
-                "task": {"type": "worker", "index": index},
-            },
-        )
-        for index, output in enumerate(outputs)
+        start("multi_worker", "float32", output, task=task)
+        for output, task in zip(outputs, cluster(2), strict=True)
     ]
     try:
         evaluations = [finish(process) for process in processes]
@@ -89,6 +97,28 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
     assert_equal(first, alone[0], atol=2e-6)
     for evaluation in evaluations:
         assert evaluation == pytest.approx(alone[1], abs=1e-5)
+
+
+def test_the_command_in_two_processes_leaves_one_run(tmp_path):
+    model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
+    run = train_two_steps(tmp_path, helpers.make_schema(), model)
+    words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
+    command = ["-m", "ctr_tf.cli", "train", "--config", str(run / "config.yaml")]
+    processes = [launch([*command, *words], task) for task in cluster(2)]
+    try:
+        for process in processes:
+            _, error = process.communicate(timeout=240)
+            assert process.returncode == 0, error[-3_000:]
+            assert "UNAVAILABLE" not in error  # nobody left too early
+    finally:
+        for process in processes:
+            process.kill()
+    alone, both = (
+        json.loads((folder / "metrics.json").read_text())["validation"]
+        for folder in (run, tmp_path / "both")
+    )
+    assert both == pytest.approx(alone, abs=1e-5)
+    assert load_run(tmp_path / "both").ranker.built
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
