@@ -126,7 +126,7 @@ def test_purchases_are_few_and_the_only_behaviors_with_an_interest():
     config = WorldConfig(**SIZES, plant=("sink_noise",))
     exposures, behaviors = frames(config)
     bought = behaviors.action == "purchase"
-    assert 0.09 < bought.mean() < 0.16
+    assert 0.02 < bought.mean() < 0.06
     assert not (exposures.behavior_action == "purchase").any()
     same = behaviors.groupby(["session", bought.rename("bought")]).category
     largest = same.agg(lambda values: values.value_counts().iloc[0])
