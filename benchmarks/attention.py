@@ -91,7 +91,7 @@ class Subject:
         import tensorflow as tf
 
         from ctr_tf.models import build_ranker
-        from ctr_tf.models.sparse_ctr import SparseCTRConfig
+        from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 
         schema = _schema(length)
         config = (

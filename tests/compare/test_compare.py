@@ -21,7 +21,7 @@ from ctr_tf.data.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.models.sparse_ctr import ATTENTIONS, CHUNKINGS, ENCODINGS
+from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 
 BUDGET = "configs/sparsectr_synthetic.yaml"
 

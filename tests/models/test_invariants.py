@@ -21,7 +21,7 @@ from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.twin_v2 import TwinV2Config
 
 SMALL = {"dim": 16, "num_heads": 4}

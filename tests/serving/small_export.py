@@ -6,7 +6,7 @@ from helpers import make_schema
 
 from ctr_tf.data.random_samples import random_vocabularies
 from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from serving.export import ExportOptions
 
 SCHEMA = make_schema(history_length=16, num_chunks=4)

@@ -16,7 +16,7 @@ from ctr_tf.data.random_samples import (
     write_prepared,
 )
 from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr import SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from serving import warmup
 from serving.export import ExportOptions, export_ranker
 from serving.exported import Exported
