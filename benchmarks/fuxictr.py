@@ -46,6 +46,7 @@ from ctr_tf.compare.bootstrap import (
     replicate_metrics,
 )
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import check_positive_options
 from ctr_tf.evaluation.scores import SCORES, load_scores
 from ctr_tf.training.config import Config
 
@@ -306,8 +307,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(
             f"`--config` must be a recipe of a DIN. Received: {recipe.model.name!r}"
         )
-    if a.seeds < 1:
-        raise ValueError(f"`--seeds` must be positive. Received: {a.seeds}")
+    check_positive_options(a, "seeds")
     output = Path(a.output or f"runs/fuxictr-{Path(a.data).resolve().name}")
     if output.exists():
         raise ValueError(f"`--output` must be a new folder. Received: {output}")

@@ -11,12 +11,14 @@ import argparse
 import dataclasses
 import json
 import logging
+import re
 import statistics
 import sys
 from pathlib import Path
 
 from ctr_tf.compare.variants import Variant
 from ctr_tf.data.synthetic_config import PLANTS
+from ctr_tf.errors import check_positive_options
 from ctr_tf.layers.temporal_relations import RELATIONS
 
 _log = logging.getLogger(__name__)
@@ -203,7 +205,8 @@ def _table(report: dict) -> str:
             " against ".join(shares).replace("%", " %"),
             ", ".join(f"{gain:+.4f}" for gain in gains),
         ]
-        lines.append(f"| {' | '.join(cells)} |".replace("0.", "."))
+        line = f"| {' | '.join(cells)} |"
+        lines.append(re.sub(r"(?<!\d)0\.", ".", line))
     return "\n".join(lines)
 
 
@@ -217,8 +220,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", default="runs/bench-plants")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
-    if arguments.seeds < 1:
-        raise ValueError(f"`--seeds` is positive. Received: {arguments.seeds}")
+    check_positive_options(arguments, "seeds")
     results = []
     for trial in TRIALS:
         if trial.plant in arguments.plants:

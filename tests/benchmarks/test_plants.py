@@ -37,6 +37,9 @@ def test_table():
         "| daily_rhythm | hour relation | .8700 | .8450 | +.0250 | "
         "92.5 % against 86.2 % | +.0400, +.0100 |"
     )
+    entry |= {"with": [0.862, 0.862], "without": [0.54, 0.54]}
+    line = _table({"results": [entry]}).splitlines()[-1]
+    assert "| 90.5 % against 10.0 % |" in line
 
 
 def test_seeds_are_positive():
