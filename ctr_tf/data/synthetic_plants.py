@@ -24,10 +24,9 @@ history as a whole, so only who knows w can tell them apart.
 * **realtime_trigger**: w = 1 for behaviors of the brand that the user has just turned
   to, else 0. Every session is about one of the user's `BRANDS_OF_USER` brands, opens
   with `OPENING` behaviors of any category, and goes on with the category that this user
-  likes of this brand. Slates are
-  shown after the opening: the newest behaviors do not tell what is wanted, but change
-  what must be looked for in the older ones. Claimed by GAP-Net for GCQC, which
-  calibrates the query by the real-time view.
+  likes of this brand. Slates are shown after the opening: the newest behaviors do not
+  tell what is wanted, but change what must be looked for in the older ones. Claimed by
+  GAP-Net for GCQC, which calibrates the query by the real-time view.
 * **view_by_context**: w = 1 in one of three views of the history, else 0: behaviors of
   the last hour on the phone, of the week before that on the tablet, all older ones on
   the computer. Claimed by GAP-Net for CGDF, which weighs the views by the context.
@@ -55,10 +54,7 @@ requests, `K` categories, `C` candidates.
 
 import numpy as np
 
-from ctr_tf.data.synthetic_config import (
-    BRANDS_PER_CATEGORY,
-    MIN_SESSION_SIZE,
-)
+from ctr_tf.data.synthetic_config import BRANDS_PER_CATEGORY, MIN_SESSION_SIZE
 from ctr_tf.data.synthetic_requests import DEVICES, Requests, World, mix, shown_sessions
 from ctr_tf.data.synthetic_world import ACTIONS, Catalog, Sessions
 from ctr_tf.time import DAY, HOUR, is_weekend
