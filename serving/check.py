@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.errors import check_positive_options
 from serving.client import Client, Retry
 from serving.exported import Exported, find_version
 from serving.request import request_to_tensors
@@ -228,8 +229,7 @@ def main(argv: list[str]) -> int:
     addresses = {"grpc": options.target, "rest": options.rest}
     if not any(addresses.values()):
         raise ValueError("Give `--target`, `--rest`, or both. Received: neither")
-    if options.requests < 1:
-        raise ValueError(f"`--requests` must be positive. Received: {options.requests}")
+    check_positive_options(options, "requests")
     failed = False
     for transport, address in addresses.items():
         if address is None:

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ctr_tf.errors import check_positive_options
 from serving.client import Client
 from serving.inputs import candidate_inputs, user_inputs
 from serving.load import Load, Send, plot, run_load
@@ -142,11 +143,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--plot", help="PNG file for the histogram")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
-    for name in ("rate", "seconds", "candidates", "timeout"):
-        if not getattr(options, name) > 0:
-            raise ValueError(
-                f"`--{name}` must be positive. Received: {getattr(options, name)}"
-            )
+    check_positive_options(options, "rate", "seconds", "candidates", "timeout")
     with Client(
         options.target,
         options.model,

@@ -18,6 +18,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from ctr_tf.errors import check_positive_options
 from serving.config.messages import (
     BatchingParameters,
     MonitoringConfig,
@@ -150,8 +151,7 @@ def main(argv: list[str]) -> int:
         "--threads", type=int, default=2, help="batches at the same time; default: 2"
     )
     options = parser.parse_args(argv)
-    if options.versions < 1:
-        raise ValueError(f"`--versions` must be positive. Received: {options.versions}")
+    check_positive_options(options, "versions")
     for path in write_config(**vars(options)):
         print(path)
     return 0
