@@ -70,14 +70,21 @@ def _without(relation: str) -> dict:
     return {"relations": [name for name in RELATIONS if name != relation]}
 
 
-def _gate(plant: str, part: str, gate: str, epochs: int, rate: float) -> Trial:
+def _gate(
+    plant: str, part: str, gate: str, epochs: int, rate: float, narrow: bool = False
+) -> Trial:
+    on, off = {"gates": [gate]}, {part: {"gates": []}}
     budget = (f"training.epochs={epochs}", f"optimizer.learning_rate={rate}")
-    settings = (*GAP, *budget)
-    return Trial(plant, "din_gap", {"gates": [gate]}, {part: {"gates": []}}, settings)
+    settings, condition = (*GAP, *budget), ""
+    if narrow:
+        settings, condition = (*settings, "model.head_units=[16]"), "head of 16"
+    return Trial(plant, "din_gap", on, off, settings, condition)
 
 
 TRIALS = (
     _gate("sink_noise", "output gate", "qaog", 3, 4e-3),
+    # A narrow tower has less room to do the gate's work.
+    _gate("sink_noise", "output gate", "qaog", 3, 4e-3, narrow=True),
     _gate("realtime_trigger", "GCQC", "gcqc", 5, 4e-3),
     _gate("view_by_context", "CGDF", "cgdf", 3, 1e-3),
     Trial(

@@ -1,22 +1,27 @@
 """Quality against cost, as a picture."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from ctr_tf.compare.results import Row
 from ctr_tf.evaluation import plots
 
 _PANELS = (("flops", 1e6, "MFLOPs a request"), ("latency_ms", 1, "ms a request"))
-_PLACES = (
-    ((6, 3), "left"),
-    ((6, -10), "left"),
-    ((-6, 3), "right"),
-    ((-6, -10), "right"),
+_LEADER = {"arrowstyle": "-", "color": plots.GRAY, "linewidth": 0.6}
+# Where a name may stand, points from its own point: beside it, or else on rings around.
+_BESIDE = ((6, 3), (6, -10), (-6, 3), (-6, -10))
+_RINGS = tuple(
+    (radius * math.cos(angle), radius * math.sin(angle))
+    for radius in range(18, 110, 9)
+    for angle in np.linspace(0.3, 0.3 + 2 * math.pi, 16, endpoint=False)
 )
 
 
@@ -58,16 +63,28 @@ def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> Non
 
 
 def _label(axes: Axes, rows, key: str, unit: float) -> None:
-    """Writes each name where it covers no other, if one of the places is free."""
-    taken = []
-    for row in rows:
-        point = getattr(row, key) / unit, row.mean("auc")
-        for place, (offset, side) in enumerate(_PLACES, 1):
+    """Writes each name where it covers no other and no point, if a place is free."""
+    points = [(getattr(row, key) / unit, row.mean("auc")) for row in rows]
+    taken = [
+        Bbox.from_bounds(x - 4, y - 4, 8, 8)
+        for x, y in axes.transData.transform(points).tolist()
+    ]
+    frame = axes.get_window_extent()
+    for row, point in zip(rows, points, strict=True):
+        for offset in (*_BESIDE, *_RINGS):
             text = axes.annotate(
-                row.name, point, offset, textcoords="offset points", ha=side, size=8
-            )
+                row.name, point, offset, textcoords="offset points", size=8,
+                ha="left" if offset[0] > 0 else "right",
+            )  # fmt: skip
             box = text.get_window_extent()
-            if place == len(_PLACES) or not box.count_overlaps(taken):
-                taken.append(box)
+            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            if inside and not box.count_overlaps(taken):
                 break
             text.remove()
+        else:
+            continue  # no room: the table has it
+        taken.append(box)
+        if offset in _RINGS:
+            axes.annotate(
+                "", point, offset, textcoords="offset points", arrowprops=_LEADER
+            )

@@ -12,7 +12,7 @@ MIN_SESSION_SIZE = 3
 
 # What each plants is told in `synthetic_plants`.
 PLANTS = {
-    "sink_noise": "few behaviors matter, and to some candidates none",
+    "sink_noise": "one view of the history matters to a candidate, others are noise",
     "realtime_trigger": "the latest behaviors decide which of the older ones matter",
     "view_by_context": "the device decides which view of the history matters",
     "time_gaps": "the ends of sessions matter, the less the longer ago",

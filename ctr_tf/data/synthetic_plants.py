@@ -16,11 +16,13 @@ no behavior is relevant. Without a plant every w_j would be 1; each plant is a f
 it, and they go together. Slates hold categories drawn by relevance and from the
 history as a whole, so only who knows w can tell them apart.
 
-* **sink_noise**: w = 1 for purchases, one in `1 / PURCHASE_SHARE` behaviors, else 0;
-  all others are of any category. For half of the categories the history says nothing at
-  all. A softmax over the history sums to one even so, and spreads over noise what it
-  has no use for. Claimed by CTR-Sink, whose sinks take it up, and by GAP-Net for the
-  output gate of ASGA.
+* **sink_noise**: w > 0 in the one of three views of the history that a behavior's
+  category counts in, else 0: the last hour for every third category, the week before
+  that for the next, all older behaviors for the third. To a candidate the two other
+  views hold nothing but noise, its own category among it. A softmax over a view sums to
+  one even so, and spreads over noise what it has no use for. w is `VIEW_WEIGHTS`; the
+  last hour is short. Claimed by GAP-Net for the output gate of ASGA, and by CTR-Sink,
+  whose sinks take up what is spread.
 * **realtime_trigger**: w = 1 for behaviors of the brand that the user has just turned
   to, else 0. Every session is about one of the user's `BRANDS_OF_USER` brands, opens
   with `OPENING` behaviors of any category, and goes on with the category that this user
@@ -45,7 +47,7 @@ history as a whole, so only who knows w can tell them apart.
 
 With several rhythms or triggers there is an interest for every combination. A user is
 shown at most one slate a session, on any device: on arrival, or after the opening
-where the newest behaviors play a part (realtime_trigger, view_by_context). Clicks on
+where the newest behaviors play a part (the first three plants). Clicks on
 slates, which become behaviors of the samples, have no relevance in the truth.
 
 Shape suffixes: `J` pairs of a request and an earlier behavior of its user, `R`
@@ -68,8 +70,8 @@ HOUR_DEVIATION = 0.25
 SIZE_SPREAD = 0.8  # sigma of the log-normal
 OPENING = MIN_SESSION_SIZE
 PLANTED_NOISE = 0.1
-PURCHASE_SHARE = 1 / 25
 VIEW_LIMITS = (HOUR, 7 * DAY)  # those of `HistoryViews`
+VIEW_WEIGHTS = (10.0, 1.0, 1.0)
 RHYTHM_REACH = 1.5 * HOUR
 
 MATCH_WEIGHT = 5.0
@@ -77,7 +79,9 @@ SATURATION = 0.25
 
 # How often a session leaves its thread's interest for another one.
 USUAL_DRIFT = 0.1
-DRIFTS = {"sink_noise": 0.4, "view_by_context": 0.5, "time_gaps": 1.0}
+DRIFTS = {"sink_noise": 0.5, "view_by_context": 0.5, "time_gaps": 1.0}
+# Those that need behaviors of the session itself.
+_OF_THE_SESSION = {"sink_noise", "realtime_trigger", "view_by_context"}
 _REQUESTS_AT_ONCE = 1 << 13
 
 
@@ -139,9 +143,6 @@ class PlantedSessions(Sessions):
         self.plant, self.num_users = config.plant, config.users
         drifts = [DRIFTS.get(name, USUAL_DRIFT) for name in config.plant]
         self.drift_rate = max(drifts)
-        self.actions = ACTIONS
-        if "sink_noise" in config.plant:
-            self.actions = (*ACTIONS, "purchase")
         super().__init__(config, users, rng)
 
     def _rates(self, rate, days):
@@ -179,10 +180,6 @@ class PlantedSessions(Sessions):
         action = rng.integers(len(ACTIONS), size=len(session))
         if "time_gaps" in self.plant:
             noise = left > 2
-        if "sink_noise" in self.plant:
-            bought = rng.random(len(session)) < PURCHASE_SHARE
-            action[bought] = self.actions.index("purchase")
-            noise |= ~bought
         if "realtime_trigger" in self.plant:
             noise |= left > self.size[session] - OPENING
         category = np.where(noise, -1, self.interest[session])
@@ -203,8 +200,8 @@ class PlantedRequests(Requests):
         eligible = shown_sessions(config, sessions)
         count = max(round(config.users * config.requests_per_user), 1)
         session_R = rng.permutation(eligible)[:count]
-        newest = {"realtime_trigger", "view_by_context"} & set(config.plant)
-        return session_R, np.full(len(session_R), OPENING if newest else 0)
+        opened = OPENING if _OF_THE_SESSION & set(config.plant) else 0
+        return session_R, np.full(len(session_R), opened)
 
     def _devices(self, sessions, rng):
         return rng.integers(len(DEVICES), size=len(self.session))
@@ -214,8 +211,6 @@ class PlantedRequests(Requests):
         total_R1 = relevant_RK.sum(axis=1, keepdims=True)
         share_RK = relevant_RK / np.where(total_R1 > 0, total_R1, 1.0)
         self._match_RK = np.minimum(share_RK / SATURATION, 1.0)
-        if "sink_noise" in world.config.plant:
-            self._match_RK[:, NUM_CATEGORIES // 2 :] = 0.0
         candidates = world.config.candidates
         matching_RC = _draw(relevant_RK, candidates, rng)
         return mix(matching_RC, _draw(present_RK, candidates, rng), rng)
@@ -258,15 +253,16 @@ class PlantedRequests(Requests):
         now_J, then_J = self.time[request_J], behaviors["time"][behavior_J]
         age_J = now_J - then_J
         weight_J = np.ones(len(age_J))
+        item_J = behaviors["item"][behavior_J]
+        near, far = VIEW_LIMITS
+        view_J = (age_J > near) * 1 + (age_J > far)
         if "sink_noise" in plant:
-            bought = sessions.actions.index("purchase")
-            weight_J *= behaviors["action"][behavior_J] == bought
+            counts_J = world.catalog.category[item_J] % 3 == view_J
+            weight_J *= counts_J * np.take(VIEW_WEIGHTS, view_J)
         if "realtime_trigger" in plant:
-            brand_J = world.catalog.brand[behaviors["item"][behavior_J]]
+            brand_J = world.catalog.brand[item_J]
             weight_J *= brand_J == sessions.brand[self.session][request_J]
         if "view_by_context" in plant:
-            near, far = VIEW_LIMITS
-            view_J = (age_J > near) * 1 + (age_J > far)
             weight_J *= view_J == self.device[request_J]
         if "time_gaps" in plant:
             end = np.cumsum(sessions.size)
