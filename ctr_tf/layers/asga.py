@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.layers.attention import attend, merge_heads, products, split_heads
+from ctr_tf.layers.attention import merge_heads, products, split_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.target_attention import TargetAttention
 
@@ -78,16 +78,23 @@ class ASGA(TargetAttention):
             )
             self.gate.build(target_shape)
 
-    def _ask(self, target_BCD, keys_BJD, mask_BJ):
-        query_BHCK = split_heads(self.query(target_BCD), self.num_heads)
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
-        attention = attend if self.activation == "softmax" else _attend_sigmoid
-        found_BCD = attention(
-            query_BHCK, self.key(keys_BJD), self.value(keys_BJD), bias_B11J
-        )
+    def call(self, target, keys, mask):
+        """Asks all keys of every candidate."""
+        found_BCD = self._read(target, keys, mask)
         if self.gated:
-            found_BCD = found_BCD * self.gate(target_BCD)
+            found_BCD = found_BCD * self.gate(target)
         return self.output_projection(found_BCD)
+
+    def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
+        if self.activation == "softmax":
+            return super()._attend(query_BHCK, key_BJD, value_BJD, mask_BJ)
+        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        heads, width = query_BHCK.shape[1], query_BHCK.shape[3]
+        query_BHCK = query_BHCK * (1 / math.sqrt(width))
+        logits = products(query_BHCK, split_heads(key_BJD, heads))
+        weight = ops.sigmoid(ops.cast(logits, "float32") + bias_B11J)
+        weight = ops.cast(weight, value_BJD.dtype)
+        return merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))
 
     def get_config(self):
         """Config."""
@@ -96,11 +103,3 @@ class ASGA(TargetAttention):
             "gated": self.gated,
             "activation": self.activation,
         }
-
-
-def _attend_sigmoid(query_BHCK, key_BJD, value_BJD, bias_B11J):
-    heads, width = query_BHCK.shape[1], query_BHCK.shape[3]
-    logits = products(query_BHCK * (1 / math.sqrt(width)), split_heads(key_BJD, heads))
-    weight = ops.sigmoid(ops.cast(logits, "float32") + bias_B11J)
-    weight = ops.cast(weight, value_BJD.dtype)
-    return merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))

@@ -1,7 +1,10 @@
 """Attention of candidates over behaviors.
 
-Shape suffixes: `B` batch, `C` candidates, `J` keys, `H` heads, `D` model width.
+Shape suffixes: `B` batch, `C` candidates, `J` keys, `H` heads, `K` head width, `D`
+model width, `E` width of a key, `F` = B C.
 """
+
+import math
 
 import keras
 from keras import ops
@@ -61,24 +64,45 @@ class TargetAttention(keras.layers.Layer):
 
     def call(self, target, keys, mask):
         """Asks all keys of every candidate."""
-        if len(keys.shape) == 3:
-            return self._ask(target, keys, mask)
-        # Candidates with keys of their own are a batch of single candidates.
-        count, width = keys.shape[2:]
-        found = self._ask(
-            ops.reshape(target, (-1, 1, target.shape[-1])),
-            ops.reshape(keys, (-1, count, width)),
-            ops.reshape(mask, (-1, count)),
-        )
-        return ops.reshape(found, ops.shape(target))
+        return self.output_projection(self._read(target, keys, mask))
 
-    def _ask(self, target_BCD, keys_BJE, mask_BJ):
-        query_BHCK = split_heads(self.query(target_BCD), self.num_heads)
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
-        found_BCD = attend(
-            query_BHCK, self.key(keys_BJE), self.value(keys_BJE), bias_B11J
+    def _read(self, target_BCD, keys, mask):
+        """The heads' outputs, side by side."""
+        query_BCD = self.query(target_BCD)
+        if len(keys.shape) == 4:
+            return self._read_own(query_BCD, keys, mask)
+        query_BHCK = split_heads(query_BCD, self.num_heads)
+        key_BJD, value_BJD = self.key(keys), self.value(keys)
+        return self._attend(query_BHCK, key_BJD, value_BJD, mask)
+
+    def _read_own(self, query_BCD, keys_BCJE, mask_BCJ):
+        """As `_read`, each candidate over keys of its own.
+
+        ``q (e W_K)^T = (q W_K^T) e^T`` and ``sum_j a_j (e_j W_V) = (sum_j a_j e_j)
+        W_V``: what is projected is H rows a candidate, not each of its J keys.
+        """
+        candidates, width = ops.shape(query_BCD)[1:]
+        count, key_width = keys_BCJE.shape[2:]
+        heads = (self.num_heads, width // self.num_heads)
+        key_EHK, value_EHK = (
+            ops.reshape(ops.cast(layer.kernel, self.compute_dtype), (key_width, *heads))
+            for layer in (self.key, self.value)
         )
-        return self.output_projection(found_BCD)
+        query_BCHK = ops.reshape(query_BCD, (-1, candidates, *heads))
+        # Divided by sqrt(E) below, where sqrt(K) is due.
+        query_BCHK = query_BCHK * math.sqrt(key_width / heads[1])
+        query_BCHE = ops.einsum("bchk,ehk->bche", query_BCHK, key_EHK)
+        query_F1HE = ops.reshape(query_BCHE, (-1, 1, self.num_heads, key_width))
+        keys_FJE = ops.reshape(keys_BCJE, (-1, count, key_width))
+        mask_FJ = ops.reshape(mask_BCJ, (-1, count))
+        found_FHE = self._attend(query_F1HE, keys_FJE, keys_FJE, mask_FJ)
+        found_BCHE = ops.reshape(found_FHE, (-1, candidates, self.num_heads, key_width))
+        found_BCHK = ops.einsum("bche,ehk->bchk", found_BCHE, value_EHK)
+        return ops.reshape(found_BCHK, (-1, candidates, width))
+
+    def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
+        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        return attend(query_BHCK, key_BJD, value_BJD, bias_B11J)
 
     def compute_output_shape(self, target_shape, keys_shape, mask_shape=None):
         """The shape of the target."""
