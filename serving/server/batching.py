@@ -60,8 +60,7 @@ class BatchingOptions:
                 )
 
 
-# (inputs, seconds left or None) → outputs
-Run = Callable[[dict[str, np.ndarray], float | None], dict[str, np.ndarray]]
+Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]  # inputs → outputs
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,7 +73,7 @@ class Task:
         inputs: all with the same number of rows and in the same order for one `kind`,
             where it is given.
         open_axes: input → axes that may be padded.
-        deadline: of `time.monotonic()`.
+        deadline: of `time.monotonic()`, by which it must be begun.
     """
 
     run: Run
@@ -274,20 +273,16 @@ def _run(batch: list[Task]) -> None:
 
 
 def _run_together(batch: list[Task]) -> list[dict[str, np.ndarray]]:
-    deadlines = [task.deadline for task in batch]
-    left = None
-    if None not in deadlines:
-        left = max(deadlines) - time.monotonic()
     first = batch[0]
     if first.kind is None:
-        return [first.run(first.inputs, left)]
+        return [first.run(first.inputs)]
     inputs = {
         name: _concatenate(
             [task.inputs[name] for task in batch], first.open_axes.get(name, ())
         )
         for name in first.inputs
     }
-    outputs = first.run(inputs, left)
+    outputs = first.run(inputs)
     rows = [task.rows for task in batch]
     for name, array in outputs.items():
         if array.ndim == 0 or len(array) != sum(rows):

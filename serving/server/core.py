@@ -37,9 +37,14 @@ from serving.server.versions import ModelVersion, State, Versions
 from serving.server.warmup import warmup_requests
 
 _METADATA_FIELD = "signature_def"
-# Batches run beside each other; to share one operation of so small tensors among
-# threads takes longer than it saves.
-_SESSION = ConfigProto(intra_op_parallelism_threads=1)
+# Batches run beside each other, each in the thread that asks for it: a graph is many
+# small operations, and to hand them to other threads takes longer than it saves, most
+# of all where these must be waited for on a busy machine. (With this executor a run
+# that is given a timeout never returns.)
+_SESSION = ConfigProto(
+    intra_op_parallelism_threads=1,
+    experimental=ConfigProto.Experimental(executor_type="SINGLE_THREADED_EXECUTOR"),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -158,7 +163,7 @@ class Core:
             check_inputs(inputs, signature)
             names = output_names(signature, output_filter)
             task = Task(
-                lambda values, left: self._run(version, signature, values, left),
+                lambda values: self._run(version, signature, values),
                 (version, signature.name) if signature.batchable else None,
                 inputs,
                 signature.open_axes,
@@ -258,10 +263,10 @@ class Core:
         _log.info("Ran %d warm-up and %d golden requests.", count, golden)
         return model
 
-    def _run(self, version, signature, inputs, left) -> dict[str, np.ndarray]:
+    def _run(self, version, signature, inputs) -> dict[str, np.ndarray]:
         started = time.monotonic()
         try:
-            return version.model.run(signature, inputs, left)
+            return version.model.run(signature, inputs)
         finally:
             self.metrics.runtime_latency.add(
                 (time.monotonic() - started) * 1e6, self.name, "Predict", "TF1"

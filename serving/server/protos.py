@@ -29,7 +29,7 @@ def _without_tensorflow():
 with _without_tensorflow():
     from tensorflow.core.framework import types_pb2
     from tensorflow.core.framework.tensor_pb2 import TensorProto
-    from tensorflow.core.protobuf.config_pb2 import ConfigProto, RunOptions
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
     from tensorflow.core.protobuf.meta_graph_pb2 import (
         MetaGraphDef,
         SignatureDef,
@@ -64,7 +64,6 @@ __all__ = [
     "PredictRequest",
     "PredictResponse",
     "PredictionLog",
-    "RunOptions",
     "SignatureDef",
     "SignatureDefMap",
     "TensorInfo",

@@ -18,7 +18,6 @@ from serving.server.errors import ServingError, code_of, invalid
 from serving.server.protos import (
     ConfigProto,
     MetaGraphDef,
-    RunOptions,
     SignatureDef,
     TensorInfo,
 )
@@ -44,7 +43,6 @@ _FUNCTIONS = {
     "TF_Message": (c_char_p, [c_void_p]),
     "TF_DeleteStatus": (None, [c_void_p]),
     "TF_NewBuffer": (POINTER(_Buffer), []),
-    "TF_NewBufferFromString": (POINTER(_Buffer), [c_char_p, c_size_t]),
     "TF_DeleteBuffer": (None, [POINTER(_Buffer)]),
     "TF_NewGraph": (c_void_p, []),
     "TF_DeleteGraph": (None, [c_void_p]),
@@ -193,17 +191,13 @@ class SavedModel:
         return _Output(operation, int(index or 0))
 
     def run(
-        self,
-        signature: "Signature",
-        inputs: dict[str, np.ndarray],
-        timeout: float | None = None,
+        self, signature: "Signature", inputs: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Runs a signature.
 
         Args:
             signature: of this model.
             inputs: of the signature, of its dtypes.
-            timeout: seconds after which TensorFlow gives up.
 
         Raises:
             ServingError: with TensorFlow's status.
@@ -211,19 +205,14 @@ class SavedModel:
         api = library()
         feeds = (c_void_p * len(signature.input_names))()
         fetches = (c_void_p * len(signature.output_names))()
-        options = None
         alive = []  # what the tensors point into
         try:
             for i, name in enumerate(signature.input_names):
                 feeds[i] = _to_tensor(inputs[name], alive)
-            if timeout is not None:
-                milliseconds = max(1, int(timeout * 1_000))
-                data = RunOptions(timeout_in_ms=milliseconds).SerializeToString()
-                options = api.TF_NewBufferFromString(data, len(data))
             with _Status() as status:
                 api.TF_SessionRun(
                     self._session,
-                    options,
+                    None,
                     signature.feeds,
                     feeds,
                     len(feeds),
@@ -244,8 +233,6 @@ class SavedModel:
             for tensor in (*feeds, *fetches):
                 if tensor:
                     api.TF_DeleteTensor(tensor)
-            if options is not None:
-                api.TF_DeleteBuffer(options)
 
     def close(self) -> None:
         """Frees everything; no `run` may be under way."""

@@ -20,7 +20,7 @@ class Model:
         self.gate.set()
         self.entered = threading.Event()
 
-    def __call__(self, inputs, seconds_left):
+    def __call__(self, inputs):
         self.entered.set()
         self.gate.wait(10)
         x = inputs["x"]
@@ -175,7 +175,7 @@ def test_closing_runs_what_waits_and_refuses_the_rest(batcher, model):
 
 
 def test_outputs_must_have_the_rows_of_the_batch(batcher):
-    future = batcher.submit(task(lambda inputs, left: {"y": np.zeros(5)}, 2))
+    future = batcher.submit(task(lambda inputs: {"y": np.zeros(5)}, 2))
     with pytest.raises(ServingError, match="a batch of 2 rows has the shape") as error:
         future.result(10)
     assert error.value.code is StatusCode.FAILED_PRECONDITION
