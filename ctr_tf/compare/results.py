@@ -1,6 +1,7 @@
 """From finished runs to the rows of the table."""
 
 import dataclasses
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,8 @@ from ctr_tf.evaluation.scores import load_scores
 
 REPLICATES = 1_000
 QUALITY = ("auc", "gauc_user", "ndcg@10", "map", "log_loss")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
@@ -137,4 +140,5 @@ def _replicates(finished, base: str, replicates: int) -> dict[str, list[dict]]:
                         f"Received: '{run['scores']}'"
                     )
             result.setdefault(name, []).append(replicate_metrics(scores, draws))
+        _log.info("bootstrap: %s, %d of %d", name, len(result), len(finished))
     return result
