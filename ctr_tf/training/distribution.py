@@ -14,12 +14,14 @@ When Keras mends them, `reduce_logs` and the override in `Ranker` can go.
 
 import json
 import os
+import time
 
 import tensorflow as tf
 
 from ctr_tf.errors import unknown_name
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+_SECONDS_TO_LEAVE = 5  # of the other workers, before worker 0 goes
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -97,11 +99,15 @@ def reduce_logs(strategy: tf.distribute.Strategy, logs: dict) -> dict:
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Waits until every worker has come to this place.
 
-    Worker 0 coordinates the others: if it left first, they would take it for lost.
+    Worker 0 coordinates the others: if it left first, they would take it for lost. So
+    it stays while they go.
     """
-    if worker(strategy)[1] > 1:
+    index, count = worker(strategy)
+    if count > 1:
         meet = tf.function(lambda: strategy.run(lambda: tf.constant(1.0)))
         strategy.reduce("SUM", meet(), axis=None)
+        if index == 0:
+            time.sleep(_SECONDS_TO_LEAVE)
 
 
 def open_batch(value) -> tf.TypeSpec:
