@@ -21,7 +21,8 @@ import tensorflow as tf
 from ctr_tf.errors import unknown_name
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
-_SECONDS_TO_LEAVE = 5  # of the other workers, before worker 0 goes
+# Of the other workers, before worker 0 goes. After 10 it would take them for lost.
+_SECONDS_TO_LEAVE = 4
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
