@@ -35,11 +35,13 @@ import tensorflow as tf
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.records import untuned
 
 _no_autograph = tf.autograph.experimental.do_not_convert
 _OPEN_FILES = 16
 _BLOCK = 16  # records read from a file before the next one's turn
 _LENGTHS_BLOCK = 256  # records whose lengths are parsed together
+_READY_BATCHES = 4  # that wait for their consumer at most
 
 
 def steps_per_epoch(folder: str | Path | PreparedData, split: str, config: DataConfig):
@@ -141,7 +143,7 @@ def dataset(
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.OFF
     )
-    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return untuned(batches.with_options(options).prefetch(_READY_BATCHES))
 
 
 def _open(folder: str | Path | PreparedData) -> PreparedData:

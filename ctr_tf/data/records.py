@@ -164,6 +164,18 @@ def check_example(example: tf.train.Example, schema: Schema) -> dict[str, np.nda
     return values
 
 
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without TensorFlow's tuner.
+
+    The tuner may cost up to a minute at the end of an iterator: when its thread is
+    cancelled it may look too early, sleep on, and the iterator waits for it. Without
+    it, AUTOTUNE parallel calls are as many as there are cores, 16 at most.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def read_examples(
     files: Iterable[str], compression: str = ""
 ) -> Iterator[tuple[str, int, tf.train.Example]]:
@@ -180,7 +192,7 @@ def read_examples(
         ValueError: names the file, the record's index and what is wrong with it.
     """
     for file in map(str, files):
-        records = iter(tf.data.TFRecordDataset(file, compression))
+        records = iter(untuned(tf.data.TFRecordDataset(file, compression)))
         index = 0
         while True:
             try:

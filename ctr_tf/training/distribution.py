@@ -12,8 +12,10 @@
 When Keras mends them, `reduce_logs` and the override in `Ranker` can go.
 """
 
+import gc
 import json
 import os
+import socket
 import time
 
 import tensorflow as tf
@@ -21,8 +23,7 @@ import tensorflow as tf
 from ctr_tf.errors import unknown_name
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
-# Of the other workers, before worker 0 goes. After 10 it would take them for lost.
-_SECONDS_TO_LEAVE = 4
+_SECONDS_TO_LEAVE = 60  # that worker 0 gives the others at the end of a training
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -101,14 +102,33 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Waits until every worker has come to this place.
 
     Worker 0 coordinates the others: if it left first, they would take it for lost. So
-    it stays while they go.
+    it stays until their ports are closed. Then it must leave at once, or it takes them
+    for lost: so iterators, whose end may take long, are ended before.
     """
     index, count = worker(strategy)
     if count > 1:
+        gc.collect()
         meet = tf.function(lambda: strategy.run(lambda: tf.constant(1.0)))
         strategy.reduce("SUM", meet(), axis=None)
         if index == 0:
-            time.sleep(_SECONDS_TO_LEAVE)
+            addresses = strategy.cluster_resolver.cluster_spec().job_tasks("worker")
+            _wait_until_closed(addresses[1:])
+
+
+def _wait_until_closed(addresses: list[str]) -> None:
+    latest = time.monotonic() + _SECONDS_TO_LEAVE
+    for address in addresses:
+        while time.monotonic() < latest and _is_open(address):
+            time.sleep(0.1)
+
+
+def _is_open(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def open_batch(value) -> tf.TypeSpec:

@@ -225,6 +225,14 @@ def test_shapes_are_static_where_there_is_one_size(folder):
     assert spec[1].shape[1] == spec[2].shape[1] == 7
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_iterator_waits_for_a_tuner_at_its_end(folder, training):
+    config = DataConfig(batch_size=5, history_lengths=(4, 16))
+    batches = dataset(folder, "train", config, num_chunks=4, training=training)
+    assert batches.options().autotune.enabled is False
+    assert batches.options().deterministic
+
+
 def test_mistakes_are_told(folder):
     def make(split="train", config=None, **kwargs):
         options = {"num_chunks": 4, "training": True} | kwargs
