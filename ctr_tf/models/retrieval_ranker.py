@@ -12,27 +12,25 @@ from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
 from ctr_tf.models.config_checks import check_positive
-from ctr_tf.models.target_ranker import TargetRanker, TargetRankerConfig
+from ctr_tf.models.recent_ranker import RecentConfig, RecentRanker
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrievalConfig(TargetRankerConfig):
+class RetrievalConfig(RecentConfig):
     """Sizes of a `RetrievalRanker`.
 
     Args:
         top_k: behaviors retrieved for a candidate.
-        recent: latest behaviors, which every candidate looks at beside its own.
     """
 
     top_k: int = 50
-    recent: int = 50
 
     def __post_init__(self):
         super().__post_init__()
-        check_positive(self, "top_k", "recent")
+        check_positive(self, "top_k")
 
 
-class RetrievalRanker(TargetRanker):
+class RetrievalRanker(RecentRanker):
     """Attention over the most relevant behaviors, and over the latest.
 
     ``interest = [attention(t, top k of the history), attention(t, last behaviors)]``,
@@ -43,16 +41,14 @@ class RetrievalRanker(TargetRanker):
 
     time_gaps = False
 
-    def build_interest(self, dim):
-        """Makes the two attentions."""
-        self.retrieved_attention, self.recent_attention = (
-            TargetAttention(self.config.num_heads, dtype=self.dtype_policy, name=name)
-            for name in ("retrieved", "recent")
+    def build_found(self, dim):
+        """Makes the attention to what is retrieved."""
+        self.retrieved_attention = TargetAttention(
+            self.config.num_heads, dtype=self.dtype_policy, name="retrieved"
         )
         retrieved = dim + NUM_GAPS if self.time_gaps else dim
         self.retrieved_attention.build((None, None, dim), (None, None, None, retrieved))
-        self.recent_attention.build((None, None, dim), (None, None, dim))
-        return 2 * dim
+        return dim
 
     def relevance(self, target_BCD, state: dict):
         """How relevant each behavior is to each candidate.
@@ -67,8 +63,8 @@ class RetrievalRanker(TargetRanker):
         """
         raise NotImplementedError(f"{type(self).__name__} lacks `relevance`.")
 
-    def interest(self, target_BCD, state, training=False):
-        """Both attentions' outputs."""
+    def found(self, target_BCD, state):
+        """The attention over the top k."""
         score_BCN, mask = self.relevance(target_BCD, state)
         index_BCJ, found_BCJ = top_behaviors(score_BCN, mask, self.config.top_k)
         keys_BCJE = take_behaviors(state["behaviors"], index_BCJ)
@@ -76,9 +72,4 @@ class RetrievalRanker(TargetRanker):
             time_BCJ = take_behaviors(state["time"], index_BCJ)
             gap = one_hot_gap(state["request_time"], time_BCJ, keys_BCJE.dtype)
             keys_BCJE = ops.concatenate([keys_BCJE, gap], axis=-1)
-        retrieved_BCD = self.retrieved_attention(target_BCD, keys_BCJE, found_BCJ)
-        latest = slice(-self.config.recent, None)
-        recent_BCD = self.recent_attention(
-            target_BCD, state["behaviors"][:, latest], state["mask"][:, latest]
-        )
-        return ops.concatenate([retrieved_BCD, recent_BCD], axis=-1)
+        return self.retrieved_attention(target_BCD, keys_BCJE, found_BCJ)
