@@ -23,6 +23,7 @@ import tensorflow as tf
 from ctr_tf.errors import unknown_name
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+_JOBS = ("chief", "worker")
 _SECONDS_TO_LEAVE = 60  # that worker 0 gives the others at the end of a training
 
 
@@ -32,10 +33,12 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     Args:
         name: `"none"`; `"mirrored"`, over all accelerators of this machine (or all
             logical CPUs where it has none); `"multi_worker"`, over the machines that
-            the environment variable `TF_CONFIG` lists.
+            the environment variable `TF_CONFIG` lists as `worker` and, if it likes,
+            one of them as `chief`.
 
     Raises:
-        ValueError: for an unknown name, or `multi_worker` without `TF_CONFIG`.
+        ValueError: for an unknown name, or `multi_worker` without `TF_CONFIG` or with
+            one that lists or is another job.
     """
     if name not in STRATEGIES:
         raise ValueError(unknown_name("distribution", name, STRATEGIES))
@@ -44,21 +47,49 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         devices = tf.config.list_logical_devices(kind)
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     if name == "multi_worker":
-        if "cluster" not in json.loads(os.environ.get("TF_CONFIG") or "{}"):
-            raise ValueError(
-                "Distribution 'multi_worker' needs the cluster and this worker's task "
-                f"in TF_CONFIG. Received: TF_CONFIG={os.environ.get('TF_CONFIG')!r}"
-            )
+        _check_cluster(os.environ.get("TF_CONFIG"))
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
 
 
+def _check_cluster(text: str | None) -> None:
+    try:
+        config = json.loads(text or "{}")
+        jobs = {*config["cluster"], config["task"]["type"]}
+        config["cluster"][config["task"]["type"]][int(config["task"]["index"])]
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            "Distribution 'multi_worker' needs the cluster and this worker's task "
+            f"in TF_CONFIG. Received: TF_CONFIG={text!r}"
+        ) from error
+    if not jobs <= set(_JOBS):
+        raise ValueError(
+            "Distribution 'multi_worker' has the jobs 'chief' and 'worker', all of "
+            f"which train. Received: TF_CONFIG={text!r}"
+        )
+
+
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
-    """This worker's index and the number of workers."""
-    resolver = strategy.cluster_resolver
-    if resolver is None or not resolver.cluster_spec().as_dict():
+    """This worker's index and the number of workers; a chief is the first of them."""
+    workers = _workers(strategy)
+    if not workers:
         return 0, 1
-    return resolver.task_id, resolver.cluster_spec().num_tasks("worker")
+    resolver = strategy.cluster_resolver
+    return list(workers).index((resolver.task_type, resolver.task_id)), len(workers)
+
+
+def _workers(strategy: tf.distribute.Strategy) -> dict[tuple[str, int], str]:
+    """Job and task → address, of all workers; the first coordinates the others."""
+    resolver = strategy.cluster_resolver
+    if resolver is None:
+        return {}
+    cluster = resolver.cluster_spec()
+    return {
+        (job, task): cluster.task_address(job, task)
+        for job in _JOBS
+        if job in cluster.jobs
+        for task in cluster.task_indices(job)
+    }
 
 
 def distribute(strategy: tf.distribute.Strategy, make_dataset):
@@ -111,8 +142,7 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
         meet = tf.function(lambda: strategy.run(lambda: tf.constant(1.0)))
         strategy.reduce("SUM", meet(), axis=None)
         if index == 0:
-            addresses = strategy.cluster_resolver.cluster_spec().job_tasks("worker")
-            _wait_until_closed(addresses[1:])
+            _wait_until_closed(list(_workers(strategy).values())[1:])
 
 
 def _wait_until_closed(addresses: list[str]) -> None:

@@ -60,12 +60,17 @@ def free_ports(count):
             s.close()
 
 
-def cluster(count):
-    """TF_CONFIG of each of so many workers."""
-    workers = [f"127.0.0.1:{port}" for port in free_ports(count)]
+def cluster(*sizes):
+    """TF_CONFIG of each task; `sizes` are those of the jobs `worker` and `chief`."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(sum(sizes))]
+    jobs = {
+        job: [addresses.pop() for _ in range(size)]
+        for job, size in zip(("worker", "chief"), sizes, strict=False)
+    }
     return [
-        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        for index in range(count)
+        {"cluster": jobs, "task": {"type": job, "index": index}}
+        for job in jobs
+        for index in range(len(jobs[job]))
     ]
 
 
@@ -99,12 +104,12 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
         assert evaluation == pytest.approx(alone[1], abs=1e-5)
 
 
-def test_the_command_in_two_processes_leaves_one_run(tmp_path):
+def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
     model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
     run = train_two_steps(tmp_path, helpers.make_schema(), model)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
     command = ["-m", "ctr_tf.cli", "train", "--config", str(run / "config.yaml")]
-    processes = [launch([*command, *words], task) for task in cluster(2)]
+    processes = [launch([*command, *words], task) for task in cluster(1, 1)]
     try:
         for process in processes:
             _, error = process.communicate(timeout=240)
@@ -135,6 +140,34 @@ def test_two_devices_train_to_the_weights_of_one(tmp_path, alone, precision):
 def test_multi_worker_needs_a_cluster(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     with pytest.raises(ValueError, match="needs the cluster .* Received: TF_CONFIG=N"):
+        make_strategy("multi_worker")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "needs the cluster .* Received: TF_CONFIG='{'"),
+        ({"cluster": {"worker": ["a:1"]}}, "needs the cluster and this worker's task"),
+        (
+            {
+                "cluster": {"worker": ["a:1"]},
+                "task": {"type": "worker", "index": 1},
+            },
+            "needs the cluster and this worker's task",
+        ),
+        (
+            {
+                "cluster": {"worker": ["a:1"], "ps": ["b:1"]},
+                "task": {"type": "ps", "index": 0},
+            },
+            "jobs 'chief' and 'worker'",
+        ),
+    ],
+)
+def test_a_wrong_cluster_is_told(monkeypatch, config, message):
+    text = config if isinstance(config, str) else json.dumps(config)
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=message):
         make_strategy("multi_worker")
 
 
