@@ -1,6 +1,7 @@
 """What a long history costs: models that search it beside those that read it all.
 
     ctr-tf bench retrieval [--lengths 256 1024 4096 10000] [--candidates 10 100]
+                           [--plot FILE] [--json]
 
 One pass (batch 8, d = 32, four heads, the models' default sizes) over histories of N
 behaviors and slates of C candidates: `forward`, and its halves `encode` (once a user)
@@ -188,6 +189,41 @@ def _table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def plot(report: dict, path: str) -> None:
+    """Draws a pass over N as a PNG: all of it, and on a kept state, for the most C."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from ctr_tf.evaluation.plots import STYLE
+
+    count = max(entry["candidates"] for entry in report["results"])
+    entries = [entry for entry in report["results"] if entry["candidates"] == count]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(12, 5), layout="constrained")
+        for axes, (one, title) in zip(
+            figure.subplots(1, 2, sharey=True),
+            (("forward", "history and candidates"), ("score", "on a kept state")),
+            strict=True,
+        ):
+            for model in dict.fromkeys(entry["model"] for entry in entries):
+                lengths, seconds = zip(
+                    *(
+                        (entry["length"], entry[f"{one}_seconds"])
+                        for entry in entries
+                        if entry["model"] == model
+                    ),
+                    strict=True,
+                )
+                milliseconds = [1e3 * value for value in seconds]
+                axes.plot(lengths, milliseconds, marker="o", markersize=4, label=model)
+            axes.set(xscale="log", yscale="log", xlabel="behaviors", title=title)
+            axes.set_xticks(lengths, [f"{length:,}" for length in lengths], minor=False)
+            axes.minorticks_off()
+        figure.axes[0].set(ylabel=f"ms, {count} candidates, batch {report['batch']}")
+        figure.axes[1].legend()
+        figure.savefig(path, dpi=130)
+
+
 def main(argv: list[str]) -> int:
     """`ctr-tf bench retrieval`."""
     parser = argparse.ArgumentParser(
@@ -201,6 +237,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--xla", action="store_true", help="compile the passes")
+    parser.add_argument("--plot", help="PNG file to draw")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     sizes = (arguments.batch, arguments.repeats)
@@ -216,6 +253,8 @@ def main(argv: list[str]) -> int:
         *sizes[:2],
         arguments.xla,
     )
+    if arguments.plot:
+        plot(report, arguments.plot)
     print(json.dumps(report) if arguments.json else _table(report))
     return 0
 

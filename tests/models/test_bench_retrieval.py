@@ -9,9 +9,11 @@ from benchmarks import retrieval
 TINY = ["--candidates", "2", "--batch", "1", "--repeats", "1"]
 
 
-def test_one_json_object(capsys):
+def test_one_json_object_and_a_picture(capsys, tmp_path):
     lengths = ["--lengths", "60", "120", "--models", "full", "sdim"]
-    assert retrieval.main([*lengths, *TINY, "--json"]) == 0
+    plot = tmp_path / "plot.png"
+    assert retrieval.main([*lengths, *TINY, "--json", "--plot", str(plot)]) == 0
+    assert plot.read_bytes().startswith(b"\x89PNG")
     report = json.loads(capsys.readouterr().out)
     assert report["bench"] == "retrieval"
     results = {(r["model"], r["length"]): r for r in report["results"]}
