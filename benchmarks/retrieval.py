@@ -160,14 +160,19 @@ def measure(models, lengths, candidates, batch, repeats, xla) -> dict:
     }
 
 
-def _table(report: dict) -> str:
+def _by_size(report: dict) -> tuple[dict, list, list, list]:
+    """(C, N, model) → entry; then every C, every N and every model."""
     entries = {
         (entry["candidates"], entry["length"], entry["model"]): entry
         for entry in report["results"]
     }
-    counts, lengths, models = (
+    return entries, *(
         list(dict.fromkeys(key[place] for key in entries)) for place in range(3)
     )
+
+
+def _table(report: dict) -> str:
+    entries, counts, lengths, models = _by_size(report)
     lines = []
     for count in counts:
         head = "".join(f"{f'N={n:,}':>12}" for n in lengths)
@@ -196,28 +201,19 @@ def plot(report: dict, path: str) -> None:
 
     from ctr_tf.evaluation.plots import STYLE
 
-    count = max(entry["candidates"] for entry in report["results"])
-    entries = [entry for entry in report["results"] if entry["candidates"] == count]
+    entries, counts, lengths, models = _by_size(report)
+    count = max(counts)
+    panels = {"forward": "history and candidates", "score": "on a kept state"}
     with rc_context(STYLE):
         figure = Figure(figsize=(12, 5), layout="constrained")
-        for axes, (one, title) in zip(
-            figure.subplots(1, 2, sharey=True),
-            (("forward", "history and candidates"), ("score", "on a kept state")),
-            strict=True,
-        ):
-            for model in dict.fromkeys(entry["model"] for entry in entries):
-                lengths, seconds = zip(
-                    *(
-                        (entry["length"], entry[f"{one}_seconds"])
-                        for entry in entries
-                        if entry["model"] == model
-                    ),
-                    strict=True,
-                )
-                milliseconds = [1e3 * value for value in seconds]
+        for axes, one in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+            for model in models:
+                milliseconds = [
+                    1e3 * entries[count, n, model][f"{one}_seconds"] for n in lengths
+                ]
                 axes.plot(lengths, milliseconds, marker="o", markersize=4, label=model)
-            axes.set(xscale="log", yscale="log", xlabel="behaviors", title=title)
-            axes.set_xticks(lengths, [f"{length:,}" for length in lengths], minor=False)
+            axes.set(xscale="log", yscale="log", xlabel="behaviors", title=panels[one])
+            axes.set_xticks(lengths, [f"{n:,}" for n in lengths])
             axes.minorticks_off()
         figure.axes[0].set(ylabel=f"ms, {count} candidates, batch {report['batch']}")
         figure.axes[1].legend()

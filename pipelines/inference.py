@@ -15,7 +15,7 @@ import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from ctr_tf.data.records import check_example, untuned
+from ctr_tf.data.records import check_example, raw_records
 from ctr_tf.schema import (
     FIRST_ID,
     ITEM_KEY,
@@ -75,7 +75,7 @@ class ReadSamples(beam.DoFn):
 
     def process(self, file: str) -> Iterator:
         """Reads one file."""
-        records = iter(untuned(tf.data.TFRecordDataset(file, self._compression)))
+        records = iter(raw_records(file, self._compression))
         index = 0
         while True:
             try:

@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import BEHAVIORS, CANDIDATES, record_spec
+from ctr_tf.data.records import BEHAVIORS, CANDIDATES, raw_records, record_spec
 from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
@@ -69,7 +69,7 @@ def write_warmup(
 
 def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
     """The requests of a warm-up file."""
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+    for record in raw_records(str(path)).as_numpy_iterator():
         yield PredictionLog.FromString(record).predict_log.request
 
 

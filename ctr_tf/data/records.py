@@ -176,6 +176,11 @@ def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.with_options(options)
 
 
+def raw_records(file: str, compression: str = "") -> tf.data.Dataset:
+    """The serialized records of one TFRecord file, to be read one by one."""
+    return untuned(tf.data.TFRecordDataset(file, compression))
+
+
 def read_examples(
     files: Iterable[str], compression: str = ""
 ) -> Iterator[tuple[str, int, tf.train.Example]]:
@@ -192,7 +197,7 @@ def read_examples(
         ValueError: names the file, the record's index and what is wrong with it.
     """
     for file in map(str, files):
-        records = iter(untuned(tf.data.TFRecordDataset(file, compression)))
+        records = iter(raw_records(file, compression))
         index = 0
         while True:
             try:

@@ -33,8 +33,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     Args:
         name: `"none"`; `"mirrored"`, over all accelerators of this machine (or all
             logical CPUs where it has none); `"multi_worker"`, over the machines that
-            the environment variable `TF_CONFIG` lists as `worker` and, if it likes,
-            one of them as `chief`.
+            the environment variable `TF_CONFIG` lists as `worker`, one of them perhaps
+            as `chief`.
 
     Raises:
         ValueError: for an unknown name, or `multi_worker` without `TF_CONFIG` or with
