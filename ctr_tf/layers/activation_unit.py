@@ -25,7 +25,8 @@ class ActivationUnit(keras.layers.Layer):
         target: `[B, C, D]`.
         behaviors: `[B, N, D]`.
         mask: `[B, N]` bool.
-        training: for Dice.
+        target_mask: `[B, C]` bool, the candidates that are no padding; all where None.
+        training: for Dice, whose statistics are those of pairs that neither hides.
 
     Returns:
         `[B, C, N]` float32, not normalized; 0 where hidden.
@@ -70,14 +71,16 @@ class ActivationUnit(keras.layers.Layer):
             layer.build((None, self.units[index]))
         self.built = True
 
-    def call(self, target, behaviors, mask, training=False):
+    def call(self, target, behaviors, mask, target_mask=None, training=False):
         """Weighs all pairs."""
-        visible_B1N1 = mask[:, None, :, None]
+        visible_BCN1 = mask[:, None, :, None]
+        if target_mask is not None:
+            visible_BCN1 = visible_BCN1 & target_mask[:, :, None, None]
         hidden_BCNU = self._first(target, behaviors)
-        hidden_BCNU = self.activations[0](hidden_BCNU, visible_B1N1, training=training)
+        hidden_BCNU = self.activations[0](hidden_BCNU, visible_BCN1, training=training)
         for layer, activation in zip(self.maps, self.activations[1:], strict=True):
             hidden_BCNU = activation(
-                layer(hidden_BCNU), visible_B1N1, training=training
+                layer(hidden_BCNU), visible_BCN1, training=training
             )
         weight_BCN = ops.squeeze(self.weight(hidden_BCNU), axis=-1)
         return ops.where(mask[:, None], ops.cast(weight_BCN, "float32"), 0.0)
@@ -94,7 +97,9 @@ class ActivationUnit(keras.layers.Layer):
         varying_BCNU = ops.matmul(behaviors_BND[:, None], of_pair_BCDU)
         return varying_BCNU + fixed_BCU[:, :, None]
 
-    def compute_output_spec(self, target, behaviors, mask, training=False):
+    def compute_output_spec(
+        self, target, behaviors, mask, target_mask=None, training=False
+    ):
         """One float32 weight a pair."""
         shape = (*target.shape[:2], behaviors.shape[1])
         return keras.KerasTensor(shape, dtype="float32")

@@ -52,10 +52,19 @@ class DIN(TargetRanker):
         self.unit.build((None, None, dim))
         return dim
 
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C]` float32."""
+        state = {**state, "target_mask": candidates["mask"]}
+        return super().score(state, candidates, training)
+
     def interest(self, target_BCD, state, training=False):
         """The weighted sum of the behaviors."""
         behaviors_BND = state["behaviors"]
         weight_BCN = self.unit(
-            target_BCD, behaviors_BND, state["mask"], training=training
+            target_BCD,
+            behaviors_BND,
+            state["mask"],
+            state["target_mask"],
+            training=training,
         )
         return ops.matmul(ops.cast(weight_BCN, behaviors_BND.dtype), behaviors_BND)

@@ -76,6 +76,23 @@ def test_activation_unit(units):
         np.testing.assert_allclose(weight[b, c, n], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_statistics_of_the_activation_unit_are_of_real_pairs_only():
+    target, behaviors, mask = normal(0, B, C, D), normal(1, B, N, D), make_mask()
+    target_mask = np.array([[True, False, True], [True, True, True]])
+    layer = randomize(build(ActivationUnit((5,)), (B, C, D)))
+    dice = layer.activations[0]
+    dice.momentum = 0  # so that what is recorded is this batch's
+    layer(target, behaviors, mask, target_mask, training=True)
+    hidden = [
+        np.concatenate([t, e, t - e, t * e]) @ np.asarray(layer.kernel) + layer.bias
+        for b in range(B)
+        for t in target[b][target_mask[b]]
+        for e in behaviors[b][mask[b]]
+    ]
+    np.testing.assert_allclose(dice.mean, np.mean(hidden, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(dice.variance, np.var(hidden, axis=0), rtol=1e-4)
+
+
 def test_target_attention_over_shared_and_own_keys():
     target, keys, mask = normal(0, B, C, D), normal(1, B, N, D + 2), make_mask()
     layer = build(TargetAttention(2), (B, C, D), (B, N, D + 2))

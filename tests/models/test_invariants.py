@@ -104,6 +104,31 @@ def test_candidates_are_isolated_and_padding_is_nothing(config):
 
 
 @all_models
+def test_padding_is_nothing_in_training_either(config):
+    model = make(config)
+    model.build()
+    weights = model.get_weights()
+    inputs = batch(model)
+    more = {"behavior_": ((0, 0), (9, 0)), "candidate_": ((0, 0), (0, 7))}
+    padded = {
+        key: np.pad(value, more.get(key[: key.index("_") + 1], 0))
+        for key, value in inputs.items()
+    }
+    seen = []
+    for given in (inputs, padded):
+        model.set_weights(weights)
+        given = {key: tf.constant(value) for key, value in given.items()}
+        logits, _ = model.forward_in_training(given, model.lookup(given))
+        recorded = [np.asarray(v) for v in model.non_trainable_variables]
+        seen.append((np.asarray(logits)[:, :5], recorded))
+    (logits, recorded), (of_padded, recorded_there) = seen
+    real = inputs["candidate_mask"]
+    np.testing.assert_allclose(of_padded[real], logits[real], atol=1e-5)
+    for value, there in zip(recorded, recorded_there, strict=True):
+        np.testing.assert_allclose(there, value, atol=1e-5)
+
+
+@all_models
 def test_the_history_matters(config):
     model = make(config)
     inputs = batch(model, lengths=[16, 16, 16, 16])
