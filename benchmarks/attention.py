@@ -235,7 +235,7 @@ def measure(modes, length, batch, candidates, repeats, memory=True) -> dict:
         "batch": batch,
         "candidates": candidates,
         "repeats": repeats,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "modes": list(modes),
         "variants": variants,
     }

@@ -119,7 +119,7 @@ def measure(batch_size: int = 32, seconds: float = 5.0) -> dict:
         "history_length": HISTORY_LENGTH,
         "candidates": CANDIDATES,
         "batch_size": batch_size,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "input_examples_per_second": read,
         "training_examples_per_second": plain,
         "training_xla_examples_per_second": compiled,

@@ -155,7 +155,7 @@ def measure(models, lengths, candidates, batch, repeats, xla) -> dict:
         "batch": batch,
         "repeats": repeats,
         "xla": xla,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "results": results,
     }
 

@@ -220,7 +220,7 @@ def measure(length: int, repeats: int, rate: float, seconds: float) -> dict:
         "history_length": length,
         "candidates": _CANDIDATES,
         "repeats": repeats,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "state_bytes": state_bytes,
         **report,
         "full_p99_ms": latency["full"]["latency_ms"].get("p99"),

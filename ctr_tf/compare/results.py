@@ -37,7 +37,7 @@ class Row:
         network: weights outside tables.
         tables: weights of embedding tables.
         flops: of one request.
-        examples_per_second: in training, mean over the seeds.
+        examples_per_second: in training, median over the seeds.
         latency_ms: of one request, median over the seeds.
     """
 
@@ -101,7 +101,7 @@ def _row(variant: Variant, runs: Sequence[dict]) -> Row:
     row.network, row.tables = (cost["parameters"][k] for k in ("network", "tables"))
     row.flops = cost["flops"]
     row.latency_ms = statistics.median(run["cost"]["latency_ms"] for run in runs)
-    row.examples_per_second = statistics.fmean(
+    row.examples_per_second = statistics.median(
         run["training"]["examples_per_second"] for run in runs
     )
     row.quality = {key: [run["quality"][key] for run in runs] for key in QUALITY}

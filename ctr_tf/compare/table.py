@@ -84,8 +84,8 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
         "of models (Holm).",
         "* network, tables: trained weights. MFLOPs, latency: of one request with "
         f"{about['behaviors']:,} behaviors and {about['candidates']:,} candidates; "
-        f"latency is a median on {os.cpu_count()} cores, examples/s (requests) are of "
-        "training.",
+        f"latency is a median on {len(os.sched_getaffinity(0))} cores, examples/s "
+        "(requests) are of training, the median seed's.",
     ]
 
 
