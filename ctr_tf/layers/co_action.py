@@ -56,18 +56,18 @@ class CoAction(keras.layers.Layer):
 
     def call(self, weights, inputs, mask):
         """Runs every target's network over every behavior."""
-        powers = [inputs]
+        # There are no biases: behaviors whose input is 0 add 0.
+        powers = [ops.where(mask[..., None], inputs, 0)]
         for _ in range(1, self.orders):
-            powers.append(powers[-1] * inputs)
+            powers.append(powers[-1] * powers[0])
         hidden_B1RNE = ops.stack(powers, axis=1)[:, None]
-        visible_B11N1 = ops.cast(mask, "float32")[:, None, None, :, None]
         *kernels, last_BC1UU = self._kernels(weights, inputs.shape[-1])
 
         hidden_BCRNU, outputs = hidden_B1RNE, []
         for kernel_BC1EU in kernels:
             hidden_BCRNU = ops.tanh(ops.matmul(hidden_BCRNU, kernel_BC1EU))
-            outputs.append(_sum(hidden_BCRNU, visible_B11N1))
-        total_BCRU = outputs[-1] if outputs else _sum(hidden_B1RNE, visible_B11N1)
+            outputs.append(_sum(hidden_BCRNU))
+        total_BCRU = outputs[-1] if outputs else _sum(hidden_B1RNE)
         total_BCR1U = ops.cast(total_BCRU, last_BC1UU.dtype)[:, :, :, None]
         outputs.append(ops.matmul(total_BCR1U, last_BC1UU)[:, :, :, 0])
 
@@ -99,6 +99,6 @@ class CoAction(keras.layers.Layer):
         }
 
 
-def _sum(hidden_BCRNU, visible_B11N1):
+def _sum(hidden_BCRNU):
     """Over the behaviors, float32."""
-    return ops.sum(ops.cast(hidden_BCRNU, "float32") * visible_B11N1, axis=3)
+    return ops.sum(ops.cast(hidden_BCRNU, "float32"), axis=3)
