@@ -34,14 +34,14 @@ ROWS = 10_000
 
 
 def _schema(length: int):
-    from ctr_tf.schema import Feature, Schema
+    from ctr_tf.schema import Bucketized, Categorical, Schema
 
     return Schema(
         name="bench",
         features=(
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("category", "item", "categorical"),
-            Feature("age", "user", "bucketized", num_values=100, dtype="int64"),
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("category", "item"),
+            Bucketized("age", "user", num_values=100, dtype="int64"),
         ),
         history_length=length,
     )
@@ -69,7 +69,7 @@ def _inputs(schema, batch: int, candidates: int, num_chunks: int) -> dict:
         count = {"behavior": length, "candidate": candidates}.get(group, 1)
         for feature in features:
             if feature.is_embedded:
-                rows = feature.num_buckets or ROWS
+                rows = feature.num_ids or ROWS
                 value = random.integers(1, rows, (batch, count))
             else:
                 value = random.normal(size=(batch, count)).astype(np.float32)
@@ -100,7 +100,7 @@ class Subject:
             else SparseCTRConfig(sparsity=variant)
         )
         sizes = {
-            feature.table: feature.num_buckets or ROWS
+            feature.table: feature.num_ids or ROWS
             for feature in schema.features
             if feature.is_embedded
         }

@@ -46,7 +46,7 @@ def _ours(rows: int):
     import tensorflow as tf
 
     from ctr_tf.models import Ranker
-    from ctr_tf.schema import FIRST_ID, Feature, Schema
+    from ctr_tf.schema import FIRST_ID, Categorical, Schema
     from ctr_tf.training.huge_pages import use_huge_pages
     from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 
@@ -65,9 +65,9 @@ def _ours(rows: int):
             mean = keras.ops.mean(rows["behavior_item_id"], axis=1)
             return self.dense(mean), {}
 
-    item = Feature("item_id", "item", "categorical", hash_buckets=rows - FIRST_ID)
+    item = Categorical("item_id", "item", hash_buckets=rows - FIRST_ID)
     schema = Schema(name="bench", features=(item,))
-    sizes = {f.table: f.num_buckets for f in schema.features if f.is_embedded}
+    sizes = {f.table: f.num_ids for f in schema.features if f.is_embedded}
     ranker = Mean(schema, sizes, WIDTH)
     ranker.compile(make_optimizer(OptimizerConfig()))
     use_huge_pages([*ranker.variables, *ranker.optimizer.variables])

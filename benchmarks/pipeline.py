@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_tf.schema import Feature, Schema, parse_duration
+from ctr_tf.schema import Bucketized, Categorical, Schema, parse_duration
 from ctr_tf.time import DAY
 from pipelines import listwise
 
@@ -31,12 +31,12 @@ _DAYS = 14
 SCHEMA = Schema(
     name="bench",
     features=(
-        Feature("user_id", "user", "categorical", dtype="int64"),
-        Feature("age", "user", "bucketized", dtype="int64", boundaries=(25, 40, 60)),
-        Feature("item_id", "item", "categorical", dtype="int64"),
-        Feature("category", "item", "categorical", dtype="int64"),
-        Feature("action", "behavior", "categorical", dtype="int64"),
-        Feature("position", "candidate", "bucketized", dtype="int64", num_values=20),
+        Categorical("user_id", "user", dtype="int64"),
+        Bucketized("age", "user", dtype="int64", boundaries=(25, 40, 60)),
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("category", "item", dtype="int64"),
+        Categorical("action", "behavior", dtype="int64"),
+        Bucketized("position", "candidate", dtype="int64", num_values=20),
     ),
 )
 

@@ -57,7 +57,7 @@ def make_ranker(name: str, schema):
     from ctr_tf.models import build_ranker
 
     sizes = {
-        feature.table: feature.num_buckets or ROWS
+        feature.table: feature.num_ids or ROWS
         for feature in schema.features
         if feature.is_embedded
     }

@@ -1,6 +1,6 @@
 """The schema of the benchmarks' random samples."""
 
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import Bucketized, Categorical, Schema
 
 
 def bench_schema(history_length: int) -> Schema:
@@ -8,14 +8,12 @@ def bench_schema(history_length: int) -> Schema:
     return Schema(
         name="bench",
         features=(
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("category", "item", "categorical"),
-            Feature("age", "user", "bucketized", boundaries=(18, 25, 35, 50)),
-            Feature("device", "context", "categorical"),
-            Feature("action", "behavior", "categorical"),
-            Feature(
-                "position", "candidate", "bucketized", num_values=32, dtype="int64"
-            ),
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("category", "item"),
+            Bucketized("age", "user", boundaries=(18, 25, 35, 50)),
+            Categorical("device", "context"),
+            Categorical("action", "behavior"),
+            Bucketized("position", "candidate", num_values=32, dtype="int64"),
         ),
         history_length=history_length,
     )

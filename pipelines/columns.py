@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Feature
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema import ITEM_KEY, Feature
+from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.arrow import column, numpy
 from pipelines.example import Packed, pack_float, pack_int64
 
@@ -53,18 +53,10 @@ def stored(
         rows: how many rows there are.
         vocabularies: of the data set.
     """
-    dtype = np.dtype(feature.stored_dtype)
-    absent = {"categorical": OUT_OF_VOCABULARY_ID, "numeric": 0, "bucketized": -1}
     if raw is None:
-        values = np.full(rows, absent[feature.kind], dtype)
-        return Column(feature, values, np.ones(rows, bool))
-    missing = pc.is_null(raw, nan_is_null=True).to_numpy(zero_copy_only=False)
-    if feature.kind == "categorical":
-        return Column(feature, vocabularies.encode(feature, raw), missing)
-    values = pc.fill_null(raw, 0).to_numpy(zero_copy_only=False).astype(dtype)
-    return Column(
-        feature, np.where(missing, dtype.type(absent[feature.kind]), values), missing
-    )
+        raw = pa.nulls(rows, feature.arrow_type)
+    missing = pc.is_null(raw).to_numpy(zero_copy_only=False)
+    return Column(feature, feature.store(raw, vocabularies), missing)
 
 
 def stored_lists(

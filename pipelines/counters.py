@@ -5,8 +5,9 @@ All of them are two binary searches in one sorted array, for all requests at onc
 
 import numpy as np
 
-from ctr_tf.schema import parse_duration
+from ctr_tf.schema import MISSING, parse_duration
 
+NEVER = MISSING["int64"]
 TIME_BITS = 33  # `ctr_tf.time.MAX_TIME` is 1 << 33
 
 
@@ -64,7 +65,7 @@ def item_counters(
     shown = indexes["impressions"]
     first = shown.time_at(shown.before(item, 0), item)
     age = request_time - first  # the exposure itself is an event of its item
-    return counters | {"item_age": np.where(age > 0, age, -1)}
+    return counters | {"item_age": np.where(age > 0, age, NEVER)}
 
 
 def user_item_counters(
@@ -89,5 +90,5 @@ def user_item_counters(
         now = index.before(pair, request_time)
         counters[f"user_{what}"] = now - index.before(pair, 0)
         last = index.time_at(now - 1, pair)
-        counters[since] = np.where(last < 0, -1, request_time - last)
+        counters[since] = np.where(last < 0, NEVER, request_time - last)
     return counters

@@ -24,7 +24,7 @@ from ctr_tf.schema import (
     Feature,
     Schema,
 )
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.publish import FORMAT_VERSION, REPORT, write_file
 
 _COLUMNS = ("request_id", "user_id", "request_time", "candidate", "item_id")
@@ -37,10 +37,10 @@ def id_maps(
     maps: dict[str, np.ndarray] = {}
     for group, features in schema.groups().items():
         for feature in features:
-            if feature.vocabulary is None or feature.computed:
+            if feature.vocabulary_name is None:
                 continue
-            words = data.values(feature.vocabulary)
-            if words == model.values(feature.vocabulary):
+            words = data.values(feature.vocabulary_name)
+            if words == model.values(feature.vocabulary_name):
                 continue
             ids = model.encode(feature, pa.array(words, pa.string()))
             fixed = np.array([PADDING_ID, OUT_OF_VOCABULARY_ID])
@@ -109,9 +109,9 @@ class ReadSamples(beam.DoFn):
 
 def _words(feature: Feature, vocabularies: Vocabularies) -> dict[int, int | str]:
     """Id → raw value; none of a hashed feature, which cannot be turned back."""
-    if feature.vocabulary is None:
+    if feature.vocabulary_name is None:
         return {}
-    words = vocabularies.values(feature.vocabulary)
+    words = vocabularies.values(feature.vocabulary_name)
     raw = map(int, words) if feature.dtype == "int64" else words
     return dict(enumerate(raw, FIRST_ID))
 

@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import USER_KEY, Feature, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import hour_of_day, is_weekend
-from ctr_tf.vocabulary import Vocabularies
 from pipelines.arrow import column, hash_ids, numpy
 from pipelines.chunks import window_chunks
 from pipelines.columns import Column, ItemColumns, computed, stored, stored_lists

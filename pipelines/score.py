@@ -46,8 +46,8 @@ from apache_beam.runners.runner import PipelineState
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
-from ctr_tf.vocabulary import Vocabularies
 from pipelines import listwise, steps
 from pipelines.inference import (
     ExampleModelHandler,

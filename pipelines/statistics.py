@@ -7,7 +7,7 @@ requests counts three times.
 import numpy as np
 
 from ctr_tf.schema import OUT_OF_VOCABULARY_ID, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.columns import Column
 
 SPLITS = ("train", "validation", "test")
@@ -73,7 +73,7 @@ class Statistics:
             present = (weight > 0) & ~column.missing
             values, times = column.values[present], weight[present]
             missing = int(weight.sum() - times.sum())
-            if column.feature.kind == "categorical":
+            if column.feature.stores_ids:
                 counts = _counts(_bincount(values, times))
                 self._merge(self._values[number], name, counts)
                 summary = {"count": int(weight.sum()), "missing": missing}

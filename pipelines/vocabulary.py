@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.arrow import column, concat, from_bytes, numpy
 from pipelines.histories import UserBucket
 

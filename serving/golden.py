@@ -36,7 +36,7 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
         f"{group}_{feature.name}"
         for group, features in data.schema.groups().items()
         for feature in features
-        if feature.hash_buckets is not None
+        if not feature.can_decode
     ]
     samples = []
     for _, _, example in itertools.islice(examples, count):

@@ -2,7 +2,7 @@
 
 Raw values, as the log has them, in dense tensors. Rows of different length are padded
 on the right with anything; a length vector says how many places count. A value that is
-not known is written as `ctr_tf.data.missing.MISSING`.
+not known is written as `ctr_tf.schema.feature.MISSING`.
 
 This module needs neither TensorFlow nor Keras.
 """
@@ -10,8 +10,7 @@ This module needs neither TensorFlow nor Keras.
 import dataclasses
 import math
 
-from ctr_tf.data.missing import MISSING
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import MISSING, Feature, Schema
 
 REQUEST_TIME = "request_time"
 SLATE_SIZE = "slate_size"

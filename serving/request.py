@@ -14,24 +14,18 @@ has more candidates than these.
 This module needs neither TensorFlow nor Keras.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.data.missing import MISSING
 from ctr_tf.errors import unknown_name
-from ctr_tf.schema import FIRST_ID, Feature, Schema
+from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
-from ctr_tf.vocabulary import Vocabularies
 from serving import inputs as names
 from serving.inputs import given
 
 _KEYS = ("request_time", "slate_size", "user", "context", "behaviors", "candidates")
-_NUMPY = {"int64": np.int64, "float32": np.float32, "string": object}
-_KINDS = {"int64": {int}, "float32": {int, float}, "string": {str}}
-_WORDS = {"int64": "a whole number", "float32": "a number", "string": "a string"}
-_NEVER = -1
 
 
 def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]:
@@ -99,10 +93,7 @@ def _behaviors(behaviors: list, features: Sequence[Feature], request_time: int) 
     times = _times(behaviors, request_time)
     if not behaviors:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
-        columns = {
-            feature.name: np.array([[MISSING[feature.dtype]]], _NUMPY[feature.dtype])
-            for feature in features
-        }
+        columns = {feature.name: feature.array([None])[None] for feature in features}
     return {
         names.BEHAVIOR_LENGTH: np.array([len(behaviors)]),
         names.BEHAVIOR_TIME: times[None],
@@ -116,7 +107,7 @@ def _times(behaviors: list, request_time: int) -> np.ndarray:
         if "time" not in behavior:
             raise ValueError(f"`behaviors[{i}]` lacks 'time'.")
     times = [behavior["time"] for behavior in behaviors]
-    if _fit("int64", times):
+    if all(map(_is_whole, times)):
         array = np.array(times, np.int64)
         if (np.diff(array, prepend=1, append=request_time - 1) >= 0).all():
             return array
@@ -153,7 +144,7 @@ def _columns(
     for feature in features:
         name = feature.name
         if feature.computed:
-            default = _NEVER if feature.log2 else 0
+            default = None if feature.is_embedded else 0  # it never was, or not once
             values = [row.get(name, default) for row in rows]
         else:
             for i, row in enumerate(rows):
@@ -174,33 +165,17 @@ def _array(feature: Feature, values: list, place: Callable[[int], str]) -> np.nd
         place: index of a value → where it stands in the request.
     """
     given = [value for value in values if value is not None]
-    if not _fit(feature.dtype, given):
+    if not feature.fits_json(given):
         i = next(
             i
             for i, value in enumerate(values)
-            if value is not None and not _fit(feature.dtype, [value])
+            if value is not None and not feature.fits_json([value])
         )
         raise ValueError(
-            f"`{place(i)}` must be {_WORDS[feature.dtype]}, or null where it is "
+            f"`{place(i)}` must be {feature.wanted}, or null where it is "
             f"unknown. Received: {values[i]!r}"
         )
-    if len(given) < len(values):
-        missing = MISSING[feature.dtype]
-        values = [missing if value is None else value for value in values]
-    return np.array(values, _NUMPY[feature.dtype])
-
-
-def _fit(dtype: str, values: list) -> bool:
-    """Whether values from JSON are of a dtype; all at once, for they are many."""
-    if not set(map(type, values)) <= _KINDS[dtype]:
-        return False
-    if dtype == "string":
-        return True
-    try:
-        numbers = np.array(values, np.int64 if dtype == "int64" else np.float64)
-    except OverflowError:
-        return False
-    return bool(np.isfinite(numbers).all())
+    return feature.array(values)
 
 
 def _lacks(place: str, feature: Feature) -> str:
@@ -256,7 +231,7 @@ def request_from_sample(
 
     def raw(group: str, feature: Feature) -> list:
         values = sample[f"{group}_{feature.name}"].tolist()
-        return [_raw_value(feature, value, vocabularies) for value in values]
+        return [feature.from_stored(value, vocabularies) for value in values]
 
     def profile(group: str) -> dict:
         return {
@@ -278,12 +253,3 @@ def request_from_sample(
         "behaviors": rows("behavior", {"time": sample["behavior_time"].tolist()}),
         "candidates": rows("candidate", {}),
     }
-
-
-def _raw_value(feature: Feature, stored, vocabularies: Vocabularies):
-    if feature.kind != "categorical":
-        return None if isinstance(stored, float) and math.isnan(stored) else stored
-    if feature.hash_buckets is not None or stored < FIRST_ID:
-        return None
-    (word,) = vocabularies.decode(feature, [stored])
-    return int(word) if feature.dtype == "int64" else word

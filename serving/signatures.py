@@ -16,6 +16,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
 import collections
+import dataclasses
 import functools
 import hashlib
 import json
@@ -27,7 +28,7 @@ import tensorflow as tf
 
 from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.encode import RequestEncoder, to_input
+from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature
 from serving import inputs as names
@@ -186,7 +187,7 @@ class ServingModule(tf.Module):
         return inputs
 
     def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
-        return to_input(feature, self.encoder.to_stored(feature, raw))
+        return feature.to_input(feature.to_stored(raw, self.encoder))
 
     def _user(self, raw: dict) -> dict:
         schema = self._ranker.schema
@@ -202,7 +203,7 @@ class ServingModule(tf.Module):
         computed["slate_size"] = raw[names.SLATE_SIZE]
         for feature in schema.context:
             if feature.computed:
-                value = to_input(feature, computed[feature.name])
+                value = feature.to_input(computed[feature.name])
                 inputs[f"context_{feature.name}"] = value[:, None]
         return inputs
 
@@ -229,7 +230,7 @@ class ServingModule(tf.Module):
         clocks = self._clocks(time_BN)
         for feature in schema.behavior:
             if feature.computed:
-                value = to_input(feature, clocks[feature.name])
+                value = feature.to_input(clocks[feature.name])
                 inputs[f"behavior_{feature.name}"] = _mask(value, time_BN > 0)
         return inputs
 
@@ -252,18 +253,10 @@ def _concrete(function, specs: dict[str, tf.TensorSpec]):
     return tf.function(function, autograph=False).get_concrete_function(**specs)
 
 
-def _encoding(feature: Feature) -> tuple:
+def _encoding(feature: Feature) -> Feature:
     """Equal for features whose values may be encoded together."""
-    return (
-        feature.kind,
-        feature.dtype,
-        feature.length,
-        feature.vocabulary,
-        feature.hash_buckets,
-        feature.transform,
-        feature.boundaries,
-        feature.num_values,
-        feature.log2,
+    return dataclasses.replace(
+        feature, name="any", role="item", embedding_dim=None, description=""
     )
 
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ctr_tf.schema import FIRST_ID, Feature, Schema
+from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Schema
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
 
 VOCABULARY_SIZE = 50
@@ -16,13 +16,13 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
     return Schema(
         name="toy",
         features=(
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("category", "item", "categorical"),
-            Feature("age", "user", "bucketized", boundaries=(18.0, 25.0, 35.0)),
-            Feature("tags", "user", "categorical", length=3),
-            Feature("device", "context", "categorical"),
-            Feature("action", "behavior", "categorical"),
-            Feature("position", "candidate", "bucketized", num_values=8, dtype="int64"),
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("category", "item"),
+            Bucketized("age", "user", boundaries=(18.0, 25.0, 35.0)),
+            Categorical("tags", "user", length=3),
+            Categorical("device", "context"),
+            Categorical("action", "behavior"),
+            Bucketized("position", "candidate", num_values=8, dtype="int64"),
         ),
         history_length=history_length,
         num_chunks=num_chunks,
@@ -33,7 +33,7 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
 def make_table_sizes(schema: Schema) -> dict[str, int]:
     """Rows of every embedding table of `schema`."""
     return {
-        feature.table: feature.num_buckets or VOCABULARY_SIZE
+        feature.table: feature.num_ids or VOCABULARY_SIZE
         for feature in schema.features
         if feature.is_embedded
     }

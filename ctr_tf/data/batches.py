@@ -9,7 +9,6 @@ import math
 import tensorflow as tf
 
 from ctr_tf import time_ops
-from ctr_tf.data.encode import to_input
 from ctr_tf.data.padding import left_index, pad, right_index
 from ctr_tf.data.records import (
     BEHAVIORS,
@@ -158,13 +157,13 @@ class BatchReader:
         if field.size in index:
             values = parsed.flat_values
             if field.feature is not None:
-                values = to_input(field.feature, values)
+                values = field.feature.to_input(values)
             return pad(values, index[field.size])
         if field.feature is None:
             return parsed
         if not field.at_most:
-            return to_input(field.feature, parsed)
-        values = to_input(field.feature, parsed.flat_values)
+            return field.feature.to_input(parsed)
+        values = field.feature.to_input(parsed.flat_values)
         return pad(values, right_index(parsed.row_splits, field.size))
 
     @property

@@ -30,7 +30,7 @@ from ctr_tf.data.text_tables import (
     total_width,
 )
 from ctr_tf.schema import Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 
 FIRST_SHOWN = 6  # of a long history
 LAST_SHOWN = 14
@@ -190,7 +190,7 @@ def _history(sample, schema, vocabularies, full) -> list[str]:
     for feature in schema.behavior:
         values = sample[f"behavior_{feature.name}"][shown]
         words = _words(feature, values, vocabularies)
-        columns.append((feature.name, _is_number(feature), words))
+        columns.append((feature.name, feature.reads_as_number, words))
     lines, hidden = _fit(columns)
     header, *rows = lines
     result = [title, *_hidden(hidden), "  " + header]
@@ -225,7 +225,7 @@ def _slate(sample, schema, vocabularies, full) -> list[str]:
     num_keys = len(columns) + 1
     for feature in (item, *rest):
         words = _words(feature, sample[f"candidate_{feature.name}"], vocabularies)
-        columns.append((feature.name, _is_number(feature), words))
+        columns.append((feature.name, feature.reads_as_number, words))
     header = [name for name, _, _ in columns]
     rows = [[words[i] for *_, words in columns] for i in range(shown)]
     right = [to_right for _, to_right, _ in columns]
@@ -256,18 +256,11 @@ def _hidden(names: Sequence[str]) -> list[str]:
     return [f"  (no room for {', '.join(names)})"] if names else []
 
 
-def _is_number(feature: Feature) -> bool:
-    return feature.kind != "categorical" or feature.dtype != "string"
-
-
 def _words(feature: Feature, values, vocabularies: Vocabularies) -> list[str]:
-    if feature.kind == "categorical":
-        return vocabularies.decode(feature, [int(value) for value in values])
-    if feature.log2 and feature.computed:
-        return ["never" if v < 0 else duration(int(v)) for v in values]
-    if feature.kind == "bucketized":
-        return ["-" if v < 0 or v != v else f"{v:.6g}" for v in values]
-    return [f"{v:.6g}" for v in values]
+    if feature.computed and feature.is_ordered:
+        values = (feature.from_stored(int(value), vocabularies) for value in values)
+        return ["never" if value is None else duration(value) for value in values]
+    return feature.words(values.tolist(), vocabularies)
 
 
 def _zone(schema: Schema) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1

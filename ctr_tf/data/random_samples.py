@@ -13,8 +13,8 @@ import tensorflow as tf
 from ctr_tf import time as times
 from ctr_tf.data.prepared import COMPRESSIONS, FORMAT_VERSION, MANIFEST
 from ctr_tf.data.records import record_spec
-from ctr_tf.schema import FIRST_ID, Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 
 LAST_TIME = 1_700_000_000
 _SUFFIX = {"none": "", "gzip": ".gz"}
@@ -58,7 +58,7 @@ def random_sample(
         if field.at_most:
             size = int(random.integers(0, size + 1))
         if field.feature is not None:
-            sample[key] = _random_values(field.feature, vocabularies, random, size)
+            sample[key] = field.feature.random(random, size, vocabularies)
         elif field.dtype == "float32":
             sample[key] = random.random(size).astype(np.float32)
     label_keys = [key for key in sample if key.startswith("label")]
@@ -82,22 +82,6 @@ def random_sample(
         "context_weekend": times.is_weekend(np.array([request_time]), offset),
         "context_slate_size": np.array([candidates]),
     }
-
-
-def _random_values(
-    feature: Feature,
-    vocabularies: Vocabularies,
-    random: np.random.Generator,
-    size: int,
-) -> np.ndarray:
-    if feature.kind == "categorical":
-        return random.integers(FIRST_ID - 1, vocabularies.table_size(feature), size)
-    if feature.num_values is not None:
-        return random.integers(-1, feature.num_values, size).astype(
-            feature.stored_dtype
-        )
-    values = 10.0 ** random.uniform(-1, 5, size) - 1
-    return values.astype(feature.stored_dtype)
 
 
 def serialize(sample: dict[str, np.ndarray]) -> bytes:

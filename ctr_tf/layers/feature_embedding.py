@@ -248,9 +248,7 @@ class FeatureEmbedding(keras.layers.Layer):
     def ordered_keys(self) -> list[str]:
         """Keys of embedded features whose buckets have an order and an open end."""
         return [
-            key
-            for key, feature in self.embedded_keys().items()
-            if feature.log2 or feature.boundaries
+            key for key, feature in self.embedded_keys().items() if feature.is_ordered
         ]
 
     def numeric_keys(self) -> dict[str, str]:

@@ -13,9 +13,9 @@ from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.training.checkpoints import Checkpoints
 from ctr_tf.training.config import Config
-from ctr_tf.vocabulary import Vocabularies
 
 _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"

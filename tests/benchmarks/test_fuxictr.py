@@ -24,7 +24,7 @@ from ctr_tf.data.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import Categorical, Numeric, Schema
 from ctr_tf.training.config import Config
 
 HISTORY = 4  # behaviors that reach a model; samples have up to 8
@@ -35,11 +35,9 @@ def _schema() -> Schema:
     base = make_schema(history_length=8)
     declared = [feature for feature in base.features if not feature.computed]
     numbers = (
-        Feature("price", "item", "numeric"),
-        Feature("income", "user", "numeric"),
-        Feature(
-            "last_seen", "user", "categorical", dtype="int64", vocabulary="item_id"
-        ),
+        Numeric("price", "item"),
+        Numeric("income", "user"),
+        Categorical("last_seen", "user", dtype="int64", vocabulary="item_id"),
     )
     return Schema("toy", (*declared, *numbers), history_length=8, num_chunks=4)
 

@@ -10,17 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctr_tf.data.encode import RequestEncoder, to_input
-from ctr_tf.data.missing import MISSING
-from ctr_tf.schema import Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 
-ITEM = Feature("item_id", "item", "categorical", dtype="int64")
+ITEM = Categorical("item_id", "item", dtype="int64")
 NUMBERS = st.integers(-(2**62), 2**62)
 FLOATS = st.floats(width=32, allow_nan=False, allow_subnormal=False)
 
 
 def bucketized(**kwargs):
-    return Feature("x", "user", "bucketized", **kwargs)
+    return Bucketized("x", "user", **kwargs)
 
 
 def encode(feature, values):
@@ -74,8 +73,8 @@ def test_a_number_that_is_none_is_missing(kind):
 @settings(deadline=None)
 @given(st.lists(FLOATS, min_size=1))
 def test_numeric_features(values):
-    plain = Feature("x", "user", "numeric")
-    log = Feature("x", "user", "numeric", transform="log1p")
+    plain = Numeric("x", "user")
+    log = Numeric("x", "user", transform="log1p")
     values = np.array([*values, math.nan, math.inf, -math.inf], np.float32)
     finite = np.where(np.isfinite(values), values, 0)
     np.testing.assert_array_equal(encode(plain, values), finite)
@@ -101,7 +100,7 @@ def request_encoder(folder, feature, vocabulary):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(words(), unique=True, max_size=8), st.lists(words(), min_size=1))
 def test_words_get_the_jobs_ids(tmp_path_factory, vocabulary, values):
-    feature = Feature("word", "item", "categorical")
+    feature = Categorical("word", "item")
     encoder, vocabularies = request_encoder(
         tmp_path_factory.mktemp("vocabularies"), feature, vocabulary
     )
@@ -127,7 +126,7 @@ def test_numbers_get_the_jobs_ids(tmp_path_factory, vocabulary, values):
     "dtype, values", [("string", ["", "ä b", "x"]), ("int64", [5])]
 )
 def test_hashes_are_the_jobs(tmp_path, dtype, values):
-    feature = Feature("h", "user", "categorical", dtype=dtype, hash_buckets=100)
+    feature = Categorical("h", "user", dtype=dtype, hash_buckets=100)
     encoder, vocabularies = request_encoder(tmp_path, feature, [])
     expected = vocabularies.encode(feature, pa.array([*values, None]))
     raw = tf.constant([*values, MISSING[dtype]], dtype)
@@ -142,8 +141,8 @@ def test_missing_is_null(tmp_path):
         return to_input(feature, encoder.to_stored(feature, raw)).numpy().tolist()
 
     assert ids(ITEM) == [1]
-    assert ids(Feature("n", "user", "numeric")) == [0]
-    assert ids(Feature("n", "user", "numeric", dtype="int64")) == [0]
+    assert ids(Numeric("n", "user")) == [0]
+    assert ids(Numeric("n", "user", dtype="int64")) == [0]
     assert ids(bucketized(log2=True, dtype="int64")) == [1]
     assert ids(bucketized(boundaries=(1,))) == [1]
 

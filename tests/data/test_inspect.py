@@ -8,19 +8,19 @@ from ctr_tf.data import random_samples
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table
-from ctr_tf.schema import Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema import Bucketized, Categorical, Feature, Numeric, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 
 SCHEMA = Schema(
     name="shop",
     features=(
-        Feature("item_id", "item", "categorical", dtype="int64"),
-        Feature("category", "item", "categorical"),
-        Feature("action", "behavior", "categorical", hash_buckets=10),
-        Feature("age", "user", "bucketized", boundaries=(18, 30)),
-        Feature("tags", "user", "categorical", length=3),
-        Feature("device", "context", "categorical"),
-        Feature("price", "candidate", "numeric"),
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("category", "item"),
+        Categorical("action", "behavior", hash_buckets=10),
+        Bucketized("age", "user", boundaries=(18, 30)),
+        Categorical("tags", "user", length=3),
+        Categorical("device", "context"),
+        Numeric("price", "candidate"),
     ),
     utc_offset_hours=2,
     history_length=64,

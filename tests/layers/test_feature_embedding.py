@@ -3,14 +3,14 @@
 import numpy as np
 
 from ctr_tf.layers.feature_embedding import FeatureEmbedding
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import Categorical, Numeric, Schema
 
 SCHEMA = Schema(
     "shop",
     (
-        Feature("item_id", "item", "categorical", dtype="int64"),
-        Feature("price", "item", "numeric"),
-        Feature("tags", "user", "categorical", length=3),
+        Categorical("item_id", "item", dtype="int64"),
+        Numeric("price", "item"),
+        Categorical("tags", "user", length=3),
     ),
     counter_windows=(),
 )
@@ -44,7 +44,7 @@ def inputs_of(rng):
 
 
 def embedding():
-    sizes = {f.table: f.num_buckets or 9 for f in SCHEMA.features if f.is_embedded}
+    sizes = {f.table: f.num_ids or 9 for f in SCHEMA.features if f.is_embedded}
     return FeatureEmbedding(SCHEMA, sizes, embedding_dim=4)
 
 
@@ -90,7 +90,7 @@ def test_what_behaviors_and_candidates_share_has_no_numbers():
     price_first = Schema("shop", (SCHEMA.features[1], SCHEMA.features[0]))
     vectors = np.random.default_rng(0).normal(size=(2, 3, 9)).astype(np.float32)
     for schema, start in ((SCHEMA, 0), (price_first, 1)):
-        sizes = {f.table: f.num_buckets or 9 for f in schema.features if f.is_embedded}
+        sizes = {f.table: f.num_ids or 9 for f in schema.features if f.is_embedded}
         layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
         shared = layer.shared(vectors)
         assert layer.shared_dim == 4
@@ -119,9 +119,9 @@ def test_a_bucket_beyond_the_largest_seen_takes_its_row():
 def test_a_group_without_features_is_one_channel_of_zeros():
     schema = Schema(
         name="bare",
-        features=(Feature("item_id", "item", "categorical", hash_buckets=8),),
+        features=(Categorical("item_id", "item", hash_buckets=8),),
     )
-    sizes = {f.table: f.num_buckets for f in schema.features if f.is_embedded}
+    sizes = {f.table: f.num_ids for f in schema.features if f.is_embedded}
     layer = FeatureEmbedding(schema, sizes)
     inputs = {"request_time": np.array([5, 6])}
     layer.build()

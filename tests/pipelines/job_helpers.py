@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines import listwise
 
 SPLITS = ("train", "validation", "test")
@@ -20,16 +20,16 @@ SCHEMA = Schema(
     session_gap="60s",
     labels=("click", "like"),
     features=(
-        Feature("gender", "user", "categorical"),
-        Feature("tags", "user", "categorical", dtype="int64", length=2),
-        Feature("age", "user", "bucketized", dtype="int64", boundaries=(20, 40)),
-        Feature("device", "context", "categorical"),
-        Feature("item_id", "item", "categorical", dtype="int64", min_count=2),
-        Feature("category", "item", "categorical", max_size=2),
-        Feature("price", "item", "numeric"),
-        Feature("action", "behavior", "categorical", dtype="int64"),
-        Feature("dwell", "behavior", "numeric", dtype="int64", transform="log1p"),
-        Feature("position", "candidate", "bucketized", dtype="int64", num_values=9),
+        Categorical("gender", "user"),
+        Categorical("tags", "user", dtype="int64", length=2),
+        Bucketized("age", "user", dtype="int64", boundaries=(20, 40)),
+        Categorical("device", "context"),
+        Categorical("item_id", "item", dtype="int64", min_count=2),
+        Categorical("category", "item", max_size=2),
+        Numeric("price", "item"),
+        Categorical("action", "behavior", dtype="int64"),
+        Numeric("dwell", "behavior", dtype="int64", transform="log1p"),
+        Bucketized("position", "candidate", dtype="int64", num_values=9),
     ),
 )
 

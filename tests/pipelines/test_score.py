@@ -18,7 +18,7 @@ from ctr_tf.data.random_samples import (
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.schema import FIRST_ID
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines import score
 from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from helpers import make_schema
 
-from ctr_tf.data.missing import MISSING
 from ctr_tf.data.random_samples import random_sample, random_vocabularies
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import MISSING, Categorical, Schema
 from serving.request import request_from_sample, request_to_tensors
 
 SCHEMA = make_schema()
@@ -167,8 +166,8 @@ def test_hashed_ids_cannot_be_undone():
     schema = Schema(
         "x",
         (
-            Feature("item_id", "item", "categorical", dtype="int64"),
-            Feature("city", "user", "categorical", hash_buckets=9),
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("city", "user", hash_buckets=9),
         ),
     )
     vocabularies = random_vocabularies(schema, 10)

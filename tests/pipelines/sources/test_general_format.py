@@ -11,21 +11,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_reading import read_all
 
-from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines.sources import files
 from pipelines.sources.source import get_source
 
 SCHEMA = Schema(
     name="toy",
     features=(
-        Feature("item_id", "item", "categorical", dtype="int64"),
-        Feature("category", "item", "categorical"),
-        Feature("price", "item", "numeric"),
-        Feature("dwell", "behavior", "bucketized", log2=True, dtype="int64"),
-        Feature("tags", "user", "categorical", length=3),
-        Feature("level", "user", "categorical", dtype="int64"),
-        Feature("device", "context", "categorical"),
-        Feature("position", "candidate", "bucketized", num_values=8, dtype="int64"),
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("category", "item"),
+        Numeric("price", "item"),
+        Bucketized("dwell", "behavior", log2=True, dtype="int64"),
+        Categorical("tags", "user", length=3),
+        Categorical("level", "user", dtype="int64"),
+        Categorical("device", "context"),
+        Bucketized("position", "candidate", num_values=8, dtype="int64"),
     ),
     labels=("click", "buy"),
 )
@@ -148,7 +148,7 @@ def test_column_types(tmp_path):
 
 
 def test_a_user_feature_sets_the_type_of_user_id(tmp_path):
-    user = Feature("user_id", "user", "categorical", dtype="int64")
+    user = Categorical("user_id", "user", dtype="int64")
     schema = Schema("toy", features=(*SCHEMA.features, user), labels=("click",))
     write(tmp_path, "exposures", [{**EXPOSURE, "user_id": 5}], ".jsonl")
     tables, rejected = read_all(SOURCE, tmp_path, schema)

@@ -7,11 +7,11 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_tf.schema import Feature, Schema
-from ctr_tf.vocabulary import Vocabularies
+from ctr_tf.schema import Categorical, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 
-ITEM = Feature("item_id", "item", "categorical", dtype="int64")
-BRAND = Feature("brand", "item", "categorical")
+ITEM = Categorical("item_id", "item", dtype="int64")
+BRAND = Categorical("brand", "item")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_files_round_trip(tmp_path):
 
 
 def test_hashing_is_tensorflows():
-    city = Feature("city", "user", "categorical", hash_buckets=100)
+    city = Categorical("city", "user", hash_buckets=100)
     ids = Vocabularies({}).encode(city, pa.array(["Rome", None, "Oslo"]))
     buckets = tf.strings.to_hash_bucket_fast(["Rome", "Oslo"], 100).numpy() + 2
     assert ids.tolist() == [buckets[0], 1, buckets[1]]

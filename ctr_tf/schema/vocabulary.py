@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature, Schema
+from ctr_tf.schema.feature import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature
+from ctr_tf.schema.schema import Schema
 
 
 class Vocabularies:
@@ -51,8 +52,8 @@ class Vocabularies:
 
     def table_size(self, feature: Feature) -> int:
         """Rows the feature's embedding table needs, padding and unknown included."""
-        if feature.num_buckets is not None:
-            return feature.num_buckets
+        if feature.num_ids is not None:
+            return feature.num_ids
         return FIRST_ID + len(self._array(feature.table))
 
     def table_sizes(self, schema: Schema) -> dict[str, int]:

@@ -32,26 +32,9 @@ from typing import Any
 import yaml
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.features import (
-    FIRST_ID,
-    OUT_OF_VOCABULARY_ID,
-    PADDING_ID,
-    Feature,
-    computed_features,
-)
-
-__all__ = [
-    "FIRST_ID",
-    "ITEM_KEY",
-    "OUT_OF_VOCABULARY_ID",
-    "PADDING_ID",
-    "RESERVED_KEYS",
-    "TIME_UNITS",
-    "USER_KEY",
-    "Feature",
-    "Schema",
-    "parse_duration",
-]
+from ctr_tf.schema.computed_features import computed_features
+from ctr_tf.schema.feature import Feature
+from ctr_tf.schema.kinds import kind_class
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 RESERVED_KEYS = (
@@ -196,24 +179,14 @@ class Schema:
         """Vocabulary name → the features that use it."""
         result: dict[str, tuple[Feature, ...]] = {}
         for feature in self.features:
-            if feature.vocabulary:
-                users = result.get(feature.vocabulary, ())
-                result[feature.vocabulary] = (*users, feature)
+            if name := feature.vocabulary_name:
+                result[name] = (*result.get(name, ()), feature)
         return result
 
     def to_yaml(self) -> str:
         """The schema as YAML text that `from_yaml` reads back to an equal schema."""
         data = dataclasses.asdict(self)
-        defaults = {f.name: f.default for f in dataclasses.fields(Feature)}
-        data["features"] = [
-            {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in dataclasses.asdict(feature).items()
-                if value != defaults[key]
-            }
-            for feature in self.features
-            if not feature.computed
-        ]
+        data["features"] = [_to_mapping(f) for f in self.features if not f.computed]
         for key in ("counter_windows", "labels"):
             data[key] = list(data[key])
         return yaml.safe_dump(data, sort_keys=False, width=88)
@@ -263,17 +236,7 @@ class Schema:
             raise ValueError(f"`features` must be a list. Received: {features!r}")
         parsed = []
         for entry in features:
-            _check_keys("feature key", entry, Feature)
-            missing = [key for key in ("name", "role", "kind") if key not in entry]
-            if missing:
-                raise ValueError(
-                    f"A feature lacks {', '.join(missing)}. Received: {entry!r}"
-                )
-            if entry.get("computed"):
-                raise ValueError(
-                    f"Feature '{entry['name']}': computed features are not declared."
-                )
-            parsed.append(Feature(**entry))
+            parsed.append(_to_feature(entry))
         rest = {key: value for key, value in data.items() if key != "features"}
         for key in ("counter_windows", "labels"):
             if key in rest:
@@ -281,6 +244,32 @@ class Schema:
         if "name" not in rest:
             raise ValueError("The schema lacks `name`.")
         return cls(features=tuple(parsed), **rest)
+
+
+def _to_mapping(feature: Feature) -> dict[str, Any]:
+    """What a schema file says of a feature: what differs from the defaults."""
+    mapping = {"name": feature.name, "role": feature.role, "kind": feature.kind}
+    for field in dataclasses.fields(feature):
+        value = getattr(feature, field.name)
+        if field.name not in mapping and value != field.default:
+            mapping[field.name] = list(value) if isinstance(value, tuple) else value
+    return mapping
+
+
+def _to_feature(entry: Any) -> Feature:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"A feature has keys and values. Received: {entry!r}")
+    missing = [key for key in ("name", "role", "kind") if key not in entry]
+    if missing:
+        raise ValueError(f"A feature lacks {', '.join(missing)}. Received: {entry!r}")
+    cls = kind_class(entry["kind"])
+    values = {key: value for key, value in entry.items() if key != "kind"}
+    _check_keys(f"key of a {cls.kind} feature", values, cls)
+    if "computed" in values:
+        raise ValueError(
+            f"Feature '{entry['name']}': computed features are not declared."
+        )
+    return cls(**values)
 
 
 def _check_keys(what: str, data: Any, cls: type) -> None:

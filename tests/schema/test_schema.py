@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_tf.schema import Feature, Schema, parse_duration
+from ctr_tf.schema import Bucketized, Categorical, Feature, Schema, parse_duration
 
-ITEM = Feature("item_id", "item", "categorical", dtype="int64")
+ITEM = Categorical("item_id", "item", dtype="int64")
 
 
 def test_computed_features_follow_the_windows():
@@ -19,8 +19,8 @@ def test_computed_features_follow_the_windows():
 
 
 def test_item_features_lead_behaviors_and_candidates_alike():
-    dwell = Feature("dwell", "behavior", "bucketized", log2=True)
-    brand = Feature("brand", "item", "categorical")
+    dwell = Bucketized("dwell", "behavior", log2=True)
+    brand = Categorical("brand", "item")
     schema = Schema("shop", (dwell, ITEM, brand))
     assert [f.name for f in schema.behavior][:3] == ["item_id", "brand", "dwell"]
     assert [f.name for f in schema.candidate][:2] == ["item_id", "brand"]
@@ -49,7 +49,7 @@ def test_shared_vocabulary_is_one_table():
     ],
 )
 def test_ids_of_bucketized_features(settings, ids):
-    assert Feature("age", "user", "bucketized", **settings).num_buckets == ids
+    assert Bucketized("age", "user", **settings).num_buckets == ids
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""What a data set holds: the one description that jobs, input, models, serving read."""
+
+from ctr_tf.schema.feature import (
+    FIRST_ID,
+    MISSING,
+    OUT_OF_VOCABULARY_ID,
+    PADDING_ID,
+    Feature,
+)
+from ctr_tf.schema.kinds.bucketized import Bucketized
+from ctr_tf.schema.kinds.categorical import Categorical
+from ctr_tf.schema.kinds.numeric import Numeric
+from ctr_tf.schema.schema import (
+    ITEM_KEY,
+    RESERVED_KEYS,
+    TIME_UNITS,
+    USER_KEY,
+    Schema,
+    parse_duration,
+)
+
+__all__ = [
+    "FIRST_ID",
+    "ITEM_KEY",
+    "MISSING",
+    "OUT_OF_VOCABULARY_ID",
+    "PADDING_ID",
+    "RESERVED_KEYS",
+    "TIME_UNITS",
+    "USER_KEY",
+    "Bucketized",
+    "Categorical",
+    "Feature",
+    "Numeric",
+    "Schema",
+    "parse_duration",
+]

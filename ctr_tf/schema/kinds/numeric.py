@@ -1,0 +1,82 @@
+"""A number that enters the network as it is, standardized."""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema.feature import MISSING, Feature
+
+TRANSFORMS = ("none", "log1p")
+
+
+@dataclasses.dataclass(frozen=True)
+class Numeric(Feature):
+    """A number that enters the network, after `transform`.
+
+    Args:
+        transform: `"none"`, or `"log1p"`, which takes no negative value.
+    """
+
+    transform: str = "none"
+
+    kind: ClassVar[str] = "numeric"
+    DTYPES: ClassVar[tuple[str, ...]] = ("float32", "int64")
+    is_embedded: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.transform not in TRANSFORMS:
+            self._fail(unknown_name("transform", self.transform, TRANSFORMS))
+
+    @property
+    def wanted(self) -> str:
+        """See `Feature`."""
+        if self.transform == "log1p":
+            return f"{super().wanted}, not negative (log1p)"
+        return super().wanted
+
+    def unfit(self, values) -> np.ndarray | None:
+        """Negative numbers, where the transform is a logarithm."""
+        return negative(values) if self.transform == "log1p" else None
+
+    def to_input(self, stored):
+        """See `Feature`; NaN where missing, or negative where that has no logarithm."""
+        import tensorflow as tf
+
+        missing = tf.constant(MISSING[self.stored_dtype], stored.dtype)
+        value = tf.cast(stored, tf.float32)
+        known = tf.math.is_finite(value) & (stored != missing)
+        if self.transform == "log1p":
+            known &= value >= 0
+            value = tf.math.log1p(tf.maximum(value, 0.0))
+        return tf.where(known, value, np.float32(np.nan))
+
+    def fits_json(self, values) -> bool:
+        """See `Feature`."""
+        fits = super().fits_json(values)
+        return fits and not (self.transform == "log1p" and min(values, default=0) < 0)
+
+    def random(self, generator, size, vocabularies) -> np.ndarray:
+        """See `Feature`."""
+        return random_numbers(generator, size, self)
+
+
+def negative(values) -> np.ndarray | None:
+    """Which of Arrow's numbers are negative, as `Feature.unfit` tells it."""
+    import pyarrow.compute as pc
+
+    below = pc.less(values, 0)
+    if not pc.any(below).as_py():
+        return None
+    return pc.fill_null(below, False).to_numpy(zero_copy_only=False)
+
+
+def random_numbers(generator, size: int, feature: Feature) -> np.ndarray:
+    """Positive stored values over six orders of magnitude, one in twenty missing."""
+    values = 10.0 ** generator.uniform(-1, 5, size)
+    values = values.astype(feature.stored_dtype)
+    missing = generator.random(size) < 0.05
+    values[missing] = feature.stored_missing
+    return values
