@@ -146,11 +146,14 @@ class Exporter:
         numeric = list(embedding.numeric_keys())
         if key not in numeric:
             return inputs[key]
-        mean, deviation = (
+        low, high, mean, deviation = (
             keras.ops.convert_to_numpy(weight)[numeric.index(key)]
-            for weight in (embedding.mean, embedding.deviation)
+            for weight in (
+                *(embedding.low, embedding.high, embedding.mean, embedding.deviation),
+            )
         )
-        return (inputs[key] - mean) / deviation
+        values = np.where(np.isnan(inputs[key]), mean, inputs[key])
+        return (np.clip(values, low, high) - mean) / deviation
 
     def _item_indices(self, items: np.ndarray) -> np.ndarray:
         """`[..., F]` to `[...]`, places in `item_info`; new items are added."""

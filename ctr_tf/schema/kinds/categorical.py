@@ -65,7 +65,7 @@ class Categorical(Feature):
     def wanted(self) -> str:
         """See `Feature`."""
         if self.dtype == "string":
-            return "a text without line breaks or NUL"
+            return "a string without line breaks or NUL"
         return super().wanted
 
     def unfit(self, values) -> np.ndarray | None:
