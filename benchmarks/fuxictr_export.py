@@ -48,6 +48,12 @@ class Exporter:
 
     def __init__(self, data: PreparedData, config: DataConfig, embedding_dim: int):
         self._data, self._config, schema = data, config, data.schema
+        for feature in (*schema.behavior, *schema.candidate):
+            if feature.length > 1:
+                raise ValueError(
+                    "fuxictr's DIN takes one value of each feature of an item. "
+                    f"Received: '{feature.name}' with length={feature.length}"
+                )
         self._sizes = data.vocabularies.table_sizes(schema)
         self._embedding_dim = embedding_dim
         self._embedding = FeatureEmbedding(schema, self._sizes, embedding_dim)

@@ -224,12 +224,8 @@ def _samples(
 
 def _fitted(schema: Schema) -> Schema:
     """The schema with vocabularies that leave out nothing."""
-    features = (
-        dataclasses.replace(feature, min_count=1, max_size=None)
-        for feature in schema.features
-        if not feature.computed
-    )
-    return dataclasses.replace(schema, features=tuple(features))
+    declared = (f.without_limits() for f in schema.features if not f.computed)
+    return dataclasses.replace(schema, features=tuple(declared))
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
             Categorical("item_id", "item", dtype="int64"),
             Categorical("category", "item"),
             Categorical("genres", "item", length=3),
-            Numeric("price", "item"),
+            Numeric("price", "item", transform="log1p"),
             Bucketized("age", "user", boundaries=(18.0, 25.0, 35.0)),
             Categorical("tags", "user", length=3),
             Categorical("device", "context"),

@@ -115,6 +115,10 @@ class Feature:
         """The vocabulary that the values are looked up in, where there is one."""
         return None
 
+    def without_limits(self) -> "Feature":
+        """The feature with a vocabulary that leaves out nothing."""
+        return self
+
     @property
     def table(self) -> str:
         """Name of the embedding table; features with one vocabulary share it."""

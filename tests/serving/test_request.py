@@ -178,7 +178,9 @@ def test_a_sample_becomes_the_request_it_came_from():
     assert request["candidates"][0]["item_id"] is None
     assert request["candidates"][1]["item_id"] == 1_000
     assert len(request["behaviors"]) == 5
-    assert set(request["behaviors"][0]) == {"time", "item_id", "category", "action"}
+    assert set(request["behaviors"][0]) == {
+        *("time", "item_id", "category", "genres", "price", "action")
+    }
     assert set(request["context"]) == {"device"}
     tensors = request_to_tensors(request, SCHEMA)
     np.testing.assert_array_equal(tensors["behavior_time"][0], sample["behavior_time"])
