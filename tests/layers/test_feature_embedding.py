@@ -93,7 +93,8 @@ def test_an_outlier_does_not_blind_a_feature(caplog):
 
 
 def test_a_missing_number_is_the_mean_and_a_list_of_numbers_its_places():
-    schema = Schema("shop", (*SCHEMA.features[:2], Numeric("sizes", "item", length=2)))
+    numbers = Numeric("sizes", "item", length=2)
+    schema = Schema("shop", (*SCHEMA.features[:3], numbers), counter_windows=())
     sizes = {f.table: f.num_ids or 9 for f in schema.features if f.is_embedded}
     layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
     inputs = inputs_of(np.random.default_rng(0))
@@ -109,7 +110,7 @@ def test_a_missing_number_is_the_mean_and_a_list_of_numbers_its_places():
     real = inputs["candidate_sizes"][inputs["candidate_mask"]]
     mean, deviation = np.nanmean(real), np.nanstd(real)
     np.testing.assert_allclose(vectors[1, 2, 5:7], (real[-1] - mean) / deviation, 1e-5)
-    assert layer.item_dim == 7 and layer.width("behavior") == vectors.shape[-1] - 5 + 8
+    assert layer.item_dim == 7 and layer.width("behavior") == 7 + 2 * 4
 
 
 def test_item_channels_lead_and_lists_are_averaged():
