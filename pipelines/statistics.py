@@ -120,6 +120,17 @@ class Statistics:
             for split, times in zip(SPLITS, self._times, strict=True)
         }
 
+    def unknown_shares(self) -> dict[str, dict[str, float]]:
+        """Split → feature → share of its values that are in no vocabulary."""
+        shares = {}
+        for number, split in enumerate(SPLITS):
+            shares[split] = {}
+            for name, (ids, counts) in self._values[number].items():
+                if total := int(counts.sum()):
+                    unknown = int(counts[ids == OUT_OF_VOCABULARY_ID].sum())
+                    shares[split][name] = unknown / total
+        return shares
+
     def report(self, schema: Schema, vocabularies: Vocabularies) -> dict:
         """The content of `statistics.json`."""
         totals, report = self.totals(), {}
