@@ -15,37 +15,18 @@ import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
+from ctr_tf.data.prepared import FORMAT_VERSION
 from ctr_tf.data.records import check_example, raw_records
 from ctr_tf.schema import (
     FIRST_ID,
     ITEM_KEY,
-    OUT_OF_VOCABULARY_ID,
-    PADDING_ID,
     Feature,
     Schema,
 )
 from ctr_tf.schema.vocabulary import Vocabularies
-from pipelines.publish import FORMAT_VERSION, REPORT, write_file
+from pipelines.publish import REPORT, write_file
 
 _COLUMNS = ("request_id", "user_id", "request_time", "candidate", "item_id")
-
-
-def id_maps(
-    schema: Schema, data: Vocabularies, model: Vocabularies
-) -> dict[str, np.ndarray]:
-    """Record key → the model's id of each of the data's, where the two differ."""
-    maps: dict[str, np.ndarray] = {}
-    for group, features in schema.groups().items():
-        for feature in features:
-            if feature.vocabulary_name is None:
-                continue
-            words = data.values(feature.vocabulary_name)
-            if words == model.values(feature.vocabulary_name):
-                continue
-            ids = model.encode(feature, pa.array(words, pa.string()))
-            fixed = np.array([PADDING_ID, OUT_OF_VOCABULARY_ID])
-            maps[f"{group}_{feature.name}"] = np.concatenate([fixed, ids])
-    return maps
 
 
 class ReadSamples(beam.DoFn):
@@ -54,7 +35,7 @@ class ReadSamples(beam.DoFn):
     Args:
         schema: of the data and of the model.
         vocabularies: of the data.
-        maps: see `id_maps`.
+        maps: see `ctr_tf.schema.vocabulary.id_maps`.
         compression: `""` or `"GZIP"`.
     """
 

@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST
 from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import content_digests, content_hash
 from pipelines.arrow import column, concat, from_bytes
 from pipelines.sources.source import TABLES
 from pipelines.statistics import SPLITS, Statistics
 from pipelines.vocabulary import from_texts
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 REPORT = "report.json"
 _EXTENSION = {"none": "", "gzip": ".gz"}
 
@@ -153,7 +153,8 @@ class WriteReport(beam.DoFn):
         self._write("schema.yaml", self._schema.to_yaml().encode())
         for name, text in vocabularies.items():
             self._write(f"vocabularies/{name}.txt", text.encode())
-        report = statistics.report(self._schema, from_texts(vocabularies))
+        words = from_texts(vocabularies)
+        report = statistics.report(self._schema, words)
         self._write("statistics.json", _json(report))
         examples, events = {}, {}
         for table in TABLES:
@@ -171,6 +172,8 @@ class WriteReport(beam.DoFn):
             "format_version": FORMAT_VERSION,
             "name": self._schema.name,
             "compression": self._compression,
+            "content_hash": content_hash(self._schema, words),
+            "content": content_digests(self._schema, words),
             "events": events,
             "behaviors_merged": counts.get("behaviors merged", 0),
             "splits": _splits(statistics, starts),

@@ -31,7 +31,6 @@ they share with the submitting process.
 
 import argparse
 import contextlib
-import dataclasses
 import logging
 import tempfile
 import time
@@ -46,7 +45,7 @@ from apache_beam.runners.runner import PipelineState
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies, id_maps, without_limits
 from ctr_tf.time import MAX_TIME
 from pipelines import listwise, steps
 from pipelines.inference import (
@@ -54,7 +53,6 @@ from pipelines.inference import (
     ReadSamples,
     WriteScoreReport,
     WriteScores,
-    id_maps,
     to_rows,
 )
 from pipelines.publish import Output, WriteRejected
@@ -116,7 +114,7 @@ def run(argv: list[str]) -> dict:
     output = Output(options.output, options.overwrite)
     samples = _samples(options, beam_words, schema)
     with samples as (data, split), output.unfinished() as temporary:
-        if _fitted(data.schema) != _fitted(schema):
+        if without_limits(data.schema) != without_limits(schema):
             raise ValueError(
                 "The data's schema must be that of the model (but for `min_count` and "
                 f"`max_size`). Received: {data.folder}"
@@ -212,7 +210,7 @@ def _samples(
         return
     with tempfile.TemporaryDirectory() as temporary:
         own = Path(temporary) / SCHEMA
-        _fitted(schema).save(own)
+        without_limits(schema).save(own)
         words = ["--source", options.source, "--input", options.input]
         words += ["--schema", str(own), "--output", f"{temporary}/data"]
         words += ["--validation_from", str(MAX_TIME - 2), "--test_from"]
@@ -220,12 +218,6 @@ def _samples(
             [*words, str(MAX_TIME - 1), *beam_words]
         )  # all samples are of one split
         yield PreparedData.load(f"{temporary}/data"), "train"
-
-
-def _fitted(schema: Schema) -> Schema:
-    """The schema with vocabularies that leave out nothing."""
-    declared = (f.without_limits() for f in schema.features if not f.computed)
-    return dataclasses.replace(schema, features=tuple(declared))
 
 
 def _check(options: argparse.Namespace) -> None:

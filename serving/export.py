@@ -26,6 +26,7 @@ from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import content_hash
 from serving.describe import describe, describe_state, readme
 from serving.exported import (
     EXAMPLE_REQUEST,
@@ -103,7 +104,8 @@ def export_ranker(
 
     Args:
         ranker: built and trained.
-        data: it was trained on; some of its samples check the export.
+        data: it was trained on, or others read as those (`PreparedData.read_as`);
+            some of the samples check the export.
         output: folder of versions, `1`, `2`, …
         options: sizes and formats.
 
@@ -120,10 +122,12 @@ def export_ranker(
     output.mkdir(parents=True, exist_ok=True)
     version = max([0, *versions(output)]) + 1
     temporary = output / f".{version}.{uuid.uuid4().hex}"
+    vocabularies = output / f"{temporary.name}.vocabularies"
     try:
+        data.vocabularies.save(vocabularies)
         module = ServingModule(
             ranker,
-            data.folder / "vocabularies",
+            vocabularies,
             histories,
             options.slate_sizes,
             options.state_dtype,
@@ -142,6 +146,7 @@ def export_ranker(
             tolerance=tolerance,
             state_tolerance=max(tolerance, TOLERANCE[options.state_dtype]),
             state=module.layout,
+            content_hash=content_hash(data.schema, data.vocabularies),
         )
         samples = read_samples(data, max(_POOL, options.samples))
         golden = golden_requests(ranker, histories[-1], samples[:_GOLDEN_SAMPLES], data)
@@ -163,6 +168,7 @@ def export_ranker(
         temporary.rename(output / str(version))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(vocabularies, ignore_errors=True)
     return output / str(version)
 
 
@@ -256,11 +262,7 @@ def main(argv: list[str]) -> int:
 
     run = load_run(arguments.run)
     data = PreparedData.load(arguments.data or run.config.data.path)
-    if data.schema != run.schema:
-        raise ValueError(
-            "The data set's schema must be that of the run. "
-            f"Received: --data {data.folder}"
-        )
+    data = data.read_as(run.schema, run.vocabularies)
     histories = arguments.history_lengths or training_lengths(data, run.config.data)
     if len(histories) == 1 and not arguments.history_lengths:
         histories = default_history_lengths(histories[0])

@@ -35,6 +35,7 @@ class Exported:
         state_tolerance: the same for `encode_user` and `score_candidates` in sequence,
             between which the state may have lost precision.
         state: tensors and bytes of the state.
+        content_hash: of schema and vocabularies (`ctr_tf.schema.vocabulary`).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Exported:
     tolerance: float
     state_tolerance: float
     state: StateLayout
+    content_hash: str = ""
 
     def save(self, folder: str | Path) -> None:
         """Writes to a version folder."""

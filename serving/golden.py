@@ -40,7 +40,7 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
     ]
     samples = []
     for _, _, example in itertools.islice(examples, count):
-        sample = check_example(example, data.schema)
+        sample = data.map_ids(check_example(example, data.schema))
         for key in hashed:
             sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
         samples.append(sample)

@@ -5,7 +5,9 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `L` values of a featur
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf import time_ops
@@ -36,6 +38,8 @@ class BatchReader:
         tasks: further labels; with any, labels are `[B, C, T]`, `label` first.
         with_labels: whether to read labels.
         metadata: whether to read who and when, for evaluation.
+        id_maps: record key → the id that stands for each stored one, where samples
+            are read by other vocabularies than they were written by.
     """
 
     schema: Schema
@@ -45,6 +49,7 @@ class BatchReader:
     tasks: tuple[str, ...] = ()
     with_labels: bool = True
     metadata: bool = False
+    id_maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def lengths(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Behaviors and candidates of each sample, int64 `[B]` both; nothing else."""
@@ -79,6 +84,8 @@ class BatchReader:
         parsed = tf.io.parse_example(
             serialized, {key: _parse_spec(field) for key, field in fields.items()}
         )
+        for key in self.id_maps.keys() & parsed.keys():
+            parsed[key] = _mapped(parsed[key], self.id_maps[key])
         behaviors = parsed["behavior_time"].row_splits
         candidates = parsed["candidate_" + ITEM_KEY].row_splits
         if history_length is None:
@@ -192,6 +199,11 @@ def _parse_spec(field: Field):
     if isinstance(field.size, str) or field.at_most:
         return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
     return tf.io.FixedLenFeature([] if field.feature is None else [field.size], dtype)
+
+
+def _mapped(stored, ids: np.ndarray):
+    table = tf.constant(ids, tf.int64)
+    return tf.ragged.map_flat_values(lambda values: tf.gather(table, values), stored)
 
 
 def _max_length(row_splits: tf.Tensor) -> tf.Tensor:

@@ -117,7 +117,13 @@ def dataset(
     data = _open(folder)
     histories, slates = history_lengths(data, config), slate_sizes(data, config)
     reader = BatchReader(
-        data.schema, num_chunks, histories[-1], config.label, tasks, metadata=metadata
+        data.schema,
+        num_chunks,
+        histories[-1],
+        config.label,
+        tasks,
+        metadata=metadata,
+        id_maps=data.id_maps,
     )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:

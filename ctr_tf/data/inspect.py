@@ -4,6 +4,7 @@
 ctr-tf inspect PREPARED                                  summary, and one sample
 ctr-tf inspect PREPARED --split train --index 7 --num 2
 ctr-tf inspect PREPARED --user_id 4711 --full
+ctr-tf inspect PREPARED --verify                         checksums of all files
 ```
 
 A sample is shown with its ids turned back into words by the vocabularies (`?` is out of
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.prepared import MANIFEST, PreparedData
 from ctr_tf.data.records import check_example, read_examples
 from ctr_tf.data.text_tables import (
     WIDTH,
@@ -295,6 +296,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--full", action="store_true", help="all of a long history and slate"
     )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare all files with their checksums"
+    )
     return parser.parse_args(argv)
 
 
@@ -314,6 +318,11 @@ def main(argv: Sequence[str]) -> int:
                 f"`--{name}` must not be negative. Received: {getattr(arguments, name)}"
             )
     data = PreparedData.load(arguments.data)
+    if arguments.verify:
+        data.verify()
+        files = len(data.manifest["files"]) + len(data.manifest["content"])
+        print(f"{data.folder}: all {files} files are what {MANIFEST} says")
+        return 0
     print(describe(data))
     if not arguments.num:
         return 0

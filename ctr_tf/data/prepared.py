@@ -5,20 +5,30 @@ input reads::
 
     {"format_version": 1, "compression": "none" or "gzip",
      "splits": {"train": {"samples": …, "max_candidates": …, …}, …},
+     "content_hash": of schema and vocabularies, "content": {file: SHA-256 of it, …},
      "files": [{"path": "train/part-00000-of-00008.tfrecord", "samples": …,
                 "bytes": …, "sha256": …}, …]}
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import (
+    Vocabularies,
+    content_digests,
+    content_hash,
+    id_maps,
+    without_limits,
+)
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 COMPRESSIONS = {"none": "", "gzip": "GZIP"}  # the job's name → TensorFlow's
 
 
@@ -30,15 +40,23 @@ class PreparedData:
         schema: of the data.
         vocabularies: of its categorical features.
         manifest: see the module.
+        id_maps: record key → the id by `vocabularies` of each stored one, where the
+            records were written by others; see `read_as`.
     """
 
     def __init__(
-        self, folder: Path, schema: Schema, vocabularies: Vocabularies, manifest: dict
+        self,
+        folder: Path,
+        schema: Schema,
+        vocabularies: Vocabularies,
+        manifest: dict,
+        id_maps: Mapping[str, np.ndarray] | None = None,
     ):
         self.folder = folder
         self.schema = schema
         self.vocabularies = vocabularies
         self.manifest = manifest
+        self.id_maps = id_maps or {}
 
     @classmethod
     def load(cls, folder: str | Path) -> "PreparedData":
@@ -46,8 +64,9 @@ class PreparedData:
 
         Raises:
             FileNotFoundError: if the folder, its manifest, schema or a vocabulary is
-                missing.
-            ValueError: if the manifest cannot be read.
+                missing, or a record file.
+            ValueError: if the manifest cannot be read, or a file is not what it says:
+                schema and vocabularies in content, record files in size.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -72,7 +91,41 @@ class PreparedData:
             )
         schema = Schema.load(folder / "schema.yaml")
         vocabularies = Vocabularies.load(folder / "vocabularies", schema)
-        return cls(folder, schema, vocabularies, manifest)
+        data = cls(folder, schema, vocabularies, manifest)
+        data._check_content()
+        for split in data.splits:
+            data._check_sizes(split)
+        return data
+
+    def read_as(self, schema: Schema, vocabularies: Vocabularies) -> "PreparedData":
+        """The data as a model sees them that was trained on others of their kind.
+
+        Args:
+            schema: of the model.
+            vocabularies: of the model, by which samples are read.
+
+        Raises:
+            ValueError: if the schemas differ in more than `min_count` and `max_size`.
+        """
+        if without_limits(self.schema) != without_limits(schema):
+            raise ValueError(
+                "The data's schema must be that of the model (but for `min_count` and "
+                f"`max_size`). Received: {self.folder}"
+            )
+        if self.content_hash == content_hash(schema, vocabularies):
+            return self
+        maps = id_maps(schema, self.vocabularies, vocabularies)
+        return PreparedData(self.folder, schema, vocabularies, self.manifest, maps)
+
+    def map_ids(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A sample as it is stored → with the ids of `vocabularies`."""
+        mapped = {key: ids[sample[key]] for key, ids in self.id_maps.items()}
+        return {**sample, **mapped}
+
+    @property
+    def content_hash(self) -> str:
+        """Of schema and vocabularies by which the records were written."""
+        return self.manifest["content_hash"]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -115,6 +168,8 @@ class PreparedData:
     def verify(self, *splits: str) -> None:
         """Compares every record file with the manifest's size and checksum.
 
+        Schema and vocabularies are compared when the data are loaded.
+
         Args:
             *splits: those to check, all by default.
 
@@ -123,14 +178,8 @@ class PreparedData:
             ValueError: names a file that differs.
         """
         for split in splits or self.splits:
+            self._check_sizes(split)
             for path, expected in self._entries(split).items():
-                if not path.is_file():
-                    raise FileNotFoundError(_missing(path))
-                if path.stat().st_size != expected["bytes"]:
-                    raise ValueError(
-                        f"'{path}' must have {expected['bytes']} bytes. "
-                        f"Received: {path.stat().st_size}"
-                    )
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 if digest != expected["sha256"]:
@@ -138,6 +187,31 @@ class PreparedData:
                         f"'{path}' must have the SHA-256 {expected['sha256']}. "
                         f"Received: {digest}"
                     )
+
+    def _check_sizes(self, split: str) -> None:
+        for path, expected in self._entries(split).items():
+            if not path.is_file():
+                raise FileNotFoundError(_missing(path))
+            if path.stat().st_size != expected["bytes"]:
+                raise ValueError(
+                    f"'{path}' must have {expected['bytes']} bytes. "
+                    f"Received: {path.stat().st_size}"
+                )
+
+    def _check_content(self) -> None:
+        expected = self.manifest.get("content", {})
+        for name, digest in content_digests(self.schema, self.vocabularies).items():
+            if digest != expected.get(name):
+                raise ValueError(
+                    f"'{self.folder / name}' is not what {MANIFEST} says: it must have "
+                    f"the SHA-256 {expected.get(name)}. Received: {digest}"
+                )
+        found = content_hash(self.schema, self.vocabularies)
+        if found != self.manifest.get("content_hash"):
+            raise ValueError(
+                f"'{self.folder / MANIFEST}' must have the content_hash {found}. "
+                f"Received: {self.manifest.get('content_hash')}"
+            )
 
     def _split(self, split: str) -> dict:
         if split not in self.manifest["splits"]:

@@ -14,7 +14,7 @@ from ctr_tf import time as times
 from ctr_tf.data.prepared import COMPRESSIONS, FORMAT_VERSION, MANIFEST
 from ctr_tf.data.records import record_spec
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
 
 LAST_TIME = 1_700_000_000
 _SUFFIX = {"none": "", "gzip": ".gz"}
@@ -125,6 +125,8 @@ def write_prepared(
     manifest = {
         "format_version": FORMAT_VERSION,
         "compression": compression,
+        "content_hash": content_hash(schema, vocabularies),
+        "content": content_digests(schema, vocabularies),
         "splits": {},
         "files": [],
     }

@@ -217,15 +217,7 @@ def evaluate_run(
         if task not in run.ranker.tasks:
             raise ValueError(unknown_name("task", task, run.ranker.tasks))
         config = dataclasses.replace(config, label=task)
-    data = PreparedData.load(config.path)
-    if (data.schema, data.vocabularies.table_sizes(data.schema)) != (
-        run.schema,
-        run.vocabularies.table_sizes(run.schema),
-    ):
-        raise ValueError(
-            f"Run '{folder}' was trained on other data: its schema or vocabularies "
-            f"differ from those now in the data set. Received: {data.folder}"
-        )
+    data = PreparedData.load(config.path).read_as(run.schema, run.vocabularies)
     batches = dataset(
         data,
         split,

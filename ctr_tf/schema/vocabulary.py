@@ -4,6 +4,9 @@ A vocabulary is a text file, one value a line in UTF-8, most frequent first; the
 on line k (from 0) has id `FIRST_ID + k`. 0 is padding, 1 is out-of-vocabulary.
 """
 
+import dataclasses
+import hashlib
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,8 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.schema.feature import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature
+from ctr_tf.schema.feature import (
+    FIRST_ID,
+    OUT_OF_VOCABULARY_ID,
+    PADDING_ID,
+    Feature,
+)
 from ctr_tf.schema.schema import Schema
+
+_log = logging.getLogger(__name__)
 
 
 class Vocabularies:
@@ -99,8 +109,12 @@ class Vocabularies:
         """Writes `<folder>/<name>.txt` for every vocabulary."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, array in self._values.items():
-            text = "".join(f"{value}\n" for value in array.to_pylist())
-            (Path(folder) / f"{name}.txt").write_text(text, "utf-8", newline="\n")
+            path = Path(folder) / f"{name}.txt"
+            path.write_text(_text(array), "utf-8", newline="\n")
+
+    def digest(self, name: str) -> str:
+        """SHA-256 of the file that `save` writes for one vocabulary."""
+        return hashlib.sha256(_text(self._array(name)).encode()).hexdigest()
 
     @classmethod
     def load(cls, folder: str | Path, schema: Schema) -> "Vocabularies":
@@ -124,6 +138,62 @@ class Vocabularies:
         if name not in self._values:
             raise KeyError(unknown_name("vocabulary", name, self._values))
         return self._values[name]
+
+
+def _text(values: pa.Array) -> str:
+    return "".join(f"{value}\n" for value in values.to_pylist())
+
+
+def content_digests(schema: Schema, vocabularies: Vocabularies) -> dict[str, str]:
+    """File of a data set → SHA-256: of the schema, and of each vocabulary it needs."""
+    digests = {"schema.yaml": hashlib.sha256(schema.to_yaml().encode()).hexdigest()}
+    for name in sorted(schema.vocabularies()):
+        digests[f"vocabularies/{name}.txt"] = vocabularies.digest(name)
+    return digests
+
+
+def content_hash(schema: Schema, vocabularies: Vocabularies) -> str:
+    """Tells data apart whose ids do not mean the same: of schema and vocabularies."""
+    lines = (f"{n} {d}\n" for n, d in content_digests(schema, vocabularies).items())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def without_limits(schema: Schema) -> Schema:
+    """The schema with vocabularies that leave out nothing."""
+    declared = (f.without_limits() for f in schema.features if not f.computed)
+    return dataclasses.replace(schema, features=tuple(declared))
+
+
+def id_maps(
+    schema: Schema, data: Vocabularies, model: Vocabularies
+) -> dict[str, np.ndarray]:
+    """Record key → the model's id of each of the data's, where the two differ.
+
+    Args:
+        schema: of both.
+        data: vocabularies by which the records were written.
+        model: vocabularies by which they shall be read.
+    """
+    maps: dict[str, np.ndarray] = {}
+    unknown: dict[str, str] = {}
+    for group, features in schema.groups().items():
+        for feature in features:
+            name = feature.vocabulary_name
+            if name is None or data.digest(name) == model.digest(name):
+                continue
+            words = data.values(name)
+            ids = model.encode(feature, pa.array(words, pa.string()))
+            fixed = np.array([PADDING_ID, OUT_OF_VOCABULARY_ID])
+            maps[f"{group}_{feature.name}"] = np.concatenate([fixed, ids])
+            count = int((ids == OUT_OF_VOCABULARY_ID).sum())
+            unknown[name] = f"{name} {count:,} of {len(ids):,}"
+    if maps:
+        _log.info(
+            "The data's ids are mapped to the model's by their values. Values that the "
+            "model does not know: %s.",
+            ", ".join(unknown.values()),
+        )
+    return maps
 
 
 def _to_ids(index: pa.Array | pa.ChunkedArray) -> np.ndarray:
