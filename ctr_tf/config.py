@@ -6,6 +6,7 @@ received, and an unknown key the nearest known one.
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from ctr_tf.errors import unknown_name
 
 T = TypeVar("T")
 
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")  # a text for YAML 1.1
 _WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
 
 
@@ -170,12 +172,14 @@ def _required(cls: type) -> set[str]:
 def _convert(kind: Any, value: Any, key: str) -> Any:
     """Checks a value against a field's type; ints become floats, lists tuples."""
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):
+            return value
         return parse(kind, {} if value is None else value, key)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in inner:
-            return None
-        return _convert(next(t for t in inner if t is not type(None)), value, key)
+        if type(value) in inner:
+            return value
+        return _convert([t for t in inner if t is not type(None)][-1], value, key)
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(
@@ -184,12 +188,9 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
             )
         raise ValueError(f"`{key}` must be a list. Received: {value!r}")
     if kind is float:
-        if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-            try:
-                return float(value)
-            except ValueError:
-                pass
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):
+            return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
     elif type(value) is kind:
         return value

@@ -20,15 +20,48 @@ class Column:
         feature: what the values are.
         values: ids or raw numbers, of the feature's `stored_dtype` (or uint8).
         missing: bool, which of them the log lacks.
+        offset: int64, one more than rows: where each row's values begin; None where
+            every row has exactly one.
     """
 
     feature: Feature
     values: np.ndarray
     missing: np.ndarray
+    offset: np.ndarray | None = None
+
+    @property
+    def lacks(self) -> np.ndarray:
+        """Bool, one a row: whether the log has no value there."""
+        return self.missing if self.offset is None else np.diff(self.offset) == 0
 
     def take(self, rows: np.ndarray) -> "Column":
         """The values of some rows, in that order."""
-        return Column(self.feature, self.values[rows], self.missing[rows])
+        if self.offset is None:
+            return Column(self.feature, self.values[rows], self.missing[rows])
+        start, length = self.offset[rows], np.diff(self.offset)[rows]
+        offset = np.append(0, np.cumsum(length))
+        index = np.arange(offset[-1]) + np.repeat(start - offset[:-1], length)
+        return Column(self.feature, self.values[index], self.missing[index], offset)
+
+    def followed_by(self, other: "Column") -> "Column":
+        """The rows of this column and then those of another of the same feature."""
+        offset = None
+        if self.offset is not None:
+            offset = np.append(self.offset, other.offset[1:] + self.offset[-1])
+        return Column(
+            self.feature,
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.missing, other.missing]),
+            offset,
+        )
+
+    def ranges(
+        self, start: np.ndarray, stop: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ranges of rows as ranges of values."""
+        if self.offset is None:
+            return start, stop
+        return self.offset[start], self.offset[stop]
 
     def pack(self) -> Packed:
         """The values in the encoding of `tf.train.Example`."""
@@ -38,8 +71,8 @@ class Column:
 
 
 def computed(feature: Feature, values: np.ndarray) -> Column:
-    """A column of values that the job computed; none is missing."""
-    return Column(feature, values, np.zeros(len(values), bool))
+    """A column of values that the job computed."""
+    return Column(feature, values, values == feature.stored_missing)
 
 
 def stored(
@@ -49,40 +82,22 @@ def stored(
 
     Args:
         feature: what the values are.
-        raw: one value a row, None where the log has no such column.
+        raw: one value a row, or a list where the feature has several; each list is cut
+            to `feature.length`. None where the log has no such column.
         rows: how many rows there are.
         vocabularies: of the data set.
     """
     if raw is None:
-        raw = pa.nulls(rows, feature.arrow_type)
+        single = feature.arrow_type
+        raw = pa.nulls(rows, pa.list_(single) if feature.length > 1 else single)
+    offset = None
+    if feature.length > 1:
+        lists = pc.list_slice(raw, 0, feature.length)
+        length = pc.fill_null(pc.list_value_length(lists), 0)
+        offset = np.append(0, np.cumsum(length.to_numpy(), dtype=np.int64))
+        raw = lists.flatten()
     missing = pc.is_null(raw).to_numpy(zero_copy_only=False)
-    return Column(feature, feature.store(raw, vocabularies), missing)
-
-
-def stored_lists(
-    feature: Feature, table: pa.Table, vocabularies: Vocabularies
-) -> tuple[Column, np.ndarray]:
-    """Encodes a feature of users or requests, which may have several values a row.
-
-    Args:
-        feature: what the values are.
-        table: its rows.
-        vocabularies: of the data set.
-
-    Returns:
-        All values, row after row, each row's cut to `feature.length`; and int64
-        offsets, one more than rows.
-    """
-    raw, rows = column(table, feature.name), len(table)
-    if feature.length == 1 or raw is None:
-        if feature.length > 1:
-            return stored(feature, None, 0, vocabularies), np.zeros(rows + 1, np.int64)
-        return stored(feature, raw, rows, vocabularies), np.arange(rows + 1)
-    lists = pc.list_slice(raw, 0, feature.length)
-    length = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    values = lists.flatten()
-    offset = np.append(0, np.cumsum(length, dtype=np.int64))
-    return stored(feature, values, len(values), vocabularies), offset
+    return Column(feature, feature.store(raw, vocabularies), missing, offset)
 
 
 class ItemColumns:
@@ -99,16 +114,17 @@ class ItemColumns:
         self._of_item: dict[str, Column] = {}
 
     def of(self, table: pa.Table, feature: Feature) -> Column:
-        """One value a row of a table that has `_item` codes."""
+        """A row's values, for every row of a table that has `_item` codes."""
+        count = len(self._items)
         if feature.name not in self._of_item:
             raw = column(self._items, feature.name)
             self._of_item[feature.name] = stored(
-                feature, raw, len(self._items), self._vocabularies
+                feature, raw, count, self._vocabularies
             )
-        result = self._of_item[feature.name].take(numpy(table, "_item"))
+        shared, code = self._of_item[feature.name], numpy(table, "_item")
         own = column(table, feature.name) if feature.name != ITEM_KEY else None
         if own is None:
-            return result
+            return shared.take(code)
         own = stored(feature, own, len(table), self._vocabularies)
-        values = np.where(own.missing, result.values, own.values)
-        return Column(feature, values, own.missing & result.missing)
+        place = np.where(own.lacks, code, count + np.arange(len(table)))
+        return shared.followed_by(own).take(place)

@@ -9,7 +9,7 @@ from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import hour_of_day, is_weekend
 from pipelines.arrow import column, hash_ids, numpy
 from pipelines.chunks import window_chunks
-from pipelines.columns import Column, ItemColumns, computed, stored, stored_lists
+from pipelines.columns import Column, ItemColumns, computed, stored
 from pipelines.example import (
     encode_examples,
     encode_feature,
@@ -118,7 +118,7 @@ class SampleEncoder:
             if feature.computed:
                 values = {"slate_size": self._size} | self._clock(self._time)
                 one = computed(feature, values[feature.name])
-                result.append(self._ranges(name, one, (every, every + 1)))
+                result.append(self._values(name, one, (every, every + 1)))
             else:
                 result.append(self._lists(name, feature, self._bucket.requests, every))
         return result
@@ -126,7 +126,6 @@ class SampleEncoder:
     def _behavior_features(self) -> list[list[bytes]]:
         timeline, window = self._bucket.timeline, self._window
         time = numpy(timeline, "time")
-        weights = coverage(len(time), *window, self._split)
         clock = self._clock(time)
         chunks = window_chunks(time, *window, self._schema.num_chunks)
         result = [
@@ -142,14 +141,13 @@ class SampleEncoder:
                 raw = column(timeline, feature.name)
                 values = stored(feature, raw, len(time), self._vocabularies)
             name = f"behavior_{feature.name}"
-            result.append(self._ranges(name, values, window, weights))
+            result += self._ranges(name, values, window)
         length = window[1] - window[0]
         self.statistics.add_count("history_length", length, self._split)
         return result
 
     def _candidate_features(self) -> list[list[bytes]]:
         candidates, slate = self._bucket.candidates, self._slate
-        weights = coverage(len(candidates), *slate, self._split)
         result = []
         for feature in self._schema.candidate:
             if feature.role == "item":
@@ -160,7 +158,7 @@ class SampleEncoder:
                 raw = column(candidates, feature.name)
                 values = stored(feature, raw, len(candidates), self._vocabularies)
             name = f"candidate_{feature.name}"
-            result.append(self._ranges(name, values, slate, weights))
+            result += self._ranges(name, values, slate)
         self.statistics.add_count("slate_size", self._size, self._split)
         self.statistics.add_times(self._time, self._split)
         return result
@@ -199,18 +197,28 @@ class SampleEncoder:
         self, name: str, feature: Feature, table: pa.Table, rows: np.ndarray
     ) -> list[bytes]:
         """A feature of users or requests; each sample takes one of the table's rows."""
-        values, offset = stored_lists(feature, table, self._vocabularies)
-        return self._ranges(name, values, (offset[rows], offset[rows + 1]))
+        raw = column(table, feature.name)
+        values = stored(feature, raw, len(table), self._vocabularies)
+        return self._values(name, values, (rows, rows + 1))
 
     def _ranges(
         self,
         name: str,
         values: Column,
         ranges: tuple[np.ndarray, np.ndarray],
-        weights: np.ndarray | None = None,
+    ) -> list[list[bytes]]:
+        """A feature of behaviors or candidates, with its lengths where it has lists."""
+        features = [self._values(name, values, ranges)]
+        if values.offset is not None:
+            lengths = pack_int64(np.diff(values.offset))
+            features.append(encode_feature(f"{name}_length", lengths, *ranges))
+        return features
+
+    def _values(
+        self, name: str, values: Column, ranges: tuple[np.ndarray, np.ndarray]
     ) -> list[bytes]:
-        """A feature of which each sample takes a range of values."""
-        if weights is None:
-            weights = coverage(len(values.values), *ranges, self._split)
+        """A feature of which each sample takes the values of a range of rows."""
+        ranges = values.ranges(*ranges)
+        weights = coverage(len(values.values), *ranges, self._split)
         self.statistics.add_column(name, values, weights)
         return encode_feature(name, values.pack(), *ranges)

@@ -142,7 +142,7 @@ def _columns(batch: Batch, schema: Schema) -> dict[str, pa.DataType]:
         wanted["request_id"] = _id_type(batch.rows, "request_id")
         wanted["true_probability"] = pa.float32()
     for name, feature in feature_columns(batch.table, schema).items():
-        single = _ARROW_TYPES[feature.dtype]
+        single = feature.arrow_type
         wanted[name] = pa.list_(single) if feature.length > 1 else single
     return wanted
 

@@ -86,7 +86,12 @@ def _count(table: pa.Table, feature: Feature, items: pa.Table) -> pa.Table:
         counts = np.bincount(code, minlength=len(items))
         seen = pa.array(counts > 0)
         values = column(items, feature.name).filter(seen)
-        tables.append(_table(values, pa.array(counts).filter(seen)))
+        counts = pa.array(counts).filter(seen)
+        if pa.types.is_list(values.type):
+            values = pc.list_slice(values, 0, feature.length)
+            counts = counts.take(pc.list_parent_indices(values))
+            values = pc.list_flatten(values)
+        tables.append(_table(values, counts))
     return _sum(tables)
 
 

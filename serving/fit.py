@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ctr_tf.schema import Feature
+from ctr_tf.schema import Categorical, Feature, Numeric
 from serving.inputs import (
     BEHAVIOR_LENGTH,
     BEHAVIOR_TIME,
@@ -54,11 +54,10 @@ def _is_length(name: str, signature: Signature) -> bool:
 
 
 def _feature(group: str, name: str, spec: Spec) -> Feature:
-    kind = "numeric" if spec.dtype == "float32" else "categorical"
-    length = spec.shape[1] if group in ("user", "context") else None
-    return Feature(
-        name.removeprefix(f"{group}_"), group, kind, spec.dtype, length=length or 1
-    )
+    kind = Numeric if spec.dtype == "float32" else Categorical
+    axis = 1 if group in ("user", "context") else 2
+    length = spec.shape[axis] if len(spec.shape) > axis else 1
+    return kind(name.removeprefix(f"{group}_"), group, spec.dtype, length)
 
 
 def check_signature(inputs: Sequence[Input], signature: Signature) -> None:

@@ -92,8 +92,7 @@ def user_inputs(schema: Schema) -> list[Input]:
         ),
     ]
     for feature in given(schema, "behavior"):
-        name = f"behavior_{feature.name}"
-        inputs.append(_of_feature(name, feature, None, "behaviors"))
+        inputs += _of_places("behavior", feature)
     return inputs
 
 
@@ -101,8 +100,7 @@ def candidate_inputs(schema: Schema) -> list[Input]:
     """Inputs that describe the candidates: what `score_candidates` adds."""
     inputs = [_vector(CANDIDATE_LENGTH, "candidates in each row; the rest is padding")]
     for feature in given(schema, "candidate"):
-        name = f"candidate_{feature.name}"
-        inputs.append(_of_feature(name, feature, None, "candidates"))
+        inputs += _of_places("candidate", feature)
     return inputs
 
 
@@ -110,8 +108,21 @@ def _vector(name: str, meaning: str) -> Input:
     return Input(name, "int64", (None,), ("batch",), meaning)
 
 
+def _of_places(group: str, feature: Feature) -> list[Input]:
+    """A feature of behaviors or candidates, and how many values each has of it."""
+    name, axis = f"{group}_{feature.name}", f"{group}s"
+    if feature.length == 1:
+        return [_of_feature(name, feature, None, axis)]
+    shape, meaning = (None, None), f"values in {name}, of each of the {axis}"
+    return [
+        _of_feature(name, feature, None, axis, feature.length),
+        Input(f"{name}_length", "int64", shape, ("batch", axis), meaning),
+    ]
+
+
 def _of_feature(
-    name: str, feature: Feature, size: int | None, axis: str | int
+    name: str, feature: Feature, size: int | None, *axes: str | int
 ) -> Input:
     meaning = feature.description or f"{feature.kind} feature '{feature.name}'"
-    return Input(name, feature.dtype, (None, size), ("batch", axis), meaning, feature)
+    shape = (None, size, *axes[1:])
+    return Input(name, feature.dtype, shape, ("batch", *axes), meaning, feature)

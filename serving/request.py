@@ -76,15 +76,13 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
         place = f"{group}.{feature.name}"
         if feature.name not in values:
             raise ValueError(_lacks(group, feature))
-        value = values[feature.name]
-        name = f"{group}_{feature.name}"
-        row = [value]
+        name, value = f"{group}_{feature.name}", [values[feature.name]]
         if feature.length > 1:
-            row = [] if value is None else _list(place, value)
-            row = row[: feature.length]
-            tensors[f"{name}_length"] = np.array([len(row)])
-            row = row + [None] * (feature.length - len(row))
-        tensors[name] = _array(feature, row, lambda _, place=place: place)[None]
+            array, lengths = _lists(feature, value, lambda _, place=place: place)
+            tensors |= {name: array, f"{name}_length": lengths}
+        else:
+            array = _array(feature, value, lambda _, place=place: place)
+            tensors[name] = array[None]
     return tensors
 
 
@@ -93,7 +91,9 @@ def _behaviors(behaviors: list, features: Sequence[Feature], request_time: int) 
     times = _times(behaviors, request_time)
     if not behaviors:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
-        columns = {feature.name: feature.array([None])[None] for feature in features}
+        columns = {}
+        for feature in features:
+            columns |= _column(feature, [None], str)
     return {
         names.BEHAVIOR_LENGTH: np.array([len(behaviors)]),
         names.BEHAVIOR_TIME: times[None],
@@ -151,9 +151,30 @@ def _columns(
                 if name not in row:
                     raise ValueError(_lacks(f"{what}[{i}]", feature))
             values = [row[name] for row in rows]
-        array = _array(feature, values, lambda i, name=name: f"{what}[{i}].{name}")
-        columns[name] = array[None]
+        columns |= _column(feature, values, lambda i, name=name: f"{what}[{i}].{name}")
     return columns
+
+
+def _column(feature: Feature, values: list, place: Callable[[int], str]) -> dict:
+    """A feature of all behaviors or candidates of a request, as a batch of one."""
+    if feature.length == 1:
+        return {feature.name: _array(feature, values, place)[None]}
+    array, lengths = _lists(feature, values, place)
+    return {feature.name: array[None], f"{feature.name}_length": lengths[None]}
+
+
+def _lists(
+    feature: Feature, values: list, place: Callable[[int], str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lists as rows of `feature.length` places, and how many of each count."""
+    rows = [
+        [] if value is None else _list(place(i), value)[: feature.length]
+        for i, value in enumerate(values)
+    ]
+    lengths = np.array([len(row) for row in rows])
+    flat = [v for row in rows for v in row + [None] * (feature.length - len(row))]
+    array = _array(feature, flat, lambda i: place(i // feature.length))
+    return array.reshape(len(rows), feature.length), lengths
 
 
 def _array(feature: Feature, values: list, place: Callable[[int], str]) -> np.ndarray:
@@ -230,8 +251,12 @@ def request_from_sample(
     """
 
     def raw(group: str, feature: Feature) -> list:
-        values = sample[f"{group}_{feature.name}"].tolist()
-        return [feature.from_stored(value, vocabularies) for value in values]
+        key = f"{group}_{feature.name}"
+        words = [feature.from_stored(v, vocabularies) for v in sample[key].tolist()]
+        if f"{key}_length" not in sample:
+            return words
+        ends = np.cumsum(sample[f"{key}_length"]).tolist()
+        return [words[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def profile(group: str) -> dict:
         return {

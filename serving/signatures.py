@@ -174,16 +174,21 @@ class ServingModule(tf.Module):
             outputs[f"logit{suffix}"] = logit
         return outputs
 
-    def _inputs(self, group: str, features: Sequence[Feature], raw: dict) -> dict:
+    def _inputs(self, group: str, given_features: Sequence[Feature], raw: dict) -> dict:
         """Encodes features `[B, …]`, those that are encoded alike as one."""
         alike = collections.defaultdict(list)
-        for feature in features:
+        for feature in given_features:
             alike[_encoding(feature)].append(feature)
         inputs = {}
         for features in alike.values():
             encode = functools.partial(self._encode, features[0])
             keys = [f"{group}_{feature.name}" for feature in features]
             inputs |= at_once(encode, {key: raw[key] for key in keys})
+        for key, feature in ((f"{group}_{f.name}", f) for f in given_features):
+            if feature.length > 1:
+                valid = tf.sequence_mask(raw[f"{key}_length"], feature.length)
+                padding = tf.constant(feature.input_padding, inputs[key].dtype)
+                inputs[key] = tf.where(valid, inputs[key], padding)
         return inputs
 
     def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
@@ -194,11 +199,6 @@ class ServingModule(tf.Module):
         inputs = {names.REQUEST_TIME: raw[names.REQUEST_TIME]}
         for group in ("user", "context"):
             inputs |= self._inputs(group, given(schema, group), raw)
-            for feature in given(schema, group):
-                name = f"{group}_{feature.name}"
-                if feature.length > 1:
-                    valid = tf.sequence_mask(raw[f"{name}_length"], feature.length)
-                    inputs[name] = _mask(inputs[name], valid)
         computed = self._clocks(raw[names.REQUEST_TIME])
         computed["slate_size"] = raw[names.SLATE_SIZE]
         for feature in schema.context:

@@ -127,8 +127,8 @@ def _user_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]
     }
     for group in ("user", "context", "behavior"):
         for feature in schema.groups()[group]:
-            size = history_length if group == "behavior" else feature.length
-            specs[f"{group}_{feature.name}"] = _feature_spec(feature, size)
+            places = [history_length] if group == "behavior" else None
+            specs[f"{group}_{feature.name}"] = _feature_spec(feature, places)
     return specs
 
 
@@ -136,9 +136,15 @@ def _candidate_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
     """What `ctr_tf.data` makes of candidates."""
     specs = {"candidate_mask": tf.TensorSpec([None, None], tf.bool)}
     for feature in schema.candidate:
-        specs[f"candidate_{feature.name}"] = _feature_spec(feature, None)
+        specs[f"candidate_{feature.name}"] = _feature_spec(feature, [None])
     return specs
 
 
-def _feature_spec(feature: Feature, size: int | None) -> tf.TensorSpec:
-    return tf.TensorSpec([None, size], tf.int64 if feature.is_embedded else tf.float32)
+def _feature_spec(feature: Feature, places: list | None) -> tf.TensorSpec:
+    """Of users and requests (`places` None) always lists, of others only some."""
+    shape = places or []
+    if places is None or feature.length > 1:
+        shape = [*shape, feature.length]
+    return tf.TensorSpec(
+        [None, *shape], tf.int64 if feature.is_embedded else tf.float32
+    )

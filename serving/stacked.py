@@ -24,11 +24,22 @@ def at_once(function: Callable, tensors: dict[str, tf.Tensor]) -> dict:
 
 
 def by_dtype(function: Callable, tensors: dict[str, tf.Tensor]) -> dict:
-    """`at_once` for the tensors of each dtype, all of one shape."""
+    """`at_once` for the tensors of each dtype, all of one shape.
+
+    Lists of values have one axis more, and come as one tensor for each of its places.
+    """
+    axes = min(value.shape.rank for value in tensors.values())
     groups = collections.defaultdict(dict)
     for key, value in tensors.items():
-        groups[value.dtype][key] = value
+        parts = [value] if value.shape.rank == axes else tf.unstack(value, axis=-1)
+        for place, part in enumerate(parts):
+            groups[value.dtype][key, place] = part
     results = {}
     for group in groups.values():
         results |= at_once(function, group)
-    return {key: results[key] for key in tensors}
+    return {
+        key: results[key, 0]
+        if value.shape.rank == axes
+        else tf.stack([results[key, i] for i in range(value.shape[-1])], axis=-1)
+        for key, value in tensors.items()
+    }

@@ -17,7 +17,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import BEHAVIORS, CANDIDATES, raw_records, record_spec
+from ctr_tf.data.records import BEHAVIORS, CANDIDATES, raw_records, take
 from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
@@ -131,14 +131,14 @@ def _requests(signatures, exported, samples, data) -> Iterator[PredictRequest]:
 def _largest_sample(
     samples: Sequence[dict], schema: Schema, behaviors: int, candidates: int
 ) -> dict:
-    """The longest history and the candidates of all samples, repeated as needed."""
+    """The sample with the longest history; places are repeated as needed."""
     longest = dict(max(samples, key=lambda sample: len(sample[names.BEHAVIOR_TIME])))
-    for key, field in record_spec(schema).items():
-        if field.size == CANDIDATES and len(longest.get(key, ())):
-            values = np.concatenate([sample[key] for sample in samples])
-            longest[key] = np.resize(values, candidates)
-        elif field.size == BEHAVIORS:
-            longest[key] = np.resize(longest[key], behaviors)
+    for size, key, count in (
+        (CANDIDATES, "label", candidates),
+        (BEHAVIORS, names.BEHAVIOR_TIME, behaviors),
+    ):
+        index = np.arange(count) % max(1, len(longest[key]))
+        longest = take(longest, schema, size, index)
     time = np.sort(longest[names.BEHAVIOR_TIME])
     before = longest[names.REQUEST_TIME] - np.arange(behaviors, 0, -1)
     longest[names.BEHAVIOR_TIME] = np.where(time > 0, time, before)
@@ -147,12 +147,10 @@ def _largest_sample(
 
 def _cut_sample(sample: dict, schema: Schema, behaviors: int, candidates: int) -> dict:
     """The latest behaviors and the first candidates."""
-    cuts = {BEHAVIORS: slice(-behaviors, None), CANDIDATES: slice(candidates)}
-    fields = record_spec(schema)
-    return {
-        key: value[cuts[fields[key].size]] if fields[key].size in cuts else value
-        for key, value in sample.items()
-    }
+    count = len(sample[names.BEHAVIOR_TIME])
+    index = np.arange(count - behaviors, count)
+    sample = take(sample, schema, BEHAVIORS, index)
+    return take(sample, schema, CANDIDATES, np.arange(candidates))
 
 
 def _cut_tensors(whole: dict, behaviors: int, candidates: int, batch: int) -> dict:

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Schema
+from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
 
 VOCABULARY_SIZE = 50
@@ -18,6 +18,8 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
         features=(
             Categorical("item_id", "item", dtype="int64"),
             Categorical("category", "item"),
+            Categorical("genres", "item", length=3),
+            Numeric("price", "item", transform="log1p"),
             Bucketized("age", "user", boundaries=(18.0, 25.0, 35.0)),
             Categorical("tags", "user", length=3),
             Categorical("device", "context"),
@@ -99,6 +101,8 @@ def make_inputs(
                 "behavior": ((batch, history), valid),
                 "candidate": ((batch, candidates), candidate_mask),
             }.get(group, ((batch, feature.length), True))
+            if feature.length > 1 and group in ("behavior", "candidate"):
+                shape, mask = (*shape, feature.length), mask[..., None]
             if feature.is_embedded:
                 value = random.integers(1, sizes[feature.table], shape)
             else:

@@ -216,6 +216,11 @@ def prediction_head(layer, candidates, user):
     return dense(layer.logit, output)[:, 0]
 
 
+def mean_of_list(ids, vectors):
+    real = ids != 0
+    return vectors[real].mean(axis=0) if real.any() else 0 * vectors[0]
+
+
 def embed(model, inputs, group, row):
     """One sample's vectors of a group, from the tables."""
     vectors = []
@@ -224,12 +229,14 @@ def embed(model, inputs, group, row):
         if feature.is_embedded:
             vector = array(model.embedding.tables[feature.table].table)[value]
             if group in ("user", "context"):
-                real = value != 0
-                vector = vector[real].mean(axis=0) if real.any() else 0 * vector[0]
+                vector = mean_of_list(value, vector)
+            elif feature.length > 1:
+                lists = zip(value, vector, strict=True)
+                vector = np.array([mean_of_list(*one) for one in lists])
         else:
             vector = np.asarray(value, np.float64)
             if group not in ("user", "context"):
-                vector = vector[:, None]
+                vector = vector.reshape(len(value), -1)
         vectors.append(vector)
     return np.concatenate(vectors, axis=-1)
 

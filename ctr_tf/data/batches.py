@@ -109,10 +109,11 @@ class BatchReader:
             index_BN = left_index(behaviors, history_length)
             index_BC = right_index(candidates, slate_size)
         index = {BEHAVIORS: index_BN, CANDIDATES: index_BC}
+        lengths = {field.length_key for field in fields.values() if field.length > 1}
         inputs = {
-            key: self._input(field, parsed[key], index)
+            key: self._input(field, parsed, index)
             for key, field in fields.items()
-            if key not in _METADATA and not key.startswith("label")
+            if not (key in _METADATA or key in lengths or key.startswith("label"))
         }
         inputs["candidate_mask"] = index_BC < candidates[-1]
         if self._cuts_chunks:
@@ -160,18 +161,24 @@ class BatchReader:
             if key in wanted or not (key in _METADATA or key.startswith("label"))
         }
 
-    def _input(self, field: Field, parsed, index: dict) -> tf.Tensor:
+    def _input(self, field: Field, parsed: dict, index: dict) -> tf.Tensor:
+        found, feature = parsed[field.key], field.feature
         if field.size in index:
-            values = parsed.flat_values
-            if field.feature is not None:
-                values = field.feature.to_input(values)
+            values = found.flat_values
+            if feature is not None:
+                values = feature.to_input(values)
+            if field.length > 1:
+                splits = _list_splits(parsed[field.length_key])
+                places = right_index(splits, field.length)
+                values = pad(values, places, feature.input_padding)
             return pad(values, index[field.size])
-        if field.feature is None:
-            return parsed
+        if feature is None:
+            return found
         if not field.at_most:
-            return field.feature.to_input(parsed)
-        values = field.feature.to_input(parsed.flat_values)
-        return pad(values, right_index(parsed.row_splits, field.size))
+            return feature.to_input(found)
+        values = feature.to_input(found.flat_values)
+        places = right_index(found.row_splits, field.size)
+        return pad(values, places, feature.input_padding)
 
     @property
     def _cuts_chunks(self) -> bool:
@@ -207,12 +214,21 @@ def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
 def _equal_lengths(fields: dict[str, Field], parsed: dict, behaviors, candidates):
     groups = {BEHAVIORS: behaviors, CANDIDATES: candidates}
     splits = {size: [] for size in groups}
+    equal = []
     for key, field in fields.items():
-        if field.size in groups and not field.optional:
+        if field.length > 1:
+            lengths = parsed[field.length_key]
+            ends = tf.gather(_list_splits(lengths), lengths.row_splits)
+            equal.append(tf.reduce_all(ends == parsed[key].row_splits))
+            most = tf.reduce_max(tf.concat([lengths.flat_values, [0]], axis=0))
+            equal.append(most <= field.length)
+        elif field.size in groups and not field.optional:
             splits[field.size].append(parsed[key].row_splits)
-    return tf.reduce_all(
-        [
-            tf.reduce_all(tf.stack(others) == groups[size])
-            for size, others in splits.items()
-        ]
-    )
+    for size, others in splits.items():
+        equal.append(tf.reduce_all(tf.stack(others) == groups[size]))
+    return tf.reduce_all(tf.stack(equal))
+
+
+def _list_splits(lengths: tf.RaggedTensor) -> tf.Tensor:
+    """Row splits of the values of all behaviors or candidates of a batch."""
+    return tf.concat([[0], tf.cumsum(lengths.flat_values)], axis=0)

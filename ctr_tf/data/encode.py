@@ -39,14 +39,14 @@ class RequestEncoder(tf.Module):
 
 
 def _table_key(feature: Feature) -> str:
-    return f"{feature.vocabulary}_{feature.dtype}"
+    return f"{feature.vocabulary_name}_{feature.dtype}"
 
 
 def _vocabulary_table(feature: Feature, folder: Path) -> tf.lookup.StaticHashTable:
-    path = folder / f"{feature.vocabulary}.txt"
+    path = folder / f"{feature.vocabulary_name}.txt"
     if not path.is_file():
         raise FileNotFoundError(
-            f"Vocabulary '{feature.vocabulary}' of feature '{feature.name}' is "
+            f"Vocabulary '{feature.vocabulary_name}' of feature '{feature.name}' is "
             f"missing: there is no file '{path}'."
         )
     values = path.read_text("utf-8").split("\n")[:-1]

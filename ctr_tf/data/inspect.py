@@ -189,8 +189,8 @@ def _history(sample, schema, vocabularies, full) -> list[str]:
         shown = np.delete(shown, slice(FIRST_SHOWN, length - LAST_SHOWN))
     columns = [("time", False, [local_time(time[i], schema.utc_offset) for i in shown])]
     for feature in schema.behavior:
-        values = sample[f"behavior_{feature.name}"][shown]
-        words = _words(feature, values, vocabularies)
+        words = _words_of_places(sample, "behavior", feature, vocabularies)
+        words = [words[i] for i in shown]
         columns.append((feature.name, feature.reads_as_number, words))
     lines, hidden = _fit(columns)
     header, *rows = lines
@@ -225,7 +225,7 @@ def _slate(sample, schema, vocabularies, full) -> list[str]:
     item, *rest = schema.candidate
     num_keys = len(columns) + 1
     for feature in (item, *rest):
-        words = _words(feature, sample[f"candidate_{feature.name}"], vocabularies)
+        words = _words_of_places(sample, "candidate", feature, vocabularies)
         columns.append((feature.name, feature.reads_as_number, words))
     header = [name for name, _, _ in columns]
     rows = [[words[i] for *_, words in columns] for i in range(shown)]
@@ -255,6 +255,18 @@ def _fit(columns: Sequence[tuple]) -> tuple[list[str], list[str]]:
 
 def _hidden(names: Sequence[str]) -> list[str]:
     return [f"  (no room for {', '.join(names)})"] if names else []
+
+
+def _words_of_places(
+    sample: Sample, group: str, feature: Feature, vocabularies: Vocabularies
+) -> list[str]:
+    """What each behavior or candidate has, several values joined by "|"."""
+    key = f"{group}_{feature.name}"
+    words = _words(feature, sample[key], vocabularies)
+    if feature.length == 1:
+        return words
+    ends = np.cumsum(sample[f"{key}_length"]).tolist()
+    return ["|".join(words[a:b]) or "-" for a, b in zip([0, *ends], ends, strict=False)]
 
 
 def _words(feature: Feature, values, vocabularies: Vocabularies) -> list[str]:

@@ -27,6 +27,6 @@ def right_index(row_splits: tf.Tensor, size) -> tf.Tensor:
 
 
 def pad(flat_values: tf.Tensor, index: tf.Tensor, padding=0) -> tf.Tensor:
-    """Gathers flat values to their places; `padding` elsewhere."""
-    last = tf.constant(padding, flat_values.dtype, [1])
+    """Gathers flat values, or rows of values, to their places; `padding` elsewhere."""
+    last = tf.constant(padding, flat_values.dtype, [1, *flat_values.shape[1:]])
     return tf.gather(tf.concat([flat_values, last], axis=0), index)

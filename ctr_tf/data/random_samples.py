@@ -57,6 +57,10 @@ def random_sample(
         size = sizes.get(field.size, field.size)
         if field.at_most:
             size = int(random.integers(0, size + 1))
+        if field.length > 1:
+            lengths = random.integers(0, field.length + 1, size)
+            sample[field.length_key] = lengths
+            size = int(lengths.sum())
         if field.feature is not None:
             sample[key] = field.feature.random(random, size, vocabularies)
         elif field.dtype == "float32":

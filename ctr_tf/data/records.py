@@ -30,6 +30,9 @@ class Field:
         size: how many values it has: exactly so many; or at most so many (`at_most`);
             or as many as the sample has `"behaviors"` or `"candidates"`.
         at_most: whether an integer `size` is a limit.
+        length: most values that each behavior or candidate has. Where it is not 1, the
+            key has the values of all of them, one after another, and
+            `<key>_length` has how many each has.
         optional: whether the key may be absent.
         feature: the schema's feature behind the key, where there is one.
     """
@@ -40,11 +43,19 @@ class Field:
     at_most: bool = False
     optional: bool = False
     feature: Feature | None = None
+    length: int = 1
 
     @property
     def shape(self) -> str:
         """The size as a person reads it, such as ``[behaviors]`` or ``[<=5]``."""
+        if self.length > 1:
+            return f"[{self.size}, <={self.length}]"
         return f"[{'<=' if self.at_most else ''}{self.size}]"
+
+    @property
+    def length_key(self) -> str:
+        """Key of how many values each behavior or candidate has."""
+        return f"{self.key}_length"
 
 
 @functools.cache
@@ -69,14 +80,16 @@ def record_spec(schema: Schema) -> dict[str, Field]:
     fields.append(Field("behavior_time", "int64", BEHAVIORS))
     for group, size in (("behavior", BEHAVIORS), ("candidate", CANDIDATES)):
         for feature in schema.groups()[group]:
-            fields.append(
-                Field(
-                    f"{group}_{feature.name}",
-                    feature.stored_dtype,
-                    size,
-                    feature=feature,
-                )
+            field = Field(
+                f"{group}_{feature.name}",
+                feature.stored_dtype,
+                size,
+                feature=feature,
+                length=feature.length,
             )
+            fields.append(field)
+            if field.length > 1:
+                fields.append(Field(field.length_key, "int64", size))
     fields.append(Field("behavior_chunk", "int64", BEHAVIORS))
     fields.append(Field("label", "float32", CANDIDATES))
     for name in schema.labels[1:]:
@@ -148,6 +161,9 @@ def check_example(example: tf.train.Example, schema: Schema) -> dict[str, np.nda
             ):
                 raise ValueError(f"'{key}' is missing.")
             value = np.zeros(0, field.dtype)
+        if field.length > 1:
+            values[key] = value  # held against its lengths below
+            continue
         if isinstance(field.size, str):
             expected = counts.setdefault(field.size, len(value))
             if len(value) != expected:
@@ -161,7 +177,54 @@ def check_example(example: tf.train.Example, schema: Schema) -> dict[str, np.nda
                 f"values. Received: {len(value)}"
             )
         values[key] = value
+    for key, field in record_spec(schema).items():
+        if field.length > 1:
+            _check_lists(field, values[key], values[field.length_key])
     return values
+
+
+def _check_lists(field: Field, values: np.ndarray, lengths: np.ndarray) -> None:
+    if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= field.length:
+        raise ValueError(
+            f"'{field.length_key}' must be from 0 to {field.length}. "
+            f"Received: {lengths.tolist()}"
+        )
+    if lengths.sum() != len(values):
+        raise ValueError(
+            f"'{field.key}' must have as many values as '{field.length_key}' counts, "
+            f"{lengths.sum()}. Received: {len(values)}"
+        )
+
+
+def places(sample: dict[str, np.ndarray], field: Field) -> list[np.ndarray]:
+    """The values of each behavior or candidate, of a sample from `check_example`."""
+    if field.length == 1:
+        return list(sample[field.key][:, None])
+    ends = np.cumsum(sample[field.length_key])
+    return np.split(sample[field.key], ends[:-1]) if len(ends) else []
+
+
+def take(
+    sample: dict[str, np.ndarray], schema: Schema, size: str, index: np.ndarray
+) -> dict[str, np.ndarray]:
+    """A sample with some of its behaviors or candidates, in the order of `index`.
+
+    Args:
+        sample: from `check_example`.
+        schema: of the data.
+        size: `BEHAVIORS` or `CANDIDATES`.
+        index: int64, those to take; may repeat.
+    """
+    result = dict(sample)
+    for key, field in record_spec(schema).items():
+        if field.size != size or not len(sample.get(key, ())):
+            continue
+        if field.length == 1:
+            result[key] = sample[key][index]
+        else:
+            lists = places(sample, field)
+            result[key] = np.concatenate([lists[i] for i in index] or [sample[key][:0]])
+    return result
 
 
 def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -87,16 +87,17 @@ class SparseFeatures:
         size = len(inputs["request_time"])
         rows, columns, values = [], [], []
         for key, (feature, start) in self._requests.items():
-            ids = inputs[key]
+            ids = inputs[key].reshape(size, -1)  # lists in a history: all its values
             if feature.is_embedded:
                 row, place = np.nonzero(ids != PADDING_ID)
                 columns.append(start + ids[row, place])
                 count = np.bincount(row, minlength=size)
                 values.append(1 / np.sqrt(count[row]))
             else:
-                real = np.ones(ids.shape, bool)
+                real = ~np.isnan(ids)
                 if key.startswith("behavior_"):
-                    real = inputs["behavior_time"] > 0
+                    seen = inputs["behavior_time"] > 0
+                    real &= np.repeat(seen, feature.length, axis=1)
                 mean = np.where(real, ids, 0).sum(1) / np.maximum(real.sum(1), 1)
                 row = np.flatnonzero(mean)
                 columns.append(np.full(len(row), start))
@@ -115,15 +116,24 @@ class SparseFeatures:
         return sparse.csr_matrix(table, shape)
 
     def _candidate_rows(self, inputs, mask) -> sparse.csr_matrix:
-        size, width = np.count_nonzero(mask), len(self._candidates)
-        columns = np.empty((size, width), np.int64)
-        values = np.ones((size, width))
-        for place, (key, (feature, start)) in enumerate(self._candidates.items()):
-            value = inputs[key][mask]
+        size = np.count_nonzero(mask)
+        width = sum(feature.length for feature, _ in self._candidates.values())
+        columns = np.zeros((size, width), np.int64)
+        values = np.zeros((size, width))
+        place = 0
+        for key, (feature, start) in self._candidates.items():
+            value = inputs[key][mask].reshape(size, feature.length)
+            places = slice(place, place + feature.length)
             if feature.is_embedded:
-                columns[:, place] = start + value
+                real = value != PADDING_ID
+                columns[:, places] = start + value
             else:
-                columns[:, place], values[:, place] = start, value
+                real = ~np.isnan(value)
+                columns[:, places] = start
+            count = np.maximum(real.sum(axis=1, keepdims=True), 1)
+            weight = 1 / np.sqrt(count) if feature.is_embedded else value / count
+            values[:, places] = np.where(real, weight, 0)
+            place += feature.length
         ends = np.arange(size + 1) * width
         shape = (size, self.num_candidate_columns)
         return sparse.csr_matrix((values.ravel(), columns.ravel(), ends), shape)

@@ -5,6 +5,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterable
 
 import keras
@@ -12,8 +13,10 @@ import numpy as np
 from keras import ops
 
 from ctr_tf.layers.embedding_table import EmbeddingTable
+from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 
+_log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
 _MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
 
@@ -40,9 +43,10 @@ class FeatureEmbedding(keras.layers.Layer):
     Item features come first in behaviors and candidates alike, from the same tables,
     so that the first `item_dim` channels of both are comparable.
 
-    Numeric features are standardized, ``(x - mean) / deviation``, by the statistics
-    that `adapt` measures: a counter's logarithm is a hundred times as large as a new
-    table's rows, and a network that sees it so learns from nothing else at first. The
+    Numeric features are clipped and standardized, ``(clip(x) - mean) / deviation``, by
+    the statistics that `adapt` measures (`ctr_tf.layers.number_statistics`): a
+    counter's logarithm is a hundred times as large as a new table's rows, and a network
+    that sees it so learns from nothing else at first. A missing number is the mean. The
     statistics are weights that are not trained, saved and exported with the model.
 
     So is the largest bucket that `adapt` sees of each feature with ordered buckets: a
@@ -75,6 +79,11 @@ class FeatureEmbedding(keras.layers.Layer):
         self.embedding_dim = embedding_dim
         self.extra_tables = tuple(extra_tables)
         self.tables: dict[str, EmbeddingTable] = {}
+        self._features = {
+            f"{group}_{feature.name}": feature
+            for group, features in schema.groups().items()
+            for feature in features
+        }
         for feature in schema.features:
             if feature.is_embedded:
                 self._add_feature(feature)
@@ -113,7 +122,13 @@ class FeatureEmbedding(keras.layers.Layer):
         for table in self.tables.values():
             if not table.built:
                 table.build()
-        for name, initializer in (("mean", "zeros"), ("deviation", "ones")):
+        limit = keras.initializers.Constant
+        for name, initializer in (
+            ("low", limit(-np.inf)),
+            ("high", limit(np.inf)),
+            ("mean", "zeros"),
+            ("deviation", "ones"),
+        ):
             weight = self.add_weight(
                 name=name,
                 shape=(len(self.numeric_keys()),),
@@ -139,25 +154,25 @@ class FeatureEmbedding(keras.layers.Layer):
             batches: inputs as `ctr_tf.data` makes them; padding does not count.
         """
         keys, ordered = self.numeric_keys(), self.ordered_keys()
-        moments = np.zeros((3, len(keys)))
+        found = {key: [] for key in keys}
         largest = np.zeros(len(ordered), np.int64)
         for inputs in batches:
             wanted = {*keys, *ordered, *_MASKS.values()}
             inputs = {k: ops.convert_to_numpy(inputs[k]) for k in wanted}
-            for index, (key, group) in enumerate(keys.items()):
-                values = inputs[key].astype(np.float64)
+            for key, group in keys.items():
+                values = inputs[key]
                 if group in _MASKS:
                     values = values[inputs[_MASKS[group]] > 0]
-                moments[:, index] += values.size, values.sum(), (values**2).sum()
+                found[key].append(values.ravel())
             for index, key in enumerate(ordered):
                 largest[index] = max(largest[index], inputs[key].max(initial=0))
-        count, total, squares = moments
-        mean = total / np.maximum(count, 1)
-        variance = squares / np.maximum(count, 1) - mean**2
-        varies = variance > 1e-9 * np.maximum(mean**2, 1e-9)
-        self.mean.assign(mean)
-        self.deviation.assign(np.sqrt(np.where(varies, variance, 1.0)))
+        measured = [
+            measure(np.concatenate([np.zeros(0), *values])) for values in found.values()
+        ]
+        for name in ("low", "high", "mean", "deviation"):
+            getattr(self, name).assign([getattr(m, name) for m in measured])
         self.largest_id.assign(np.where(largest < FIRST_ID, _NO_LIMIT, largest))
+        _warn_of_outliers(found, measured)
 
     def width(self, group: str) -> int:
         """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
@@ -323,7 +338,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 continue
             for key in keys:
                 vector = ops.cast(rows[key], self.compute_dtype)
-                if listed:
+                if listed or self._features[key].length > 1:
                     vector = _masked_mean(vector, inputs[key] != PADDING_ID)
                 vectors.append(vector)
         if vectors:
@@ -333,12 +348,20 @@ class FeatureEmbedding(keras.layers.Layer):
     def _numbers(self, keys: list[str], inputs: dict, listed: bool):
         """Numeric features that follow one another, standardized, side by side."""
         known = list(self.numeric_keys())
-        lengths = [inputs[key].shape[-1] if listed else 1 for key in keys]
+        lengths = [self._features[key].length for key in keys]
         index = np.repeat([known.index(key) for key in keys], lengths)
-        join = ops.concatenate if listed else ops.stack
-        numbers = join([ops.cast(inputs[key], "float32") for key in keys], axis=-1)
-        numbers = numbers - ops.take(self.mean, index)
-        return ops.cast(numbers / ops.take(self.deviation, index), self.compute_dtype)
+        numbers = [ops.cast(inputs[key], "float32") for key in keys]
+        numbers = [
+            value if listed or length > 1 else value[..., None]
+            for value, length in zip(numbers, lengths, strict=True)
+        ]
+        numbers = ops.concatenate(numbers, axis=-1)
+        mean = ops.take(self.mean, index)
+        numbers = ops.where(ops.isnan(numbers), mean, numbers)
+        low, high = (ops.take(bound, index) for bound in (self.low, self.high))
+        numbers = ops.minimum(ops.maximum(numbers, low), high)
+        numbers = (numbers - mean) / ops.take(self.deviation, index)
+        return ops.cast(numbers, self.compute_dtype)
 
     def get_config(self):
         """Config with the schema as YAML."""
@@ -360,5 +383,19 @@ class FeatureEmbedding(keras.layers.Layer):
 
 def _masked_mean(vectors_BLD, mask_BL):
     mask_BL1 = ops.cast(mask_BL, vectors_BLD.dtype)[..., None]
-    total_BD = ops.sum(vectors_BLD * mask_BL1, axis=1)
-    return total_BD / ops.maximum(ops.sum(mask_BL1, axis=1), 1)
+    total_BD = ops.sum(vectors_BLD * mask_BL1, axis=-2)
+    return total_BD / ops.maximum(ops.sum(mask_BL1, axis=-2), 1)
+
+
+def _warn_of_outliers(
+    found: dict[str, list[np.ndarray]], measured: list[NumberStatistics]
+) -> None:
+    for key, statistics in zip(found, measured, strict=True):
+        if statistics.outliers:
+            values = np.concatenate(found[key])
+            _log.warning(
+                "feature '%s': %d of %s values are outliers and count as %.6g or %.6g; "
+                "the farthest are %.6g and %.6g",
+                key, statistics.outliers, f"{len(values):,}", statistics.low,
+                statistics.high, np.nanmin(values), np.nanmax(values),
+            )  # fmt: skip

@@ -70,7 +70,7 @@ class Feature:
     role: str
     dtype: str = ""
     length: int = 1
-    null_values: tuple[str, ...] | None = None
+    null_values: tuple[str | int | float, ...] | None = None
     embedding_dim: int | None = None
     computed: bool = False
     description: str = ""
@@ -115,6 +115,10 @@ class Feature:
         """The vocabulary that the values are looked up in, where there is one."""
         return None
 
+    def without_limits(self) -> "Feature":
+        """The feature with a vocabulary that leaves out nothing."""
+        return self
+
     @property
     def table(self) -> str:
         """Name of the embedding table; features with one vocabulary share it."""
@@ -129,6 +133,11 @@ class Feature:
     def is_ordered(self) -> bool:
         """Whether ids are buckets in ascending order, the last without an end."""
         return False
+
+    @property
+    def input_padding(self) -> int | float:
+        """What stands for a value that a list does not have, in a model's input."""
+        return PADDING_ID if self.is_embedded else math.nan
 
     @property
     def can_decode(self) -> bool:

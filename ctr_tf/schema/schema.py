@@ -31,6 +31,7 @@ from typing import Any
 
 import yaml
 
+from ctr_tf import config as configs
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema.computed_features import computed_features
 from ctr_tf.schema.feature import Feature
@@ -43,6 +44,8 @@ RESERVED_KEYS = (
 )
 USER_KEY = "user_id"
 ITEM_KEY = "item_id"
+# What columns of the raw tables are called, whatever the features.
+_RAW = (USER_KEY, "time", ITEM_KEY, "request_id", "click_time", "true_probability")
 
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -93,8 +96,8 @@ class Schema:
     utc_offset_hours: float = 0.0
     history_length: int = 256
     num_chunks: int = 16
-    counter_windows: tuple[str, ...] = ("2h", "1d", "3d")
-    session_gap: str = "30m"
+    counter_windows: tuple[str | int, ...] = ("2h", "1d", "3d")
+    session_gap: str | int = "30m"
     labels: tuple[str, ...] = ("click",)
 
     def __post_init__(self):
@@ -120,22 +123,66 @@ class Schema:
             parse_duration(window)
         object.__setattr__(self, "counter_windows", windows)
         object.__setattr__(self, "features", declared + computed_features(windows))
-        seen = {}
-        for feature in self.features:
-            for group in (
-                ("behavior", "candidate") if feature.role == "item" else (feature.role,)
-            ):
-                key = f"{group}_{feature.name}"
-                if key in seen or key in RESERVED_KEYS:
-                    raise ValueError(
-                        f"Feature '{feature.name}': '{key}' is taken, by another "
-                        "feature or by the sample format."
-                    )
-                seen[key] = feature
-        if "behavior_" + ITEM_KEY not in seen:
+        self._check_labels()
+        self._check_record_keys()
+        self._check_raw_columns()
+        if not any(f.name == ITEM_KEY for f in self.of("item")):
             raise ValueError(
                 f"Schema '{self.name}' lacks the feature '{ITEM_KEY}' with role 'item'."
             )
+
+    def _check_labels(self) -> None:
+        for label in self.labels:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", str(label)) or label in _RAW:
+                raise ValueError(
+                    "A label is lower-case letters, digits and '_', and none of the "
+                    f"raw columns {', '.join(_RAW)}. Received: labels={label!r}"
+                )
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError(
+                f"`labels` must differ. Received: {', '.join(self.labels)}"
+            )
+
+    def _check_record_keys(self) -> None:
+        seen = set(RESERVED_KEYS)
+        for group, features in self.groups().items():
+            for feature in features:
+                keys = [f"{group}_{feature.name}"]
+                if feature.length > 1:
+                    keys.append(f"{keys[0]}_length")
+                for key in keys:
+                    if key in seen:
+                        raise ValueError(
+                            f"Feature '{feature.name}': '{key}' is taken, by another "
+                            "feature or by the sample format."
+                        )
+                    seen.add(key)
+
+    def _check_raw_columns(self) -> None:
+        """A column of a raw table means one thing."""
+        declared = [f for f in self.features if not f.computed]
+        exposures = dict.fromkeys(_RAW, "a raw column")
+        exposures |= dict.fromkeys(self.labels, "a label")
+        columns = [
+            (f"behavior_{f.name}" if f.role == "behavior" else f.name, f)
+            for f in declared
+            if f.role != "user" and not (f.role == "item" and f.name == ITEM_KEY)
+        ]
+        for column, feature in columns:
+            if column in exposures:
+                raise ValueError(
+                    f"Feature '{feature.name}': its column '{column}' of the exposures "
+                    f"is {exposures[column]} already. "
+                    f"Received: name='{feature.name}', role='{feature.role}'"
+                )
+            exposures[column] = "that of another feature"
+        for feature in declared:
+            taken = _RAW if feature.role != "user" else ("time", "request_id")
+            if feature.name in taken and feature.role != "item":
+                raise ValueError(
+                    f"Feature '{feature.name}': raw tables have a column of that name. "
+                    f"Received: role='{feature.role}'"
+                )
 
     @property
     def utc_offset(self) -> int:
@@ -230,20 +277,13 @@ class Schema:
 
     @classmethod
     def _from_mapping(cls, data: Any) -> "Schema":
-        _check_keys("schema key", data, cls)
+        if not isinstance(data, Mapping):
+            raise ValueError(f"A schema has keys and values. Received: {data!r}")
         features = data.get("features")
         if not isinstance(features, list):
             raise ValueError(f"`features` must be a list. Received: {features!r}")
-        parsed = []
-        for entry in features:
-            parsed.append(_to_feature(entry))
-        rest = {key: value for key, value in data.items() if key != "features"}
-        for key in ("counter_windows", "labels"):
-            if key in rest:
-                rest[key] = tuple(rest[key])
-        if "name" not in rest:
-            raise ValueError("The schema lacks `name`.")
-        return cls(features=tuple(parsed), **rest)
+        parsed = tuple(_to_feature(entry, i) for i, entry in enumerate(features))
+        return configs.parse(cls, {**data, "features": parsed})
 
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:
@@ -256,26 +296,19 @@ def _to_mapping(feature: Feature) -> dict[str, Any]:
     return mapping
 
 
-def _to_feature(entry: Any) -> Feature:
+def _to_feature(entry: Any, index: int) -> Feature:
+    key = f"features[{index}]"
     if not isinstance(entry, Mapping):
-        raise ValueError(f"A feature has keys and values. Received: {entry!r}")
-    missing = [key for key in ("name", "role", "kind") if key not in entry]
-    if missing:
-        raise ValueError(f"A feature lacks {', '.join(missing)}. Received: {entry!r}")
-    cls = kind_class(entry["kind"])
-    values = {key: value for key, value in entry.items() if key != "kind"}
-    _check_keys(f"key of a {cls.kind} feature", values, cls)
-    if "computed" in values:
+        raise ValueError(f"`{key}` must hold keys and values. Received: {entry!r}")
+    for needed in ("name", "role", "kind"):
+        if needed not in entry:
+            raise ValueError(f"`{key}` lacks `{needed}`. Received: {entry!r}")
+    if "computed" in entry:
         raise ValueError(
-            f"Feature '{entry['name']}': computed features are not declared."
+            f"`{key}`: computed features are not declared. Received: {entry!r}"
         )
-    return cls(**values)
-
-
-def _check_keys(what: str, data: Any, cls: type) -> None:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"Expected keys and values. Received: {data!r}")
-    known = {field.name for field in dataclasses.fields(cls)}
-    for key in data:
-        if key not in known:
-            raise ValueError(unknown_name(what, key, known))
+    try:
+        cls = kind_class(entry["kind"])
+    except ValueError as error:
+        raise ValueError(f"Feature '{entry['name']}': {error}") from error
+    return configs.parse(cls, {k: v for k, v in entry.items() if k != "kind"}, key)

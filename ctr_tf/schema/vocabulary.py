@@ -21,7 +21,6 @@ from ctr_tf.schema.feature import (
     PADDING_ID,
     Feature,
 )
-from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.schema import Schema
 
 _log = logging.getLogger(__name__)
@@ -161,14 +160,8 @@ def content_hash(schema: Schema, vocabularies: Vocabularies) -> str:
 
 def without_limits(schema: Schema) -> Schema:
     """The schema with vocabularies that leave out nothing."""
-    features = (
-        dataclasses.replace(feature, min_count=1, max_size=None)
-        if isinstance(feature, Categorical)
-        else feature
-        for feature in schema.features
-        if not feature.computed
-    )
-    return dataclasses.replace(schema, features=tuple(features))
+    declared = (f.without_limits() for f in schema.features if not f.computed)
+    return dataclasses.replace(schema, features=tuple(declared))
 
 
 def id_maps(

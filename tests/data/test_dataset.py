@@ -57,12 +57,15 @@ def numpy_input(feature, stored):
         return stored
     if feature.kind == "numeric":
         value = np.asarray(stored, np.float32)
+        value[np.asarray(stored) == feature.stored_missing] = np.nan
         if feature.transform == "log1p":
-            return np.log1p(np.maximum(value, 0))
+            return np.log1p(value)
         return value
     ids = []
     for value in stored:
-        if value < 0:
+        if value == feature.stored_missing or value != value:
+            ids.append(1)
+        elif value < 0 and feature.boundaries is None:
             ids.append(1)
         elif feature.boundaries is not None:
             ids.append(2 + sum(b <= value for b in feature.boundaries))
@@ -81,13 +84,20 @@ def expected_inputs(sample, history, slate, num_chunks):
         for feature in features:
             key = f"{group}_{feature.name}"
             value = numpy_input(feature, sample[key])
+            if f"{key}_length" in sample:
+                lists = np.split(value, np.cumsum(sample[f"{key}_length"])[:-1])
+                rows = np.zeros((len(lists), feature.length), value.dtype)
+                for row, values in zip(rows, lists, strict=True):
+                    row[:] = feature.input_padding
+                    row[: len(values)] = values
+                value = rows if len(sample[f"{key}_length"]) else rows[:0]
             if group == "behavior":
-                row = np.zeros(history, value.dtype)
+                row = np.zeros((history, *value.shape[1:]), value.dtype)
                 value = value[-history:]
                 row[history - len(value) :] = value
             else:
-                row = np.zeros(slate if group == "candidate" else feature.length)
-                row = row.astype(value.dtype)
+                size = slate if group == "candidate" else feature.length
+                row = np.zeros((size, *value.shape[1:]), value.dtype)
                 row[: len(value)] = value
             result[key] = row
     time = np.zeros(history, np.int64)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctr_tf.data.encode import RequestEncoder, to_input
+from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 
@@ -24,16 +24,23 @@ def bucketized(**kwargs):
 
 def encode(feature, values):
     values = np.array(values, feature.stored_dtype)
-    return to_input(feature, tf.constant(values)).numpy().tolist()
+    return feature.to_input(tf.constant(values)).numpy().tolist()
 
 
 def test_boundaries_hold_their_lower_end():
     feature = bucketized(boundaries=(0, 18, 25.5))
     assert encode(feature, [-0.1, 0, 17.9, 18, 25.4, 25.5, 99]) == [
-        *(1, 3, 3, 4, 4, 5, 5)
+        *(2, 3, 3, 4, 4, 5, 5)
     ]
     whole = bucketized(boundaries=(18, 25.5), dtype="int64")
-    assert encode(whole, [-1, 0, 17, 18, 25, 26]) == [1, 2, 2, 3, 3, 4]
+    assert encode(whole, [-1, 0, 17, 18, 25, 26]) == [2, 2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_boundaries_may_be_negative(dtype):
+    feature = bucketized(boundaries=(-10, 0, 10), dtype=dtype)
+    values = [-11, -10, -1, 0, 9, 10, MISSING[dtype]]
+    assert encode(feature, values) == [2, 3, 3, 4, 4, 5, 1]
 
 
 @settings(deadline=None)
@@ -41,10 +48,7 @@ def test_boundaries_hold_their_lower_end():
 def test_boundaries_are_exact_for_integers(values, others):
     boundaries = tuple(sorted(set(values)))
     values = values + others + [v - 1 for v in values] + [v + 1 for v in values]
-    expected = [
-        1 if v < 0 else 2 + sum(boundary <= v for boundary in boundaries)
-        for v in values
-    ]
+    expected = [2 + sum(boundary <= v for boundary in boundaries) for v in values]
     feature = bucketized(boundaries=boundaries, dtype="int64")
     assert encode(feature, values) == expected
 
@@ -66,7 +70,9 @@ def test_whole_numbers_as_they_are():
     "kind", [{"boundaries": (1.0,)}, {"log2": True}, {"num_values": 3}]
 )
 def test_a_number_that_is_none_is_missing(kind):
-    assert encode(bucketized(**kind), [math.nan, -math.inf, -1e-9]) == [1, 1, 1]
+    lowest = 2 if "boundaries" in kind else 1  # a negative number is no other's
+    values = [math.nan, -math.inf, -1e-9]
+    assert encode(bucketized(**kind), values) == [1, lowest, lowest]
     assert encode(bucketized(log2=True), [math.inf, 3e38, 1.9]) == [64, 64, 2]
 
 
@@ -76,9 +82,9 @@ def test_numeric_features(values):
     plain = Numeric("x", "user")
     log = Numeric("x", "user", transform="log1p")
     values = np.array([*values, math.nan, math.inf, -math.inf], np.float32)
-    finite = np.where(np.isfinite(values), values, 0)
-    np.testing.assert_array_equal(encode(plain, values), finite)
-    expected = np.log1p(np.maximum(finite, 0), dtype=np.float64)
+    known = np.where(np.isfinite(values), values, np.nan)
+    np.testing.assert_array_equal(encode(plain, values), known)
+    expected = np.log1p(np.where(known < 0, np.nan, known), dtype=np.float64)
     np.testing.assert_allclose(encode(log, values), expected, rtol=1e-6)
 
 
@@ -90,8 +96,8 @@ def words():
 def request_encoder(folder, feature, vocabulary):
     schema = Schema("x", (ITEM, feature) if feature.name != "item_id" else (feature,))
     vocabularies = {name: [] for name in schema.vocabularies()}
-    if feature.vocabulary:
-        vocabularies[feature.vocabulary] = vocabulary
+    if feature.vocabulary_name:
+        vocabularies[feature.vocabulary_name] = vocabulary
     vocabularies = Vocabularies(vocabularies)
     vocabularies.save(folder)
     return RequestEncoder(schema, folder), vocabularies
@@ -106,7 +112,7 @@ def test_words_get_the_jobs_ids(tmp_path_factory, vocabulary, values):
     )
     values += vocabulary
     expected = vocabularies.encode(feature, pa.array(values, pa.string()))
-    ids = encoder.to_stored(feature, tf.constant(values))
+    ids = feature.to_stored(tf.constant(values), encoder)
     np.testing.assert_array_equal(ids, expected)
 
 
@@ -118,7 +124,7 @@ def test_numbers_get_the_jobs_ids(tmp_path_factory, vocabulary, values):
     )
     values += vocabulary
     expected = vocabularies.encode(ITEM, pa.array(values, pa.int64()))
-    ids = encoder.to_stored(ITEM, tf.constant(values, tf.int64))
+    ids = ITEM.to_stored(tf.constant(values, tf.int64), encoder)
     np.testing.assert_array_equal(ids, expected)
 
 
@@ -130,7 +136,7 @@ def test_hashes_are_the_jobs(tmp_path, dtype, values):
     encoder, vocabularies = request_encoder(tmp_path, feature, [])
     expected = vocabularies.encode(feature, pa.array([*values, None]))
     raw = tf.constant([*values, MISSING[dtype]], dtype)
-    np.testing.assert_array_equal(encoder.to_stored(feature, raw), expected)
+    np.testing.assert_array_equal(feature.to_stored(raw, encoder), expected)
 
 
 def test_missing_is_null(tmp_path):
@@ -138,11 +144,11 @@ def test_missing_is_null(tmp_path):
 
     def ids(feature):
         raw = tf.constant([MISSING[feature.dtype]], feature.dtype)
-        return to_input(feature, encoder.to_stored(feature, raw)).numpy().tolist()
+        return feature.to_input(feature.to_stored(raw, encoder)).numpy().tolist()
 
     assert ids(ITEM) == [1]
-    assert ids(Numeric("n", "user")) == [0]
-    assert ids(Numeric("n", "user", dtype="int64")) == [0]
+    assert np.isnan(ids(Numeric("n", "user"))).all()
+    assert np.isnan(ids(Numeric("n", "user", dtype="int64"))).all()
     assert ids(bucketized(log2=True, dtype="int64")) == [1]
     assert ids(bucketized(boundaries=(1,))) == [1]
 

@@ -8,7 +8,7 @@ from ctr_tf.data import random_samples
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table
-from ctr_tf.schema import Bucketized, Categorical, Feature, Numeric, Schema
+from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 
 SCHEMA = Schema(
@@ -44,7 +44,6 @@ def sample(times, request=b"r1", user=b"u1"):
     count = len(times)
     integers = {
         "request_time": [NOW],
-        "user_age": [-1],
         "user_tags": [2, 3],
         "context_device": [1],
         "context_hour": [0],
@@ -63,13 +62,13 @@ def sample(times, request=b"r1", user=b"u1"):
         "candidate_clicks_1d": [1, 0],
         "candidate_user_impressions": [2, 0],
         "candidate_user_clicks": [0, 0],
-        "candidate_since_shown": [3_700, -1],
-        "candidate_since_clicked": [-1, -1],
-        "candidate_item_age": [3 * DAY, -1],
+        "candidate_since_shown": [3_700, MISSING["int64"]],
+        "candidate_since_clicked": [MISSING["int64"]] * 2,
+        "candidate_item_age": [3 * DAY, MISSING["int64"]],
     }
     values = {key: np.array(value, np.int64) for key, value in integers.items()}
     floats = {
-        "user_age": [-1],
+        "user_age": [np.nan],
         "label": [0, 1],
         "label_buy": [0, 0],
         "candidate_price": [2.5, 10],
@@ -137,9 +136,7 @@ def test_a_long_history_is_elided_in_the_middle_unless_full():
 
 
 def test_any_schema_fits_the_page():
-    wide = tuple(
-        Feature(f"feature_number_{i}", "item", "categorical") for i in "abcdefgh"
-    )
+    wide = tuple(Categorical(f"feature_number_{i}", "item") for i in "abcdefgh")
     schema = Schema(
         "wide", features=(*SCHEMA.features[:1], *wide, *SCHEMA.features[2:])
     )

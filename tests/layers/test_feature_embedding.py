@@ -1,6 +1,7 @@
 """Features become vectors: which channels, what means of lists, what statistics."""
 
 import numpy as np
+import pytest
 
 from ctr_tf.layers.feature_embedding import FeatureEmbedding
 from ctr_tf.schema import Categorical, Numeric, Schema
@@ -67,6 +68,49 @@ def test_adapt_standardizes_by_real_values_only():
     expected = (batches[0]["behavior_price"] - real.mean()) / real.std()
     valid = batches[0]["behavior_time"] > 0
     np.testing.assert_allclose(price[valid], expected[valid], atol=1e-5)
+
+
+def test_an_outlier_does_not_blind_a_feature(caplog):
+    layer, rng = embedding(), np.random.default_rng(3)
+    layer.build()
+    batches = [inputs_of(rng) for _ in range(200)]
+    prices = np.concatenate(
+        [b["candidate_price"][b["candidate_mask"]] for b in batches]
+    )
+    batches[0]["candidate_price"][0, 0] = 1e9
+    layer.adapt(batches)
+    index = list(layer.numeric_keys()).index("candidate_price")
+    np.testing.assert_allclose(layer.mean[index], prices.mean(), atol=0.1)
+    np.testing.assert_allclose(layer.deviation[index], prices.std(), rtol=0.1)
+    assert "'candidate_price': 1 of 1,000 values are outliers" in caplog.text
+    assert "1e+09" in caplog.text
+    groups = layer.assemble(batches[0], layer.lookup(batches[0]))
+    price = np.array(groups["candidates"]["embedding"])[..., 4]
+    assert price[0, 0] == pytest.approx(
+        (layer.high[index] - layer.mean[index]) / layer.deviation[index]
+    )
+    assert 5 < price[0, 0] < 20 and abs(price[1]).max() < 4
+
+
+def test_a_missing_number_is_the_mean_and_a_list_of_numbers_its_places():
+    numbers = Numeric("sizes", "item", length=2)
+    schema = Schema("shop", (*SCHEMA.features[:3], numbers), counter_windows=())
+    sizes = {f.table: f.num_ids or 9 for f in schema.features if f.is_embedded}
+    layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
+    inputs = inputs_of(np.random.default_rng(0))
+    inputs["candidate_price"][0, 1] = np.nan
+    inputs["candidate_sizes"] = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    inputs["candidate_sizes"][0, 0, 1] = np.nan
+    inputs["behavior_sizes"] = np.zeros((2, 6, 2), np.float32)
+    layer.build()
+    layer.adapt([inputs])
+    groups = layer.assemble(inputs, layer.lookup(inputs))
+    vectors = np.array(groups["candidates"]["embedding"])
+    assert vectors[0, 1, 4] == 0 and vectors[0, 0, 6] == 0
+    real = inputs["candidate_sizes"][inputs["candidate_mask"]]
+    mean, deviation = np.nanmean(real), np.nanstd(real)
+    np.testing.assert_allclose(vectors[1, 2, 5:7], (real[-1] - mean) / deviation, 1e-5)
+    assert layer.item_dim == 7 and layer.width("behavior") == 7 + 2 * 4
 
 
 def test_item_channels_lead_and_lists_are_averaged():

@@ -73,6 +73,12 @@ def batch(model, **options):
     return helpers.make_inputs(model.schema, num_chunks=model.num_chunks, **options)
 
 
+def pad(value, before, after):
+    """More places on the second axis, if there is one."""
+    widths = ((0, 0), (before, after), *((0, 0),) * (value.ndim - 2))
+    return np.pad(value, widths[: value.ndim])
+
+
 def scores(model, inputs):
     return np.asarray(model(inputs))
 
@@ -99,7 +105,7 @@ def test_candidates_are_isolated_and_padding_is_nothing(config):
     np.testing.assert_allclose(np.concatenate(alone, axis=1), before, atol=1e-5)
 
     behaviors = {k: v for k, v in inputs.items() if k.startswith("behavior_")}
-    padded = {k: np.pad(v, ((0, 0), (9, 0))) for k, v in behaviors.items()}
+    padded = {k: pad(v, 9, 0) for k, v in behaviors.items()}
     np.testing.assert_allclose(scores(model, {**inputs, **padded}), before, atol=1e-5)
 
 
@@ -109,9 +115,9 @@ def test_padding_is_nothing_in_training_either(config):
     model.build()
     weights = model.get_weights()
     inputs = batch(model)
-    more = {"behavior_": ((0, 0), (9, 0)), "candidate_": ((0, 0), (0, 7))}
+    more = {"behavior": (9, 0), "candidate": (0, 7)}
     padded = {
-        key: np.pad(value, more.get(key[: key.index("_") + 1], 0))
+        key: pad(value, *more.get(key.split("_")[0], (0, 0)))
         for key, value in inputs.items()
     }
     seen = []

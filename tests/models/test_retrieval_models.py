@@ -104,7 +104,9 @@ def test_the_number_of_candidates_may_be_open(config):
     inputs = helpers.make_inputs(model.schema, lengths=LENGTHS)
     signature = {
         key: tf.TensorSpec(
-            (None, None) if key.startswith("candidate_") else (None, *value.shape[1:]),
+            (None, None, *value.shape[2:])
+            if key.startswith("candidate_")
+            else (None, *value.shape[1:]),
             value.dtype,
         )
         for key, value in inputs.items()

@@ -120,7 +120,8 @@ def test_scores_equal_numpy(case):
     if case in ("din", "can"):
         shown = targets  # items' rows come first in both groups
         targets = np.zeros((3, 4, behaviors.shape[-1]))
-        targets[..., : 2 * 4] = shown[..., : 2 * 4]
+        shared = model.embedding.item_dim
+        targets[..., :shared] = shown[..., :shared]
     else:
         behaviors = dense(model.behavior_projection, behaviors)
         shown = targets = dense(model.candidate_projection, targets)

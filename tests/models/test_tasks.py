@@ -118,7 +118,7 @@ def test_an_export_scores_each_task(config, tmp_path):
     )
     for t, suffix in enumerate(("", "_purchase")):
         found = [outputs.pop(f"{name}{suffix}") for name in ("logit", "probability")]
-        np.testing.assert_allclose(found[0], logits[..., t], atol=1e-5)
+        np.testing.assert_allclose(found[0], logits[..., t], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found[1], sigmoid(logits[..., t]), atol=1e-5)
     assert not outputs
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_tf.schema import Bucketized, Categorical, Feature, Schema, parse_duration
+from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema, parse_duration
 
 ITEM = Categorical("item_id", "item", dtype="int64")
 
@@ -27,10 +27,9 @@ def test_item_features_lead_behaviors_and_candidates_alike():
 
 
 def test_shared_vocabulary_is_one_table():
-    favorite = Feature(
+    favorite = Categorical(
         "favorites",
         "user",
-        "categorical",
         dtype="int64",
         length=3,
         vocabulary="item_id",
@@ -49,7 +48,7 @@ def test_shared_vocabulary_is_one_table():
     ],
 )
 def test_ids_of_bucketized_features(settings, ids):
-    assert Bucketized("age", "user", **settings).num_buckets == ids
+    assert Bucketized("age", "user", **settings).num_ids == ids
 
 
 @pytest.mark.parametrize(
@@ -62,27 +61,26 @@ def test_durations(text, seconds):
 names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).map(lambda n: "x" + n)
 features = st.one_of(
     st.builds(
-        Feature,
+        Categorical,
         name=names,
-        role=st.sampled_from(["user", "context"]),
-        kind=st.just("categorical"),
+        role=st.sampled_from(["user", "context", "item"]),
         dtype=st.sampled_from(["int64", "string"]),
         length=st.integers(1, 5),
         min_count=st.integers(1, 9),
         max_size=st.none() | st.integers(1, 99),
     ),
     st.builds(
-        Feature,
+        Numeric,
         name=names,
         role=st.sampled_from(["item", "behavior", "candidate"]),
-        kind=st.just("numeric"),
+        length=st.integers(1, 5),
+        null_values=st.none() | st.lists(st.sampled_from(["-1", "NULL"]), max_size=2),
         transform=st.sampled_from(["none", "log1p"]),
     ),
     st.builds(
-        Feature,
+        Bucketized,
         name=names,
         role=st.just("behavior"),
-        kind=st.just("bucketized"),
         boundaries=st.sets(st.integers(-50, 50), min_size=1).map(sorted),
         embedding_dim=st.none() | st.integers(1, 64),
     ),
@@ -96,3 +94,71 @@ features = st.one_of(
 def test_yaml_round_trip(declared, offset):
     schema = Schema("shop", (ITEM, *declared), utc_offset_hours=offset)
     assert Schema.from_yaml(schema.to_yaml()) == schema
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("labels: click", "`labels` must be a list. Received: 'click'"),
+        ("labels: [time]", "none of the raw columns .* Received: labels='time'"),
+        ("labels: [click, click]", "`labels` must differ. Received: click, click"),
+        ("utc_offset_hours: '5.5'", "`utc_offset_hours` must be a number. .*'5.5'"),
+        ("history_length: 12.5", "`history_length` must be an integer. .* 12.5"),
+        ("history_length: true", "`history_length` must be an integer. .* True"),
+        ("counter_windows: 2h", "`counter_windows` must be a list. Received: '2h'"),
+        ("name: 7", "`name` must be a string. Received: 7"),
+        ("horizon: 7", "Unknown .* 'horizon'"),
+    ],
+)
+def test_a_schema_is_checked_key_by_key(line, message):
+    item = "features: [{name: item_id, role: item, kind: categorical}]"
+    text = f"name: shop\n{item}\n{line}\n"
+    if line.startswith("name"):
+        text = f"{item}\n{line}\n"
+    with pytest.raises(ValueError, match=f"^shop.yaml: .*{message}"):
+        Schema.from_yaml(text, source="shop.yaml")
+
+
+@pytest.mark.parametrize(
+    ("feature", "message"),
+    [
+        ("name: click, role: context, kind: categorical", "'click' .* a label already"),
+        ("name: time, role: context, kind: numeric", "'time' .* a raw column already"),
+        ("name: request_id, role: user, kind: numeric", "raw tables have a column"),
+        ("name: item_id, role: behavior, kind: numeric", "'behavior_item_id' is taken"),
+        ("name: a, role: user, kind: numeric, length: '2'", "length` must be an int"),
+        ("name: a, role: user, kind: numeric, dtype: string", "dtype='string'"),
+        ("name: a, role: user, kind: numeric, computed: true", "are not declared"),
+        ("name: a, role: user, kind: numbers", "Unknown kind 'numbers'.*'numeric'"),
+        ("name: a, role: users, kind: numeric", "Unknown role 'users'.*'user'"),
+        ("name: a, role: user, kind: numeric, min_count: 2", "min_count"),
+        (
+            "name: a, role: user, kind: bucketized, boundaries: [1, x]",
+            r"features\[1\].boundaries\[1\]` must be a.* number. Received: 'x'",
+        ),
+        (
+            "name: a, role: user, kind: bucketized, boundaries: [1, '2']",
+            r"features\[1\].boundaries\[1\]` must be a.* number. Received: '2'",
+        ),
+        ("name: a, role: user, kind: bucketized, boundaries: [1, .nan]", "finite"),
+        ("name: a, role: user, kind: bucketized, boundaries: [2, 1]", "ascending"),
+        ("name: a, role: user, kind: bucketized", "exactly one of"),
+        ("name: a, role: item, kind: categorical, max_size: 0", "`max_size` must be"),
+    ],
+)
+def test_a_feature_is_checked_field_by_field(feature, message):
+    text = (
+        "name: shop\nfeatures:\n- {name: item_id, role: item, kind: categorical}\n"
+        f"- {{{feature}}}\n"
+    )
+    with pytest.raises(ValueError, match=message):
+        Schema.from_yaml(text)
+
+
+def test_a_column_has_one_meaning():
+    both = (Categorical("page", "context"), Numeric("page", "candidate"))
+    with pytest.raises(ValueError, match="'page' of the exposures is that of another"):
+        Schema("shop", (ITEM, *both))
+    of_lists = (Categorical("tags", "item", length=2), Numeric("tags_length", "item"))
+    with pytest.raises(ValueError, match="'behavior_tags_length' is taken"):
+        Schema("shop", (ITEM, *of_lists))

@@ -11,7 +11,7 @@ from small_export import HISTORIES, OPTIONS, SCHEMA, SLATES, VOCABULARIES
 from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import BEHAVIORS, record_spec
+from ctr_tf.data.records import BEHAVIORS, take
 from serving import golden, warmup
 from serving.export import ExportOptions, export_ranker, versions
 from serving.exported import Exported
@@ -75,7 +75,7 @@ def test_one_batch_of_all_requests(signatures, requests, expected):
             return value
         filler = {np.int64: 1_005, object: "category 3", np.float32: 7}
         fill = np.full(
-            (1, size - value.shape[1]),
+            (1, size - value.shape[1], *value.shape[2:]),
             filler[value.dtype.type if value.dtype != object else object],
         ).astype(value.dtype)
         return np.concatenate([value, fill], axis=1)
@@ -94,7 +94,7 @@ def test_a_list_scores_like_its_candidates_one_by_one(signatures, requests, expe
     state = call(signatures["encode_user"], tensors)
     for i, score in enumerate(scores):
         single = {
-            name: value[:, i : i + 1] if value.ndim == 2 else np.array([1])
+            name: value[:, i : i + 1] if value.ndim >= 2 else np.array([1])
             for name, value in tensors.items()
             if name.startswith("candidate_")
         }
@@ -107,7 +107,9 @@ def test_a_list_scores_like_its_candidates_one_by_one(signatures, requests, expe
 def test_candidates_by_the_thousand(signatures, requests, expected):
     tensors, scores = requests[0], expected[0]
     many = {
-        name: np.resize(value, (1, 1_000)) if value.ndim == 2 else np.array([1_000])
+        name: np.resize(value, (1, 1_000, *value.shape[2:]))
+        if value.ndim >= 2
+        else np.array([1_000])
         for name, value in tensors.items()
         if name.startswith("candidate_")
     }
@@ -119,7 +121,7 @@ def test_more_history_than_the_model_takes(signatures, requests, expected):
     older = {
         name: np.concatenate([value[:, :4], value], axis=1)
         for name, value in tensors.items()
-        if name.startswith("behavior_") and value.ndim == 2
+        if name.startswith("behavior_") and value.ndim >= 2
     }
     older["behavior_time"][:, :4] -= 10**7
     older["behavior_length"] = tensors["behavior_length"] + 4
@@ -130,11 +132,7 @@ def test_more_history_than_the_model_takes(signatures, requests, expected):
 def test_a_history_between_two_sizes_scores_as_without_padding(
     signatures, ranker, samples, behaviors
 ):
-    fields = record_spec(SCHEMA)
-    sample = {
-        key: value[16 - behaviors :] if fields[key].size == BEHAVIORS else value
-        for key, value in samples[0].items()
-    }
+    sample = take(samples[0], SCHEMA, BEHAVIORS, np.arange(16 - behaviors, 16))
     reader = BatchReader(SCHEMA, ranker.num_chunks, 16, with_labels=False)
     (inputs,) = reader.read(tf.constant([serialize(sample)]), max(behaviors, 1))
     inputs["behavior_chunk"] = time_ops.chunk_ids(
@@ -174,7 +172,7 @@ def test_behaviors_after_the_request_are_left_out(signatures, requests, expected
     later = {
         name: np.concatenate([value, value[:, :2]], axis=1)
         for name, value in tensors.items()
-        if name.startswith("behavior_") and value.ndim == 2
+        if name.startswith("behavior_") and value.ndim >= 2
     }
     later["behavior_time"][:, -2:] = tensors["request_time"] + [0, 9]
     later["behavior_length"] = tensors["behavior_length"] + 2

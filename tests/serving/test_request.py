@@ -12,17 +12,36 @@ from ctr_tf.schema import MISSING, Categorical, Schema
 from serving.request import request_from_sample, request_to_tensors
 
 SCHEMA = make_schema()
+ITEM = {"genres": ["new", None], "price": 2.5}
 REQUEST = {
     "request_time": 1_700_000_000,
     "user": {"age": 34, "tags": ["a", None]},
     "context": {"device": "phone"},
     "behaviors": [
-        {"time": 1_699_990_000, "item_id": 7, "category": "x", "action": "click"},
-        {"time": 1_699_990_005, "item_id": 8, "category": None, "action": "buy"},
+        {
+            "time": 1_699_990_000,
+            "item_id": 7,
+            "category": "x",
+            "action": "click",
+            **ITEM,
+        },
+        {
+            "time": 1_699_990_005,
+            "item_id": 8,
+            "category": None,
+            "action": "buy",
+            **ITEM,
+        },
     ],
     "candidates": [
-        {"item_id": 9, "category": "y", "position": 0, "clicks_1d": 3},
-        {"item_id": None, "category": "y", "position": None},
+        {"item_id": 9, "category": "y", "position": 0, "clicks_1d": 3, **ITEM},
+        {
+            "item_id": None,
+            "category": "y",
+            "position": None,
+            "genres": None,
+            "price": None,
+        },
     ],
 }
 
@@ -49,9 +68,15 @@ def test_a_request_becomes_tensors():
     assert lists["user_tags_length"] == [2]
     assert lists["behavior_time"] == [[1_699_990_000, 1_699_990_005]]
     assert lists["behavior_category"] == [["x", MISSING["string"]]]
+    missing = MISSING["string"]
+    assert lists["candidate_genres"] == [[["new", missing, missing], [missing] * 3]]
+    assert lists["candidate_genres_length"] == [[2, 0]]
+    assert lists["behavior_genres_length"] == [[2, 2]]
+    assert np.isnan(tensors["candidate_price"]).tolist() == [[False, True]]
     assert lists["candidate_item_id"] == [[9, MISSING["int64"]]]
     assert lists["candidate_clicks_1d"] == [[3, 0]]
-    assert lists["candidate_since_shown"] == [[-1, -1]]
+    never = MISSING["int64"]
+    assert lists["candidate_since_shown"] == [[never, never]]
     assert tensors["candidate_item_id"].dtype == np.int64
     assert "behavior_hour" not in tensors and "context_slate_size" not in tensors
 
@@ -153,7 +178,9 @@ def test_a_sample_becomes_the_request_it_came_from():
     assert request["candidates"][0]["item_id"] is None
     assert request["candidates"][1]["item_id"] == 1_000
     assert len(request["behaviors"]) == 5
-    assert set(request["behaviors"][0]) == {"time", "item_id", "category", "action"}
+    assert set(request["behaviors"][0]) == {
+        *("time", "item_id", "category", "genres", "price", "action")
+    }
     assert set(request["context"]) == {"device"}
     tensors = request_to_tensors(request, SCHEMA)
     np.testing.assert_array_equal(tensors["behavior_time"][0], sample["behavior_time"])

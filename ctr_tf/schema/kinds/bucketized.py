@@ -25,7 +25,7 @@ class Bucketized(Feature):
             negative.
     """
 
-    boundaries: tuple[float, ...] | None = None
+    boundaries: tuple[int | float, ...] | None = None
     num_values: int | None = None
     log2: bool = False
 

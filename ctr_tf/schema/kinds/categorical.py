@@ -49,6 +49,10 @@ class Categorical(Feature):
         """See `Feature`; None where the values are hashed."""
         return self.vocabulary
 
+    def without_limits(self) -> "Categorical":
+        """See `Feature`."""
+        return dataclasses.replace(self, min_count=1, max_size=None)
+
     @property
     def num_ids(self) -> int | None:
         """See `Feature`; None where the vocabulary decides."""
@@ -65,7 +69,7 @@ class Categorical(Feature):
     def wanted(self) -> str:
         """See `Feature`."""
         if self.dtype == "string":
-            return "a text without line breaks or NUL"
+            return "a string without line breaks or NUL"
         return super().wanted
 
     def unfit(self, values) -> np.ndarray | None:

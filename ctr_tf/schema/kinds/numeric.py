@@ -60,7 +60,10 @@ class Numeric(Feature):
 
     def random(self, generator, size, vocabularies) -> np.ndarray:
         """See `Feature`."""
-        return random_numbers(generator, size, self)
+        values = random_numbers(generator, size, self)
+        if self.computed:  # counts, which are never missing
+            values = np.maximum(values, 0)
+        return values
 
 
 def negative(values) -> np.ndarray | None:

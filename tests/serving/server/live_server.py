@@ -155,12 +155,10 @@ def assert_close(actual, expected):
 
 def rows(tensors):
     """Tensors as JSON has them."""
-    return {
-        name: [
-            [v.decode() if isinstance(v, bytes) else v for v in row]
-            if isinstance(row, list)
-            else row
-            for row in array.tolist()
-        ]
-        for name, array in tensors.items()
-    }
+
+    def plain(value):
+        if isinstance(value, list):
+            return list(map(plain, value))
+        return value.decode() if isinstance(value, bytes) else value
+
+    return {name: plain(array.tolist()) for name, array in tensors.items()}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from live_server import assert_close
+from live_server import assert_close, rows
 
 PROGRAM = """
 import json, sys
@@ -52,11 +52,11 @@ def found(server, inputs):
     plain = {
         name: (
             "S" if array.dtype.kind == "O" else array.dtype.name,
-            [[v.decode() for v in row] for row in array]
-            if array.dtype.kind == "O"
-            else array.tolist(),
+            values,
         )
-        for name, array in inputs[0].items()
+        for (name, array), values in zip(
+            inputs[0].items(), rows(inputs[0]).values(), strict=True
+        )
     }
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM],
