@@ -40,7 +40,6 @@ from pathlib import Path
 import apache_beam as beam
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options
@@ -56,6 +55,7 @@ from pipelines.inference import (
     to_rows,
 )
 from pipelines.publish import Output, WriteRejected
+from pipelines.run import run_pipeline
 from serving.exported import EXTRA, SCHEMA, find_version
 
 FORMATS = ("parquet", "jsonl")
@@ -121,9 +121,7 @@ def run(argv: list[str]) -> dict:
             )
         pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
         build(pipeline, model, data, split, options, temporary)
-        state = pipeline.run().wait_until_finish()
-        if state != PipelineState.DONE:
-            raise RuntimeError(f"The pipeline ended in the state {state}.")
+        run_pipeline(pipeline)
         manifest = output.finish(options.max_rejected_fraction)
     seconds = time.perf_counter() - started
     _log.info(
