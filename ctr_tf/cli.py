@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 
 from ctr_tf import __version__
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import storage_trouble, unknown_name
 
 VERBS = {
     "synthesize": ("ctr_tf.data.synthetic", "write raw logs whose truth is known"),
@@ -111,6 +111,12 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("CTR_TF_TRACEBACK"):
             raise
         print(f"ctr-tf: error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:
+        trouble = storage_trouble(error)
+        if trouble is None or os.environ.get("CTR_TF_TRACEBACK"):
+            raise
+        print(f"ctr-tf: error: {trouble}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ctr-tf: interrupted", file=sys.stderr)

@@ -1,9 +1,12 @@
 """How this project words a user's mistake: the thing, the value received, the fix."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable
 
 _MOST_NAMES = 40
+_STORAGE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
@@ -32,3 +35,16 @@ def check_positive_options(options, *names: str) -> None:
         value = getattr(options, name)
         if not value > 0:
             raise ValueError(f"`--{name}` must be positive. Received: {value}")
+
+
+def storage_trouble(error: Exception) -> str | None:
+    """What is wrong with the disk, where a library hides it in an error of its own.
+
+    Returns:
+        The line that says it, with the path where the library names it; None if the
+        error is another.
+    """
+    for line in str(error).split("\n"):
+        if any(os.strerror(number) in line for number in _STORAGE):
+            return line.strip()
+    return None

@@ -46,7 +46,6 @@ import time
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
 from ctr_tf.errors import check_positive_options, unknown_name
 from ctr_tf.schema import Schema
@@ -57,6 +56,7 @@ from pipelines.publish import (
     WriteReport,
     WriteShard,
 )
+from pipelines.run import run_pipeline
 from pipelines.sources.source import Source, get_source
 from pipelines.splits import SplitRule, parse_time
 from pipelines.statistics import SPLITS
@@ -139,9 +139,7 @@ def run(argv: list[str]) -> dict:
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
         build(pipeline, source, schema, shards, rule, options, temporary)
-        state = pipeline.run().wait_until_finish()
-        if state != PipelineState.DONE:
-            raise RuntimeError(f"The pipeline ended in the state {state}.")
+        run_pipeline(pipeline)
         manifest = output.finish(options.max_rejected_fraction)
     _log.info("%s", _summary(manifest, time.perf_counter() - started, output.path))
     return manifest

@@ -4,9 +4,13 @@ Workers write into a temporary folder beside the output; one rename publishes it
 """
 
 import contextlib
+import fcntl
+import glob
 import gzip
 import hashlib
 import json
+import logging
+import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -17,6 +21,7 @@ import pyarrow.compute as pc
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from ctr_tf import files
 from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, content_hash
@@ -26,6 +31,7 @@ from pipelines.statistics import SPLITS, Statistics
 from pipelines.vocabulary import from_texts
 
 REPORT = "report.json"
+_log = logging.getLogger(__name__)
 _EXTENSION = {"none": "", "gzip": ".gz"}
 
 
@@ -39,7 +45,15 @@ def write_file(path: str, data: bytes | memoryview) -> None:
         temporary, compression_type=CompressionTypes.UNCOMPRESSED
     ) as file:
         file.write(data)
+        if is_local(path):
+            file.flush()
+            os.fsync(file.fileno())
     FileSystems.rename([temporary], [path])
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is one of this machine's file system, as Beam names them."""
+    return "://" not in path
 
 
 def read_file(path: str) -> bytes:
@@ -210,6 +224,8 @@ class Output:
         self.path = path.rstrip("/")
         self._overwrite = overwrite
         self._temporary = f"{self.path}.{uuid.uuid4().hex[:8]}.unfinished"
+        if is_local(self.path):
+            self._clean_up()
         if FileSystems.exists(self.path) and not overwrite:
             raise FileExistsError(
                 f"The output '{self.path}' exists. Give another `--output`, or "
@@ -221,7 +237,8 @@ class Output:
         """A folder to write into; it is gone afterwards, unless it was published."""
         FileSystems.mkdirs(self._temporary)
         try:
-            yield self._temporary
+            with _held(self._temporary):
+                yield self._temporary
         finally:
             remove(self._temporary)
 
@@ -246,10 +263,28 @@ class Output:
             manifest["events"], report["examples"], max_rejected_fraction
         )
         write_file(FileSystems.join(self._temporary, MANIFEST), _json(manifest))
+        self._publish()
+        return manifest
+
+    def _publish(self) -> None:
+        if is_local(self.path):
+            if self._overwrite:
+                files.replace(self._temporary, self.path)
+            else:
+                os.rename(self._temporary, self.path)
+            return
         if self._overwrite:
             remove(self.path)
         FileSystems.rename([self._temporary], [self.path])
-        return manifest
+
+    def _clean_up(self) -> None:
+        """Mends what a job left that was killed; a living one holds its folder."""
+        if done := files.recover(self.path):
+            _log.warning("An earlier job was killed: %s.", done)
+        for left in glob.glob(f"{glob.escape(self.path)}.*.unfinished"):
+            with contextlib.suppress(BlockingIOError), _held(left):
+                _log.warning("An earlier job was killed: removed '%s'.", left)
+                files.remove(left)
 
     def _check_rejected(self, events: dict, examples: dict, most: float) -> None:
         read = sum(count["read"] for count in events.values())
@@ -271,6 +306,24 @@ class Output:
             f"`--max_rejected_fraction` allows; nothing was published. All of them are "
             f"in '{kept_at}'.{listed}\nReceived: max_rejected_fraction={most}"
         )
+
+
+@contextlib.contextmanager
+def _held(folder: str) -> Iterator[None]:
+    """Holds a folder for as long as this process lives, where it is a local one.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    if not is_local(folder):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _json(value: object) -> bytes:

@@ -34,18 +34,18 @@ import contextlib
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.runner import PipelineState
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies, id_maps, without_limits
+from ctr_tf.schema.vocabulary import without_limits
 from ctr_tf.time import MAX_TIME
 from pipelines import listwise, steps
 from pipelines.inference import (
@@ -56,7 +56,8 @@ from pipelines.inference import (
     to_rows,
 )
 from pipelines.publish import Output, WriteRejected
-from serving.exported import EXTRA, SCHEMA, find_version
+from pipelines.run import run_pipeline
+from serving.exported import SCHEMA, find_version, load_content
 
 FORMATS = ("parquet", "jsonl")
 _log = logging.getLogger(__name__)
@@ -110,20 +111,15 @@ def run(argv: list[str]) -> dict:
     listwise.check_options(beam_words)
     _check(options)
     model = find_version(options.model)
-    schema = Schema.load(model / EXTRA / SCHEMA)
+    content = load_content(model)
+    schema = content[0]
     output = Output(options.output, options.overwrite)
     samples = _samples(options, beam_words, schema)
     with samples as (data, split), output.unfinished() as temporary:
-        if without_limits(data.schema) != without_limits(schema):
-            raise ValueError(
-                "The data's schema must be that of the model (but for `min_count` and "
-                f"`max_size`). Received: {data.folder}"
-            )
+        maps = data.read_as(*content).id_maps
         pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
-        build(pipeline, model, data, split, options, temporary)
-        state = pipeline.run().wait_until_finish()
-        if state != PipelineState.DONE:
-            raise RuntimeError(f"The pipeline ended in the state {state}.")
+        build(pipeline, model, data, split, maps, options, temporary)
+        run_pipeline(pipeline)
         manifest = output.finish(options.max_rejected_fraction)
     seconds = time.perf_counter() - started
     _log.info(
@@ -141,6 +137,7 @@ def build(
     model: Path,
     data: PreparedData,
     split: str,
+    maps: Mapping[str, np.ndarray],
     options: argparse.Namespace,
     folder: str,
 ) -> None:
@@ -151,13 +148,11 @@ def build(
         model: folder of a version.
         data: whose samples are scored.
         split: of the data.
+        maps: to the model's ids, see `ctr_tf.schema.vocabulary.id_maps`.
         options: of the job.
         folder: where the scores are written.
     """
     schema = data.schema
-    maps = id_maps(
-        schema, data.vocabularies, Vocabularies.load(model / "assets", schema)
-    )
     samples = (
         pipeline
         | "Files" >> beam.Create(data.files(split))

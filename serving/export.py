@@ -22,6 +22,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ctr_tf import files
 from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models.ranker import Ranker
@@ -165,6 +166,7 @@ def export_ranker(
         records = replay(warmup, model.signatures)
         _log.info("Warm-up: %d requests, all answered.", records)
         _log.info("State of a user: %s.", describe_state(exported))
+        files.sync(temporary)
         temporary.rename(output / str(version))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

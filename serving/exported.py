@@ -7,6 +7,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from ctr_tf.schema import Schema
+from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from serving.state import StateLayout
 
 EXTRA = "assets.extra"
@@ -72,6 +74,26 @@ class Exported:
         for key in ("history_lengths", "slate_sizes", "batch_sizes"):
             value[key] = tuple(value[key])
         return cls(**value | {"state": StateLayout.from_json(value["state"])})
+
+
+def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
+    """Schema and vocabularies of a version folder.
+
+    Raises:
+        FileNotFoundError: names what is missing.
+        ValueError: if they are not those that were exported.
+    """
+    folder = Path(folder)
+    schema = Schema.load(folder / EXTRA / SCHEMA)
+    vocabularies = Vocabularies.load(folder / "assets", schema)
+    expected = Exported.load(folder).content_hash
+    found = content_hash(schema, vocabularies)
+    if found != expected:
+        raise ValueError(
+            f"'{folder}' is not as it was exported: schema and vocabularies must have "
+            f"the content hash {expected!r}. Received: {found!r}"
+        )
+    return schema, vocabularies
 
 
 def find_version(model: str | Path) -> Path:

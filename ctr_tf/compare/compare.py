@@ -12,7 +12,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from ctr_tf.compare.jobs import Job, make_jobs, read_finished, run_jobs
+from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished, run_jobs
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import markdown, write_table
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         rows, arguments.seeds, output, budget, arguments.data, arguments.overrides
     )
     _log.info("%d runs in %s, by %s", len(jobs), output, budget)
+    check_data(output, data)
     failed = run_jobs(jobs, arguments.split, arguments.candidates)
     options = (arguments.split, arguments.candidates, output, arguments.overrides)
     print(_report(jobs, rows, base, *options))

@@ -1,9 +1,9 @@
 """The runs of a comparison: a recipe each, a process each, each done only once.
 
-A folder of a comparison holds recipes/<run>.yaml, runs/<run>/ (as `ctr-tf train` and
-`ctr-tf evaluate` leave it, and cost.json), logs/<run>.txt. A run is finished once it
-has been evaluated, and is then left as it is, unless its recipe has changed, which is
-refused.
+A folder of a comparison holds data.txt, recipes/<run>.yaml, runs/<run>/ (as `ctr-tf
+train` and `ctr-tf evaluate` leave it, and cost.json), logs/<run>.txt. A run is finished
+once it has been evaluated, and is then left as it is, unless its recipe or the data
+have changed, which is refused.
 """
 
 import contextlib
@@ -20,13 +20,17 @@ from pathlib import Path
 import yaml
 
 from ctr_tf import config as configs
+from ctr_tf import files
 from ctr_tf.compare.variants import TFRS, Variant
+from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import unknown_name
 from ctr_tf.evaluation.scores import SCORES
 from ctr_tf.training.config import Config
+from ctr_tf.training.run import fingerprint
 
 COST = "cost.json"
 _METRICS = "metrics.json"
+_DATA = "data.txt"  # identifies the data
 _log = logging.getLogger(__name__)
 
 
@@ -213,6 +217,29 @@ def read_finished(run: Path, split: str, candidates: int) -> dict | None:
         "quality": quality,
         "scores": evaluation / SCORES,
     }
+
+
+def check_data(folder: Path, data: PreparedData) -> None:
+    """Keeps a comparison to the data that it was begun with.
+
+    Args:
+        folder: of the comparison.
+        data: that it shall go on with.
+
+    Raises:
+        ValueError: if it was begun with others.
+    """
+    path, mark = folder / _DATA, fingerprint(data)
+    begun = (folder / "recipes").is_dir()
+    found = path.read_text("utf-8").strip() if path.is_file() else None
+    if found != mark and (begun or found):
+        raise ValueError(
+            f"The comparison in '{folder}' was begun with other data than "
+            f"'{data.folder}' holds now. Choose another `--output`, or remove it. The "
+            f"data are {mark}. Received: {found}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(path, mark + "\n")
 
 
 def _check_recipe(job: Job) -> None:

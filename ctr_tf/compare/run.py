@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from ctr_tf import config as configs
+from ctr_tf import files
 from ctr_tf.compare.jobs import COST, read_finished
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.scaling.request_cost import random_request, request_cost
@@ -59,7 +60,7 @@ def main(argv: list[str]) -> int:
     folder = Path(config.run)
     train(config)
     cost = run_cost(load_run(folder), arguments.candidates)
-    (folder / COST).write_text(json.dumps(cost, indent=1) + "\n", "utf-8")
+    files.write_text(folder / COST, json.dumps(cost, indent=1) + "\n")
     if read_finished(folder, arguments.split, arguments.candidates) is None:
         evaluate_run(folder, arguments.split, scores=True)
     return 0

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf import files
 from ctr_tf import time as times
 from ctr_tf.errors import unknown_name
 from ctr_tf.evaluation.metrics import Metrics
@@ -104,7 +105,7 @@ def evaluate_predictions(
         result["rela_impr"] = _relative_improvement(result, base_metrics, base)
     result["seconds"] = time.monotonic() - started
     text = json.dumps(result, indent=1, allow_nan=False)
-    (output / "metrics.json").write_text(text + "\n", "utf-8")
+    files.write_text(output / "metrics.json", text + "\n")
     write_report(result, output)
     return result
 

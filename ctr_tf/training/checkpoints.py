@@ -15,6 +15,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from ctr_tf import files
+
 _STATE = "state.json"
 
 
@@ -52,6 +54,7 @@ class Checkpoints:
         worker: index of this process; only the files of worker 0 become a checkpoint.
             All workers must call `save` together, because some variables are summed
             over the workers when they are read.
+        content: hash of schema and vocabularies; weights are read only for their own.
     """
 
     def __init__(
@@ -61,12 +64,14 @@ class Checkpoints:
         keep: int = 2,
         data: str = "",
         worker: int = 0,
+        content: str = "",
     ):
         self.folder = Path(folder)
         self.ranker = ranker
         self.keep = keep
         self.data = data
         self.worker = worker
+        self.content = content
 
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint to go on from, and removes old ones."""
@@ -97,7 +102,7 @@ class Checkpoints:
                 "now: a run goes on only with its own data."
             )
         self._read(folder, ("model", "optimizer"), state)
-        state.pop("shapes")
+        del state["shapes"], state["content_hash"]
         return Progress(**state)
 
     def restore_metrics(self) -> None:
@@ -140,19 +145,26 @@ class Checkpoints:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         tf.train.Checkpoint(**variables).write(str(temporary / "variables"))
-        state["shapes"] = self._shapes()
+        state |= {"shapes": self._shapes(), "content_hash": self.content}
         (temporary / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
         if self.worker:
             shutil.rmtree(temporary)
             return
         final = self.folder / name
         shutil.rmtree(final, ignore_errors=True)
+        files.sync(temporary)
         temporary.rename(final)
 
     def _shapes(self) -> list:
         return [[v.path, list(v.shape)] for v in self.ranker.variables]
 
     def _read(self, folder: Path, keys: tuple[str, ...], state: dict) -> None:
+        if state.get("content_hash") != self.content:
+            raise ValueError(
+                f"Checkpoint '{folder}' was made with another schema or other "
+                "vocabularies: it must have the content hash "
+                f"{self.content!r}. Received: {state.get('content_hash')!r}"
+            )
         saved, own = state["shapes"], self._shapes()
         for (path, shape), (_, expected) in zip(saved, own, strict=False):
             if shape != expected:

@@ -5,18 +5,22 @@ config.yaml  schema.yaml  vocabularies/  checkpoints/  logs/  metrics.json  plot
 
 import dataclasses
 import hashlib
+import logging
+import shutil
 from pathlib import Path
 
 import yaml
 
 from ctr_tf import config as configs
+from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from ctr_tf.training.checkpoints import Checkpoints
 from ctr_tf.training.config import Config
 
+_log = logging.getLogger(__name__)
 _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"
 _VOCABULARIES = "vocabularies"
@@ -54,15 +58,16 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
     """
     folder = Path(folder)
     config = read_config(folder)
-    schema = Schema.load(folder / _SCHEMA)
-    vocabularies = Vocabularies.load(folder / _VOCABULARIES, schema)
+    schema, vocabularies = read_content(folder)
     ranker = build_ranker(
         config.model,
         schema,
         vocabularies.table_sizes(schema),
         dtype=config.training.precision,
     )
-    Checkpoints(checkpoint_folder(folder), ranker).load_weights(weights)
+    content = content_hash(schema, vocabularies)
+    checkpoints = Checkpoints(checkpoint_folder(folder), ranker, content=content)
+    checkpoints.load_weights(weights)
     return Run(folder, config, schema, vocabularies, ranker)
 
 
@@ -90,7 +95,8 @@ def open_run(config: Config, data: PreparedData) -> Path:
         The folder.
 
     Raises:
-        ValueError: if the folder holds something else, or a run by another recipe.
+        ValueError: if the folder holds something else, or a run by another recipe or
+            of other data.
     """
     folder = Path(config.run)
     if (folder / _CONFIG).is_file():
@@ -104,17 +110,44 @@ def open_run(config: Config, data: PreparedData) -> Path:
                 "folder (run=…), or remove it. The two differ in "
                 f"{', '.join(changed)}."
             )
+        _check_content(folder, data)
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(
             f"'{folder}' exists and is not the folder of a run. Received: run={folder}"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    data.schema.save(folder / _SCHEMA)
-    data.vocabularies.save(folder / _VOCABULARIES)
-    configs.dump(config, folder / f".{_CONFIG}")
-    (folder / f".{_CONFIG}").rename(folder / _CONFIG)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if unfinished.exists():
+        _log.info("removed '%s', of a training that was killed", unfinished)
+        shutil.rmtree(unfinished)
+    unfinished.mkdir(parents=True)
+    data.schema.save(unfinished / _SCHEMA)
+    data.vocabularies.save(unfinished / _VOCABULARIES)
+    configs.dump(config, unfinished / _CONFIG)
+    files.sync(unfinished)
+    unfinished.rename(folder)
     return folder
+
+
+def read_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
+    """Schema and vocabularies of a run.
+
+    Raises:
+        FileNotFoundError: names the file that is missing.
+    """
+    schema = Schema.load(Path(folder) / _SCHEMA)
+    return schema, Vocabularies.load(Path(folder) / _VOCABULARIES, schema)
+
+
+def _check_content(folder: Path, data: PreparedData) -> None:
+    found = content_hash(*read_content(folder))
+    if found != data.content_hash:
+        raise ValueError(
+            f"Run '{folder}' exists and was begun with other data than '{data.folder}' "
+            "holds now: schema or vocabularies differ. Choose another folder (run=…), "
+            f"or remove it. The data have the content hash {data.content_hash}. "
+            f"Received: {found}"
+        )
 
 
 def checkpoint_folder(folder: str | Path) -> Path:

@@ -18,6 +18,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf import config as configs
+from ctr_tf import files
 from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.records import diagnosed
@@ -74,6 +75,7 @@ def train(config: Config) -> dict:
         options.keep_checkpoints,
         fingerprint(data),
         index,
+        data.content_hash,
     )
     progress = checkpoints.restore()
     use_huge_pages([*ranker.variables, *ranker.optimizer.variables])
@@ -198,7 +200,7 @@ def _write_results(folder: Path, metrics: dict, progress: Progress) -> None:
     path = folder / "metrics.json"
     if path.exists() and not metrics["examples_per_second"]:
         return  # nothing was trained
-    path.write_text(json.dumps(metrics, indent=2) + "\n", "utf-8")
+    files.write_text(path, json.dumps(metrics, indent=2) + "\n")
 
 
 def main(argv: list[str]) -> int:

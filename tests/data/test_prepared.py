@@ -1,12 +1,14 @@
 """Prepared data sets and their records: what is wrong with a bad one, in words."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_schema
 
+from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
@@ -17,6 +19,7 @@ from ctr_tf.data.random_samples import (
     write_prepared,
 )
 from ctr_tf.data.records import check_example, diagnosed, read_examples, record_spec
+from ctr_tf.schema.vocabulary import Vocabularies
 
 SCHEMA = make_schema()
 VOCABULARIES = random_vocabularies(SCHEMA, 20)
@@ -192,5 +195,77 @@ def test_a_manifest_of_another_format(tmp_path):
     data = write(tmp_path / "data", make_samples(1))
     path = data.folder / "manifest.json"
     path.write_text(json.dumps(data.manifest | {"format_version": 99}))
-    with pytest.raises(ValueError, match="must have format_version 1.* Received: 99"):
+    with pytest.raises(ValueError, match="must have format_version 2.* Received: 99"):
         PreparedData.load(data.folder)
+
+
+def test_a_vocabulary_changed_by_hand(tmp_path):
+    folder = write(tmp_path / "data", make_samples(2)).folder
+    path = folder / "vocabularies" / "category.txt"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    with pytest.raises(ValueError, match="category.txt' is not what manifest.json say"):
+        PreparedData.load(folder)
+
+
+def test_a_record_file_of_another_size(tmp_path, capsys):
+    data = write(tmp_path / "data", make_samples(4), shards=2)
+    assert cli.main(["inspect", str(data.folder), "--verify"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    path = Path(data.files("train")[1])
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    expected = f"part-00001.*{len(content)} bytes. Received: {len(content) - 1}"
+    with pytest.raises(ValueError, match=expected):
+        PreparedData.load(data.folder)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert cli.main(["inspect", str(data.folder), "--verify"]) == 2
+    assert f"'{path}' must have the SHA-256" in capsys.readouterr().err
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="incomplete.*part-00001.*missing"):
+        PreparedData.load(data.folder)
+
+
+def reordered(samples):
+    """The same raw samples under vocabularies of another order, with more words."""
+    random = np.random.default_rng(1)
+    words, maps = {}, {}
+    for name in VOCABULARIES.names:
+        old = VOCABULARIES.values(name)
+        new = ["77" if old[0].isdigit() else "new", *random.permutation(old).tolist()]
+        words[name] = new
+        maps[name] = np.array([0, 1, *(2 + new.index(word) for word in old)])
+    changed = [dict(sample) for sample in samples]
+    for group, features in SCHEMA.groups().items():
+        for feature in features:
+            if name := feature.vocabulary_name:
+                key = f"{group}_{feature.name}"
+                for sample in changed:
+                    sample[key] = maps[name][sample[key]]
+    return changed, Vocabularies(words)
+
+
+def test_data_are_read_by_other_vocabularies(tmp_path, caplog):
+    samples = make_samples(5)
+    data = write(tmp_path / "data", samples)
+    assert data.read_as(SCHEMA, VOCABULARIES) is data
+    changed, vocabularies = reordered(samples)
+    splits = {"train": changed, "validation": []}
+    write_prepared(tmp_path / "other", SCHEMA, vocabularies, splits)
+    other = PreparedData.load(tmp_path / "other")
+    with caplog.at_level("INFO"):
+        mapped = other.read_as(SCHEMA, VOCABULARIES)
+    assert "item_id 1 of 21" in caplog.text
+
+    def batches(data):
+        config = DataConfig(batch_size=5)
+        (batch,) = dataset(data, "train", config, num_chunks=4, training=False)
+        return batch[0]
+
+    expected = batches(write(tmp_path / "same", samples, shards=2))
+    found, unmapped = batches(mapped), batches(other)
+    for key in expected:
+        np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
+    assert not np.array_equal(unmapped["candidate_item_id"], found["candidate_item_id"])
+    with pytest.raises(ValueError, match="schema must be that of the model"):
+        other.read_as(make_schema(history_length=7), VOCABULARIES)

@@ -15,13 +15,14 @@ import yaml
 from helpers import make_schema
 
 from ctr_tf import config as configs
+from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
 from ctr_tf.training.config import Config
-from ctr_tf.training.run import load_run
+from ctr_tf.training.run import load_run, open_run
 from ctr_tf.training.train import train
 
 STEPS = 24  # 2 epochs of 12
@@ -143,10 +144,37 @@ def test_folders_that_are_no_run(whole, data, tmp_path):
     shutil.copytree(whole[0], copy)
     with (copy / "vocabularies" / "item_id.txt").open("a") as stream:
         stream.write("77777\n")
-    with pytest.raises(ValueError, match="does not fit the model: .* has shape"):
+    with pytest.raises(ValueError, match="another schema or other vocabularies"):
         load_run(copy)
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(FileNotFoundError, match="no best checkpoint"):
         load_run(copy)
     with pytest.raises(ValueError, match="'best' or 'last'. Received: 'first'"):
         load_run(copy, "first")
+
+
+def test_a_training_killed_while_its_folder_is_made(whole, data, tmp_path):
+    run, unfinished = tmp_path / "run", tmp_path / "run.unfinished"
+    config = configs.parse(Config, recipe(data, run))
+    for names in ([], ["schema.yaml"], ["schema.yaml", "vocabularies"]):
+        unfinished.mkdir()
+        for name in names:
+            copy = shutil.copytree if name == "vocabularies" else shutil.copy
+            copy(whole[0] / name, unfinished / name)
+        assert open_run(config, PreparedData.load(data)) == run
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        assert open_run(config, PreparedData.load(data)) == run
+        shutil.rmtree(run)
+
+
+def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
+    config = configs.parse(Config, recipe(tmp_path / "data", tmp_path / "run"))
+    shutil.copytree(data, tmp_path / "data")
+    open_run(config, PreparedData.load(tmp_path / "data"))
+    shutil.rmtree(tmp_path / "data")
+    schema = make_schema(history_length=8)
+    vocabularies = random_vocabularies(schema, 31)
+    splits = {"train": [], "validation": [], "test": []}
+    write_prepared(tmp_path / "data", schema, vocabularies, splits)
+    with pytest.raises(ValueError, match="was begun with other data than"):
+        open_run(config, PreparedData.load(tmp_path / "data"))

@@ -1,0 +1,55 @@
+"""Running a pipeline so that a user's mistake in a worker is told like any other."""
+
+import builtins
+import re
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineState
+
+_RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|ArrowInvalid)): (.*)")
+_WHERE = re.compile(r" \[while running '[^']*'\]\s*$")
+
+
+def run_pipeline(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline to its end.
+
+    A runner hands on a worker's error as a text, which is its traceback; an error that
+    a user can mend, of a value or of the disk, becomes again what it was.
+
+    Args:
+        pipeline: with all its steps.
+
+    Raises:
+        OSError: if a worker could not read or write.
+        ValueError: if a worker was given what it cannot take.
+        RuntimeError: if anything else went wrong.
+    """
+    try:
+        state = pipeline.run().wait_until_finish()
+    except (RuntimeError, OSError, ValueError) as error:
+        known = original_error(str(error))
+        if known is None and not isinstance(error, RuntimeError):
+            known = type(error)(_WHERE.sub("", str(error)))
+        if known is None:
+            raise
+        raise known from error
+    if state != PipelineState.DONE:
+        raise RuntimeError(f"The pipeline ended in the state {state}.")
+
+
+def original_error(text: str) -> Exception | None:
+    """The worker's error that a traceback ends in, if a user can mend it."""
+    lines = text.rstrip().split("\n")
+    for place in reversed(range(len(lines))):
+        match = _RAISED.fullmatch(lines[place])
+        if match is None:
+            continue
+        message = "\n".join([match[2], *lines[place + 1 :]])
+        kind = getattr(builtins, match[1], None)
+        if match[1].endswith(".BeamIOError"):
+            kind = OSError
+        for base in (OSError, ValueError):
+            if isinstance(kind, type) and issubclass(kind, base):
+                return base(_WHERE.sub("", message))
+        return None
+    return None
