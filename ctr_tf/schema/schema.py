@@ -116,6 +116,9 @@ class Schema:
             )
         if not self.labels:
             raise ValueError("`labels` must name at least one label. Received: []")
+        # One spelling of each value, so that the schema's text is its identity.
+        object.__setattr__(self, "utc_offset_hours", float(self.utc_offset_hours))
+        object.__setattr__(self, "session_gap", str(self.session_gap))
         parse_duration(self.session_gap)
         declared = tuple(f for f in self.features if not f.computed)
         windows = tuple(str(window) for window in self.counter_windows)
