@@ -1,9 +1,26 @@
 """Files that are whole or not there, whatever ends the process that writes them."""
 
+import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Names a path in an error of the disk inside that does not name one itself.
+
+    Args:
+        path: file or folder that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -281,7 +281,8 @@ def main(argv: list[str]) -> int:
     )
     output = arguments.output or Path(arguments.run) / "export"
     try:
-        folder = export_ranker(run.ranker, data, output, options)
+        with files.naming(output):
+            folder = export_ranker(run.ranker, data, output, options)
     except RuntimeError as error:
         print(f"ctr-tf: error: {error}", file=sys.stderr)
         return 1
