@@ -12,6 +12,7 @@ whole version or none. `--verify` holds more held-out samples against it.
 
 import argparse
 import dataclasses
+import glob
 import json
 import logging
 import shutil
@@ -122,8 +123,11 @@ def export_ranker(
     )
     output.mkdir(parents=True, exist_ok=True)
     version = max([0, *versions(output)]) + 1
-    temporary = output / f".{version}.{uuid.uuid4().hex}"
-    vocabularies = output / f"{temporary.name}.vocabularies"
+    for left in files.remove_left(f"{glob.escape(str(output))}/.[0-9]*.unfinished"):
+        _log.warning("An earlier export was killed: removed '%s'.", left)
+    work = output / f".{version}.{uuid.uuid4().hex}.unfinished"
+    temporary, vocabularies = work / "model", work / "vocabularies"
+    work.mkdir()
     try:
         data.vocabularies.save(vocabularies)
         module = ServingModule(
@@ -169,8 +173,7 @@ def export_ranker(
         files.sync(temporary)
         temporary.rename(output / str(version))
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(vocabularies, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     return output / str(version)
 
 

@@ -386,6 +386,8 @@ def test_an_export_without_room_publishes_nothing(ranker, data, tmp_path, monkey
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "variables")
 
+    left = tmp_path / ".1.123.unfinished"  # of an export that was killed
+    left.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(tf.saved_model, "save", full)
         with pytest.raises(OSError, match="No space left on device: 'variables'"):
