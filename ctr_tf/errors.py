@@ -3,9 +3,11 @@
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 
 _MOST_NAMES = 40
+_OF_TENSORFLOW = re.compile(r"^\{\{.*?\}\} | \[Op:\w+\]")
 _STORAGE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -46,5 +48,5 @@ def storage_trouble(error: Exception) -> str | None:
     """
     for line in str(error).split("\n"):
         if any(os.strerror(number) in line for number in _STORAGE):
-            return line.strip()
+            return _OF_TENSORFLOW.sub("", line).strip()
     return None

@@ -1,9 +1,28 @@
 """Files that are whole or not there, whatever ends the process that writes them."""
 
+import contextlib
+import fcntl
+import glob
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Names a path in an error of the disk inside that does not name one itself.
+
+    Args:
+        path: file or folder that is written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -29,6 +48,29 @@ def sync(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def held(folder: str | Path) -> Iterator[None]:
+    """Holds a folder as long as this process lives, so that none removes it as left.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_left(pattern: str) -> Iterator[str]:
+    """Removes the folders that fit a pattern and that no process holds; names them."""
+    for left in glob.glob(pattern):
+        with contextlib.suppress(BlockingIOError), held(left):
+            shutil.rmtree(left)
+            yield left
 
 
 def replace(new: str | Path, path: str | Path) -> None:

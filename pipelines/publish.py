@@ -4,7 +4,6 @@ Workers write into a temporary folder beside the output; one rename publishes it
 """
 
 import contextlib
-import fcntl
 import glob
 import gzip
 import hashlib
@@ -41,18 +40,16 @@ def write_file(path: str, data: bytes | memoryview) -> None:
     with contextlib.suppress(OSError):  # it exists, or another worker is making it
         FileSystems.mkdirs(folder)
     temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}")
-    try:
-        with FileSystems.create(
+    with (
+        files.naming(path),
+        FileSystems.create(
             temporary, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as file:
-            file.write(data)
-            if is_local(path):
-                file.flush()
-                os.fsync(file.fileno())
-    except OSError as error:
-        if error.filename or not error.errno:
-            raise
-        raise OSError(error.errno, error.strerror, path) from error
+        ) as file,
+    ):
+        file.write(data)
+        if is_local(path):
+            file.flush()
+            os.fsync(file.fileno())
     FileSystems.rename([temporary], [path])
 
 
@@ -242,7 +239,9 @@ class Output:
         """A folder to write into; it is gone afterwards, unless it was published."""
         FileSystems.mkdirs(self._temporary)
         try:
-            with _held(self._temporary):
+            with contextlib.ExitStack() as stack:
+                if is_local(self.path):
+                    stack.enter_context(files.held(self._temporary))
                 yield self._temporary
         finally:
             remove(self._temporary)
@@ -286,10 +285,8 @@ class Output:
         """Mends what a job left that was killed; a living one holds its folder."""
         if done := files.recover(self.path):
             _log.warning("An earlier job was killed: %s.", done)
-        for left in glob.glob(f"{glob.escape(self.path)}.*.unfinished"):
-            with contextlib.suppress(BlockingIOError), _held(left):
-                _log.warning("An earlier job was killed: removed '%s'.", left)
-                files.remove(left)
+        for left in files.remove_left(f"{glob.escape(self.path)}.*.unfinished"):
+            _log.warning("An earlier job was killed: removed '%s'.", left)
 
     def _check_rejected(self, events: dict, examples: dict, most: float) -> None:
         read = sum(count["read"] for count in events.values())
@@ -311,24 +308,6 @@ class Output:
             f"`--max_rejected_fraction` allows; nothing was published. All of them are "
             f"in '{kept_at}'.{listed}\nReceived: max_rejected_fraction={most}"
         )
-
-
-@contextlib.contextmanager
-def _held(folder: str) -> Iterator[None]:
-    """Holds a folder for as long as this process lives, where it is a local one.
-
-    Raises:
-        BlockingIOError: if another process holds it.
-    """
-    if not is_local(folder):
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _json(value: object) -> bytes:

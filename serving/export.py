@@ -11,13 +11,15 @@ whole version or none. `--verify` holds more held-out samples against it.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import glob
 import json
 import logging
 import shutil
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -122,9 +124,8 @@ def export_ranker(
     )
     output.mkdir(parents=True, exist_ok=True)
     version = max([0, *versions(output)]) + 1
-    temporary = output / f".{version}.{uuid.uuid4().hex}"
-    vocabularies = output / f"{temporary.name}.vocabularies"
-    try:
+    with _work_folder(output, version) as work:
+        temporary, vocabularies = work / "model", work / "vocabularies"
         data.vocabularies.save(vocabularies)
         module = ServingModule(
             ranker,
@@ -168,10 +169,21 @@ def export_ranker(
         _log.info("State of a user: %s.", describe_state(exported))
         files.sync(temporary)
         temporary.rename(output / str(version))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(vocabularies, ignore_errors=True)
     return output / str(version)
+
+
+@contextlib.contextmanager
+def _work_folder(output: Path, version: int) -> Iterator[Path]:
+    """Beside the versions; it is gone afterwards, also what a killed export left."""
+    for left in files.remove_left(f"{glob.escape(str(output))}/.[0-9]*.unfinished"):
+        _log.warning("An earlier export was killed: removed '%s'.", left)
+    work = output / f".{version}.{uuid.uuid4().hex}.unfinished"
+    work.mkdir()
+    try:
+        with files.held(work):
+            yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def versions(output: Path) -> list[int]:
@@ -281,7 +293,8 @@ def main(argv: list[str]) -> int:
     )
     output = arguments.output or Path(arguments.run) / "export"
     try:
-        folder = export_ranker(run.ranker, data, output, options)
+        with files.naming(output):
+            folder = export_ranker(run.ranker, data, output, options)
     except RuntimeError as error:
         print(f"ctr-tf: error: {error}", file=sys.stderr)
         return 1

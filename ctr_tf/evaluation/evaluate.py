@@ -258,9 +258,10 @@ def main(argv: list[str]) -> int:
     )
     a = parser.parse_args(argv)
     output = Path(a.output or output_folder(a.run, a.split, a.task))
-    result = evaluate_run(
-        a.run, a.split, a.base, output, a.batch_size, a.scores, a.task
-    )
+    with files.naming(output):
+        result = evaluate_run(
+            a.run, a.split, a.base, output, a.batch_size, a.scores, a.task
+        )
     print("\n".join(f"{label:<28}{value}" for label, value in headline(result)))
     print(f"{'report':<28}{output / 'report.html'}")
     return 0

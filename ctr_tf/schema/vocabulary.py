@@ -145,8 +145,12 @@ def _text(values: pa.Array) -> str:
 
 
 def content_digests(schema: Schema, vocabularies: Vocabularies) -> dict[str, str]:
-    """File of a data set → SHA-256: of the schema, and of each vocabulary it needs."""
-    digests = {"schema.yaml": hashlib.sha256(schema.to_yaml().encode()).hexdigest()}
+    """File of a data set → SHA-256: of the schema, and of each vocabulary it needs.
+
+    Of the schema it is that of the text that it has once it was read: 2 is 2.0 then.
+    """
+    text = Schema.from_yaml(schema.to_yaml()).to_yaml()
+    digests = {"schema.yaml": hashlib.sha256(text.encode()).hexdigest()}
     for name in sorted(schema.vocabularies()):
         digests[f"vocabularies/{name}.txt"] = vocabularies.digest(name)
     return digests

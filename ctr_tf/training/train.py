@@ -215,7 +215,8 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     config = configs.load(Config, arguments.config, arguments.overrides)
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
-    metrics = train(config)
+    with files.naming(config.run):
+        metrics = train(config)
     _log.info(
         "best validation at step %d: %s",
         metrics["best_step"],

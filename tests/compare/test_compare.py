@@ -11,11 +11,12 @@ from helpers import make_schema
 
 from benchmarks.tfrs import PeerConfig
 from ctr_tf import cli
-from ctr_tf.compare.jobs import Job, make_jobs, read_finished
+from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
 from ctr_tf.compare.variants import Variant, ablations_of, variants
+from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import (
     random_sample,
     random_vocabularies,
@@ -234,3 +235,18 @@ def test_a_run_that_fails_is_told(data, tmp_path, capsys, monkeypatch):
     assert "No run came to its end" in capsys.readouterr().err
     assert (tmp_path / "logs" / "din-seed-0.txt").is_file()
     assert not (tmp_path / "logs" / "din-seed-1.txt").exists()
+
+
+def test_a_comparison_keeps_to_its_data(data, tmp_path):
+    first = PreparedData.load(data)
+    check_data(tmp_path / "compared", first)
+    check_data(tmp_path / "compared", first)
+    schema = make_schema(history_length=8)
+    vocabularies = random_vocabularies(schema, 21)
+    write_prepared(tmp_path / "data", schema, vocabularies, {"train": []})
+    other = PreparedData.load(tmp_path / "data")
+    with pytest.raises(ValueError, match="was begun with other data than"):
+        check_data(tmp_path / "compared", other)
+    (tmp_path / "old" / "recipes").mkdir(parents=True)
+    with pytest.raises(ValueError, match="Received: None"):
+        check_data(tmp_path / "old", first)

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 
+import apache_beam as beam
 import pytest
 from job_helpers import SCHEMA, run_job, write_log
 
+from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
-from pipelines.publish import Output, _held
-from pipelines.run import original_error
+from pipelines.publish import Output
+from pipelines.run import original_error, run_pipeline
 
 START = 1_700_000_000
 LOG = {
@@ -104,7 +106,7 @@ def test_killed_while_it_replaces_the_output(tmp_path, caplog, published):
 def test_a_living_job_keeps_its_folder(tmp_path):
     left = tmp_path / "data.12345678.unfinished"
     left.mkdir()
-    with _held(str(left)):
+    with files.held(str(left)):
         Output(str(tmp_path / "data"), overwrite=False)
         assert left.is_dir()
     Output(str(tmp_path / "data"), overwrite=False)
@@ -128,3 +130,27 @@ def test_what_a_worker_could_not_take_is_told_as_it_was():
     assert type(wrong) is ValueError and str(wrong) == "not\nso. Received: 1"
     assert original_error(f"{text}KeyError: 'x'{where}") is None
     assert original_error("out of luck") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("No.\nReceived: 1"), ValueError, "No.\nReceived: 1"),
+        (PermissionError(13, "No way", "x"), OSError, "[Errno 13] No way: 'x'"),
+        (KeyError("a bug"), Exception, None),
+    ],
+)
+def test_a_workers_error(error, kind, message, caplog):
+    def fail(_):
+        raise error
+
+    pipeline = beam.Pipeline(runner="FnApiRunner")
+    _ = pipeline | beam.Create([1]) | beam.Map(fail)
+    with pytest.raises(kind) as raised:
+        run_pipeline(pipeline)
+    if message is None:
+        assert not isinstance(raised.value, (ValueError, OSError))
+        assert "a bug" in caplog.text
+    else:
+        assert str(raised.value) == message
+        assert "Traceback" not in caplog.text

@@ -1,7 +1,10 @@
 """The exported model scores like the Keras model, whichever way it is asked."""
 
 import copy
+import errno
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -12,9 +15,10 @@ from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.random_samples import serialize
 from ctr_tf.data.records import BEHAVIORS, take
+from ctr_tf.schema.vocabulary import content_hash
 from serving import golden, warmup
 from serving.export import ExportOptions, export_ranker, versions
-from serving.exported import Exported
+from serving.exported import Exported, load_content
 from serving.golden import call, compiled_functions, score_once, score_twice
 from serving.request import request_from_sample, request_to_tensors
 from serving.score import Scorer, find_version, main
@@ -364,3 +368,28 @@ def test_score_tells_mistakes(small_export, tmp_path):
     for name, error in (("none.json", "no request at"), ("bad.json", "is not JSON")):
         with pytest.raises((FileNotFoundError, ValueError), match=error):
             main(["--model", str(small_export), "--request", str(tmp_path / name)])
+
+
+def test_an_export_is_the_one_that_was_written(small_export, tmp_path):
+    folder = tmp_path / "1"
+    shutil.copytree(small_export, folder)
+    schema, vocabularies = load_content(folder)
+    assert content_hash(schema, vocabularies) == Exported.load(folder).content_hash
+    assert vocabularies.values("category") == VOCABULARIES.values("category")
+    with (folder / "assets" / "category.txt").open("a") as stream:
+        stream.write("another\n")
+    with pytest.raises(ValueError, match="is not as it was exported"):
+        load_content(folder)
+
+
+def test_an_export_without_room_publishes_nothing(ranker, data, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "variables")
+
+    left = tmp_path / ".1.123.unfinished"  # of an export that was killed
+    left.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(tf.saved_model, "save", full)
+        with pytest.raises(OSError, match="No space left on device: 'variables'"):
+            export_ranker(ranker, data, tmp_path, OPTIONS)
+    assert not list(tmp_path.iterdir())

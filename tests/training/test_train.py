@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -178,3 +179,23 @@ def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
     write_prepared(tmp_path / "data", schema, vocabularies, splits)
     with pytest.raises(ValueError, match="was begun with other data than"):
         open_run(config, PreparedData.load(tmp_path / "data"))
+
+
+@pytest.mark.parametrize("bytes_left", [500, 12_000])
+def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
+    run, path = tmp_path / "run", tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(data, run, max_steps=2)), "utf-8")
+    command = [sys.executable, "-m", "ctr_tf.cli", "train", "--config", str(path)]
+
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, bytes_left))
+
+    ended = subprocess.run(
+        command, preexec_fn=no_large_files, capture_output=True, text=True
+    )
+    assert ended.returncode == 2, ended.stderr
+    last = ended.stderr.strip().split("\n")[-1]
+    assert last.startswith("ctr-tf: error: ") and "File too large" in last
+    assert str(run) in last
+    assert "Traceback" not in ended.stderr
+    assert run_training(data, run, max_steps=2)["steps"] == 2
