@@ -23,6 +23,7 @@ _CAST_ERRORS = (
     pa.ArrowTypeError,
     pa.ArrowNotImplementedError,
     OverflowError,
+    UnicodeError,  # a lone surrogate
 )
 
 
@@ -193,6 +194,8 @@ def _cast(values, column: Column) -> pa.Array:
 def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
+        if pa.types.is_integer(wanted) and not _exact(array):
+            raise pa.ArrowInvalid("its last digits are lost in a double")
     if not pa.types.is_string(array.type) or pa.types.is_list(wanted):
         # 64-bit integers need not be exact in a float32 feature.
         return array.cast(wanted, safe=not pa.types.is_floating(wanted))
@@ -209,6 +212,11 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         ):
             array = pc.replace_substring_regex(array, spelling, value)
         return array.cast(wanted)
+
+
+def _exact(array: pa.Array) -> bool:
+    """Whether doubles are small enough that each whole number has its own."""
+    return pc.all(pc.less(pc.abs(array), 2.0**53), min_count=0).as_py() is not False
 
 
 def _time(array: pa.Array, unit: str) -> pa.Array:

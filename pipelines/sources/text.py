@@ -24,6 +24,13 @@ _PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNIT_SEPARATOR = "\x1f"  # stands in for separators of several characters
 
+_FEW_LINES = 64
+
+
+class _Number(str):
+    """A number with a point or an exponent, as it stands in the file."""
+
+
 Parsed = tuple[pa.Table, np.ndarray, list[Rejected]]
 
 
@@ -127,37 +134,73 @@ def field_names(head: bytes, path: str) -> list[str]:
 class JsonParser:
     """Parses blocks of JSON lines.
 
+    Arrow is told the type of every column, and guesses none: first that wanted, then
+    that in which a block's first row has it. What neither can hold exactly is halved
+    until a few lines are left, which are read one by one.
+
     Args:
         columns: those wanted; other fields are ignored.
     """
 
     def __init__(self, columns: Sequence[Column]):
         self._columns = columns
-        typed = pa.schema([(column.name, column.type) for column in columns])
-        texts = pa.schema(field for field in typed if pa.types.is_string(field.type))
-        # First the types as wanted; where the file has others, those it has.
-        self._options = (
-            {"explicit_schema": typed, "unexpected_field_behavior": "ignore"},
-            {"explicit_schema": texts, "unexpected_field_behavior": "infer"},
-        )
 
     def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
         """Good rows, their line numbers, and the rejected lines."""
-        for options in self._options:
-            try:
-                table = arrow_json.read_json(
-                    pa.BufferReader(block),
-                    arrow_json.ReadOptions(
-                        use_threads=False, block_size=len(block) + 1
-                    ),
-                    arrow_json.ParseOptions(**options),
-                )
-            except _PARSE_ERRORS:
-                continue
-            if len(table) == count_lines(block):
+        lines = count_lines(block)
+        types = {column.name: column.type for column in self._columns}
+        for choice in (types, self._types_found(block)):
+            table = _read_json(block, choice)
+            if table is not None and len(table) == lines:
                 return _coerce_block(table, self._columns, block, first_line, origin)
-            break
-        return _parse_lines(block, first_line, origin, self._columns, _json_object)
+        if lines <= _FEW_LINES:
+            return _parse_lines(block, first_line, origin, self._columns, _json_object)
+        middle = block.find(b"\n", len(block) // 2) + 1
+        if not 0 < middle < len(block):
+            middle = block.rfind(b"\n", 0, len(block) // 2) + 1
+        before, after = block[:middle], block[middle:]
+        first = self.parse(before, first_line, origin)
+        second = self.parse(after, first_line + count_lines(before), origin)
+        return (
+            pa.concat_tables([first[0], second[0]]).combine_chunks(),
+            np.concatenate([first[1], second[1]]),
+            first[2] + second[2],
+        )
+
+    def _types_found(self, block: bytes) -> dict[str, pa.DataType]:
+        """Types in which the block's first row has the columns."""
+        row = _json_object(block[: block.find(b"\n") + 1] or block) or {}
+        types = {}
+        for column in self._columns:
+            types[column.name] = _type_found(row.get(column.name), column.type)
+        return types
+
+
+def _type_found(value: object, wanted: pa.DataType) -> pa.DataType:
+    if isinstance(value, list):
+        single = wanted.value_type if pa.types.is_list(wanted) else wanted
+        return pa.list_(_type_found(value[0] if value else None, single))
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return wanted if pa.types.is_floating(wanted) else pa.int64()
+    if isinstance(value, _Number):  # exact in no type of Arrow's but its text
+        return wanted if pa.types.is_floating(wanted) else pa.null()
+    return pa.string() if isinstance(value, str) else wanted
+
+
+def _read_json(block: bytes, types: dict[str, pa.DataType]) -> pa.Table | None:
+    try:
+        return arrow_json.read_json(
+            pa.BufferReader(block),
+            arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            arrow_json.ParseOptions(
+                explicit_schema=pa.schema(list(types.items())),
+                unexpected_field_behavior="ignore",
+            ),
+        )
+    except _PARSE_ERRORS:
+        return None
 
 
 class CsvParser:
@@ -183,11 +226,8 @@ class CsvParser:
         )
         self._options = arrow_csv.ConvertOptions(
             include_columns=[c.name for c in columns if c.name in header],
-            column_types={
-                column.name: pa.string()
-                for column in columns
-                if pa.types.is_string(column.type) or pa.types.is_list(column.type)
-            },
+            # Values are typed by their columns, one by one, not by Arrow's guess.
+            column_types={column.name: pa.string() for column in columns},
             null_values=list(dialect.nulls),
             strings_can_be_null=True,
         )
@@ -234,8 +274,8 @@ class CsvParser:
 
 def _json_object(line: bytes) -> dict | None:
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = json.loads(line, parse_float=_Number)
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
