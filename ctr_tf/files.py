@@ -48,7 +48,8 @@ def replace(new: str | Path, path: str | Path) -> None:
 
 def recover(path: str | Path) -> str | None:
     """Puts right what a `replace` left that was killed; says what it did."""
-    path, old = Path(path), replaced(path)
+    path = Path(path)
+    old = replaced(path)
     if not old.exists():
         return None
     if path.exists():

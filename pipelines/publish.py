@@ -41,13 +41,18 @@ def write_file(path: str, data: bytes | memoryview) -> None:
     with contextlib.suppress(OSError):  # it exists, or another worker is making it
         FileSystems.mkdirs(folder)
     temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}")
-    with FileSystems.create(
-        temporary, compression_type=CompressionTypes.UNCOMPRESSED
-    ) as file:
-        file.write(data)
-        if is_local(path):
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        with FileSystems.create(
+            temporary, compression_type=CompressionTypes.UNCOMPRESSED
+        ) as file:
+            file.write(data)
+            if is_local(path):
+                file.flush()
+                os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename or not error.errno:
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
     FileSystems.rename([temporary], [path])
 
 

@@ -1,12 +1,14 @@
 """Running a pipeline so that a user's mistake in a worker is told like any other."""
 
 import builtins
+import logging
 import re
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
 _RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|ArrowInvalid)): (.*)")
+_MENDABLE = (OSError, ValueError)
 _WHERE = re.compile(r" \[while running '[^']*'\]\s*$")
 
 
@@ -24,15 +26,19 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
         ValueError: if a worker was given what it cannot take.
         RuntimeError: if anything else went wrong.
     """
+    logger = logging.getLogger("apache_beam.runners.common")
+    logger.addFilter(_is_a_bug)
     try:
         state = pipeline.run().wait_until_finish()
-    except (RuntimeError, OSError, ValueError) as error:
+    except (RuntimeError, *_MENDABLE) as error:
         known = original_error(str(error))
         if known is None and not isinstance(error, RuntimeError):
             known = type(error)(_WHERE.sub("", str(error)))
         if known is None:
             raise
         raise known from error
+    finally:
+        logger.removeFilter(_is_a_bug)
     if state != PipelineState.DONE:
         raise RuntimeError(f"The pipeline ended in the state {state}.")
 
@@ -48,8 +54,13 @@ def original_error(text: str) -> Exception | None:
         kind = getattr(builtins, match[1], None)
         if match[1].endswith(".BeamIOError"):
             kind = OSError
-        for base in (OSError, ValueError):
+        for base in _MENDABLE:
             if isinstance(kind, type) and issubclass(kind, base):
                 return base(_WHERE.sub("", message))
         return None
     return None
+
+
+def _is_a_bug(record: logging.LogRecord) -> bool:
+    """False for a traceback of what `run_pipeline` tells in one line."""
+    return not (record.exc_info and isinstance(record.exc_info[1], _MENDABLE))

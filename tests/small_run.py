@@ -10,21 +10,48 @@ from ctr_tf.data.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.schema import Schema
+from ctr_tf.schema import FIRST_ID, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.train import train
 
 
-def train_two_steps(folder: Path, schema: Schema, model) -> Path:
-    """The run's folder, of a model's config; `test` has 35 samples of 5 candidates."""
+def make_splits(schema: Schema) -> dict:
+    """Split → the samples that the run is trained on, by vocabularies of 20 values."""
     random = np.random.default_rng(0)
     vocabularies = random_vocabularies(schema, 20)
     samples = [
         random_sample(schema, vocabularies, random, int(n), 5)
         for n in random.integers(0, 17, 40)
     ]
-    splits = {"train": samples, "validation": samples[:10], "test": samples[5:]}
-    write_prepared(folder / "data", schema, vocabularies, splits)
+    return {"train": samples, "validation": samples[:10], "test": samples[5:]}
+
+
+def reordered(
+    samples: list[dict], schema: Schema, vocabularies: Vocabularies
+) -> tuple[list[dict], Vocabularies]:
+    """The same raw samples under vocabularies of another order, with one more value."""
+    random = np.random.default_rng(1)
+    words, maps = {}, {}
+    for name in vocabularies.names:
+        old = vocabularies.values(name)
+        new = ["77" if old[0].isdigit() else "new", *random.permutation(old).tolist()]
+        words[name] = new
+        maps[name] = np.array([0, 1, *(FIRST_ID + new.index(word) for word in old)])
+    changed = [dict(sample) for sample in samples]
+    for group, features in schema.groups().items():
+        for feature in features:
+            if name := feature.vocabulary_name:
+                key = f"{group}_{feature.name}"
+                for sample in changed:
+                    sample[key] = maps[name][sample[key]]
+    return changed, Vocabularies(words)
+
+
+def train_two_steps(folder: Path, schema: Schema, model) -> Path:
+    """The run's folder, of a model's config; `test` has 35 samples of 5 candidates."""
+    splits = make_splits(schema)
+    write_prepared(folder / "data", schema, random_vocabularies(schema, 20), splits)
     train(
         Config(
             run=str(folder / "run"),

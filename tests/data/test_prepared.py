@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_schema
+from small_run import reordered
 
 from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
@@ -19,7 +20,6 @@ from ctr_tf.data.random_samples import (
     write_prepared,
 )
 from ctr_tf.data.records import check_example, diagnosed, read_examples, record_spec
-from ctr_tf.schema.vocabulary import Vocabularies
 
 SCHEMA = make_schema()
 VOCABULARIES = random_vocabularies(SCHEMA, 20)
@@ -226,30 +226,11 @@ def test_a_record_file_of_another_size(tmp_path, capsys):
         PreparedData.load(data.folder)
 
 
-def reordered(samples):
-    """The same raw samples under vocabularies of another order, with more words."""
-    random = np.random.default_rng(1)
-    words, maps = {}, {}
-    for name in VOCABULARIES.names:
-        old = VOCABULARIES.values(name)
-        new = ["77" if old[0].isdigit() else "new", *random.permutation(old).tolist()]
-        words[name] = new
-        maps[name] = np.array([0, 1, *(2 + new.index(word) for word in old)])
-    changed = [dict(sample) for sample in samples]
-    for group, features in SCHEMA.groups().items():
-        for feature in features:
-            if name := feature.vocabulary_name:
-                key = f"{group}_{feature.name}"
-                for sample in changed:
-                    sample[key] = maps[name][sample[key]]
-    return changed, Vocabularies(words)
-
-
 def test_data_are_read_by_other_vocabularies(tmp_path, caplog):
     samples = make_samples(5)
     data = write(tmp_path / "data", samples)
     assert data.read_as(SCHEMA, VOCABULARIES) is data
-    changed, vocabularies = reordered(samples)
+    changed, vocabularies = reordered(samples, SCHEMA, VOCABULARIES)
     splits = {"train": changed, "validation": []}
     write_prepared(tmp_path / "other", SCHEMA, vocabularies, splits)
     other = PreparedData.load(tmp_path / "other")

@@ -1,18 +1,21 @@
 """`ctr-tf evaluate` on a run that was really trained, for two steps."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from helpers import make_schema
-from small_run import train_two_steps
+from small_run import make_splits, reordered, train_two_steps
 
 from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
+from ctr_tf.data.random_samples import random_vocabularies, write_prepared
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.models import SparseCTRConfig
 from ctr_tf.training.run import load_run
+from serving.exported import EXPORT
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +74,47 @@ def test_a_run_as_its_own_base(run, tmp_path):
 def test_what_a_user_sees(run, words, message, capsys):
     assert cli.main(["evaluate", "--run", str(run), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_data_prepared_anew_are_read_by_the_runs_vocabularies(tmp_path, caplog):
+    schema = make_schema(history_length=16)
+    model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
+    run = train_two_steps(tmp_path, schema, model)
+    splits, vocabularies = make_splits(schema), random_vocabularies(schema, 20)
+
+    def measured():
+        assert cli.main(["evaluate", "--run", str(run)]) == 0
+        path = run / "evaluation" / "test" / "metrics.json"
+        return json.loads(path.read_text())
+
+    def exported():
+        assert cli.main(["export", "--run", str(run), "--verify"]) == 0
+        folder = max((run / "export").iterdir()) / "assets.extra"
+        return [json.loads((folder / n).read_text()) for n in ("golden.json", EXPORT)]
+
+    before, (golden, export) = measured(), exported()
+    shutil.rmtree(tmp_path / "data")
+    changed = {}
+    for split, samples in splits.items():
+        changed[split], others = reordered(samples, schema, vocabularies)
+    write_prepared(tmp_path / "data", schema, others, changed)
+    with caplog.at_level("INFO"):
+        after = measured()
+    assert "item_id 1 of 21" in caplog.text
+    for key in ("auc", "gauc_user", "log_loss"):
+        assert after[key] == pytest.approx(before[key], abs=1e-9)
+    golden_after, export_after = exported()
+    assert golden_after == golden
+    assert export_after["content_hash"] == export["content_hash"]
+    recipe = str(run / "config.yaml")
+    assert cli.main(["train", "--config", recipe]) == 2
+
+
+def test_data_of_another_schema_are_refused(tmp_path, run, capsys):
+    schema = make_schema(history_length=15)
+    path = tmp_path / "data"
+    vocabularies = random_vocabularies(schema, 20)
+    write_prepared(path, schema, vocabularies, {"train": [], "test": []})
+    words = ["export", "--run", str(run), "--data", str(path)]
+    assert cli.main(words) == 2
+    assert "schema must be that of the model" in capsys.readouterr().err

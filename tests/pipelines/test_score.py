@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from helpers import make_schema
+from small_run import reordered
 
 from ctr_tf.cli import main
 from ctr_tf.data.prepared import PreparedData
@@ -17,8 +18,6 @@ from ctr_tf.data.random_samples import (
 )
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
-from ctr_tf.schema import FIRST_ID
-from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines import score
 from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
@@ -112,35 +111,10 @@ def test_scores_equal_those_of_raw_requests(model, data, expected, tmp_path, kin
         run(model, output, *words)
 
 
-def reordered(samples, vocabularies):
-    """The same raw samples under vocabularies of another order, with more words."""
-    random = np.random.default_rng(1)
-    changed, maps = {}, {}
-    for name in vocabularies.names:
-        old = vocabularies.values(name)
-        numbers = old[0].isdigit()
-        new = ["77" if numbers else "brand new"] + [
-            old[i] for i in random.permutation(len(old))
-        ]
-        changed[name] = new
-        ids = [0, 1] + [FIRST_ID + new.index(word) for word in old]
-        maps[name] = np.array(ids)
-    result = []
-    for sample in samples:
-        sample = dict(sample)
-        for group, features in SCHEMA.groups().items():
-            for feature in features:
-                if feature.vocabulary_name:
-                    key = f"{group}_{feature.name}"
-                    sample[key] = maps[feature.vocabulary_name][sample[key]]
-        result.append(sample)
-    return result, Vocabularies(changed)
-
-
 def test_ids_of_other_vocabularies_become_the_models(
     model, samples, expected, tmp_path
 ):
-    samples, vocabularies = reordered(samples, VOCABULARIES)
+    samples, vocabularies = reordered(samples, SCHEMA, VOCABULARIES)
     splits = {"train": samples, "validation": [], "test": samples}
     write_prepared(tmp_path / "data", SCHEMA, vocabularies, splits)
     run(model, tmp_path / "scores", "--data", tmp_path / "data")
