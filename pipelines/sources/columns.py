@@ -37,12 +37,14 @@ class Column:
         required: whether the file must have it and every row a value in it.
         time_unit: of a time, `"s"`, `"ms"` or `"us"`: timestamps found become int64
             in this unit, integers are in it already.
+        says_click: whether a 1 says that an exposure was clicked.
     """
 
     name: str
     type: pa.DataType
     required: bool = False
     time_unit: str | None = None
+    says_click: bool = False
 
     @property
     def wanted(self) -> str:
@@ -84,7 +86,10 @@ def canonical_columns(
     if table == "exposures":
         columns = [
             *event,
-            *(Column(name, pa.int8(), required=True) for name in schema.labels),
+            *(
+                Column(name, pa.int8(), True, says_click=name == schema.labels[0])
+                for name in schema.labels
+            ),
             Column("request_id", pa.string()),
             *features("item", "candidate", "context"),
             *features("behavior", prefix="behavior_"),
@@ -152,8 +157,12 @@ def coerce(
         return table, numbers, []
     keep = np.ones(len(numbers), bool)
     keep[list(faults)] = False
+    clicked = np.zeros(len(numbers), bool)
+    for column, array in zip(columns, arrays, strict=True):
+        if column.says_click:
+            clicked |= pc.fill_null(pc.equal(array, 1), False).to_numpy(False)
     rejected = [
-        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)))
+        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)), bool(clicked[i]))
         for i in sorted(faults)
     ]
     return table.filter(pa.array(keep)), numbers[keep], rejected

@@ -101,7 +101,10 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
             user_id,
             time_column("time_ms", schema),
             Column("video_id", pa.int64(), required=True),
-            *(Column(name, pa.int8(), required=True) for name in _LABELS.values()),
+            *(
+                Column(name, pa.int8(), True, says_click=name == "is_click")
+                for name in _LABELS.values()
+            ),
             Column("tab", pa.int64()),
         )
     if table == "behaviors":

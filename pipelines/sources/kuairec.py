@@ -89,6 +89,8 @@ class KuaiRec(Source):
     """Views of KuaiRec 2.0; see the module."""
 
     name = "kuairec"
+    read_beside = (_TAGS,)
+    ignored = ("social_network.csv", "kuairec_caption_category.csv")
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Byte ranges of the files; one shard for all videos; see `Source.shards`."""

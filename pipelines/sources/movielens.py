@@ -65,6 +65,7 @@ class MovieLens(Source):
     """Ratings, movies and users; see the module."""
 
     name = "movielens"
+    ignored = ("tags.*", "links.*", "genome-*")
 
     def schema(self, folder: str | None = None) -> Schema:
         """The source's schema, without users' features where the folder has none."""
@@ -114,7 +115,7 @@ def _shards(table: str, path: str, schema: Schema) -> list[Shard]:
 
 
 def _dialect(path: str, columns: tuple[Column, ...]) -> Dialect:
-    if path.endswith(".csv"):
+    if path.lower().endswith(".csv"):
         return CSV
     # Latin-1 is read without fault whatever the bytes are; ids and numbers are ASCII.
     names = tuple(column.name for column in columns)

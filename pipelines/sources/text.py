@@ -8,7 +8,9 @@ breaks.
 
 import csv
 import dataclasses
+import decimal
 import json
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -77,11 +79,15 @@ def line_blocks(
     Args:
         stream: a file.
         start: first byte, the beginning of a line.
-        stop: one past the last byte, the end of a line; None for the file's end.
+        stop: one past the last byte, the end of a line; None for the file's end, which
+            need not be known.
         size: of a block, about; a longer line makes a longer block.
     """
-    stop = stream.size() if stop is None else stop
-    stream.seek(start)
+    if stream.seekable():
+        stream.seek(start)
+    else:
+        stream.read(start)
+    stop = math.inf if stop is None else stop
     rest = b""
     while start < stop:
         chunk = stream.read(min(size, stop - start))
@@ -115,14 +121,14 @@ def csv_fields(line: bytes) -> list[str]:
     return [name.strip() for name in next(csv.reader([text.rstrip("\r\n")]), [])]
 
 
-def field_names(head: bytes, path: str) -> list[str]:
+def field_names(head: bytes, is_csv: bool) -> list[str]:
     """The columns of a text file: a header's, or the fields of JSON objects.
 
     Args:
         head: the file's beginning, whole lines.
-        path: of the file.
+        is_csv: whether it has a header.
     """
-    if path.endswith(".csv"):
+    if is_csv:
         return csv_fields(head.split(b"\n", 1)[0])
     names: dict[str, None] = {}
     for line in head.splitlines():
@@ -280,6 +286,19 @@ def _json_object(line: bytes) -> dict | None:
     return row if isinstance(row, dict) else None
 
 
+def _value(value: object, wanted: pa.DataType) -> object:
+    """A value of one row; a number as exact as the column can hold it."""
+    if isinstance(value, list) and pa.types.is_list(wanted):
+        return [_value(single, wanted.value_type) for single in value]
+    if not isinstance(value, _Number):
+        return value
+    if pa.types.is_floating(wanted):
+        return float(value)
+    number = decimal.Decimal(value)
+    is_whole = number.adjusted() < 20 and number == number.to_integral_value()
+    return int(number) if pa.types.is_integer(wanted) and is_whole else str(value)
+
+
 def _coerce_block(table, columns, block, first_line, origin) -> Parsed:
     lines: list[bytes] = []
 
@@ -307,7 +326,10 @@ def _parse_lines(block, first_line, origin, columns, parse) -> Parsed:
         rows.append(row)
         numbers.append(number)
         texts.append(text)
-    values = {column.name: [row.get(column.name) for row in rows] for column in columns}
+    values = {
+        column.name: [_value(row.get(column.name), column.type) for row in rows]
+        for column in columns
+    }
     table, kept, more = coerce(
         values, columns, np.array(numbers, np.int64), origin, texts.__getitem__
     )
