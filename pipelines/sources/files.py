@@ -396,7 +396,7 @@ def _told(path: str, line: int):
 def _open_parquet(path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(open_file(path))
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path}: not a Parquet file, or cut off ({error})") from None
@@ -436,13 +436,21 @@ def _read_parquet(
                     typed = coerce(values, columns, numbers, origin(shard), raw)
                     first_row += len(batch)
                     yield _batch(shard, *typed)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowInvalid, UnicodeError) as error:
                 yield _unreadable(shard, columns, group, range(first_row, end), error)
             first_row = end
 
 
 def _row(batch: pa.RecordBatch, index: int) -> dict:
-    return batch.slice(index, 1).to_pylist()[0]
+    row = batch.slice(index, 1)
+    try:
+        return row.to_pylist()[0]
+    except UnicodeDecodeError:  # shown as bytes
+        columns = zip(row.schema.names, row.columns, strict=True)
+        return {
+            name: (c.cast(pa.binary()) if pa.types.is_string(c.type) else c)[0].as_py()
+            for name, c in columns
+        }
 
 
 def _unreadable(shard, columns, group: int, rows: range, error) -> Batch:

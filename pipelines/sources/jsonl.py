@@ -75,6 +75,11 @@ class Jsonl(Source):
         shards = []
         for table in TABLES:
             if paths := _table_files(folder, table):
+                if table == "exposures" and all(file.is_empty for file in paths):
+                    raise ValueError(
+                        f"'{folder}' has no exposures: every file of them is empty. "
+                        f"Received: {', '.join(file.path for file in paths)}"
+                    )
                 columns = self._columns(table, schema)
                 shards += files.table_shards(table, paths, columns, report_unused=True)
         return shards

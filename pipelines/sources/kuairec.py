@@ -166,7 +166,7 @@ def _items(batches: Iterator[Batch], path: str) -> Iterator[Batch]:
         tag = pc.extract_regex(tags.take(place), r"^(?P<tag>[^|]*)")
         table = table.rename_columns(["item_id", *table.column_names[1:]])
         table = table.append_column("tag", pc.struct_field(tag, "tag"))
-        table = table.append_column("tags", tags.take(place))
+        table = table.append_column("tags", pc.split_pattern(tags.take(place), "|"))
         yield derived(batch, table, new, batch.rejected + rejected)
         rejected = []
 

@@ -59,6 +59,7 @@ _OBTAINED = "https://grouplens.org/datasets/movielens/"
 _FILES = {"exposures": "ratings", "items": "movies", "users": "users"}
 _ENDINGS = (".csv", ".dat")
 _USERS = "users.dat"
+_NO_GENRES = "(no genres listed)"
 
 
 class MovieLens(Source):
@@ -161,12 +162,14 @@ def _exposures(rows: pa.Table, utc_offset: int) -> pa.Table:
 
 def _items(rows: pa.Table) -> pa.Table:
     year = pc.extract_regex(rows["title"], r"\((?P<year>\d{4})\)\s*$")
-    genre = pc.extract_regex(rows["genres"], r"^(?P<genre>[^|]*)")
+    none = pc.equal(rows["genres"], _NO_GENRES)
+    genres = pc.if_else(none, pa.scalar(None, pa.string()), rows["genres"])
+    genre = pc.extract_regex(genres, r"^(?P<genre>[^|]*)")
     return pa.table(
         {
             "item_id": rows["movieId"],
             "genre": pc.struct_field(genre, "genre"),
-            "genres": rows["genres"],
+            "genres": pc.split_pattern(genres, "|"),
             "year": pc.struct_field(year, "year").cast(pa.int64()),
         }
     )
