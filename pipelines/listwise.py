@@ -50,6 +50,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from ctr_tf.errors import check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from pipelines import steps
+from pipelines.limits import RejectionLimits
 from pipelines.publish import (
     Output,
     WriteRejected,
@@ -57,13 +58,15 @@ from pipelines.publish import (
     WriteShard,
 )
 from pipelines.run import run_pipeline
-from pipelines.sources.source import Source, get_source
+from pipelines.sources.files import check_all_read
+from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.splits import SplitRule, parse_time
 from pipelines.statistics import SPLITS
 from pipelines.vocabulary import BuildVocabularies
 
 _log = logging.getLogger(__name__)
 _REJECTED_FILES = 8
+_MANY_UNKNOWN = 0.2  # share of values in no vocabulary that is told
 
 
 class ListwiseOptions(PipelineOptions):
@@ -84,7 +87,17 @@ class ListwiseOptions(PipelineOptions):
             "--max_rejected_fraction",
             type=float,
             default=0.01,
-            help="fail, and publish nothing, if more of the rows are unfit for use",
+            help="fail, and publish nothing, if more of a table's rows, or of the "
+            "clicked exposures, are unfit for use",
+        )
+        parser.add_argument(
+            "--allow_rejected",
+            help="other fractions: TABLE=… or TABLE:REASON=…, with commas between",
+        )
+        parser.add_argument(
+            "--ignore",
+            default="",
+            help="patterns of names in the input folder that are not read, with commas",
         )
         for split in ("validation", "test"):
             parser.add_argument(
@@ -132,7 +145,11 @@ def run(argv: list[str]) -> dict:
         )
     schema = _load_schema(options.schema, source, folder)
     rule = _split_rule(options, source)
+    limits = RejectionLimits.parse(
+        options.max_rejected_fraction, options.allow_rejected, TABLES
+    )
     shards = source.shards(folder, schema)
+    ignored = check_all_read(source, folder, shards, options.ignore)
     _log.info(
         "Reading %d shards of %s by source '%s'", len(shards), folder, source.name
     )
@@ -140,8 +157,10 @@ def run(argv: list[str]) -> dict:
         pipeline = beam.Pipeline(options=beam_options)
         build(pipeline, source, schema, shards, rule, options, temporary)
         run_pipeline(pipeline)
-        manifest = output.finish(options.max_rejected_fraction)
-    _log.info("%s", _summary(manifest, time.perf_counter() - started, output.path))
+        manifest = output.finish(limits)
+    _log.info(
+        "%s", _summary(manifest, ignored, time.perf_counter() - started, output.path)
+    )
     return manifest
 
 
@@ -296,7 +315,7 @@ def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
     )
 
 
-def _summary(manifest: dict, seconds: float, path: str) -> str:
+def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> str:
     events = manifest["events"]
     lines = ["", f"{'table':<12}{'read':>13}{'kept':>13}{'rejected':>13}"]
     for table, count in events.items():
@@ -308,6 +327,17 @@ def _summary(manifest: dict, seconds: float, path: str) -> str:
     for split, count in manifest["splits"].items():
         numbers = (count["samples"], count["candidates"], count["clicks"])
         lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
+    lines += [f"{name:<50}{count:>13,}" for name, count in manifest["joins"].items()]
+    for split in SPLITS[1:]:
+        shares = manifest["out_of_vocabulary"][split]
+        known = manifest["out_of_vocabulary"][SPLITS[0]]
+        for name, share in shares.items():
+            if share > max(_MANY_UNKNOWN, 2 * known.get(name, 0)):
+                lines.append(
+                    f"WARNING: {share:.0%} of {name} in {split} are in no vocabulary"
+                )
+    if ignored:
+        lines.append(f"not read: {', '.join(ignored)}")
     total = events["exposures"]["read"] + events["behaviors"]["read"]
     lines.append(
         f"{total:,} events in {seconds:.1f} s, {total / seconds:,.0f}/s → {path}"

@@ -25,6 +25,7 @@ from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, content_hash
 from pipelines.arrow import column, concat, from_bytes
+from pipelines.limits import CLICKS, RejectionLimits
 from pipelines.sources.source import TABLES
 from pipelines.statistics import SPLITS, Statistics
 from pipelines.vocabulary import from_texts
@@ -191,6 +192,16 @@ class WriteReport(beam.DoFn):
             "content_hash": content_hash(self._schema, words),
             "content": content_digests(self._schema, words),
             "events": events,
+            CLICKS: {
+                "read": counts.get("clicks read", 0),
+                "kept": counts.get("clicks kept", 0),
+            },
+            "out_of_vocabulary": statistics.unknown_shares(),
+            "joins": {
+                name.removeprefix("join "): count
+                for name, count in sorted(counts.items())
+                if name.startswith("join ")
+            },
             "behaviors_merged": counts.get("behaviors merged", 0),
             "splits": _splits(statistics, starts),
             "files": sorted(files, key=lambda file: file["path"]),
@@ -246,11 +257,11 @@ class Output:
         finally:
             remove(self._temporary)
 
-    def finish(self, max_rejected_fraction: float) -> dict:
+    def finish(self, limits: RejectionLimits) -> dict:
         """Publishes the folder.
 
         Args:
-            max_rejected_fraction: of the rows read.
+            limits: of the rows put aside.
 
         Returns:
             The manifest.
@@ -263,9 +274,7 @@ class Output:
         report = json.loads(read_file(report_path))
         remove(report_path)
         manifest = report["manifest"]
-        self._check_rejected(
-            manifest["events"], report["examples"], max_rejected_fraction
-        )
+        self._check_rejected(manifest, report["examples"], limits)
         write_file(FileSystems.join(self._temporary, MANIFEST), _json(manifest))
         self._publish()
         return manifest
@@ -288,14 +297,18 @@ class Output:
         for left in files.remove_left(f"{glob.escape(self.path)}.*.unfinished"):
             _log.warning("An earlier job was killed: removed '%s'.", left)
 
-    def _check_rejected(self, events: dict, examples: dict, most: float) -> None:
-        read = sum(count["read"] for count in events.values())
+    def _check_rejected(
+        self, manifest: dict, examples: dict, limits: RejectionLimits
+    ) -> None:
+        events = dict(manifest["events"])
+        if CLICKS in manifest:
+            events[CLICKS] = {**manifest[CLICKS], "rejected": {}}
+        faults = limits.faults(events)
+        if not faults:
+            return
         reasons = Counter()
         for count in events.values():
             reasons.update(count["rejected"])
-        rejected = reasons.total()
-        if rejected <= most * read:
-            return
         kept_at = f"{self.path}.rejected"
         remove(kept_at)
         FileSystems.rename([FileSystems.join(self._temporary, "rejected")], [kept_at])
@@ -304,9 +317,9 @@ class Output:
             for reason, count in reasons.most_common()
         )
         raise ValueError(
-            f"{rejected:,} of {read:,} rows are unfit for use, more than "
-            f"`--max_rejected_fraction` allows; nothing was published. All of them are "
-            f"in '{kept_at}'.{listed}\nReceived: max_rejected_fraction={most}"
+            f"{'; '.join(faults)}. See `--max_rejected_fraction` and "
+            f"`--allow_rejected`. Nothing was published; all that is unfit is in "
+            f"'{kept_at}'.{listed}\nReceived: max_rejected_fraction={limits.fraction}"
         )
 
 

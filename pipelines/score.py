@@ -55,6 +55,7 @@ from pipelines.inference import (
     WriteScores,
     to_rows,
 )
+from pipelines.limits import RejectionLimits
 from pipelines.publish import Output, WriteRejected
 from pipelines.run import run_pipeline
 from serving.exported import SCHEMA, find_version, load_content
@@ -120,7 +121,7 @@ def run(argv: list[str]) -> dict:
         pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
         build(pipeline, model, data, split, maps, options, temporary)
         run_pipeline(pipeline)
-        manifest = output.finish(options.max_rejected_fraction)
+        manifest = output.finish(RejectionLimits(options.max_rejected_fraction))
     seconds = time.perf_counter() - started
     _log.info(
         "%s samples, %s candidates scored in %.1f s → %s",

@@ -61,15 +61,19 @@ class ReadShard(beam.DoFn):
     def process(self, numbered: tuple[int, Shard]):
         """Reads one shard."""
         number, shard = numbered
-        read, started = 0, time.perf_counter()
+        read, clicks, started = 0, Counter(), time.perf_counter()
         for batch in self._source.read(shard, self._schema):
             read += len(batch.rows) + len(batch.rejected)
-            table, lines = validate(batch, number, self._schema)
+            table, lines, clicked = validate(batch, number, self._schema)
+            clicks["clicks read"] += clicked
+            if shard.table == "exposures" and len(table):
+                kept = int((numpy(table, self._schema.labels[0]) == 1).sum())
+                clicks.update({"clicks read": kept, "clicks kept": kept})
             for line in lines:
                 yield Tagged("rejected", (shard.table, line))
             if len(table):
                 yield from self._outputs(shard.table, table)
-        yield Tagged("counts", {f"{shard.table} read": read})
+        yield Tagged("counts", {f"{shard.table} read": read, **clicks})
         _log_rate("read", f"{shard.table} {shard.path}", read, started)
 
     def _outputs(self, name: str, table: pa.Table) -> Iterator[Tagged]:

@@ -14,19 +14,18 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, TIME_UNITS, USER_KEY, Feature, Schema
 from ctr_tf.time import MAX_TIME
-from pipelines.sources.source import Batch
+from pipelines.sources.source import Batch, as_text
 
 ROW = "_row"  # where a row came from: its shard and its number there
 ORIGIN = b"origin"
 ROW_BITS = 40
 _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
-_LONGEST_ROW = 1_000
 _EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
 def rejected_line(reason: str, source: str, row: str) -> str:
     """One line of `rejected/`, JSON."""
-    line = {"reason": reason, "source": source, "row": row[:_LONGEST_ROW]}
+    line = {"reason": reason, "source": source, "row": row}
     return json.dumps(line, ensure_ascii=False)
 
 
@@ -46,7 +45,7 @@ def rejected_rows(
         place = row.pop(ROW)
         origin = origins[place >> ROW_BITS]
         source = f"{origin}:{place & ((1 << ROW_BITS) - 1)}"
-        lines.append(rejected_line(reason, source, str(row)))
+        lines.append(rejected_line(reason, source, as_text(row)))
     return lines
 
 
@@ -60,7 +59,9 @@ def origins_of(tables: list[pa.Table]) -> dict[int, str]:
     return origins
 
 
-def validate(batch: Batch, shard: int, schema: Schema) -> tuple[pa.Table, list[str]]:
+def validate(
+    batch: Batch, shard: int, schema: Schema
+) -> tuple[pa.Table, list[str], int]:
     """Keeps the rows that are fit for use.
 
     Args:
@@ -70,7 +71,8 @@ def validate(batch: Batch, shard: int, schema: Schema) -> tuple[pa.Table, list[s
 
     Returns:
         The rows kept: known columns only, canonical types, `time` in seconds, `ROW`;
-        and a line of `rejected/` for every other row, those of the reader included.
+        a line of `rejected/` for every other row, those of the reader included; and
+        how many of those were clicked, as far as that is known.
     """
     lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
     reasons = np.full(len(batch.rows), "", object)
@@ -93,6 +95,20 @@ def validate(batch: Batch, shard: int, schema: Schema) -> tuple[pa.Table, list[s
             value = pc.fill_null(columns[label], 0).to_numpy(zero_copy_only=False)
             unfit = (value != 0) & (value != 1)
             _reject(reasons, unfit, f"label {label} is neither 0 nor 1")
+    for name, feature in feature_columns(batch.table, schema).items():
+        if name in columns and feature.length == 1:
+            unfit = feature.unfit(columns[name])
+            _reject(reasons, unfit, f"bad value of {name}, not {feature.wanted}")
+    clicked = sum(r.clicked for r in batch.rejected)
+    if batch.table == "exposures" and schema.labels[0] in columns:
+        is_click = _mask(pc.equal(columns[schema.labels[0]], 1))
+        clicked += int((is_click & (reasons != "")).sum())
+    required = required_columns(batch.table, schema)
+    columns = {
+        name: values
+        for name, values in columns.items()
+        if name in required or values.null_count < len(values)
+    }
     columns[ROW] = pa.array(batch.numbers() + (shard << ROW_BITS), pa.int64())
     table = pa.table(columns, metadata={ORIGIN: batch.origin})
     if (reasons != "").any():
@@ -100,7 +116,7 @@ def validate(batch: Batch, shard: int, schema: Schema) -> tuple[pa.Table, list[s
             for bad in batch.reject(np.flatnonzero(reasons == reason), reason):
                 lines.append(rejected_line(bad.reason, bad.source, bad.raw))
         table = table.filter(pa.array(reasons == ""))
-    return table, lines
+    return table, lines, clicked
 
 
 def required_columns(table: str, schema: Schema) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from serving.score import Scorer, read_request
 PREPARE = "prepare --source synthetic --input {world}/raw --output {tmp}/out"
 SCORE = "score --model {world}/run/export/1 --request {tmp}/request.json"
 SHARD = "{tmp}/data/train/part-00000-of-00008.tfrecord"
-ONE_OF_TWO = "1 of 2 rows are unfit for use, more than `--max_rejected_fraction` allows"
+ONE_OF_TWO = "1 of 2 rows of exposures are unfit for use, more than 0.01 of them"
 
 COMMAND_LINE = {
     words("trian"): "Unknown verb 'trian'. Did you mean 'train'? Known: baselines, ",

@@ -88,6 +88,8 @@ class Schema:
             log has no request id.
         labels: names of the label columns; the first is the one trained on by
             default.
+        null_values: how the log writes that a value is missing, beside null and NaN;
+            of a feature that has its own, those.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Schema:
     counter_windows: tuple[str | int, ...] = ("2h", "1d", "3d")
     session_gap: str | int = "30m"
     labels: tuple[str, ...] = ("click",)
+    null_values: tuple[str | int | float, ...] = ("",)
 
     def __post_init__(self):
         if self.time_unit not in TIME_UNITS:
@@ -119,6 +122,7 @@ class Schema:
         # One spelling of each value, so that the schema's text is its identity.
         object.__setattr__(self, "utc_offset_hours", float(self.utc_offset_hours))
         object.__setattr__(self, "session_gap", str(self.session_gap))
+        object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
         parse_duration(self.session_gap)
         declared = tuple(f for f in self.features if not f.computed)
         windows = tuple(str(window) for window in self.counter_windows)
@@ -237,7 +241,7 @@ class Schema:
         """The schema as YAML text that `from_yaml` reads back to an equal schema."""
         data = dataclasses.asdict(self)
         data["features"] = [_to_mapping(f) for f in self.features if not f.computed]
-        for key in ("counter_windows", "labels"):
+        for key in ("counter_windows", "labels", "null_values"):
             data[key] = list(data[key])
         return yaml.safe_dump(data, sort_keys=False, width=88)
 

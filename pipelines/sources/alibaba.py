@@ -125,7 +125,7 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
             time,
             Column("adgroup_id", pa.int64(), required=True),
             Column("pid", pa.string()),
-            Column("clk", pa.int8(), required=True),
+            Column("clk", pa.int8(), required=True, says_click=True),
         )
     if table == "behaviors":
         return (

@@ -23,6 +23,7 @@ _CAST_ERRORS = (
     pa.ArrowTypeError,
     pa.ArrowNotImplementedError,
     OverflowError,
+    UnicodeError,  # a lone surrogate
 )
 
 
@@ -36,12 +37,16 @@ class Column:
         required: whether the file must have it and every row a value in it.
         time_unit: of a time, `"s"`, `"ms"` or `"us"`: timestamps found become int64
             in this unit, integers are in it already.
+        says_click: whether a 1 says that an exposure was clicked.
+        null_values: spellings of a missing value; of numbers those that are numbers.
     """
 
     name: str
     type: pa.DataType
     required: bool = False
     time_unit: str | None = None
+    says_click: bool = False
+    null_values: tuple[str, ...] = ("",)
 
     @property
     def wanted(self) -> str:
@@ -72,18 +77,26 @@ def canonical_columns(
         user_id_type: Arrow type of `user_id`.
     """
     declared = [f for f in schema.features if not f.computed]
+    nulls = schema.null_values
     item_id = next(f for f in declared if f.name == ITEM_KEY and f.role == "item")
     user = Column(USER_KEY, user_id_type, required=True)
     item = Column(ITEM_KEY, _type(item_id), required=True)
     event = [user, time_column("time", schema), item]
 
     def features(*roles: str, prefix: str = "") -> list[Column]:
-        return [Column(prefix + f.name, _type(f)) for f in declared if f.role in roles]
+        return [
+            Column(prefix + f.name, _type(f), null_values=f.null_values or nulls)
+            for f in declared
+            if f.role in roles
+        ]
 
     if table == "exposures":
         columns = [
             *event,
-            *(Column(name, pa.int8(), required=True) for name in schema.labels),
+            *(
+                Column(name, pa.int8(), True, says_click=name == schema.labels[0])
+                for name in schema.labels
+            ),
             Column("request_id", pa.string()),
             *features("item", "candidate", "context"),
             *features("behavior", prefix="behavior_"),
@@ -151,8 +164,12 @@ def coerce(
         return table, numbers, []
     keep = np.ones(len(numbers), bool)
     keep[list(faults)] = False
+    clicked = np.zeros(len(numbers), bool)
+    for column, array in zip(columns, arrays, strict=True):
+        if column.says_click:
+            clicked |= pc.fill_null(pc.equal(array, 1), False).to_numpy(False)
     rejected = [
-        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)))
+        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)), bool(clicked[i]))
         for i in sorted(faults)
     ]
     return table.filter(pa.array(keep)), numbers[keep], rejected
@@ -187,12 +204,40 @@ def _cast(values, column: Column) -> pa.Array:
         array = _time(array, column.time_unit)
     elif pa.types.is_list(column.type) and pa.types.is_string(array.type):
         array = pc.split_pattern(array, LIST_SEPARATOR)
-    return _checked(_plain(array, column.type), column)
+    if pa.types.is_string(array.type):
+        array = _without_nulls(array, column)
+    return _checked(_without_nulls(_plain(array, column.type), column), column)
+
+
+def _without_nulls(array: pa.Array, column: Column) -> pa.Array:
+    """The values, null where they are a spelling of a missing one."""
+    spellings = list(column.null_values)
+    if not pa.types.is_string(array.type):
+        if pa.types.is_list(array.type) or spellings == [""]:
+            return array
+        spellings = [
+            number for text in spellings if (number := _number(text)) is not None
+        ]
+        if pa.types.is_integer(array.type):
+            spellings = [int(number) for number in spellings if number.is_integer()]
+    if not spellings:
+        return array
+    is_missing = pc.is_in(array, pa.array(spellings, array.type))
+    return pc.if_else(is_missing, pa.scalar(None, array.type), array)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
+        if pa.types.is_integer(wanted) and not _exact(array):
+            raise pa.ArrowInvalid("its last digits are lost in a double")
     if not pa.types.is_string(array.type) or pa.types.is_list(wanted):
         # 64-bit integers need not be exact in a float32 feature.
         return array.cast(wanted, safe=not pa.types.is_floating(wanted))
@@ -211,6 +256,11 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
         return array.cast(wanted)
 
 
+def _exact(array: pa.Array) -> bool:
+    """Whether doubles are small enough that each whole number has its own."""
+    return pc.all(pc.less(pc.abs(array), 2.0**53), min_count=0).as_py() is not False
+
+
 def _time(array: pa.Array, unit: str) -> pa.Array:
     if pa.types.is_string(array.type):
         for kind in (pa.int64(), pa.timestamp("ns"), pa.timestamp("ns", "UTC")):
@@ -226,6 +276,8 @@ def _time(array: pa.Array, unit: str) -> pa.Array:
 
 def _checked(array: pa.Array, column: Column) -> pa.Array:
     """Raises ArrowInvalid where a value has the type but is no allowed value."""
+    if not pa.types.is_primitive(array.type):
+        array.validate(full=True)  # bytes that are no UTF-8
     if pa.types.is_floating(array.type):
         fine = pc.is_finite(array)
     elif pa.types.is_string(array.type):

@@ -162,7 +162,7 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
     }
     types = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
     return (
-        Column("label", pa.int8(), required=True),
+        Column("label", pa.int8(), required=True, says_click=True),
         *request,
         Column("item_id", pa.string(), required=True),
         *(

@@ -3,8 +3,14 @@
 Any file system that Arrow knows will do: a plain path, or a URI such as `s3://…`.
 """
 
+import contextlib
+import dataclasses
+import fnmatch
+import functools
 import logging
 import posixpath
+import re
+import urllib.parse
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,15 +20,116 @@ from pyarrow import fs
 
 from pipelines.sources import text
 from pipelines.sources.columns import Column, check_type, coerce
-from pipelines.sources.source import Batch, Shard
+from pipelines.sources.source import Batch, Rejected, Shard, Source
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}  # ending → Arrow's name
+_PART = re.compile(r"-\d+-of-\d+$")
 SHARD_BYTES = 32 << 20  # of a text file
 BLOCK_BYTES = 4 << 20  # of a text file that are parsed at once
 SHARD_ROWS = 1 << 20  # of a Parquet file, in whole row groups
 BATCH_ROWS = 1 << 17  # of a Parquet file that are read at once
 
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+IGNORED = ("schema.yaml", "LICENSE*", "README*", "*.md")
+
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class RawFile:
+    """A file of a raw table.
+
+    Args:
+        path: of the file.
+        format: `"jsonl"`, `"csv"` (of separated values) or `"parquet"`; None where its
+            name does not say.
+        compression: Arrow's name of it, None for a plain file.
+        stem: its name without all that, in lower case.
+        constants: see `Shard`.
+    """
+
+    path: str
+    format: str | None
+    compression: str | None = None
+    stem: str = ""
+    constants: tuple[tuple[str, str | None], ...] = ()
+
+    @classmethod
+    def named(cls, path: str) -> "RawFile":
+        """Reads a name: endings in any case, and parts such as `-00000-of-00002`."""
+        stem = posixpath.basename(str(path)).lower()
+        compression = next((e for e in COMPRESSIONS if stem.endswith(e)), None)
+        stem = _PART.sub("", stem.removesuffix(compression or ""))
+        ending = next((e for e in SUFFIXES if stem.endswith(e)), None)
+        stem = _PART.sub("", stem.removesuffix(ending or ""))
+        return cls(
+            str(path),
+            ending and ending[1:],
+            COMPRESSIONS.get(compression),
+            stem,
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no byte."""
+        system, inner = _resolve(self.path)
+        return system.get_file_info(inner).size == 0
+
+    def open(self) -> pa.NativeFile:
+        """Opens it; a compressed one can only be read from its beginning."""
+        stream = open_file(self.path)
+        if self.compression:
+            return pa.CompressedInputStream(stream, self.compression)
+        return stream
+
+
+def files_below(folder: str) -> list[RawFile]:
+    """All visible files in a folder and in the folders in it, by path.
+
+    A part whose name has no ending is of the folder's format, or of that which its
+    first bytes show. Folders such as `dt=2023-11-20` give their files a column.
+
+    Raises:
+        ValueError: names a file that is of no known format.
+    """
+    system, inner = _resolve(folder)
+    infos = system.get_file_info(fs.FileSelector(inner, recursive=True))
+    found = []
+    for info in sorted(infos, key=lambda info: info.path):
+        parts = posixpath.relpath(info.path, inner).split("/")
+        if info.type == fs.FileType.Directory or any(p[0] in "._" for p in parts):
+            continue
+        if _matches(parts[-1], IGNORED):
+            continue
+        file = RawFile.named(join(folder, *parts))
+        form = file.format or RawFile.named(folder).format
+        if form is None and "." in file.stem:
+            raise ValueError(
+                f"'{file.path}' ends in none of {', '.join(SUFFIXES)}, with or without "
+                f"{', '.join(COMPRESSIONS)}. Received: {parts[-1]}"
+            )
+        keys = [part.split("=", 1) for part in parts[:-1] if "=" in part]
+        constants = tuple((key, _folder_value(value)) for key, value in keys)
+        form = form or _shown_format(file)
+        found.append(dataclasses.replace(file, format=form, constants=constants))
+    return found
+
+
+def _folder_value(text: str) -> str | None:
+    return None if text == _NO_VALUE else urllib.parse.unquote(text)
+
+
+def _shown_format(file: RawFile) -> str:
+    with file.open() as stream:
+        head = stream.read(64).lstrip()
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    return "jsonl" if head.startswith(b"{") else "csv"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(name.lower(), p.strip().lower()) for p in patterns)
 
 
 def open_file(path: str) -> pa.NativeFile:
@@ -75,6 +182,42 @@ def find_file(folder: str, name: str, obtained: str | None = None) -> str:
     return join(folder, name)
 
 
+def check_all_read(
+    source: Source, folder: str, shards: Sequence[Shard], ignore: str = ""
+) -> list[str]:
+    """Holds the entries of a folder against what is read of it.
+
+    Args:
+        source: of the logs.
+        folder: of the raw files.
+        shards: that are read.
+        ignore: further patterns of names that may be left, with commas between.
+
+    Returns:
+        Names of what is not read.
+
+    Raises:
+        ValueError: names an entry that nobody reads, and nobody said may be left.
+    """
+    patterns = (*IGNORED, *source.ignored, *filter(None, ignore.split(",")))
+    read = {posixpath.relpath(shard.path, str(folder)) for shard in shards}
+    read = {path.split("/")[0] for path in read} | set(source.read_beside)
+    ignored = []
+    for info in list_folder(folder):
+        name = info.base_name
+        if name in read:
+            continue
+        if not _matches(name, patterns):
+            raise ValueError(
+                f"Source '{source.name}' does not read '{join(folder, name)}'. Take it "
+                "out of the folder, rename it to what the source reads, or say that it "
+                f"may be left: --ignore '{name}'. Left anyway are "
+                f"{', '.join(patterns)}. Received: {name}"
+            )
+        ignored.append(name)
+    return ignored
+
+
 def missing_file(
     folder: str, what: str, found: Sequence[str], obtained: str | None = None
 ) -> FileNotFoundError:
@@ -94,7 +237,7 @@ def missing_file(
 
 def table_shards(
     table: str,
-    paths: Sequence[str],
+    paths: Sequence[str | RawFile],
     columns: Sequence[Column],
     report_unused: bool = False,
     dialect: text.Dialect = text.CSV,
@@ -103,7 +246,7 @@ def table_shards(
 
     Args:
         table: its name.
-        paths: files, each `.jsonl`, `.parquet`, or one of separated values.
+        paths: files; one whose name does not tell its format has separated values.
         columns: those the source reads, optional ones included.
         report_unused: log which other columns the files have.
         dialect: of separated values.
@@ -112,27 +255,54 @@ def table_shards(
         FileNotFoundError: names the path.
         ValueError: if a file lacks a required column, or is not what its name says.
     """
-    found = {path: _columns_found(path, dialect) for path in paths}
+    raw_files = [p if isinstance(p, RawFile) else RawFile.named(p) for p in paths]
+    raw_files = [dataclasses.replace(f, format=f.format or "csv") for f in raw_files]
+    found = {}
+    for file in raw_files:
+        if file.is_empty:
+            _log.warning("%s: the file is empty", file.path)
+            continue
+        names = _columns_found(file, dialect)
+        found[file] = [*names, *(name for name, _ in file.constants)]
     known = {column.name for column in columns}
-    for path, names in found.items():
+    for file, names in found.items():
         for column in columns:
             if column.required and column.name not in names:
                 raise ValueError(
-                    f"{path}: the required column '{column.name}' is missing. "
+                    f"{file.path}: the required column '{column.name}' is missing. "
                     f"Columns found: {', '.join(names) or '(none)'}"
                 )
     everything = {name for names in found.values() for name in names}
     unused = sorted(everything - known)
     if report_unused and unused:
         _log.info("%s: columns that are not used: %s", table, ", ".join(unused))
+    # A field of JSON lines may come late: all are read, wherever they are.
+    if any(file.format == "jsonl" for file in found):
+        everything |= known
     used = tuple(column.name for column in columns if column.name in everything)
     shards = []
-    for path in paths:
-        if path.endswith(".parquet"):
-            shards += _parquet_shards(table, path, columns, used)
+    for file in raw_files:
+        if file not in found:
+            shards.append(_shard(table, file, used, 0, 0))
+        elif file.format == "parquet":
+            shards += _parquet_shards(table, file, columns, used)
         else:
-            shards += _text_shards(table, path, used, dialect)
+            shards += _text_shards(table, file, used, dialect)
     return shards
+
+
+def _shard(table: str, file: RawFile, used, start, stop, first_row=1) -> Shard:
+    return Shard(
+        table,
+        file.path,
+        start,
+        stop,
+        first_row,
+        used,
+        file.format,
+        file.compression,
+        file.constants,
+    )
 
 
 def read_shard(
@@ -145,11 +315,43 @@ def read_shard(
         columns: as given to `table_shards`.
         dialect: as given to `table_shards`.
     """
+    if shard.stop == 0:
+        return
     columns = [column for column in columns if column.name in shard.columns]
-    if shard.path.endswith(".parquet"):
-        yield from _read_parquet(shard, columns)
-    else:
-        yield from _read_text(shard, columns, dialect)
+    constants = dict(shard.constants)
+    own = [column for column in columns if column.name not in constants]
+    read = _read_parquet if shard.format == "parquet" else _read_text
+    for batch in read(shard, own, dialect):
+        if len(own) < len(columns):
+            given = [column for column in columns if column.name in constants]
+            batch = _with_constants(batch, given, constants)
+        yield batch
+
+
+def _with_constants(
+    batch: Batch, columns: Sequence[Column], constants: dict[str, str | None]
+) -> Batch:
+    count = len(batch.rows)
+    values = {
+        column.name: pa.array([constants[column.name]] * count, pa.string())
+        for column in columns
+    }
+    rows = {name: batch.rows[name] for name in batch.rows.column_names}
+    typed, kept, rejected = coerce(
+        values,
+        columns,
+        batch.numbers(),
+        batch.origin,
+        raw=lambda i: {**batch.rows.slice(i, 1).to_pylist()[0], **constants},
+    )
+    if rejected:  # the same value in every row
+        return dataclasses.replace(
+            batch, rows=batch.rows.slice(0, 0), rejected=batch.rejected + rejected,
+            row_numbers=kept,
+        )  # fmt: skip
+    for column in columns:
+        rows[column.name] = typed[column.name]
+    return dataclasses.replace(batch, rows=pa.table(rows))
 
 
 def origin(shard: Shard) -> str:
@@ -166,77 +368,116 @@ def _resolve(path: str) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), str(path)
 
 
-def _columns_found(path: str, dialect: text.Dialect) -> list[str]:
-    if path.endswith(".parquet"):
-        with _open_parquet(path) as file:
-            return file.schema_arrow.names
+def _columns_found(file: RawFile, dialect: text.Dialect) -> list[str]:
+    if file.format == "parquet":
+        with _open_parquet(file.path) as parquet:
+            return parquet.schema_arrow.names
     if dialect.names:
         return list(dialect.names)
-    with open_file(path) as stream:
+    with _told(file.path, 1), file.open() as stream:
         head = next(text.line_blocks(stream, 0, None, text.HEAD_BYTES), b"")
-    return text.field_names(head, path)
+    return text.field_names(head, file.format == "csv")
+
+
+@contextlib.contextmanager
+def _told(path: str, line: int):
+    """Names the file that Arrow cannot read on, such as a compressed one cut off."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ValueError(
+            f"{path}: cannot be read from line {line:,} on: it is cut off, or not what "
+            f"its name says ({error})"
+        ) from None
 
 
 def _open_parquet(path: str) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(open_file(path))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError, UnicodeError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
         raise ValueError(f"{path}: not a Parquet file, or cut off ({error})") from None
 
 
-def _parquet_shards(table, path, columns, used) -> list[Shard]:
-    with _open_parquet(path) as file:
-        metadata, schema = file.metadata, file.schema_arrow
+def _parquet_shards(table, file: RawFile, columns, used) -> list[Shard]:
+    with _open_parquet(file.path) as parquet:
+        metadata, schema = parquet.metadata, parquet.schema_arrow
     for column in columns:
         if column.name in schema.names:
-            check_type(column, schema.field(column.name).type, path)
+            check_type(column, schema.field(column.name).type, file.path)
     shards, start, first_row, rows = [], 0, 1, 0
     for group in range(metadata.num_row_groups):
         rows += metadata.row_group(group).num_rows
         if rows >= SHARD_ROWS or group == metadata.num_row_groups - 1:
-            shards.append(Shard(table, path, start, group + 1, first_row, used))
+            shards.append(_shard(table, file, used, start, group + 1, first_row))
             start, first_row, rows = group + 1, first_row + rows, 0
-    return shards
+    return shards or [_shard(table, file, used, 0, 0)]
 
 
-def _read_parquet(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
+def _read_parquet(
+    shard: Shard, columns: Sequence[Column], dialect: text.Dialect
+) -> Iterator[Batch]:
     with _open_parquet(shard.path) as file:
         present = [c.name for c in columns if c.name in file.schema_arrow.names]
         first_row = shard.first_row
-        batches = file.iter_batches(
-            BATCH_ROWS, row_groups=range(shard.start, shard.stop), columns=present
-        )
-        for batch in batches:
-            numbers = np.arange(first_row, first_row + len(batch))
-            first_row += len(batch)
-            values = {name: batch.column(name) for name in present}
-            yield _batch(
-                shard,
-                *coerce(
-                    values,
-                    columns,
-                    numbers,
-                    origin(shard),
-                    raw=lambda i, batch=batch: batch.slice(i, 1).to_pylist()[0],
-                ),
-            )
+        for group in range(shard.start, shard.stop):
+            end = first_row + file.metadata.row_group(group).num_rows
+            try:
+                batches = file.iter_batches(
+                    BATCH_ROWS, row_groups=[group], columns=present
+                )
+                for batch in batches:
+                    numbers = np.arange(first_row, first_row + len(batch))
+                    values = {name: batch.column(name) for name in present}
+                    raw = functools.partial(_row, batch)
+                    typed = coerce(values, columns, numbers, origin(shard), raw)
+                    first_row += len(batch)
+                    yield _batch(shard, *typed)
+            except (OSError, pa.ArrowInvalid, UnicodeError) as error:
+                yield _unreadable(shard, columns, group, range(first_row, end), error)
+            first_row = end
+
+
+def _row(batch: pa.RecordBatch, index: int) -> dict:
+    row = batch.slice(index, 1)
+    try:
+        return row.to_pylist()[0]
+    except UnicodeDecodeError:  # shown as bytes
+        columns = zip(row.schema.names, row.columns, strict=True)
+        return {
+            name: (c.cast(pa.binary()) if pa.types.is_string(c.type) else c)[0].as_py()
+            for name, c in columns
+        }
+
+
+def _unreadable(shard, columns, group: int, rows: range, error) -> Batch:
+    """The rows of a row group, or what is left of them, that cannot be read."""
+    reason = f"corrupt row group {group} of {origin(shard)}"
+    rejected = [Rejected(reason, f"{origin(shard)}:{n}", str(error)) for n in rows]
+    empty = pa.table({c.name: pa.nulls(0, c.type) for c in columns})
+    return _batch(shard, empty, np.zeros(0, np.int64), rejected)
 
 
 def _text_shards(
-    table: str, path: str, used: tuple[str, ...], dialect: text.Dialect
+    table: str, file: RawFile, used: tuple[str, ...], dialect: text.Dialect
 ) -> list[Shard]:
     """Ranges that begin and end at line breaks, with the number of their first line."""
     shards = []
-    with open_file(path) as stream:
+    with _told(file.path, 1), file.open() as stream:
         start, line = 0, 1
-        if path.endswith(".csv") and not dialect.names:
+        if file.format == "csv" and not dialect.names:
             start, line = len(text.first_line(stream)), 2
+        if file.compression:
+            return [_shard(table, file, used, start, None, line)]
         size = stream.size()
         if size - start <= SHARD_BYTES:
-            return [Shard(table, path, start, size, line, used)]
+            return [_shard(table, file, used, start, size, line)]
         for block in text.line_blocks(stream, start, size, SHARD_BYTES):
             stop = start + len(block)
-            shards.append(Shard(table, path, start, stop, line, used))
+            shards.append(_shard(table, file, used, start, stop, line))
             start, line = stop, line + text.count_lines(block)
     return shards
 
@@ -244,18 +485,33 @@ def _text_shards(
 def _read_text(
     shard: Shard, columns: Sequence[Column], dialect: text.Dialect
 ) -> Iterator[Batch]:
-    with open_file(shard.path) as stream:
-        if shard.path.endswith(".jsonl"):
-            parser = text.JsonParser(columns)
-        else:
+    file = RawFile(shard.path, shard.format, shard.compression)
+    if shard.format == "jsonl":
+        parser = text.JsonParser(columns)
+    else:
+        with file.open() as stream:
             header = dialect.names or text.csv_fields(text.first_line(stream))
-            parser = text.CsvParser(header, columns, dialect)
-        line = shard.first_row
+        parser = text.CsvParser(header, columns, dialect)
+    line = shard.first_row
+    with file.open() as stream:
         blocks = text.line_blocks(stream, shard.start, shard.stop, BLOCK_BYTES)
-        for block in blocks:
-            parsed = parser.parse(block, line, origin(shard))
+        while True:
+            with _told(shard.path, line):
+                block = next(blocks, None)
+            if block is None:
+                return
+            rows, numbers, rejected = parser.parse(block, line, origin(shard))
             line += text.count_lines(block)
-            yield _batch(shard, *parsed)
+            if shard.format == "jsonl":
+                rows = _without_absent(rows, columns)
+            yield _batch(shard, rows, numbers, rejected)
+
+
+def _without_absent(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """Leaves out optional columns of which the rows have no value."""
+    return rows.select(
+        [c.name for c in columns if c.required or rows[c.name].null_count < len(rows)]
+    )
 
 
 def _batch(shard: Shard, rows: pa.Table, numbers: np.ndarray, rejected) -> Batch:

@@ -5,11 +5,12 @@ Obtained: from whoever keeps the log; write the four tables as told here.
 Licence: the log's own.
 
 Read: the folder given by `--input`. Each table is one file or a folder of files (all
-of which are read), named `exposures`, `behaviors`, `users` or `items` with the ending
-`.jsonl`, `.csv` or `.parquet`; a folder of files may also go without ending. Only
-`exposures` must be there. Names that begin with "." or "_" are passed over. The
-description of the features is `schema.yaml` in that folder or the file given by
-`--schema`.
+of which are read, those in folders in it, too), named `exposures`, `behaviors`, `users`
+or `items` with the ending `.jsonl`, `.csv` or `.parquet`, the first two also with
+`.gz`, `.zst` or `.bz2`; a folder of files may also go without ending. Only `exposures`
+must be there. Names that begin with "." or "_" are passed over. `docs/data_format.md`
+tells the rest. The description of the features is `schema.yaml` in that folder or the
+file given by `--schema`.
 
 * exposures: user_id, time, item_id, the labels (click); optional are request_id,
   true_probability, item-, candidate- and context features, behavior_<f>
@@ -29,8 +30,7 @@ counters, …) are not read.
   `user_id` is a string unless the schema has it as a user feature.
 * null, an absent field, NaN and the empty string mean that the value is missing.
 * A feature of several values is a list; in CSV its values are joined by `|`.
-* A text row is one line; JSON lines and CSV are UTF-8, CSV has a header line. Which
-  optional fields a JSON lines file has is seen in its first megabyte.
+* A text row is one line; JSON lines and CSV are UTF-8, CSV has a header line.
 
 An exposure, a behavior, a user and an item as JSON lines:
 
@@ -75,6 +75,11 @@ class Jsonl(Source):
         shards = []
         for table in TABLES:
             if paths := _table_files(folder, table):
+                if table == "exposures" and all(file.is_empty for file in paths):
+                    raise ValueError(
+                        f"'{folder}' has no exposures: every file of them is empty. "
+                        f"Received: {', '.join(file.path for file in paths)}"
+                    )
                 columns = self._columns(table, schema)
                 shards += files.table_shards(table, paths, columns, report_unused=True)
         return shards
@@ -91,40 +96,38 @@ class Jsonl(Source):
         return canonical_columns(table, schema, user_id_type)
 
 
-def _table_files(folder: str, table: str) -> list[str]:
-    names = {table, *(table + suffix for suffix in files.SUFFIXES)}
+def _table_files(folder: str, table: str) -> list[files.RawFile]:
     infos = files.list_folder(folder)
-    found = [
-        info
-        for info in infos
-        if info.base_name in names
-        and (info.base_name != table or info.type == fs.FileType.Directory)
-    ]
-    if len(found) > 1:
+    found = {}
+    for info in infos:
+        file = files.RawFile.named(files.join(folder, info.base_name))
+        is_folder = info.type == fs.FileType.Directory
+        if file.stem == table and (is_folder or file.format):
+            kind = (is_folder, file.format, file.compression)
+            found.setdefault(kind, []).append(file)
+    names = [info.path.rsplit("/", 1)[-1] for info in infos]
+    if len(found) > 1 or any(kind[0] and len(f) > 1 for kind, f in found.items()):
+        twice = [file.path.rsplit("/", 1)[-1] for of in found.values() for file in of]
         raise ValueError(
             f"{folder}: the table '{table}' is there more than once. Received: "
-            + ", ".join(info.base_name for info in found)
+            + ", ".join(sorted(twice))
         )
     if not found:
         if table == "exposures":
             raise FileNotFoundError(
                 f"There is no table 'exposures' in '{folder}': expected a file or "
                 f"folder 'exposures' with one of the endings "
-                f"{', '.join(files.SUFFIXES)}. Found: "
-                f"{', '.join(info.base_name for info in infos) or '(nothing)'}."
+                f"{', '.join(files.SUFFIXES)}. "
+                f"Found: {', '.join(names) or '(nothing)'}."
             )
         return []
-    path = files.join(folder, found[0].base_name)
-    if found[0].type != fs.FileType.Directory:
-        return [path]
-    parts = [
-        files.join(path, info.base_name)
-        for info in files.list_folder(path)
-        if info.base_name.endswith(files.SUFFIXES)
-    ]
+    ((kind, of_kind),) = found.items()
+    if not kind[0]:
+        return of_kind
+    parts = files.files_below(of_kind[0].path)
     if not parts:
         raise FileNotFoundError(
-            f"The folder '{path}' holds no file that ends in "
+            f"The folder '{of_kind[0].path}' holds no file that ends in "
             f"{', '.join(files.SUFFIXES)}."
         )
     return parts

@@ -89,7 +89,11 @@ class KuaiRand(Source):
                 batch = _behaviors(batch)
             elif shard.table == "items":
                 names = ["item_id", *batch.rows.column_names[1:]]
-                batch.rows = batch.rows.rename_columns(names)
+                rows = batch.rows.rename_columns(names)
+                if "tag" in names:
+                    tags = pc.split_pattern(rows["tag"], ",")
+                    rows = rows.append_column("tags", tags)
+                batch.rows = rows
             yield batch
 
 
@@ -101,7 +105,10 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
             user_id,
             time_column("time_ms", schema),
             Column("video_id", pa.int64(), required=True),
-            *(Column(name, pa.int8(), required=True) for name in _LABELS.values()),
+            *(
+                Column(name, pa.int8(), True, says_click=name == "is_click")
+                for name in _LABELS.values()
+            ),
             Column("tab", pa.int64()),
         )
     if table == "behaviors":
@@ -115,7 +122,8 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
         )
     columns = canonical_columns(table, schema, pa.int64())
     if table == "items":
-        return (Column("video_id", pa.int64(), required=True), *columns[1:])
+        rest = (column for column in columns[1:] if column.name != "tags")
+        return (Column("video_id", pa.int64(), required=True), *rest)
     return columns
 
 

@@ -89,6 +89,8 @@ class KuaiRec(Source):
     """Views of KuaiRec 2.0; see the module."""
 
     name = "kuairec"
+    read_beside = (_TAGS,)
+    ignored = ("social_network.csv", "kuairec_caption_category.csv")
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Byte ranges of the files; one shard for all videos; see `Source.shards`."""
@@ -164,7 +166,7 @@ def _items(batches: Iterator[Batch], path: str) -> Iterator[Batch]:
         tag = pc.extract_regex(tags.take(place), r"^(?P<tag>[^|]*)")
         table = table.rename_columns(["item_id", *table.column_names[1:]])
         table = table.append_column("tag", pc.struct_field(tag, "tag"))
-        table = table.append_column("tags", tags.take(place))
+        table = table.append_column("tags", pc.split_pattern(tags.take(place), "|"))
         yield derived(batch, table, new, batch.rejected + rejected)
         rejected = []
 

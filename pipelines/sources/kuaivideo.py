@@ -78,6 +78,7 @@ class KuaiVideo(Source):
     """Exposures and click sequences of KuaiVideo_XLong; see the module."""
 
     name = "kuaivideo"
+    ignored = ("item_info.parquet",)
     default_split = Split(test_start=TEST_START)
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:

@@ -59,12 +59,14 @@ _OBTAINED = "https://grouplens.org/datasets/movielens/"
 _FILES = {"exposures": "ratings", "items": "movies", "users": "users"}
 _ENDINGS = (".csv", ".dat")
 _USERS = "users.dat"
+_NO_GENRES = "(no genres listed)"
 
 
 class MovieLens(Source):
     """Ratings, movies and users; see the module."""
 
     name = "movielens"
+    ignored = ("tags.*", "links.*", "genome-*")
 
     def schema(self, folder: str | None = None) -> Schema:
         """The source's schema, without users' features where the folder has none."""
@@ -114,7 +116,7 @@ def _shards(table: str, path: str, schema: Schema) -> list[Shard]:
 
 
 def _dialect(path: str, columns: tuple[Column, ...]) -> Dialect:
-    if path.endswith(".csv"):
+    if path.lower().endswith(".csv"):
         return CSV
     # Latin-1 is read without fault whatever the bytes are; ids and numbers are ASCII.
     names = tuple(column.name for column in columns)
@@ -160,12 +162,14 @@ def _exposures(rows: pa.Table, utc_offset: int) -> pa.Table:
 
 def _items(rows: pa.Table) -> pa.Table:
     year = pc.extract_regex(rows["title"], r"\((?P<year>\d{4})\)\s*$")
-    genre = pc.extract_regex(rows["genres"], r"^(?P<genre>[^|]*)")
+    none = pc.equal(rows["genres"], _NO_GENRES)
+    genres = pc.if_else(none, pa.scalar(None, pa.string()), rows["genres"])
+    genre = pc.extract_regex(genres, r"^(?P<genre>[^|]*)")
     return pa.table(
         {
             "item_id": rows["movieId"],
             "genre": pc.struct_field(genre, "genre"),
-            "genres": rows["genres"],
+            "genres": pc.split_pattern(genres, "|"),
             "year": pc.struct_field(year, "year").cast(pa.int64()),
         }
     )

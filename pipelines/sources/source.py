@@ -30,7 +30,6 @@ from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
 
 TABLES = ("exposures", "behaviors", "users", "items")
-MAX_RAW_CHARACTERS = 1_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,11 @@ class Shard:
         stop: where to end, None for the file's end.
         first_row: 1-based number of the shard's first row (or line) in the file.
         columns: those of the source's columns that the table has in any of its files;
-            every batch of the table has just these.
+            every batch of the table has just these, of JSON lines those of them that
+            have a value.
+        format: `"jsonl"`, `"csv"` (of separated values) or `"parquet"`.
+        compression: Arrow's name of it, None for a plain file.
+        constants: columns that folders such as `dt=2023-11-20` give to all rows.
     """
 
     table: str
@@ -53,6 +56,9 @@ class Shard:
     stop: int | None = None
     first_row: int = 1
     columns: tuple[str, ...] = ()
+    format: str = ""
+    compression: str | None = None
+    constants: tuple[tuple[str, str | None], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +68,14 @@ class Rejected:
     Args:
         reason: such as `"unparsable"` or `"missing field time"`.
         source: where it stands, such as `"exposures.jsonl:17"`.
-        raw: the row as text, cut to `MAX_RAW_CHARACTERS`.
+        raw: the row as text.
+        clicked: whether it is known to be a clicked exposure.
     """
 
     reason: str
     source: str
     raw: str
+    clicked: bool = False
 
 
 @dataclasses.dataclass
@@ -138,11 +146,15 @@ class Source:
         name: as `--source` takes it.
         user_id_type: Arrow type of `user_id` in every table.
         default_split: how this data set is usually split.
+        read_beside: files that are read with those of the shards.
+        ignored: patterns of the publisher's files that are not read.
     """
 
     name: str
     user_id_type: pa.DataType = pa.int64()
     default_split = Split()
+    read_beside: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     def schema(self, folder: str | None = None) -> Schema:
         """The schema that comes with the source, `pipelines/sources/<name>.yaml`.
@@ -205,7 +217,7 @@ def get_source(name: str) -> Source:
 
 
 def as_text(row: object) -> str:
-    """A raw row as text for people, a mapping as JSON, cut to `MAX_RAW_CHARACTERS`."""
-    if not isinstance(row, str):
-        row = json.dumps(row, ensure_ascii=False, default=str)
-    return row[:MAX_RAW_CHARACTERS]
+    """A raw row as text, a mapping as JSON; whole, so that it can be read again."""
+    if isinstance(row, str):
+        return row
+    return json.dumps(row, ensure_ascii=False, default=str)

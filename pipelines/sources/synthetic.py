@@ -28,6 +28,7 @@ class Synthetic(Jsonl):
     """The general format with the schema of the synthetic world; see the module."""
 
     name = "synthetic"
+    ignored = ("meta.json",)
     user_id_type = pa.int64()
 
     def schema(self, folder: str | None = None) -> Schema:

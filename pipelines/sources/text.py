@@ -8,7 +8,9 @@ breaks.
 
 import csv
 import dataclasses
+import decimal
 import json
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -23,6 +25,13 @@ HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
 _PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNIT_SEPARATOR = "\x1f"  # stands in for separators of several characters
+
+_FEW_LINES = 64
+
+
+class _Number(str):
+    """A number with a point or an exponent, as it stands in the file."""
+
 
 Parsed = tuple[pa.Table, np.ndarray, list[Rejected]]
 
@@ -70,11 +79,15 @@ def line_blocks(
     Args:
         stream: a file.
         start: first byte, the beginning of a line.
-        stop: one past the last byte, the end of a line; None for the file's end.
+        stop: one past the last byte, the end of a line; None for the file's end, which
+            need not be known.
         size: of a block, about; a longer line makes a longer block.
     """
-    stop = stream.size() if stop is None else stop
-    stream.seek(start)
+    if stream.seekable():
+        stream.seek(start)
+    else:
+        stream.read(start)
+    stop = math.inf if stop is None else stop
     rest = b""
     while start < stop:
         chunk = stream.read(min(size, stop - start))
@@ -108,14 +121,14 @@ def csv_fields(line: bytes) -> list[str]:
     return [name.strip() for name in next(csv.reader([text.rstrip("\r\n")]), [])]
 
 
-def field_names(head: bytes, path: str) -> list[str]:
+def field_names(head: bytes, is_csv: bool) -> list[str]:
     """The columns of a text file: a header's, or the fields of JSON objects.
 
     Args:
         head: the file's beginning, whole lines.
-        path: of the file.
+        is_csv: whether it has a header.
     """
-    if path.endswith(".csv"):
+    if is_csv:
         return csv_fields(head.split(b"\n", 1)[0])
     names: dict[str, None] = {}
     for line in head.splitlines():
@@ -127,37 +140,73 @@ def field_names(head: bytes, path: str) -> list[str]:
 class JsonParser:
     """Parses blocks of JSON lines.
 
+    Arrow is told the type of every column, and guesses none: first that wanted, then
+    that in which a block's first row has it. What neither can hold exactly is halved
+    until a few lines are left, which are read one by one.
+
     Args:
         columns: those wanted; other fields are ignored.
     """
 
     def __init__(self, columns: Sequence[Column]):
         self._columns = columns
-        typed = pa.schema([(column.name, column.type) for column in columns])
-        texts = pa.schema(field for field in typed if pa.types.is_string(field.type))
-        # First the types as wanted; where the file has others, those it has.
-        self._options = (
-            {"explicit_schema": typed, "unexpected_field_behavior": "ignore"},
-            {"explicit_schema": texts, "unexpected_field_behavior": "infer"},
-        )
 
     def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
         """Good rows, their line numbers, and the rejected lines."""
-        for options in self._options:
-            try:
-                table = arrow_json.read_json(
-                    pa.BufferReader(block),
-                    arrow_json.ReadOptions(
-                        use_threads=False, block_size=len(block) + 1
-                    ),
-                    arrow_json.ParseOptions(**options),
-                )
-            except _PARSE_ERRORS:
-                continue
-            if len(table) == count_lines(block):
+        lines = count_lines(block)
+        types = {column.name: column.type for column in self._columns}
+        for choice in (types, self._types_found(block)):
+            table = _read_json(block, choice)
+            if table is not None and len(table) == lines:
                 return _coerce_block(table, self._columns, block, first_line, origin)
-            break
-        return _parse_lines(block, first_line, origin, self._columns, _json_object)
+        if lines <= _FEW_LINES:
+            return _parse_lines(block, first_line, origin, self._columns, _json_object)
+        middle = block.find(b"\n", len(block) // 2) + 1
+        if not 0 < middle < len(block):
+            middle = block.rfind(b"\n", 0, len(block) // 2) + 1
+        before, after = block[:middle], block[middle:]
+        first = self.parse(before, first_line, origin)
+        second = self.parse(after, first_line + count_lines(before), origin)
+        return (
+            pa.concat_tables([first[0], second[0]]).combine_chunks(),
+            np.concatenate([first[1], second[1]]),
+            first[2] + second[2],
+        )
+
+    def _types_found(self, block: bytes) -> dict[str, pa.DataType]:
+        """Types in which the block's first row has the columns."""
+        row = _json_object(block[: block.find(b"\n") + 1] or block) or {}
+        types = {}
+        for column in self._columns:
+            types[column.name] = _type_found(row.get(column.name), column.type)
+        return types
+
+
+def _type_found(value: object, wanted: pa.DataType) -> pa.DataType:
+    if isinstance(value, list):
+        single = wanted.value_type if pa.types.is_list(wanted) else wanted
+        return pa.list_(_type_found(value[0] if value else None, single))
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int):
+        return wanted if pa.types.is_floating(wanted) else pa.int64()
+    if isinstance(value, _Number):  # exact in no type of Arrow's but its text
+        return wanted if pa.types.is_floating(wanted) else pa.null()
+    return pa.string() if isinstance(value, str) else wanted
+
+
+def _read_json(block: bytes, types: dict[str, pa.DataType]) -> pa.Table | None:
+    try:
+        return arrow_json.read_json(
+            pa.BufferReader(block),
+            arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            arrow_json.ParseOptions(
+                explicit_schema=pa.schema(list(types.items())),
+                unexpected_field_behavior="ignore",
+            ),
+        )
+    except _PARSE_ERRORS:
+        return None
 
 
 class CsvParser:
@@ -183,11 +232,8 @@ class CsvParser:
         )
         self._options = arrow_csv.ConvertOptions(
             include_columns=[c.name for c in columns if c.name in header],
-            column_types={
-                column.name: pa.string()
-                for column in columns
-                if pa.types.is_string(column.type) or pa.types.is_list(column.type)
-            },
+            # Values are typed by their columns, one by one, not by Arrow's guess.
+            column_types={column.name: pa.string() for column in columns},
             null_values=list(dialect.nulls),
             strings_can_be_null=True,
         )
@@ -234,10 +280,23 @@ class CsvParser:
 
 def _json_object(line: bytes) -> dict | None:
     try:
-        row = json.loads(line)
-    except ValueError:
+        row = json.loads(line, parse_float=_Number)
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
+
+
+def _value(value: object, wanted: pa.DataType) -> object:
+    """A value of one row; a number as exact as the column can hold it."""
+    if isinstance(value, list) and pa.types.is_list(wanted):
+        return [_value(single, wanted.value_type) for single in value]
+    if not isinstance(value, _Number):
+        return value
+    if pa.types.is_floating(wanted):
+        return float(value)
+    number = decimal.Decimal(value)
+    is_whole = number.adjusted() < 20 and number == number.to_integral_value()
+    return int(number) if pa.types.is_integer(wanted) and is_whole else str(value)
 
 
 def _coerce_block(table, columns, block, first_line, origin) -> Parsed:
@@ -267,7 +326,10 @@ def _parse_lines(block, first_line, origin, columns, parse) -> Parsed:
         rows.append(row)
         numbers.append(number)
         texts.append(text)
-    values = {column.name: [row.get(column.name) for row in rows] for column in columns}
+    values = {
+        column.name: [_value(row.get(column.name), column.type) for row in rows]
+        for column in columns
+    }
     table, kept, more = coerce(
         values, columns, np.array(numbers, np.int64), origin, texts.__getitem__
     )

@@ -95,7 +95,7 @@ def test_too_many_rejected_rows_publish_nothing(tmp_path):
     with pytest.raises(ValueError) as error:
         run_job(tmp_path / "raw", tmp_path / "out")
     message = str(error.value)
-    assert "11 of 17 rows are unfit for use" in message
+    assert "8 of 10 rows of exposures are unfit for use, more than 0.01" in message
     assert "2 duplicate exposure, such as {" in message
     assert "exposures.parquet:4" in message
     assert message.endswith("Received: max_rejected_fraction=0.01")

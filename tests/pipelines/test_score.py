@@ -149,7 +149,7 @@ def test_a_bad_sample_is_kept_aside(model, data, samples, expected, tmp_path):
     assert_scores(read(tmp_path / "scores"), expected)
     (line,) = (tmp_path / "scores" / "rejected" / "part-00000.jsonl").open()
     assert json.loads(line)["source"].endswith("tfrecord: record 2")
-    with pytest.raises(ValueError, match="1 of 7 rows are unfit"):
+    with pytest.raises(ValueError, match="1 of 7 rows of samples are unfit"):
         run(model, tmp_path / "other", "--data", folder)
     assert not (tmp_path / "other").exists()
     content = path.read_bytes()

@@ -44,7 +44,7 @@ class Result:
 def prepare(name, folder, output, *options):
     """Runs the job with the source's schema, rare values kept."""
     schema = get_source(name).schema(str(folder))
-    features = [dataclasses.replace(f, min_count=1) for f in schema.features]
+    features = [f.without_limits() for f in schema.features]
     schema = dataclasses.replace(schema, features=tuple(features))
     path = output.with_suffix(".yaml")
     schema.save(path)
@@ -58,9 +58,9 @@ def prepare(name, folder, output, *options):
     words = {}
     for prefix, features in schema.groups().items():
         for feature in features:
-            if feature.vocabulary:
+            if feature.vocabulary_name:
                 lines = (
-                    output / "vocabularies" / f"{feature.vocabulary}.txt"
+                    output / "vocabularies" / f"{feature.vocabulary_name}.txt"
                 ).read_text()
                 words[f"{prefix}_{feature.name}"] = ["", "?", *lines.splitlines()]
     samples = {

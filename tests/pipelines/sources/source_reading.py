@@ -26,4 +26,8 @@ def read_all(source, folder, schema=None):
             assert len(batch.numbers()) == len(batch.rows)
             tables.setdefault(batch.table, []).append(batch.rows)
             rejected += [(r.reason, r.source, r.raw) for r in batch.rejected]
-    return {name: pa.concat_tables(parts) for name, parts in tables.items()}, rejected
+    whole = {
+        name: pa.concat_tables(parts, promote_options="default")
+        for name, parts in tables.items()
+    }
+    return whole, rejected

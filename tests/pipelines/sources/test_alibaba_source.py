@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from source_job import prepare, write_csv
 from source_reading import read_all
@@ -75,7 +76,7 @@ def test_ads_become_slates(result):
     assert sample["candidate_brand"] == ["95471", "?"]
     assert sample["candidate_campaign_id"] == ["83237", "83238"]
     assert sample["candidate_customer"] == ["11", "12"]
-    assert sample["candidate_price"] == [170, -1]
+    np.testing.assert_array_equal(sample["candidate_price"], [170, np.nan])
     assert sample["label"] == [1, 0]
     assert sample["user_cms_group_id"] == ["5"]
     assert sample["user_pvalue_level"] == ["?"]

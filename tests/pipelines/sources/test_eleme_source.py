@@ -5,6 +5,7 @@ import pytest
 from source_job import prepare, write_csv
 from source_reading import read_all
 
+from ctr_tf.schema import MISSING
 from pipelines.sources.source import get_source
 
 SOURCE = get_source("eleme")
@@ -96,7 +97,7 @@ def test_rows_of_a_second_are_a_request(result):
     assert sample["label"] == [1, 0]
     assert sample["candidate_shop_geohash"] == ["wtw3sj"] * 2
     assert sample["candidate_rank_7"] == [17, 17]
-    assert sample["candidate_rank_30"] == [-1, -1]
+    assert sample["candidate_rank_30"] == [MISSING["int64"]] * 2
     assert sample["context_gender"] == ["-99"]
     assert sample["context_total_amt_30"] == [63.0]
     assert sample["context_time_type"] == ["lunch"]

@@ -130,7 +130,8 @@ def test_three_notations_of_one_log_are_equal(tmp_path_factory, exposures, users
             for row in rows
         ]
         for suffix, tables in zip(files.SUFFIXES, read, strict=True):
-            assert set(tables[table].column_names) == set(expected[0])
+            known = {key for row in expected for key in row if row[key] is not None}
+            assert known <= set(tables[table].column_names) <= set(expected[0])
             found = tables[table].to_pylist()
             for got, want in zip(found, expected, strict=True):
                 assert got == {key: want[key] for key in got}, suffix
@@ -280,9 +281,9 @@ def test_a_bad_parquet_row_is_rejected_and_the_others_survive(tmp_path):
     assert json.loads(rejected[0][2])["item_id"] == "x"
 
 
-def test_long_rows_are_cut(tmp_path):
+def test_long_rows_are_kept_whole(tmp_path):
     _, rejected = read_lines(tmp_path, [json.dumps(EXPOSURE), "x" * 5_000])
-    assert rejected[0][2] == "x" * 1_000
+    assert rejected[0][2] == "x" * 5_000
 
 
 @pytest.mark.parametrize("suffix", files.SUFFIXES)
@@ -301,7 +302,7 @@ def test_a_parquet_column_of_the_wrong_kind(tmp_path):
         SOURCE.shards(str(tmp_path), SCHEMA)
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1 no more", b"not parquet at all"])
+@pytest.mark.parametrize("content", [b"PAR1 no more", b"not parquet at all"])
 def test_a_broken_parquet_file(tmp_path, content):
     (tmp_path / "exposures.parquet").write_bytes(content)
     with pytest.raises(ValueError, match="exposures.parquet: not a Parquet file"):
@@ -309,9 +310,9 @@ def test_a_broken_parquet_file(tmp_path, content):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
-def test_an_empty_text_file_has_no_columns(tmp_path, suffix):
+def test_a_log_without_any_row(tmp_path, suffix):
     (tmp_path / f"exposures{suffix}").write_text("")
-    with pytest.raises(ValueError, match=r"Columns found: \(none\)"):
+    with pytest.raises(ValueError, match="has no exposures: every file"):
         SOURCE.shards(str(tmp_path), SCHEMA)
 
 

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from source_job import prepare, write_csv
 
@@ -120,7 +121,7 @@ def test_videos_and_users(result):
     assert sample["candidate_video_duration"] == [11_966, 11_966]
     assert sample["user_user_active_degree"] == ["full_active"]
     assert sample["user_register_days"] == [107]
-    assert sample["user_friend_user_num"] == [0]
+    assert np.isnan(sample["user_friend_user_num"]).all()
     assert sample["user_onehot_feat3"] == ["638"]
     assert sample["user_onehot_feat17"] == ["?"]
     unknown = result.samples["0", f"0:{NOW + 3_600}"][1]

@@ -37,11 +37,11 @@ def test_ratings_become_clicks(tmp_path):
     assert exposures.time.tolist() == [late, late + 1, late + 1]
     assert exposures.behavior_rating.tolist() == [4.0, 3.5, 5.0]
     assert tables["items"].to_pylist() == [
-        {"item_id": 1, "genre": "Comedy", "genres": "Comedy|Drama", "year": 1995},
-        {"item_id": 2, "genre": "Comedy", "genres": "Comedy", "year": None},
+        {"item_id": 1, "genre": "Comedy", "genres": ["Comedy", "Drama"], "year": 1995},
+        {"item_id": 2, "genre": "Comedy", "genres": ["Comedy"], "year": None},
         {
             "item_id": 3,
-            "genre": "(no genres listed)",
+            "genre": None,
             "genres": "(no genres listed)",
             "year": None,
         },

@@ -1,0 +1,90 @@
+"""How many rows a job may put aside before it fails and publishes nothing."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ctr_tf.errors import unknown_name
+
+CLICKS = "clicks"
+
+
+@dataclasses.dataclass(frozen=True)
+class RejectionLimits:
+    """Fractions of the rows read, of each table for itself.
+
+    Args:
+        fraction: of a table, and of the clicked exposures.
+        allowed: table, or table and reason as `"users:missing field age"` → another
+            fraction. Rows of a reason with its own do not count for their table.
+    """
+
+    fraction: float
+    allowed: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, fraction: float, words: str | None, tables: tuple[str, ...]):
+        """Reads options of a command line.
+
+        Args:
+            fraction: the general one.
+            words: such as `"users=0.5,exposures:unparsable=0.1"`.
+            tables: that there are.
+
+        Raises:
+            ValueError: for a word that is not of this form, or an unknown table.
+        """
+        allowed = {}
+        for word in filter(None, (words or "").split(",")):
+            key, equals, text = word.rpartition("=")
+            try:
+                allowed[key.strip()] = float(text)
+            except ValueError:
+                equals = ""
+            if not equals:
+                raise ValueError(
+                    "`--allow_rejected` takes TABLE=FRACTION or TABLE:REASON=FRACTION, "
+                    f"several with commas between. Received: '{word}'"
+                )
+            table = key.split(":")[0].strip()
+            if table not in (*tables, CLICKS):
+                known = (*tables, CLICKS)
+                raise ValueError(
+                    f"`--allow_rejected`: {unknown_name('table', table, known)}"
+                )
+        return cls(fraction, allowed)
+
+    def faults(self, events: Mapping[str, Mapping]) -> list[str]:
+        """What is wrong, one line for each table that lost too many rows.
+
+        Args:
+            events: table → rows `read`, `kept` and, by reason, `rejected`; that of
+                clicks has no reasons, and all that are not kept were lost.
+        """
+        return [
+            fault for table, count in events.items() for fault in self._of(table, count)
+        ]
+
+    def _of(self, table: str, count: Mapping) -> list[str]:
+        read, reasons = count["read"], dict(count["rejected"])
+        if table == CLICKS:
+            reasons = {"": read - count["kept"]}
+        what = "clicked exposures" if table == CLICKS else f"rows of {table}"
+        faults, rest = [], 0
+        for reason, number in reasons.items():
+            most = self.allowed.get(f"{table}:{reason}")
+            if most is None:
+                rest += number
+            elif number > most * read:
+                faults.append(
+                    f"{number:,} of {read:,} {what} have the fault '{reason}', more "
+                    f"than {most:g} of them"
+                )
+        most = self.allowed.get(table, self.fraction)
+        if rest > most * read:
+            faults.append(
+                f"{rest:,} of {read:,} {what} are unfit for use, more than {most:g} of "
+                "them"
+            )
+        if read and not count["kept"] and not faults:
+            faults.append(f"all {read:,} {what} are unfit for use")
+        return faults

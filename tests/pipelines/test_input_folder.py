@@ -1,0 +1,367 @@
+"""Every file and every row of an input folder is read, or is told of."""
+
+import bz2
+import gzip
+import json
+import random
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ctr_tf.schema import Categorical, Numeric, Schema
+from pipelines import listwise
+from pipelines.sources.files import check_all_read
+from pipelines.sources.source import get_source
+
+SOURCE = get_source("jsonl")
+START = 1_700_000_000
+SCHEMA = Schema(
+    "shop",
+    (
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("page", "context"),
+        Categorical("dt", "context"),
+        Numeric("price", "candidate"),
+        Categorical("tags", "candidate", length=3),
+    ),
+    null_values=("", "NULL"),
+)
+
+
+def rows(count, start=0):
+    return [
+        {"request_id": f"r{i}", "user_id": f"u{i % 7}", "time": START + i}
+        | {"item_id": i % 11, "click": int(i % 5 == 0), "page": "home"}
+        for i in range(start, start + count)
+    ]
+
+
+def lines(table):
+    return "".join(f"{json.dumps(row)}\n" for row in table).encode()
+
+
+def read(folder, schema=SCHEMA):
+    """All rows of the exposures, and reasons of the rejected."""
+    shards = SOURCE.shards(str(folder), schema)
+    check_all_read(SOURCE, str(folder), shards)
+    found, rejected = [], []
+    for shard in shards:
+        for batch in SOURCE.read(shard, schema):
+            found += batch.rows.to_pylist()
+            rejected += [entry.reason for entry in batch.rejected]
+    return found, rejected
+
+
+def prepare(folder, *words, schema=SCHEMA):
+    schema.save(folder / "schema.yaml")
+    output = folder.parent / f"{folder.name}.out"
+    options = ["--source", "jsonl", "--input", str(folder), "--output", str(output)]
+    return listwise.run([*options, "--num_buckets", "2", *words])
+
+
+FILES = {
+    "one file": {"exposures.jsonl": lines(rows(28))},
+    "an ending in capitals": {"exposures.JSONL": lines(rows(28))},
+    "gzip": {"exposures.jsonl.gz": gzip.compress(lines(rows(28)))},
+    "gzip of several members": {
+        "exposures.jsonl.gz": gzip.compress(lines(rows(10)))
+        + gzip.compress(lines(rows(18, 10)))
+    },
+    "bzip2": {"exposures.jsonl.bz2": bz2.compress(lines(rows(28)))},
+    "zstandard": {
+        "exposures.jsonl.zst": pa.compress(lines(rows(28)), "zstd", asbytes=True)
+    },
+    "parts at the top": {
+        "exposures.jsonl-00000-of-00002": lines(rows(10)),
+        "exposures.jsonl-00001-of-00002": lines(rows(18, 10)),
+    },
+    "parts named first": {
+        "exposures-00000-of-00002.jsonl": lines(rows(10)),
+        "exposures-00001-of-00002.jsonl": lines(rows(18, 10)),
+    },
+    "parts without ending": {
+        "exposures/part-00000-of-00002": lines(rows(10)),
+        "exposures/part-00001-of-00002": lines(rows(18, 10)),
+        "exposures/_SUCCESS": b"",
+    },
+    "a mixture of everything": {
+        "exposures/part-0.jsonl": lines(rows(4)),
+        "exposures/PART-1.JSONL.GZ": gzip.compress(lines(rows(10, 4))),
+        "exposures/more/part-00000-of-00001": lines(rows(14, 14)),
+        "exposures/empty.jsonl": b"",
+        "exposures/.part-0.jsonl.crc": b"x",
+    },
+    "empty parts": {
+        "exposures/part-0.jsonl": lines(rows(28)),
+        "exposures/part-1.parquet": b"",
+        "exposures/part-2.csv": b"",
+    },
+}
+
+
+@pytest.mark.parametrize("files", FILES.values(), ids=FILES)
+def test_all_rows_of_all_files_are_read(tmp_path, files):
+    for name, content in files.items():
+        path = tmp_path / "log" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    found, rejected = read(tmp_path / "log")
+    assert not rejected
+    found = sorted(found, key=lambda row: row["time"])
+    assert [{key: row[key] for key in rows(1)[0]} for row in found] == rows(28)
+
+
+def test_folders_may_name_a_column(tmp_path):
+    for name, table in (
+        ("dt=2023-11-20", rows(4)),
+        ("dt=a%20b", rows(4, 4)),
+        ("dt=__HIVE_DEFAULT_PARTITION__", rows(4, 8)),
+    ):
+        folder = tmp_path / "exposures" / name
+        folder.mkdir(parents=True)
+        (folder / "part-0.jsonl").write_bytes(lines(table))
+    found, _ = read(tmp_path)
+    values = [row.get("dt") for row in sorted(found, key=lambda row: row["time"])]
+    assert values == ["2023-11-20"] * 4 + ["a b"] * 4 + [None] * 4
+
+
+@pytest.mark.parametrize("name", ["exposures.txt", "clicks.jsonl", "behaviors.jsnl"])
+def test_an_entry_that_nobody_reads_is_named(tmp_path, name):
+    (tmp_path / "exposures.jsonl").write_bytes(lines(rows(3)))
+    (tmp_path / name).write_bytes(lines(rows(3)))
+    with pytest.raises(ValueError, match=f"does not read .*{name}.*Received: {name}"):
+        read(tmp_path)
+    shards = SOURCE.shards(str(tmp_path), SCHEMA)
+    (tmp_path / "README.md").write_text("about")
+    ignored = check_all_read(SOURCE, str(tmp_path), shards, f"x*,{name[:4]}*")
+    assert sorted(ignored) == sorted(["README.md", name])
+
+
+def test_a_part_of_no_known_format_is_named(tmp_path):
+    (tmp_path / "exposures").mkdir()
+    (tmp_path / "exposures" / "part-0.jsonl").write_bytes(lines(rows(3)))
+    (tmp_path / "exposures" / "part-1.orc").write_bytes(b"ORC")
+    with pytest.raises(ValueError, match="ends in none of .* Received: part-1.orc"):
+        read(tmp_path)
+
+
+def test_a_compressed_file_cut_off_is_named(tmp_path):
+    content = gzip.compress(lines(rows(5_000)))
+    (tmp_path / "exposures.jsonl.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"exposures.jsonl.gz: cannot be read from li"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["7.0", '"7"', '"x"', "7.5"])
+def test_large_ids_are_exact_beside_anything(tmp_path, odd):
+    ids = [1_780_000_000_000_000_001 + i for i in range(150)] + [2**63 - 1]
+    text = [json.dumps(rows(1, i)[0] | {"item_id": n}) for i, n in enumerate(ids)]
+    text.insert(70, json.dumps(rows(1, 999)[0] | {"item_id": 0}))
+    text[70] = text[70].replace('"item_id": 0', f'"item_id": {odd}')
+    (tmp_path / "exposures.jsonl").write_text("\n".join(text), "utf-8")
+    found, rejected = read(tmp_path)
+    good = odd in ("7.0", '"7"')
+    assert len(rejected) == (not good)
+    assert [row["item_id"] for row in found if row["item_id"] != 7] == ids
+    csv = ["user_id,time,item_id,click"]
+    csv += [f"u,{START + i},{n},0" for i, n in enumerate(ids)]
+    csv.insert(70, f"u,{START},{odd.strip(chr(34))},0")
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "exposures.csv").write_text("\n".join(csv), "utf-8")
+    found, rejected = read(tmp_path / "csv")
+    assert len(rejected) == (not good)
+    assert [row["item_id"] for row in found if row["item_id"] != 7] == ids
+
+
+def test_a_double_that_lost_its_digits_is_no_id(tmp_path):
+    table = {key: [row[key] for row in rows(3)] for key in rows(1)[0]}
+    table["item_id"] = pa.array([1.0, 1.78e18, 3.0])
+    pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
+    found, rejected = read(tmp_path)
+    assert [row["item_id"] for row in found] == [1, 3]
+    assert rejected == ["bad value of item_id, not an integer"]
+
+
+def test_a_field_that_comes_late_counts_like_any_other(tmp_path):
+    late = ("page", "request_id")
+    early = [{k: v for k, v in row.items() if k not in late} for row in rows(12_000)]
+    table = early + rows(500, 12_000)
+    (tmp_path / "exposures.jsonl").write_bytes(lines(table))
+    found, rejected = read(tmp_path)
+    assert not rejected and len(found) == 12_500
+    assert all(row.get("page") is None for row in found[:12_000])
+    assert {row["page"] for row in found[12_000:]} == {"home"}
+    assert found[-1]["request_id"] == "r12499"
+
+
+def test_what_the_log_calls_missing(tmp_path):
+    own = Numeric("price", "candidate", null_values=(-1, "none"))
+    schema = Schema("shop", (SCHEMA.features[0], SCHEMA.features[1], own))
+    (tmp_path / "exposures.csv").write_text(
+        "user_id,time,item_id,click,page,price\n"
+        f"u,{START},1,0,NULL,-1\nu,{START},2,0,,none\nu,{START},3,0,a,-1.0\n"
+        f"u,{START},4,0,b,-2\n"
+    )
+    schema = Schema("shop", schema.features[:3], null_values=("", "NULL"))
+    found, rejected = read(tmp_path, schema)
+    assert not rejected
+    assert [row["page"] for row in found] == [None, None, "a", "b"]
+    assert [row["price"] for row in found] == [None, None, None, -2]
+
+
+def test_a_corrupt_row_group_costs_its_own_rows(tmp_path):
+    table = pa.table({key: [row[key] for row in rows(600)] for key in rows(1)[0]})
+    path = tmp_path / "exposures.parquet"
+    pq.write_table(table, path, row_group_size=200, compression="gzip")
+    column = pq.ParquetFile(path).metadata.row_group(1).column(1)
+    content = bytearray(path.read_bytes())
+    start = column.data_page_offset
+    content[start + 30 : start + column.total_compressed_size - 5] = b"\xff" * (
+        column.total_compressed_size - 35
+    )
+    path.write_bytes(content)
+    found, rejected = read(tmp_path)
+    assert len(found) + len(rejected) == 600 and len(rejected) >= 200
+    assert set(rejected) == {"corrupt row group 1 of exposures.parquet"}
+
+
+HOSTILE = [
+    b'{"user_id": "\\ud83d", "time": 1700000000, "item_id": 1, "click": 0}',
+    b'{"user_id": "\xff\xfe", "time": 1700000000, "item_id": 1, "click": 0}',
+    b"[" * 20_000,
+    b'{"a": ' * 20_000,
+    b'{"user_id": "u\x00", "time": 1, "item_id": 1, "click": 0}',
+    b'{"user_id": "u", "time": 1e400, "item_id": 1, "click": 0}',
+    b'{"user_id": "u", "time": ' + b"9" * 6_000 + b"}",
+    b'{"user_id": {"a": []}, "time": [], "item_id": {}, "click": null}',
+    b"\x00\x01\x02",
+    b"null",
+]
+
+
+@pytest.mark.parametrize("place", range(len(HOSTILE)))
+def test_no_line_stops_the_reading(tmp_path, place):
+    good = lines(rows(5)).splitlines()
+    content = [*good[:3], HOSTILE[place], *good[3:]]
+    (tmp_path / "exposures.jsonl").write_bytes(b"\n".join(content))
+    # In a process of its own: deep nesting must not even overflow a C stack.
+    code = (
+        "import sys; from pipelines.sources.source import get_source\n"
+        "from ctr_tf.schema import Schema\n"
+        "source, schema = get_source('jsonl'), Schema.load(sys.argv[2])\n"
+        "for shard in source.shards(sys.argv[1], schema):\n"
+        "    for batch in source.read(shard, schema):\n"
+        "        print(len(batch.rows), len(batch.rejected))\n"
+    )
+    SCHEMA.save(tmp_path / "schema.yaml")
+    words = [sys.executable, "-c", code, str(tmp_path), str(tmp_path / "schema.yaml")]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["5", "1"]
+
+
+def mutated(text, rng):
+    """A line with some bytes changed, left out or doubled."""
+    text = bytearray(text)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(text))
+        kind = rng.randrange(3)
+        if kind == 0:
+            text[at] = rng.choice(b'\x00\x80\xff"{}[],:0-9eE.\\ntf')
+        elif kind == 1:
+            del text[at : at + rng.randint(1, 5)]
+        else:
+            text[at:at] = text[at : at + rng.randint(1, 9)]
+        if not text:
+            break
+    return bytes(text).replace(b"\n", b" ").replace(b"\r", b" ") or b"x"
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_of_mutated_lines_each_is_kept_or_rejected(tmp_path, suffix):
+    rng, table = random.Random(0), rows(4_000)
+    if suffix == ".jsonl":
+        good, head = lines(table).splitlines(), []
+    else:
+        head = [",".join(table[0]).encode()]
+        good = [",".join(map(str, row.values())).encode() for row in table]
+    bad = [mutated(line, rng) if rng.random() < 0.7 else line for line in good]
+    bad = [line if line.strip() else b"x" for line in bad]
+    (tmp_path / f"exposures{suffix}").write_bytes(b"\n".join([*head, *bad]))
+    SCHEMA.save(tmp_path / "schema.yaml")
+    limits = "exposures=1.0,clicks=1.0"
+    manifest = prepare_mutated(tmp_path, limits)
+    count = manifest["events"]["exposures"]
+    assert count["read"] == 4_000
+    rejected = sum(count["rejected"].values())
+    assert count["kept"] + rejected == 4_000 and 500 < rejected < 3_500
+
+
+def test_of_mutated_parquet_files_each_row_is_kept_or_rejected(tmp_path):
+    rng = random.Random(1)
+    table = pa.table({key: [row[key] for row in rows(100)] for key in rows(1)[0]})
+    for number in range(40):
+        path = tmp_path / f"{number}" / "exposures.parquet"
+        path.parent.mkdir()
+        pq.write_table(table, path, row_group_size=20)
+        content = bytearray(path.read_bytes())
+        for _ in range(rng.randint(1, 8)):
+            content[rng.randrange(4, len(content) - 1_200)] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        try:
+            found, rejected = read(path.parent)
+        except ValueError as error:
+            assert "exposures.parquet" in str(error)  # the file as a whole
+            continue
+        assert len(found) + len(rejected) == 100
+
+
+def prepare_mutated(folder, limits):
+    output = folder.parent / f"{folder.name}.out"
+    options = ["--source", "jsonl", "--input", str(folder), "--output", str(output)]
+    return listwise.run([*options, "--num_buckets", "2", "--allow_rejected", limits])
+
+
+def test_losing_a_whole_table_fails(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "exposures.jsonl").write_bytes(lines(rows(12_000)))
+    users = "".join(f'{{"user_id": null, "age": {i}}}\n' for i in range(40))
+    (folder / "users.jsonl").write_text(users)
+    with pytest.raises(ValueError, match="40 of 40 rows of users are unfit"):
+        prepare(folder)
+    with pytest.raises(ValueError, match="all 40 rows of users are unfit"):
+        prepare(folder, "--allow_rejected", "users=1.0")
+
+
+def test_losing_every_click_fails(tmp_path):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    table = rows(12_000)
+    for i, row in enumerate(table):
+        row["click"], row["price"] = int(i % 200 == 0), 2.5
+        if row["click"]:
+            row["price"] = "cheap"
+    (folder / "exposures.jsonl").write_bytes(lines(table))
+    with pytest.raises(ValueError, match="60 of 60 clicked exposures are unfit"):
+        prepare(folder)
+    with pytest.raises(ValueError, match="all 60 clicked exposures are unfit"):
+        prepare(folder, "--allow_rejected", "clicks=1.0")
+    assert not (tmp_path / "log.out").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("users", "takes TABLE=FRACTION"),
+        ("users=many", "takes TABLE=FRACTION"),
+        ("user=0.5", "Unknown table 'user'. Did you mean 'users'"),
+    ],
+)
+def test_wrong_allowances_are_told(tmp_path, word, message):
+    (tmp_path / "exposures.jsonl").write_bytes(lines(rows(3)))
+    with pytest.raises(ValueError, match=message):
+        prepare(tmp_path, "--allow_rejected", word)
