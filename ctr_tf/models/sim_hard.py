@@ -48,12 +48,13 @@ class SIMHard(RetrievalRanker):
 
     def __init__(self, schema, table_sizes, config=None, **kwargs):
         super().__init__(schema, table_sizes, config, **kwargs)
-        known = [f.name for f in schema.of("item") if f.is_embedded]
+        items = (f for f in schema.of("item") if f.is_embedded and f.length == 1)
+        known = [f.name for f in items]
         known.sort(key=lambda name: name == ITEM_KEY)
         self.category = self.config.category or known[0]
         if self.category not in known:
             raise ValueError(
-                unknown_name("item feature with ids", self.category, known)
+                unknown_name("item feature with one id", self.category, known)
             )
 
     def encode(self, user, behaviors, context, training=False) -> dict:

@@ -436,6 +436,8 @@ def _read_parquet(
                     typed = coerce(values, columns, numbers, origin(shard), raw)
                     first_row += len(batch)
                     yield _batch(shard, *typed)
+                if first_row < end:
+                    raise pa.ArrowInvalid("it has fewer rows than the file says")
             except (OSError, pa.ArrowInvalid, UnicodeError) as error:
                 yield _unreadable(shard, columns, group, range(first_row, end), error)
             first_row = end

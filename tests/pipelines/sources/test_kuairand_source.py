@@ -107,6 +107,7 @@ def test_files_become_tables(tmp_path):
             "tag": "1,2",
             "music_type": 9,
             "video_duration": 8000.0,
+            "tags": ["1", "2"],
         },
         {
             "item_id": 21,
@@ -114,6 +115,7 @@ def test_files_become_tables(tmp_path):
             "tag": None,
             "music_type": None,
             "video_duration": None,
+            "tags": None,
         },
     ]
 

@@ -115,7 +115,8 @@ def test_videos_and_users(result):
     sample = result.samples["0", f"0:{NOW}"][1]
     assert sample["candidate_author_id"] == ["7", "8"]
     assert sample["candidate_tag"] == ["27", "8"]
-    assert sample["candidate_tags"] == ["27|9", "8"]
+    assert sample["candidate_tags"] == ["27", "9", "8"]
+    assert sample["candidate_tags_length"] == [2, 1]
     assert sample["candidate_video_type"] == ["NORMAL"] * 2
     assert sample["candidate_music_id"] == ["3350323409"] * 2
     assert sample["candidate_video_duration"] == [11_966, 11_966]
