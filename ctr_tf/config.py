@@ -86,7 +86,7 @@ def override(values: Mapping, overrides: Sequence[str]) -> dict:
     return result
 
 
-def parse(cls: type[T], values: Mapping, key: str = "") -> T:
+def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key") -> T:
     """Makes a config from nested keys and values.
 
     Args:
@@ -94,6 +94,7 @@ def parse(cls: type[T], values: Mapping, key: str = "") -> T:
             its dataclass from `function(values of the field)`.
         values: nested keys and values; what is absent has its default.
         key: dotted key of the config, for errors.
+        what: what its keys are called there.
 
     Raises:
         ValueError: names the dotted key and the value received.
@@ -108,7 +109,7 @@ def parse(cls: type[T], values: Mapping, key: str = "") -> T:
         if name not in fields:
             known = [_join(key, field) for field in fields]
             raise ValueError(
-                f"{unknown_name('config key', full, known)} Received: {full}={value!r}"
+                f"{unknown_name(what, full, known)} Received: {full}={value!r}"
             )
         choose = fields[name].metadata.get("choose")
         kind = choose(value) if choose else hints[name]

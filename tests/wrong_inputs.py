@@ -109,6 +109,10 @@ def rewrite(change):
         with tf.io.TFRecordWriter(str(path)) as writer:
             for record in records:
                 writer.write(record)
+        manifest = json.loads((data / "manifest.json").read_text("utf-8"))
+        for file in manifest["files"]:
+            file["bytes"] = (data / file["path"]).stat().st_size
+        (data / "manifest.json").write_text(json.dumps(manifest), "utf-8")
 
     return break_it
 

@@ -290,7 +290,7 @@ class Schema:
         if not isinstance(features, list):
             raise ValueError(f"`features` must be a list. Received: {features!r}")
         parsed = tuple(_to_feature(entry, i) for i, entry in enumerate(features))
-        return configs.parse(cls, {**data, "features": parsed})
+        return configs.parse(cls, {**data, "features": parsed}, what="schema key")
 
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:
@@ -318,4 +318,5 @@ def _to_feature(entry: Any, index: int) -> Feature:
         cls = kind_class(entry["kind"])
     except ValueError as error:
         raise ValueError(f"Feature '{entry['name']}': {error}") from error
-    return configs.parse(cls, {k: v for k, v in entry.items() if k != "kind"}, key)
+    values = {k: v for k, v in entry.items() if k != "kind"}
+    return configs.parse(cls, values, key, what=f"key of a {cls.kind} feature")

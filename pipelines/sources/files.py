@@ -408,8 +408,15 @@ def _parquet_shards(table, file: RawFile, columns, used) -> list[Shard]:
     for column in columns:
         if column.name in schema.names:
             check_type(column, schema.field(column.name).type, file.path)
+    groups = range(metadata.num_row_groups)
+    told = sum(metadata.row_group(group).num_rows for group in groups)
+    if told != metadata.num_rows:
+        raise ValueError(
+            f"{file.path}: not the Parquet file that was written: it has "
+            f"{metadata.num_rows:,} rows. Received: row groups of {told:,}"
+        )
     shards, start, first_row, rows = [], 0, 1, 0
-    for group in range(metadata.num_row_groups):
+    for group in groups:
         rows += metadata.row_group(group).num_rows
         if rows >= SHARD_ROWS or group == metadata.num_row_groups - 1:
             shards.append(_shard(table, file, used, start, group + 1, first_row))

@@ -213,7 +213,7 @@ def test_extra_tables_in_the_config_of_the_embedding():
         (lambda: SIMSoftConfig(top_k=0), "Received: top_k=0"),
         (
             lambda: make(SIMHardConfig(category="categories")),
-            "Unknown item feature with ids 'categories'. Did you mean 'category'?",
+            "Unknown item feature with one id 'categories'. Did you mean 'category'?",
         ),
     ],
 )
