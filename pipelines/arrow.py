@@ -5,7 +5,7 @@ each. What a bucket holds is sorted by content when it is worked on, so that res
 depend neither on the order of arrival nor on the number of buckets.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,3 +103,74 @@ def rank(ids: pa.Array) -> tuple[np.ndarray, pa.Array]:
     place = np.empty(len(order), np.int64)
     place[order.to_numpy()] = np.arange(len(order))
     return place[encoded.indices.to_numpy()], encoded.dictionary.take(order)
+
+
+def content_codes(values: pa.Array) -> np.ndarray:
+    """Codes of a column's values, in their order, -1 for null; lists entry by entry.
+
+    Args:
+        values: of any type that logs have.
+    """
+    codes = np.full(len(values), -1, np.int64)
+    known = pc.is_valid(values).to_numpy(zero_copy_only=False)
+    if not pa.types.is_nested(values.type):
+        codes[known] = rank(values.drop_null())[0]
+        return codes
+    keys = [_list_key(row) for row in values.drop_null().to_pylist()]
+    place = {key: number for number, key in enumerate(sorted(set(keys)))}
+    codes[known] = [place[key] for key in keys]
+    return codes
+
+
+def _list_key(row: list) -> tuple:
+    return tuple((value is not None, value) for value in row)
+
+
+def begins_of(*keys: np.ndarray) -> np.ndarray:
+    """Marks where sorted rows begin to differ from the row before, in any key."""
+    begins = np.zeros(len(keys[0]), bool)
+    begins[:1] = True
+    for key in keys:
+        begins[1:] |= np.diff(key) != 0
+    return begins
+
+
+def sort_by_content(
+    table: pa.Table,
+    keys: Sequence[str],
+    identity: Sequence[str] = (),
+    others: Sequence[str] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts rows by keys, and those of equal keys by content, whatever their order was.
+
+    Args:
+        table: rows.
+        keys: columns of integers without nulls.
+        identity: columns in which rows of equal keys may differ and be two things.
+        others: columns that order what is the same thing.
+
+    Returns:
+        The rows in order, and, bool, where in that order another thing begins.
+    """
+    columns = [numpy(table, key) for key in keys]
+    order = np.lexsort(columns[::-1])
+    begins = begins_of(*(key[order] for key in columns))
+    tied = ~begins
+    tied[:-1] |= ~begins[1:]
+    if tied.any():
+        rows, run = order[tied], np.cumsum(begins)[tied]
+        part = table.take(pa.array(rows))
+        content = [content_codes(column(part, k)) for k in (*identity, *others)]
+        inner = np.lexsort([*content[::-1], run])
+        order[tied] = rows[inner]
+        begins[tied] = begins_of(run, *(c[inner] for c in content[: len(identity)]))
+    return order, begins
+
+
+def add_columns(table: pa.Table, **columns: np.ndarray) -> pa.Table:
+    """A table with columns more."""
+    if not table.column_names:
+        return pa.table(columns)
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table

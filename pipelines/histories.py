@@ -11,28 +11,40 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema, parse_duration
-from pipelines.arrow import column, concat, from_bytes, numpy, rank, to_bytes
-from pipelines.counters import TIME_BITS, user_item_counters
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from pipelines.arrow import (
+    add_columns,
+    begins_of,
+    column,
+    concat,
+    from_bytes,
+    numpy,
+    rank,
+    sort_by_content,
+    to_bytes,
+)
+from pipelines.counters import NO_CLICK, EventIndex, user_item_counters
+from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
-from pipelines.slates import find_duplicates, find_slates
+from pipelines.joins import count_clicks, count_items, count_users
+from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
-DUPLICATE_EXPOSURE = "duplicate exposure"
 DUPLICATE_USER = "duplicate user"
 
 
 @dataclasses.dataclass
 class UserBucket:
-    """What is known of a bucket of users, still in raw values.
+    """What is known of a bucket of users, still in raw values and the log's own times.
 
     Args:
         requests: one row a request, ascending by user and time: `_user` (a code),
-            `request_id` where known, `_request_time`, `_size` (of its slate), `_start`
-            and `_stop` (its history, a range of `timeline`), context features.
+            `request_id` where known, `_returned` (whether the id was there before),
+            `_request_time`, `_size` (of its slate), `_start` and `_stop` (its history,
+            a range of `timeline`), context features.
         candidates: one row a candidate, in the order of `requests`: `_item` (a code),
-            `time`, `_request_time`, labels, user-item counters, item and candidate
-            features.
+            `time`, `_click_time` (see `merge_exposures`), `_request_time`, labels,
+            user-item counters, item and candidate features.
         timeline: one row a behavior, ascending by user and time: `_item`, `time`,
             item and behavior features.
         users: one row a user code: `user_id`, user features.
@@ -59,31 +71,32 @@ class UserBucket:
 def build_user_bucket(
     exposures: list[pa.Table],
     behaviors: list[pa.Table],
-    users: list[pa.Table],
+    users: list[pa.Table] | None,
     items: ItemTable,
     schema: Schema,
-) -> tuple[UserBucket, pa.Table, list[tuple[str, str]], dict[str, int]]:
+) -> tuple[UserBucket, pa.Table, list[str], dict[str, int]]:
     """Brings together all that happened to the users of one bucket.
 
     Args:
         exposures: validated rows.
         behaviors: validated rows.
-        users: validated rows.
+        users: validated rows; None where the data set has no such table.
         items: of the whole data set.
         schema: of the data set.
 
     Returns:
         The bucket; all behaviors, also of users without requests (`_user`, `_item`,
-        `time`, `_is_click`, item and behavior features), for the vocabularies; the
-        rejected, as (raw table, line); and counts for the manifest.
+        `time`, `_is_click`, item and behavior features), for the vocabularies; lines of
+        `rejected/` for users; and counts for the manifest.
     """
-    shown, lines = _without_duplicates(exposures, users_only=False)
-    profiles, more_lines = _without_duplicates(users, users_only=True)
-    raw = concat(behaviors)
+    shown, raw = concat(exposures), concat(behaviors)
+    profiles, lines = _without_duplicates(users or [])
     user_code, user_ids = _codes([shown, raw], USER_KEY)
     item_code, item_ids = _codes([shown, raw], ITEM_KEY)
-    shown = _add(shown, _user=user_code[: len(shown)], _item=item_code[: len(shown)])
-    raw = _add(raw, _user=user_code[len(shown) :], _item=item_code[len(shown) :])
+    num_shown = len(shown)
+    shown = add_columns(shown, _user=user_code[:num_shown], _item=item_code[:num_shown])
+    raw = add_columns(raw, _user=user_code[num_shown:], _item=item_code[num_shown:])
+    shown = merge_exposures(shown, schema)
     requests, candidates = _slates(shown, len(item_ids), schema)
     behaviors, merged = _behaviors(raw, shown, schema)
     active = np.zeros(len(user_ids), bool)
@@ -97,46 +110,31 @@ def build_user_bucket(
         items.of(item_ids),
     )
     counts = {
-        "exposures kept": len(shown),
+        "exposures kept": num_shown,
+        "exposures merged": num_shown - len(shown),
         "behaviors kept": len(raw),
-        "users kept": len(profiles),
         "behaviors merged": merged,
+        "users kept": len(profiles),
     }
-    rejected = [("exposures", line) for line in lines]
-    rejected += [("users", line) for line in more_lines]
-    return bucket, behaviors, rejected, counts
+    counts |= count_clicks(shown, raw, len(item_ids), schema.ticks)
+    if (known := items.has(item_ids)) is not None:
+        counts |= count_items(candidates, timeline, known)
+    if users is not None:
+        counts |= count_users(user_ids, active, profiles)
+    return bucket, behaviors, lines, counts
 
 
-def _without_duplicates(
-    tables: list[pa.Table], users_only: bool
-) -> tuple[pa.Table, list[str]]:
+def _without_duplicates(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     table = concat(tables)
     if not len(table):
         return table, []
-    row = numpy(table, ROW)
     user, _ = rank(column(table, USER_KEY))
-    if users_only:
-        zero = np.zeros_like(user)
-        duplicate = find_duplicates(user, zero, zero, zero, row)
-    else:
-        item, _ = rank(column(table, ITEM_KEY))
-        request = request_codes(table)
-        duplicate = find_duplicates(user, request, numpy(table, "time"), item, row)
+    duplicate = find_duplicates(user, numpy(table, ROW))
     if not duplicate.any():
         return table, []
-    reason = DUPLICATE_USER if users_only else DUPLICATE_EXPOSURE
-    lines = rejected_rows(table, np.flatnonzero(duplicate), reason, origins_of(tables))
+    rows, origins = np.flatnonzero(duplicate), origins_of(tables)
+    lines = rejected_rows(table, rows, DUPLICATE_USER, origins)
     return table.filter(pa.array(~duplicate)), lines
-
-
-def request_codes(table: pa.Table) -> np.ndarray:
-    """Codes of the request ids, ascending like the ids; -1 for none."""
-    ids = column(table, "request_id")
-    codes = np.full(len(table), -1, np.int64)
-    if ids is not None:
-        known = pc.is_valid(ids).to_numpy(zero_copy_only=False)
-        codes[known] = rank(ids.drop_null())[0]
-    return codes
 
 
 def _codes(tables: list[pa.Table], name: str) -> tuple[np.ndarray, pa.Array]:
@@ -152,14 +150,6 @@ def _codes(tables: list[pa.Table], name: str) -> tuple[np.ndarray, pa.Array]:
     return rank(pa.concat_arrays(arrays))
 
 
-def _add(table: pa.Table, **columns: np.ndarray) -> pa.Table:
-    if not table.column_names:
-        return pa.table(columns)
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
-    return table
-
-
 def _slates(
     shown: pa.Table, num_items: int, schema: Schema
 ) -> tuple[pa.Table, pa.Table]:
@@ -168,43 +158,43 @@ def _slates(
         empty = pa.array([], pa.int64())
         requests = dict.fromkeys(("_user", "_request_time", "_size"), empty)
         return pa.table(requests), pa.table({"_item": empty, "time": empty})
-    user, item, time = (numpy(shown, key) for key in ("_user", "_item", "time"))
-    gap = parse_duration(schema.session_gap)
-    slate, request_time = find_slates(user, request_codes(shown), time, item, gap)
-    order = np.lexsort((item, time, slate, request_time, user))
-    shown = _add(shown, _request_time=request_time).take(pa.array(order))
-    user, item, time, slate = user[order], item[order], time[order], slate[order]
-    request_time = request_time[order]
-    first = np.flatnonzero(np.append(True, np.diff(slate) != 0))
+    keys = ("_user", "_request_time", "_slate", "time", "_item")
+    user, request_time, slate, time, item = (numpy(shown, key) for key in keys)
+    first = np.flatnonzero(begins_of(slate))
     size = np.diff(np.append(first, len(slate)))
     pair = np.unique(user * num_items + item, return_inverse=True)[1]
-    clicked = numpy(shown, schema.labels[0]) == 1
-    counters = user_item_counters(pair, time, request_time, clicked)
+    click_time = numpy(shown, "_click_time")
+    counters = user_item_counters(pair, time, click_time, request_time, schema)
     context = [f.name for f in schema.context if f.name in shown.column_names]
     known = [name for name in ("request_id",) if name in shown.column_names]
-    requests = shown.select(["_user", "_request_time", *known, *context])
-    requests = _add(requests.take(pa.array(first)), _size=size)
-    wanted = {"_item", "time", "_request_time", "true_probability", *schema.labels}
+    own = ["_user", "_request_time", "_returned", *known, *context]
+    requests = add_columns(shown.select(own).take(pa.array(first)), _size=size)
+    wanted = {"_item", "time", "_click_time", "_request_time", "true_probability"}
     wanted |= {f.name for f in schema.candidate if f.name != ITEM_KEY}
-    return requests, _add(_select(shown, wanted), **counters)
+    return requests, add_columns(_select(shown, wanted | {*schema.labels}), **counters)
 
 
 def _behaviors(raw: pa.Table, shown: pa.Table, schema: Schema) -> tuple[pa.Table, int]:
     """Behaviors ascending by user and time, and how many identical ones were merged.
 
-    A clicked exposure is a behavior, too. Of those identical in user, time and item the
-    first of the raw behaviors stays, or else the click.
+    A clicked exposure is a behavior, too, at the time from which it is known. Behaviors
+    of one time are ordered by item, then by their features, clicks last. Of those
+    identical in user, time, item and behavior features one stays: a click only if there
+    is no other.
     """
     own = [f.name for f in schema.behavior if not f.computed and f.name != ITEM_KEY]
     wanted = {"_user", "_item", "time", ROW, *own}
     tables = [_select(raw, wanted)] if len(raw) else []
     if len(shown):
-        clicks = shown.filter(pc.equal(shown.column(schema.labels[0]), 1))
-        item_features = {f.name for f in schema.of("item")}
+        known = pc.not_equal(shown.column("_click_time"), NO_CLICK)
+        item_features = {f.name: f.name for f in schema.of("item")}
+        behavior_features = {
+            f"behavior_{f.name}": f.name for f in schema.of("behavior")
+        }
         clicks = _select(
-            clicks,
-            {"_user", "_item", "time", ROW} | item_features,
-            {f"behavior_{f.name}": f.name for f in schema.of("behavior")},
+            shown.filter(known),
+            {"_user", "_item", ROW},
+            {"_click_time": "time"} | item_features | behavior_features,
         )
         tables.append(clicks)
     if not tables:
@@ -212,16 +202,15 @@ def _behaviors(raw: pa.Table, shown: pa.Table, schema: Schema) -> tuple[pa.Table
         table = pa.table(dict.fromkeys(("_user", "_item", "time"), empty))
         return table.append_column("_is_click", pa.array([], pa.bool_())), 0
     table = concat(t.replace_schema_metadata() for t in tables)
-    is_click = np.arange(len(table)) >= len(raw)
-    user, item, time, row = (numpy(table, k) for k in ("_user", "_item", "time", ROW))
-    order = np.lexsort((row, is_click, item, time, user))
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for key in (user, time, item):
-        same &= np.diff(key[order]) == 0
-    same = np.append(np.zeros(min(len(order), 1), bool), same)
-    merged = int((same & ~is_click[order]).sum())
-    table = _add(table.drop_columns([ROW]), _is_click=is_click)
-    return table.take(pa.array(order[~same])), merged
+    table = add_columns(table, _is_click=np.arange(len(table)) >= len(raw))
+    identity = [f.name for f in schema.of("behavior") if f.name in table.column_names]
+    others = [f.name for f in schema.of("item") if f.name in table.column_names]
+    order, begins = sort_by_content(
+        table, ("_user", "time", "_item"), identity, ["_is_click", *others, ROW]
+    )
+    is_click = numpy(table, "_is_click")[order]
+    merged = int((~begins & ~is_click).sum())
+    return table.drop_columns([ROW]).take(pa.array(order[begins])), merged
 
 
 def _select(
@@ -234,11 +223,11 @@ def _select(
 
 def _windows(requests: pa.Table, timeline: pa.Table, length: int) -> pa.Table:
     """Adds the range of the timeline that is each request's history."""
-    key = (numpy(timeline, "_user") << TIME_BITS) | numpy(timeline, "time")
+    index = EventIndex(numpy(timeline, "_user"), numpy(timeline, "time"))
     user, time = numpy(requests, "_user"), numpy(requests, "_request_time")
-    stop = np.searchsorted(key, (user << TIME_BITS) | time)
-    start = np.maximum(np.searchsorted(key, user << TIME_BITS), stop - length)
-    return _add(requests, _start=start, _stop=stop)
+    stop = index.before(user, time)
+    start = np.maximum(index.before(user, 0), stop - length)
+    return add_columns(requests, _start=start, _stop=stop)
 
 
 def _profiles(user_ids: pa.Array, profiles: pa.Table) -> pa.Table:

@@ -31,6 +31,14 @@ class ItemTable:
         features = self._table.drop_columns([ITEM_KEY]).take(index)
         return features.append_column(ITEM_KEY, item_ids)
 
+    def has(self, item_ids: pa.Array) -> np.ndarray | None:
+        """Which items it knows, bool; None where the data set has no such table."""
+        if not len(self._table):
+            return None
+        known = column(self._table, ITEM_KEY)
+        found = pc.is_in(item_ids.cast(known.type), value_set=known)
+        return found.to_numpy(zero_copy_only=False)
+
 
 def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     """One table of all items.
@@ -46,8 +54,7 @@ def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     if not len(table):
         return table, []
     item, _ = rank(column(table, ITEM_KEY))
-    zero = np.zeros_like(item)
-    duplicate = find_duplicates(zero, zero, zero, item, numpy(table, ROW))
+    duplicate = find_duplicates(item, numpy(table, ROW))
     rows, origins = np.flatnonzero(duplicate), origins_of(tables)
     lines = rejected_rows(table, rows, DUPLICATE_ITEM, origins) if len(rows) else []
     order = np.argsort(item, kind="stable")

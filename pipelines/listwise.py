@@ -213,7 +213,9 @@ def build(
         | "Group by user" >> beam.CoGroupByKey()
         | "Build histories"
         >> beam.ParDo(
-            steps.BuildHistories(schema, num_buckets),
+            steps.BuildHistories(
+                schema, num_buckets, any(s.table == "users" for s in shards)
+            ),
             items=beam.pvalue.AsList(items.merged),
             starts=starts,
         ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")

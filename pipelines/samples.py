@@ -51,7 +51,8 @@ class SampleEncoder:
         self._items = ItemColumns(bucket.items, vocabularies)
         requests = bucket.requests
         self._user = numpy(requests, "_user")
-        self._time = numpy(requests, "_request_time")
+        self._raw_time = numpy(requests, "_request_time")
+        self._time = self._raw_time // schema.ticks
         self._size = numpy(requests, "_size")
         self._window = numpy(requests, "_start"), numpy(requests, "_stop")
         slate_stop = np.cumsum(self._size)
@@ -95,13 +96,20 @@ class SampleEncoder:
         return ids.take(pa.array(self._user)).to_pylist()
 
     def _request_ids(self) -> tuple[list[bytes], np.ndarray]:
-        """Ids, `<user>:<time>` for slates without one, and hashes of them."""
+        """Ids, and hashes of them.
+
+        `<user>:<time>`, in the log's time unit, for slates without one, and
+        `<id>@<seconds>` for those whose id was there before.
+        """
         users = column(self._bucket.users, USER_KEY).take(pa.array(self._user))
-        time = pa.array(self._time).cast(pa.string())
+        time = pa.array(self._raw_time).cast(pa.string())
         ids = pc.binary_join_element_wise(users.cast(pa.string()), time, ":")
         known = column(self._bucket.requests, "request_id")
         if known is not None:
-            ids = pc.coalesce(known.cast(pa.string()), ids)
+            known, seconds = known.cast(pa.string()), pa.array(self._time)
+            later = pc.binary_join_element_wise(known, seconds.cast(pa.string()), "@")
+            returned = column(self._bucket.requests, "_returned")
+            ids = pc.coalesce(pc.if_else(returned, later, known), ids)
         return ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
 
     def _user_features(self) -> list[list[bytes]]:
@@ -125,7 +133,7 @@ class SampleEncoder:
 
     def _behavior_features(self) -> list[list[bytes]]:
         timeline, window = self._bucket.timeline, self._window
-        time = numpy(timeline, "time")
+        time = numpy(timeline, "time") // self._schema.ticks
         clock = self._clock(time)
         chunks = window_chunks(time, *window, self._schema.num_chunks)
         result = [

@@ -1,42 +1,49 @@
 """Pairwise rows → slates: which candidates were shown together, and when.
 
-With a request id a slate is the rows of one user and request. Without one it is a run
-of a user's rows closer than the session gap; an item that comes again begins the next
-slate, so that a slate shows an item once. A slate's request time is that of its first
-row.
+With a request id a slate is the rows of one user and request; an id that comes back
+after the session gap or later is another slate. Without one it is a run of a user's
+rows closer than the session gap; an item that comes again later begins the next slate,
+so that a slate shows an item once. A slate's request time is that of its first row.
+
+Rows of one slate and item are one exposure.
 """
+
+import dataclasses
 
 import numpy as np
 
+from pipelines.arrow import begins_of
 
-def find_duplicates(
-    user: np.ndarray,
-    request: np.ndarray,
-    time: np.ndarray,
-    item: np.ndarray,
-    row: np.ndarray,
-) -> np.ndarray:
-    """Marks exposures of the same user, request and item, all but the first.
+
+def find_duplicates(code: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Marks the rows of each code, all but the first.
 
     Args:
-        user: code of each row's user.
-        request: code of its request id, -1 where it has none; such a row is a
-            duplicate only if the time is equal, too.
-        time: seconds.
-        item: code of its item.
-        row: where it came from; decides which of equal times is the first.
+        code: what must be there once.
+        row: where it came from; decides which is the first.
 
     Returns:
         bool, True for what is to be put aside.
     """
-    order = np.lexsort((row, time, item, request, user))
-    same = np.ones(max(len(order) - 1, 0), bool)
-    for key in (user, request, item):
-        same &= np.diff(key[order]) == 0
-    same &= (request[order][1:] >= 0) | (np.diff(time[order]) == 0)
+    order = np.lexsort((row, code))
     duplicate = np.zeros(len(order), bool)
-    duplicate[order[1:]] = same
+    duplicate[order[1:]] = np.diff(code[order]) == 0
     return duplicate
+
+
+@dataclasses.dataclass
+class Slates:
+    """The slate of every exposure.
+
+    Args:
+        slate: its code, counted from 0.
+        request_time: when the slate began.
+        returned: whether it is a later slate of a request id that came back.
+    """
+
+    slate: np.ndarray
+    request_time: np.ndarray
+    returned: np.ndarray
 
 
 def find_slates(
@@ -45,29 +52,47 @@ def find_slates(
     time: np.ndarray,
     item: np.ndarray,
     session_gap: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Slates:
     """Groups exposures into slates.
 
     Args:
         user: code of each row's user.
         request: code of its request id, -1 where it has none.
-        time: seconds.
-        item: code of its item; no duplicates.
-        session_gap: seconds.
+        time: in any unit.
+        item: code of its item.
+        session_gap: in the same unit.
 
     Returns:
-        Code of each row's slate, counted from 0, and its request time.
+        The slate of each row.
     """
     slate = np.empty(len(user), np.int64)
+    returned = np.zeros(len(user), bool)
     known = np.flatnonzero(request >= 0)
     unknown = np.flatnonzero(request < 0)
     pair = user[known] * (request.max(initial=0) + 1) + request[known]
-    codes, slate[known] = np.unique(pair, return_inverse=True)
+    slate[known], returned[known] = _requests(pair, time[known], session_gap)
     sessions = _sessions(user[unknown], time[unknown], item[unknown], session_gap)
-    slate[unknown] = sessions + len(codes)
+    slate[unknown] = sessions + slate[known].max(initial=-1) + 1
     request_time = np.full(slate.max(initial=-1) + 1, np.iinfo(np.int64).max)
     np.minimum.at(request_time, slate, time)
-    return slate, request_time[slate]
+    return Slates(slate, request_time[slate], returned)
+
+
+def _requests(
+    pair: np.ndarray, time: np.ndarray, gap: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slates of rows with a request id, and which are not the first of their id."""
+    order = np.lexsort((time, pair))
+    pair, time = pair[order], time[order]
+    first = begins_of(pair)
+    begins = first.copy()
+    begins[1:] |= np.diff(time) >= gap
+    number = np.cumsum(begins) - 1
+    slate, returned = np.empty_like(order), np.empty(len(order), bool)
+    slate[order] = number
+    # Slates counted from the first one of the id.
+    returned[order] = number > np.maximum.accumulate(np.where(first, number, 0))
+    return slate, returned
 
 
 def _sessions(
@@ -75,11 +100,12 @@ def _sessions(
 ) -> np.ndarray:
     order = np.lexsort((item, time, user))
     user, time, item = user[order], time[order], item[order]
-    begins = np.ones(len(order), bool)
-    begins[1:] = (np.diff(user) != 0) | (np.diff(time) >= gap)
-    _cut_at_repeats(begins, item)
+    once = begins_of(user, time, item)
+    begins = begins_of(user[once])
+    begins[1:] |= np.diff(time[once]) >= gap
+    _cut_at_repeats(begins, item[once])
     session = np.empty(len(order), np.int64)
-    session[order] = np.cumsum(begins) - 1
+    session[order] = (np.cumsum(begins) - 1)[np.cumsum(once) - 1]
     return session
 
 

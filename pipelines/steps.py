@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.time import MAX_TIME
 from pipelines.arrow import (
     column,
     concat,
@@ -81,7 +82,8 @@ class ReadShard(beam.DoFn):
             yield Tagged("items", to_bytes(table))
             return
         if name == "exposures":
-            yield Tagged("times", np.unique(numpy(table, "time"), return_counts=True))
+            seconds = numpy(table, "time") // self._schema.ticks
+            yield Tagged("times", np.unique(seconds, return_counts=True))
         users = hash_ids(column(table, USER_KEY))
         for bucket, rows in partition(table, users % np.uint64(self._num_buckets)):
             yield Tagged(name, (bucket, to_bytes(rows)))
@@ -126,13 +128,15 @@ class BuildHistories(beam.DoFn):
     Args:
         schema: of the data set.
         num_buckets: of items.
+        has_users: whether the data set has a table of users.
     """
 
     OUTPUTS = ("item_events", "vocabulary", "rejected", "counts")
 
-    def __init__(self, schema: Schema, num_buckets: int):
+    def __init__(self, schema: Schema, num_buckets: int, has_users: bool = True):
         self._schema = schema
         self._num_buckets = num_buckets
+        self._has_users = has_users
 
     def process(
         self,
@@ -143,15 +147,19 @@ class BuildHistories(beam.DoFn):
         """Builds one bucket."""
         number, rows = keyed
         started = time.perf_counter()
-        tables = [[from_bytes(data) for data in rows[name]] for name in BY_USER]
-        item_table = ItemTable(from_bytes(items[0]) if items else pa.table({}))
-        bucket, behaviors, rejected, counts = build_user_bucket(
-            *tables, item_table, self._schema
+        exposures, behaviors, users = (
+            [from_bytes(data) for data in rows[name]] for name in BY_USER
         )
-        for entry in rejected:
-            yield Tagged("rejected", entry)
+        item_table = ItemTable(from_bytes(items[0]) if items else pa.table({}))
+        users = users if self._has_users else None
+        bucket, behaviors, lines, counts = build_user_bucket(
+            exposures, behaviors, users, item_table, self._schema
+        )
+        for line in lines:
+            yield Tagged("rejected", ("users", line))
         yield Tagged("counts", counts)
-        counted = count_values(bucket, behaviors, self._schema, starts[0])
+        validation_start = min(starts[0], MAX_TIME) * self._schema.ticks
+        counted = count_values(bucket, behaviors, self._schema, validation_start)
         for name, table in counted.items():
             yield Tagged("vocabulary", (name, to_bytes(table)))
         if len(bucket.requests):
@@ -168,7 +176,7 @@ class BuildHistories(beam.DoFn):
                 "item": item_ids.take(pa.array(code)),
                 "time": column(candidates, "time"),
                 "request_time": column(candidates, "_request_time"),
-                "label": column(candidates, self._schema.labels[0]),
+                "click_time": column(candidates, "_click_time"),
                 "row": np.arange(len(code), dtype=np.int32),
             },
             metadata={_USER_BUCKET: str(number)},
@@ -200,9 +208,9 @@ class CountItems(beam.DoFn):
         counters = item_counters(
             rank(column(events, "item"))[0],
             numpy(events, "time"),
+            numpy(events, "click_time"),
             numpy(events, "request_time"),
-            numpy(events, "label") == 1,
-            self._schema.counter_windows,
+            self._schema,
         )
         result = pa.table({"row": column(events, "row"), **counters})
         start = 0

@@ -1,9 +1,9 @@
 """Which raw rows are fit for use, and what becomes of those that are not.
 
 Every row of a batch is either kept, with its columns in the types of the schema and its
-time in seconds, or put aside with a reason. A row has one reason, the first of: a
-required field is missing, a value is not of its type, the time is impossible, the label
-is neither 0 nor 1.
+time as the log counts it, or put aside with a reason. A row has one reason, the first
+of: a required field is missing, a value is not of its type, the time is impossible, the
+label is neither 0 nor 1.
 """
 
 import json
@@ -70,8 +70,8 @@ def validate(
         schema: of the data set.
 
     Returns:
-        The rows kept: known columns only, canonical types, `time` in seconds, `ROW`;
-        a line of `rejected/` for every other row, those of the reader included; and
+        The rows kept: known columns only, canonical types, `time` in the log's
+        unit, `ROW`; a line of `rejected/` for every other row, those of the reader included; and
         how many of those were clicked, as far as that is known.
     """
     lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
@@ -89,7 +89,9 @@ def validate(
         elif columns[name].null_count:
             _reject(reasons, _mask(missing), f"missing field {name}")
     if "time" in columns:
-        columns["time"] = _check_time(columns["time"], schema.time_unit, reasons)
+        _check_time(columns["time"], schema.time_unit, reasons)
+        if "click_time" in columns:
+            _check_click_time(columns, schema.ticks, reasons)
     for label in schema.labels if batch.table == "exposures" else ():
         if label in columns:
             value = pc.fill_null(columns[label], 0).to_numpy(zero_copy_only=False)
@@ -155,6 +157,7 @@ def _columns(batch: Batch, schema: Schema) -> dict[str, pa.DataType]:
         del wanted[ITEM_KEY]
     if batch.table == "exposures":
         wanted |= dict.fromkeys(schema.labels, pa.int8())
+        wanted["click_time"] = pa.int64()
         wanted["request_id"] = _id_type(batch.rows, "request_id")
         wanted["true_probability"] = pa.float32()
     for name, feature in feature_columns(batch.table, schema).items():
@@ -195,7 +198,7 @@ def _cast_one(value: pa.Scalar, wanted: pa.DataType) -> object:
         return None
 
 
-def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> pa.Array:
+def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> None:
     time = pc.fill_null(raw, 0).to_numpy(zero_copy_only=False) // TIME_UNITS[unit]
     _reject(reasons, time < 0, "negative time")
     _reject(reasons, time == 0, "time is zero")
@@ -209,7 +212,15 @@ def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> pa.Array:
         hint = f", perhaps they are {' or '.join(finer)}" if finer else ""
         reason = f"time after the year 2242: times are read as {unit}{hint}"
         _reject(reasons, absurd, f"{reason}; set the schema's time_unit")
-    return pa.array(time)
+
+
+def _check_click_time(
+    columns: dict[str, pa.Array], ticks: int, reasons: np.ndarray
+) -> None:
+    time, click_time = columns["time"], columns["click_time"]
+    _reject(reasons, _mask(pc.less(click_time, time)), "click_time is before time")
+    absurd = _mask(pc.greater_equal(click_time, MAX_TIME * ticks))
+    _reject(reasons, absurd, "click_time is after the year 2242")
 
 
 def _reject(reasons: np.ndarray, unfit: np.ndarray | None, reason: str) -> None:

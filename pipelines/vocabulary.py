@@ -33,7 +33,7 @@ def count_values(
         bucket: slates and timelines.
         behaviors: of all users, with or without requests; see `build_user_bucket`.
         schema: of the data set.
-        validation_start: unix seconds; later events are not counted.
+        validation_start: in the log's time unit; later events are not counted.
 
     Returns:
         Vocabulary → its values (`value` string, `count` int64).

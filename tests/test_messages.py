@@ -83,8 +83,8 @@ SCHEMA = {
         "{tmp}/schema.yaml: Unknown schema key 'timeunit'. Did you mean 'time_unit'?"
     ),
     prepare_with_schema("role: user", "role: profile"): (
-        "{tmp}/schema.yaml: `features[6]`: Feature 'age_group': Unknown role 'profile'. Known: "
-        "behavior, candidate, context, item, user."
+        "{tmp}/schema.yaml: `features[6]`: Feature 'age_group': Unknown role "
+        "'profile'. Known: behavior, candidate, context, item, user."
     ),
     prepare_with_schema("kind: numeric", "kind: number"): (
         "Feature 'price': Unknown kind 'number'. Did you mean 'numeric'?"

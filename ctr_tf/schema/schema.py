@@ -50,24 +50,25 @@ _RAW = (USER_KEY, "time", ITEM_KEY, "request_id", "click_time", "true_probabilit
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
-def parse_duration(text: str | int) -> int:
+def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
     """Reads a duration such as ``"2h"``, ``"3d"``, ``"30m"`` or ``"45s"``.
 
     Args:
         text: the duration; a bare integer counts seconds.
+        may_be_zero: whether it may be none at all.
 
     Returns:
-        Seconds, positive.
+        Seconds, positive (or 0).
 
     Raises:
         ValueError: if it is no such duration or not positive.
     """
     match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
-    seconds = int(match[1]) * _DURATION_UNITS[match[2] or "s"] if match else 0
-    if seconds <= 0:
+    seconds = int(match[1]) * _DURATION_UNITS[match[2] or "s"] if match else -1
+    if seconds < 0 or (seconds == 0 and not may_be_zero):
         raise ValueError(
-            "A duration is a positive whole number and a unit, s, m, h or d "
-            f"(such as '2h'). Received: {text!r}"
+            f"A duration is a {'' if may_be_zero else 'positive '}whole number and a "
+            f"unit, s, m, h or d (such as '2h'). Received: {text!r}"
         )
     return seconds
 
@@ -85,7 +86,10 @@ class Schema:
         num_chunks: P of the chunk ids written into the samples.
         counter_windows: of the candidates' point-in-time counters.
         session_gap: rows of one user closer than this make one slate, where the raw
-            log has no request id.
+            log has no request id; a request id that comes back later than this is
+            another slate.
+        feedback_delay: how long after an exposure its click is known, where the row
+            has no `click_time` of its own.
         labels: names of the label columns; the first is the one trained on by
             default.
         null_values: how the log writes that a value is missing, beside null and NaN;
@@ -100,6 +104,7 @@ class Schema:
     num_chunks: int = 16
     counter_windows: tuple[str | int, ...] = ("2h", "1d", "3d")
     session_gap: str | int = "30m"
+    feedback_delay: str | int = "0s"
     labels: tuple[str, ...] = ("click",)
     null_values: tuple[str | int | float, ...] = ("",)
 
@@ -124,6 +129,8 @@ class Schema:
         object.__setattr__(self, "session_gap", str(self.session_gap))
         object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
         parse_duration(self.session_gap)
+        object.__setattr__(self, "feedback_delay", str(self.feedback_delay))
+        parse_duration(self.feedback_delay, may_be_zero=True)
         declared = tuple(f for f in self.features if not f.computed)
         windows = tuple(str(window) for window in self.counter_windows)
         for window in windows:
@@ -195,6 +202,29 @@ class Schema:
     def utc_offset(self) -> int:
         """Local time minus UTC, seconds."""
         return int(self.utc_offset_hours * 3_600)
+
+    @property
+    def ticks(self) -> int:
+        """How many units of the raw log's time a second has."""
+        return TIME_UNITS[self.time_unit]
+
+    @property
+    def history_may_tie(self) -> bool:
+        """Whether a behavior before a request may stand in the request's own second.
+
+        Samples and requests hold seconds. Of a log that counts finer, what came before
+        a request within its second has the request's time there.
+        """
+        return self.ticks > 1
+
+    def before_request(self, time, request_time):
+        """Whether behaviors are before a request, both in seconds as samples hold them.
+
+        Args:
+            time: int64, an array or a tensor.
+            request_time: int64, that goes with it.
+        """
+        return time <= request_time if self.history_may_tie else time < request_time
 
     def of(self, *roles: str) -> tuple[Feature, ...]:
         """The features that have one of these roles, in the schema's order."""

@@ -100,6 +100,7 @@ def canonical_columns(
             Column("request_id", pa.string()),
             *features("item", "candidate", "context"),
             *features("behavior", prefix="behavior_"),
+            dataclasses.replace(time_column("click_time", schema), required=False),
             Column("true_probability", pa.float32()),
         ]
     elif table == "behaviors":

@@ -1,0 +1,84 @@
+"""Rows of exposures → exposures: each in its slate, once, with the time of its click.
+
+Rows of one slate and item are one exposure: some logs write a click as a second row.
+Each label is the largest of the rows'; everything else comes from the first row, by
+time, then by content (its columns in the order of their names, null first). A click is
+known from the row's `click_time`, or else `feedback_delay` after the row; of several
+rows that say it the earliest such time counts.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import Schema, parse_duration
+from pipelines.arrow import add_columns, column, numpy, rank, sort_by_content
+from pipelines.counters import NO_CLICK
+from pipelines.slates import find_slates
+from pipelines.validation import ROW
+
+_LATEST = np.iinfo(np.int64).max
+
+
+def merge_exposures(rows: pa.Table, schema: Schema) -> pa.Table:
+    """Finds the slates of a bucket of users and merges the rows of one exposure.
+
+    Args:
+        rows: validated, with codes `_user` and `_item`.
+        schema: of the data set.
+
+    Returns:
+        One row an exposure, ascending by user, request time, slate, time and item; with
+        `_slate`, `_request_time`, `_returned` (see `Slates`) and `_click_time`, the
+        time from which its click is known or `NO_CLICK`.
+    """
+    keys = ("_slate", "_request_time", "_returned", "_click_time")
+    if not len(rows):
+        return add_columns(rows, **dict.fromkeys(keys, np.empty(0, np.int64)))
+    user, item, time = (numpy(rows, key) for key in ("_user", "_item", "time"))
+    gap = parse_duration(schema.session_gap) * schema.ticks
+    slates = find_slates(user, request_codes(rows), time, item, gap)
+    content = [name for name in sorted(rows.column_names) if name[0] != "_"]
+    order, begins = sort_by_content(
+        add_columns(rows, _slate=slates.slate),
+        ("_slate", "_item"),
+        others=["time", *content, ROW],
+    )
+    starts = np.flatnonzero(begins)
+    first = order[starts]
+    known = np.minimum.reduceat(_click_times(rows, schema)[order], starts)
+    by_time = (item, time, slates.slate, slates.request_time, user)
+    final = np.lexsort([key[first] for key in by_time])
+    largest = {
+        label: np.maximum.reduceat(numpy(rows, label)[order], starts)[final]
+        for label in schema.labels
+    }
+    first = first[final]
+    values = (
+        slates.slate[first],
+        slates.request_time[first],
+        slates.returned[first],
+        np.where(known == _LATEST, NO_CLICK, known)[final],
+    )
+    rows = rows.drop_columns(list(schema.labels)).take(pa.array(first))
+    return add_columns(rows, **largest, **dict(zip(keys, values, strict=True)))
+
+
+def request_codes(table: pa.Table) -> np.ndarray:
+    """Codes of the request ids, ascending like the ids; -1 for none."""
+    ids = column(table, "request_id")
+    codes = np.full(len(table), -1, np.int64)
+    if ids is not None:
+        known = pc.is_valid(ids).to_numpy(zero_copy_only=False)
+        codes[known] = rank(ids.drop_null())[0]
+    return codes
+
+
+def _click_times(rows: pa.Table, schema: Schema) -> np.ndarray:
+    """When the click of each row is known; the latest of all times without one."""
+    delay = parse_duration(schema.feedback_delay, may_be_zero=True) * schema.ticks
+    known = numpy(rows, "time") + delay
+    own = column(rows, "click_time")
+    if own is not None:
+        known = pc.coalesce(own, pa.array(known)).to_numpy(zero_copy_only=False)
+    return np.where(numpy(rows, schema.labels[0]) == 1, known, _LATEST)

@@ -1,0 +1,66 @@
+"""How well the raw tables of a bucket of users fit together, as counts to be added."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.schema import USER_KEY
+from ctr_tf.time import HOUR
+from pipelines.arrow import column, numpy
+from pipelines.counters import NO_CLICK, EventIndex
+
+
+def count_users(
+    user_ids: pa.Array, active: np.ndarray, profiles: pa.Table
+) -> dict[str, int]:
+    """Users who have requests, with and without a row of the users' table."""
+    known = np.zeros(len(user_ids), bool)
+    if len(profiles):
+        found = pc.is_in(user_ids, value_set=column(profiles, USER_KEY))
+        known = found.to_numpy(zero_copy_only=False)
+    return {
+        "join users known": int((active & known).sum()),
+        "join users unknown": int((active & ~known).sum()),
+    }
+
+
+def count_items(
+    candidates: pa.Table, timeline: pa.Table, known: np.ndarray
+) -> dict[str, int]:
+    """Candidates and behaviors, with and without a row of the items' table.
+
+    Args:
+        candidates: of a bucket.
+        timeline: of the bucket.
+        known: bool, whether each item code has a row.
+    """
+    counts = {}
+    for what, table in (("candidates", candidates), ("behaviors", timeline)):
+        found = int(known[numpy(table, "_item")].sum())
+        counts[f"join {what} with item row"] = found
+        counts[f"join {what} without item row"] = len(table) - found
+    return counts
+
+
+def count_clicks(
+    shown: pa.Table, raw: pa.Table, num_items: int, ticks: int
+) -> dict[str, int]:
+    """Clicks, and how many of them the raw behaviors tell again within an hour.
+
+    Args:
+        shown: exposures, see `merge_exposures`.
+        raw: behaviors of the log.
+        num_items: how many item codes there are.
+        ticks: units of the log's time in a second.
+    """
+    clicks = shown.filter(pc.not_equal(shown.column("_click_time"), NO_CLICK))
+    again = 0
+    if len(raw) and len(clicks):
+        pair, told = (
+            numpy(table, "_user") * num_items + numpy(table, "_item")
+            for table in (clicks, raw)
+        )
+        index, time = EventIndex(told, numpy(raw, "time")), numpy(clicks, "time")
+        later = index.before(pair, time + HOUR * ticks + 1)
+        again = int((later > index.before(pair, time)).sum())
+    return {"join clicks": len(clicks), "join clicks again in behaviors": again}
