@@ -319,9 +319,11 @@ def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
 
 def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> str:
     events = manifest["events"]
-    lines = ["", f"{'table':<12}{'read':>13}{'kept':>13}{'rejected':>13}"]
+    head = f"{'table':<12}{'read':>13}{'kept':>13}{'merged':>13}{'rejected':>13}"
+    lines = ["", head]
     for table, count in events.items():
-        numbers = (count["read"], count["kept"], sum(count["rejected"].values()))
+        rejected = sum(count["rejected"].values())
+        numbers = (count["read"], count["kept"], count["merged"], rejected)
         lines.append(f"{table:<12}" + "".join(f"{n:>13,}" for n in numbers))
         for reason, number in count["rejected"].items():
             lines.append(f"  {number:>10,} {reason}")

@@ -183,6 +183,7 @@ class WriteReport(beam.DoFn):
             events[table] = {
                 "read": counts.get(f"{table} read", 0),
                 "kept": counts.get(f"{table} kept", 0),
+                "merged": counts.get(f"{table} merged", 0),
                 "rejected": dict(reasons),
             }
         manifest = {
@@ -202,7 +203,6 @@ class WriteReport(beam.DoFn):
                 for name, count in sorted(counts.items())
                 if name.startswith("join ")
             },
-            "behaviors_merged": counts.get("behaviors merged", 0),
             "splits": _splits(statistics, starts),
             "files": sorted(files, key=lambda file: file["path"]),
         }

@@ -70,9 +70,9 @@ def validate(
         schema: of the data set.
 
     Returns:
-        The rows kept: known columns only, canonical types, `time` in the log's
-        unit, `ROW`; a line of `rejected/` for every other row, those of the reader included; and
-        how many of those were clicked, as far as that is known.
+        The rows kept: known columns only, canonical types, `time` in the log's unit,
+        `ROW`; a line of `rejected/` for every other row, those of the reader included;
+        and how many of those were clicked, as far as that is known.
     """
     lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
     reasons = np.full(len(batch.rows), "", object)

@@ -69,8 +69,8 @@ RAW_LOGS = {
     prepare_rows(exposure(item_id=...), exposure()): "missing field item_id",
     prepare_rows('{"user_id": "u", "time":', exposure()): "unparsable",
     prepare_rows(exposure(click=3), exposure()): "label click is neither 0 nor 1",
-    prepare_rows(exposure(request_id="r"), exposure(request_id="r")): (
-        "duplicate exposure"
+    prepare_rows(exposure(click_time=1_600_000_000), exposure()): (
+        "click_time is before time"
     ),
     prepare_rows(exposure(item_id="seven"), exposure()): "bad value of item_id",
     prepare_rows(exposure(time=-1), exposure()): ONE_OF_TWO,

@@ -6,67 +6,93 @@ that are packed together, no window is a range of anything.
 
 from collections import Counter
 
-from ctr_tf.schema import Schema, parse_duration
+from ctr_tf.schema import MISSING, Schema, parse_duration
 
 
-def _first(rows):
-    return min(rows, key=lambda pair: (pair[1]["time"], pair[0]))
+def _content(row, names):
+    """What orders rows whose other keys are equal: their values, null first."""
+    return [(row.get(name) is not None, row.get(name)) for name in names]
 
 
-def deduplicated(exposures):
-    """Exposures without repeats of (user, request, item), in the order of the log."""
-    groups = {}
-    for number, row in enumerate(exposures):
-        request = row.get("request_id")
-        key = (row["user_id"], request, row["item_id"])
-        if request is None:
-            key += (row["time"],)
-        groups.setdefault(key, []).append((number, row))
-    return [row for _, row in sorted(_first(rows) for rows in groups.values())]
+def _known(row, schema):
+    """When the click of a row could be known."""
+    if row.get("click_time") is not None:
+        return row["click_time"]
+    delay = parse_duration(schema.feedback_delay, may_be_zero=True)
+    return row["time"] + delay * schema.ticks
+
+
+def _merged(rows, names, schema: Schema):
+    """Rows of one slate and item as one exposure."""
+    first = min(rows, key=lambda r: (r["time"], _content(r, names)))
+    clicks = [_known(r, schema) for r in rows if r[schema.labels[0]] == 1]
+    largest = {label: max(r[label] for r in rows) for label in schema.labels}
+    return first | largest | {"known": min(clicks, default=None)}
 
 
 def slates(exposures, schema: Schema):
     """Lists of exposures that were shown together, by (user, request id)."""
-    result, gap = {}, parse_duration(schema.session_gap)
-    for row in exposures:
-        if row.get("request_id") is not None:
-            key = (row["user_id"], str(row["request_id"]))
-            result.setdefault(key, []).append(row)
-    for user in {row["user_id"] for row in exposures}:
-        rows = [
-            r for r in exposures if r["user_id"] == user and r.get("request_id") is None
-        ]
-        rows.sort(key=lambda r: (r["time"], r["item_id"]))
-        slate = []
+    gap = parse_duration(schema.session_gap) * schema.ticks
+    names = sorted({name for row in exposures for name in row})
+    groups, result = {}, {}
+    for row in sorted(exposures, key=lambda r: (r["time"], r["item_id"])):
+        groups.setdefault((row["user_id"], row.get("request_id")), []).append(row)
+    for (user, request), rows in groups.items():
+        slate, key = [], None
         for row in rows:
             far = slate and row["time"] - slate[-1]["time"] >= gap
-            if slate and (far or row["item_id"] in [r["item_id"] for r in slate]):
+            again = request is None and any(
+                r["item_id"] == row["item_id"] and r["time"] < row["time"]
+                for r in slate
+            )
+            if not slate or far or again:
                 slate = []
-            if not slate:
-                result[user, f"{user}:{row['time']}"] = slate
+                if request is None:
+                    key = f"{user}:{row['time']}"
+                elif key is None:
+                    key = str(request)
+                else:
+                    key = f"{request}@{row['time'] // schema.ticks}"
+                result[user, key] = slate
             slate.append(row)
-    for rows in result.values():
-        rows.sort(key=lambda r: (r["time"], r["item_id"]))
+    for key, rows in result.items():
+        by_item = {}
+        for row in rows:
+            by_item.setdefault(row["item_id"], []).append(row)
+        merged = [_merged(same, names, schema) for same in by_item.values()]
+        result[key] = sorted(merged, key=lambda r: (r["time"], r["item_id"]))
     return result
+
+
+def exposures_of(log, schema: Schema):
+    """All exposures, each once."""
+    return [row for rows in slates(log["exposures"], schema).values() for row in rows]
 
 
 def timelines(behaviors, exposures, schema: Schema):
     """User → behaviors, clicks included, oldest first."""
-    clicks = []
+    events = [(False, row) for row in behaviors]
     for row in exposures:
-        if row[schema.labels[0]] == 1:
+        if row["known"] is not None:
             click = {k: v for k, v in row.items() if not k.startswith("behavior_")}
             click |= {
                 k.removeprefix("behavior_"): v
                 for k, v in row.items()
                 if k.startswith("behavior_")
             }
-            clicks.append(click)
+            events.append((True, click | {"time": row["known"]}))
+    own = [f.name for f in schema.of("behavior") if not f.computed]
+    items = [f.name for f in schema.of("item")]
     merged = {}
-    for row in [*behaviors, *clicks]:
-        merged.setdefault((row["user_id"], row["time"], row["item_id"]), row)
+    for is_click, row in sorted(
+        events, key=lambda event: (event[0], _content(event[1], items))
+    ):
+        identity = (row["user_id"], row["time"], row["item_id"])
+        merged.setdefault((identity, tuple(_content(row, own))), (is_click, row))
     result = {}
-    for _, row in sorted(merged.items(), key=lambda entry: entry[0]):
+    for _, (_, row) in sorted(
+        merged.items(), key=lambda entry: (entry[0], entry[1][0])
+    ):
         result.setdefault(row["user_id"], []).append(row)
     return result
 
@@ -84,10 +110,11 @@ def _item_value(row, feature, items):
 
 def vocabularies(log, schema: Schema, validation_start):
     """Vocabulary → values, most frequent first."""
-    exposures = deduplicated(log["exposures"])
+    exposures = exposures_of(log, schema)
     items = {row["item_id"]: row for row in reversed(log.get("items", []))}
     users = {row["user_id"]: row for row in reversed(log.get("users", []))}
-    shown = slates(exposures, schema)
+    shown = slates(log["exposures"], schema)
+    validation_start *= schema.ticks
     early = [
         rows
         for rows in shown.values()
@@ -134,10 +161,10 @@ def vocabularies(log, schema: Schema, validation_start):
 
 def _stored(feature, value, vocabulary):
     if feature.kind == "categorical":
-        entries = vocabulary[feature.vocabulary]
+        entries = vocabulary[feature.vocabulary_name]
         return entries.index(str(value)) + 2 if str(value) in entries else 1
     if value is None or value != value:
-        return 0 if feature.kind == "numeric" else -1
+        return feature.stored_missing
     return value
 
 
@@ -156,14 +183,15 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
     """Every sample, by (user id, request id), as key → list of values."""
     if vocabulary is None:
         vocabulary = vocabularies(log, schema, validation_start)
-    exposures = deduplicated(log["exposures"])
+    exposures = exposures_of(log, schema)
     items = {row["item_id"]: row for row in reversed(log.get("items", []))}
     users = {row["user_id"]: row for row in reversed(log.get("users", []))}
     histories = timelines(log.get("behaviors", []), exposures, schema)
     label = schema.labels[0]
     result = {}
-    for (user, request), slate in slates(exposures, schema).items():
-        now = min(row["time"] for row in slate)
+    for (user, request), slate in slates(log["exposures"], schema).items():
+        raw_now = min(row["time"] for row in slate)
+        now = raw_now // schema.ticks
         sample = {
             "request_id": [request.encode()],
             "user_id": [str(user).encode()],
@@ -181,9 +209,9 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
         for f in _features("context", schema):
             value = slate[0].get(f.name)
             sample[f"context_{f.name}"] = _listed(f, value, vocabulary)
-        past = [row for row in histories.get(user, []) if row["time"] < now]
+        past = [row for row in histories.get(user, []) if row["time"] < raw_now]
         past = past[-schema.history_length :]
-        times = [row["time"] for row in past]
+        times = [row["time"] // schema.ticks for row in past]
         sample["behavior_time"] = times
         sample["behavior_chunk"] = chunks(times, schema.num_chunks)
         sample["behavior_hour"] = [_hour(t, schema) for t in times]
@@ -197,9 +225,8 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
                 sample[f"{prefix}_{f.name}"] = [
                     _stored(f, row.get(f.name), vocabulary) for row in rows
                 ]
-        before = [row for row in exposures if row["time"] < now]
         counted = [
-            _counters(r["item_id"], user, before, now, schema, label) for r in slate
+            _counters(r["item_id"], user, exposures, raw_now, schema) for r in slate
         ]
         for name in counted[0]:
             sample[f"candidate_{name}"] = [c[name] for c in counted]
@@ -215,25 +242,31 @@ def _listed(feature, value, vocabulary):
     return [_stored(feature, v, vocabulary) for v in (value or [])[: feature.length]]
 
 
-def _counters(item, user, before, now, schema, label):
+def _counters(item, user, exposures, now, schema):
     counters = {}
-    shown = [row for row in before if row["item_id"] == item]
+    of_item = [row for row in exposures if row["item_id"] == item]
+    shown = [(row["user_id"], row["time"]) for row in of_item if row["time"] < now]
+    clicked = [
+        (row["user_id"], row["known"])
+        for row in of_item
+        if row["known"] is not None and row["known"] < now
+    ]
     for window in schema.counter_windows:
-        since = now - parse_duration(window)
-        recent = [row for row in shown if row["time"] >= since]
-        counters[f"impressions_{window}"] = len(recent)
-        counters[f"clicks_{window}"] = sum(row[label] for row in recent)
-    own = [row for row in shown if row["user_id"] == user]
-    clicked = [row for row in own if row[label]]
+        since = now - parse_duration(window) * schema.ticks
+        for what, events in (("impressions", shown), ("clicks", clicked)):
+            counters[f"{what}_{window}"] = sum(time >= since for _, time in events)
+    own, own_clicks = (
+        [time for who, time in events if who == user] for events in (shown, clicked)
+    )
     counters["user_impressions"] = len(own)
-    counters["user_clicks"] = len(clicked)
-    for name, rows, choose in (
+    counters["user_clicks"] = len(own_clicks)
+    for name, times, choose in (
         ("since_shown", own, max),
-        ("since_clicked", clicked, max),
-        ("item_age", shown, min),
+        ("since_clicked", own_clicks, max),
+        ("item_age", [time for _, time in shown], min),
     ):
-        times = [row["time"] for row in rows]
-        counters[name] = now - choose(times) if times else -1
+        age = (now - choose(times)) // schema.ticks if times else MISSING["int64"]
+        counters[name] = age
     return counters
 
 

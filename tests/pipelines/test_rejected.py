@@ -46,7 +46,6 @@ EXPECTED = {
         ABSURD: [4],
         "label click is neither 0 nor 1": [5],
         "missing field like": [6],
-        "duplicate exposure": [7, 10],
         "missing field user_id": [8],
     },
     "behaviors": {"missing field item_id": [3]},
@@ -73,7 +72,8 @@ def test_every_row_is_kept_or_rejected_with_its_reason(tmp_path):
         expected = {reason: len(rows) for reason, rows in reasons.items()}
         assert count["rejected"] == expected
         assert count["kept"] == count["read"] - sum(expected.values())
-    assert manifest["behaviors_merged"] == 1
+    merged = {table: count["merged"] for table, count in manifest["events"].items()}
+    assert merged == {"exposures": 2, "behaviors": 1, "users": 0, "items": 0}
     found = {
         (line["reason"], line["source"]) for line in lines(tmp_path / "out/rejected")
     }
@@ -86,7 +86,7 @@ def test_every_row_is_kept_or_rejected_with_its_reason(tmp_path):
     samples = read_samples(tmp_path / "out")
     assert set(samples) == {("a", "r"), ("a", f"a:{START}")}
     sample = samples["a", "r"][1]
-    assert sample["label"] == [0]
+    assert sample["label"] == [1]  # its click is a row of its own
     assert sample["behavior_time"] == [START - 5]
 
 
@@ -95,13 +95,13 @@ def test_too_many_rejected_rows_publish_nothing(tmp_path):
     with pytest.raises(ValueError) as error:
         run_job(tmp_path / "raw", tmp_path / "out")
     message = str(error.value)
-    assert "8 of 10 rows of exposures are unfit for use, more than 0.01" in message
-    assert "2 duplicate exposure, such as {" in message
+    assert "6 of 10 rows of exposures are unfit for use, more than 0.01" in message
+    assert "1 negative time, such as {" in message
     assert "exposures.parquet:4" in message
     assert message.endswith("Received: max_rejected_fraction=0.01")
     kept_at = tmp_path / "out.rejected"
     assert f"'{kept_at}'" in message
-    assert len(lines(kept_at)) == 11
+    assert len(lines(kept_at)) == 9
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "out.rejected"}
 
 
