@@ -1,7 +1,6 @@
 """A job that is killed or has no room: one clear line, nothing half-published."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 import apache_beam as beam
 import pytest
 from job_helpers import SCHEMA, run_job, write_log
+from small_disk import with_small_files
 
 from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
@@ -37,18 +37,13 @@ def command(raw, output, *words):
     return [sys.executable, "-m", "ctr_tf.cli", "prepare", *options, *words]
 
 
-def no_large_files():
-    resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
-
-
 def names(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != "raw")
 
 
 def test_a_full_disk_is_one_line(raw, tmp_path):
     ended = subprocess.run(
-        command(raw, tmp_path / "data"),
-        preexec_fn=no_large_files,
+        with_small_files(512, command(raw, tmp_path / "data")[1:]),
         capture_output=True,
         text=True,
     )

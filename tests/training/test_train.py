@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from helpers import make_schema
+from small_disk import with_small_files
 
 from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
@@ -185,13 +185,9 @@ def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
 def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(data, run, max_steps=2)), "utf-8")
-    command = [sys.executable, "-m", "ctr_tf.cli", "train", "--config", str(path)]
-
-    def no_large_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, bytes_left))
-
+    words = ["-m", "ctr_tf.cli", "train", "--config", str(path)]
     ended = subprocess.run(
-        command, preexec_fn=no_large_files, capture_output=True, text=True
+        with_small_files(bytes_left, words), capture_output=True, text=True
     )
     assert ended.returncode == 2, ended.stderr
     last = ended.stderr.strip().split("\n")[-1]
