@@ -58,7 +58,7 @@ from pipelines.publish import (
     WriteShard,
 )
 from pipelines.run import run_pipeline
-from pipelines.sources.raw_files import check_all_read
+from pipelines.sources.files import check_all_read
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.splits import SplitRule, parse_time
 from pipelines.statistics import SPLITS

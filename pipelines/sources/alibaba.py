@@ -52,7 +52,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.columns import Column, canonical_columns, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
 from pipelines.sources.text import Dialect
@@ -96,7 +96,7 @@ class Alibaba(Source):
         """Byte ranges of the four files; see `Source.shards`."""
         shards = []
         for table, name in _FILES.items():
-            path = raw_files.find_file(folder, name, _OBTAINED)
+            path = files.find_file(folder, name, _OBTAINED)
             columns = _columns(table, schema)
             shards += files.table_shards(table, [path], columns, dialect=_DIALECT)
         return shards

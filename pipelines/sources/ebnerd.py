@@ -44,7 +44,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
@@ -63,8 +63,8 @@ class Ebnerd(Source):
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Row groups of the two files; see `Source.shards`."""
-        behaviors = raw_files.find_file(folder, "behaviors.parquet")
-        history = raw_files.find_file(folder, "history.parquet")
+        behaviors = files.find_file(folder, "behaviors.parquet")
+        history = files.find_file(folder, "history.parquet")
         shards = []
         for table, path in (("exposures", behaviors), ("behaviors", history)):
             columns = _columns(table, schema)

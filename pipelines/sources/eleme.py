@@ -64,7 +64,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY, HOUR
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, coerce, time_column
 from pipelines.sources.source import Batch, Shard, Source
@@ -123,12 +123,12 @@ class Eleme(Source):
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Byte ranges of the files, once for each table; see `Source.shards`."""
-        found = [info.base_name for info in raw_files.list_folder(folder)]
+        found = [info.base_name for info in files.list_folder(folder)]
         names = [name for name in found if _FILE_NAME.fullmatch(name)]
         if not names:
             what = "file 'D1_0.csv', 'D1_1.csv', …"
-            raise raw_files.missing_file(folder, what, found, _OBTAINED)
-        paths = [raw_files.join(folder, name) for name in names]
+            raise files.missing_file(folder, what, found, _OBTAINED)
+        paths = [files.join(folder, name) for name in names]
         shards = []
         for table in ("exposures", "behaviors"):
             columns = _columns(table, schema)

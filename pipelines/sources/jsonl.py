@@ -52,7 +52,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ctr_tf.schema import USER_KEY, Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.columns import Column, canonical_columns
 from pipelines.sources.source import TABLES, Batch, Shard, Source
 
@@ -96,11 +96,11 @@ class Jsonl(Source):
         return canonical_columns(table, schema, user_id_type)
 
 
-def _table_files(folder: str, table: str) -> list[raw_files.RawFile]:
-    infos = raw_files.list_folder(folder)
+def _table_files(folder: str, table: str) -> list[files.RawFile]:
+    infos = files.list_folder(folder)
     found = {}
     for info in infos:
-        file = raw_files.RawFile.named(raw_files.join(folder, info.base_name))
+        file = files.RawFile.named(files.join(folder, info.base_name))
         is_folder = info.type == fs.FileType.Directory
         if file.stem == table and (is_folder or file.format):
             kind = (is_folder, file.format, file.compression)
@@ -117,17 +117,17 @@ def _table_files(folder: str, table: str) -> list[raw_files.RawFile]:
             raise FileNotFoundError(
                 f"There is no table 'exposures' in '{folder}': expected a file or "
                 f"folder 'exposures' with one of the endings "
-                f"{', '.join(raw_files.SUFFIXES)}. "
+                f"{', '.join(files.SUFFIXES)}. "
                 f"Found: {', '.join(names) or '(nothing)'}."
             )
         return []
     ((kind, of_kind),) = found.items()
     if not kind[0]:
         return of_kind
-    parts = raw_files.files_below(of_kind[0].path)
+    parts = files.files_below(of_kind[0].path)
     if not parts:
         raise FileNotFoundError(
             f"The folder '{of_kind[0].path}' holds no file that ends in "
-            f"{', '.join(raw_files.SUFFIXES)}."
+            f"{', '.join(files.SUFFIXES)}."
         )
     return parts

@@ -45,7 +45,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, canonical_columns, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
@@ -73,7 +73,7 @@ class KuaiRand(Source):
         """Row groups and byte ranges of the five files; see `Source.shards`."""
         shards = []
         for table, names in _TABLES.items():
-            paths = [raw_files.find_file(folder, name) for name in names]
+            paths = [files.find_file(folder, name) for name in names]
             shards += files.table_shards(table, paths, _columns(table, schema))
         return shards
 

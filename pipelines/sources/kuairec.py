@@ -59,7 +59,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.batches import derived, first_of_each
 from pipelines.sources.columns import Column, canonical_columns
 from pipelines.sources.source import Batch, Shard, Source
@@ -93,10 +93,10 @@ class KuaiRec(Source):
         """Byte ranges of the files; one shard for all videos; see `Source.shards`."""
 
         def find(name):
-            return raw_files.find_file(folder, name, _OBTAINED)
+            return files.find_file(folder, name, _OBTAINED)
 
         views = [find(_VIEWS)]
-        if _MORE_VIEWS in (info.base_name for info in raw_files.list_folder(folder)):
+        if _MORE_VIEWS in (info.base_name for info in files.list_folder(folder)):
             views.append(find(_MORE_VIEWS))
         items = _columns("items", schema)
         days = files.table_shards("items", [find(_ITEMS)], items)
@@ -117,7 +117,7 @@ class KuaiRec(Source):
         if shard.table == "users":
             yield from batches
         else:
-            tags = raw_files.join(posixpath.dirname(shard.path), _TAGS)
+            tags = files.join(posixpath.dirname(shard.path), _TAGS)
             yield from _items(batches, tags)
 
 

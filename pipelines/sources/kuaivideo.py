@@ -52,7 +52,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column
 from pipelines.sources.source import Batch, Shard, Source, Split
@@ -88,7 +88,7 @@ class KuaiVideo(Source):
             ("exposures", ("train.parquet", "valid.parquet", _TEST)),
             ("behaviors", (_USERS,)),
         ):
-            paths = [raw_files.find_file(folder, name, _OBTAINED) for name in names]
+            paths = [files.find_file(folder, name, _OBTAINED) for name in names]
             shards += files.table_shards(table, paths, _COLUMNS[table])
         return shards
 
@@ -106,14 +106,14 @@ def _users(folder: str) -> tuple[np.ndarray, np.ndarray]:
     """Length of each user's sequence, -1 where unknown, and where his test begins."""
     columns = _COLUMNS["behaviors"]
     numbers, counts = [], []
-    for batch in _read_all(raw_files.join(folder, _USERS), columns):
+    for batch in _read_all(files.join(folder, _USERS), columns):
         numbers.append(batch.numbers() - 1)
         counts.append(pc.list_value_length(batch.rows["full_item_seq"]).to_numpy())
     user = np.concatenate([*numbers, np.zeros(0, np.int64)])
     lengths = np.full(user.max(initial=-1) + 1, -1)
     lengths[user] = np.concatenate([*counts, np.zeros(0, np.int64)])
     starts = lengths + 1
-    for batch in _read_all(raw_files.join(folder, _TEST), _PLACE):
+    for batch in _read_all(files.join(folder, _TEST), _PLACE):
         user, place = (batch.rows[column.name].to_numpy() for column in _PLACE)
         known = _known(user, place, lengths)
         np.minimum.at(starts, user[known], place[known])

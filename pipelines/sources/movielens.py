@@ -49,7 +49,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY, local_time
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.columns import Column, time_column
 from pipelines.sources.source import Batch, Shard, Source
 from pipelines.sources.text import CSV, Dialect
@@ -84,10 +84,10 @@ class MovieLens(Source):
             present = [name for name in names if name in found]
             if not present:
                 what = f"'{names[0]}' or '{names[1]}'"
-                raise raw_files.missing_file(folder, what, found, _OBTAINED)
-            shards += _shards(table, raw_files.join(folder, present[0]), schema)
+                raise files.missing_file(folder, what, found, _OBTAINED)
+            shards += _shards(table, files.join(folder, present[0]), schema)
         if _USERS in found:
-            shards += _shards("users", raw_files.join(folder, _USERS), schema)
+            shards += _shards("users", files.join(folder, _USERS), schema)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
@@ -106,7 +106,7 @@ class MovieLens(Source):
 
 
 def _names(folder: str) -> list[str]:
-    return [info.base_name for info in raw_files.list_folder(folder)]
+    return [info.base_name for info in files.list_folder(folder)]
 
 
 def _shards(table: str, path: str, schema: Schema) -> list[Shard]:

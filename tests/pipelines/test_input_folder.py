@@ -13,7 +13,7 @@ import pytest
 
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
-from pipelines.sources.raw_files import check_all_read
+from pipelines.sources.files import check_all_read
 from pipelines.sources.source import get_source
 
 SOURCE = get_source("jsonl")

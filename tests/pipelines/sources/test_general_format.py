@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from source_reading import read_all
 
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
-from pipelines.sources import files, raw_files
+from pipelines.sources import files
 from pipelines.sources.source import get_source
 
 SCHEMA = Schema(
@@ -117,7 +117,7 @@ users = st.lists(
 @given(exposures=exposures, users=users)
 def test_three_notations_of_one_log_are_equal(tmp_path_factory, exposures, users):
     read = []
-    for suffix in raw_files.SUFFIXES:
+    for suffix in files.SUFFIXES:
         folder = tmp_path_factory.mktemp("log")
         write(folder, "exposures", exposures, suffix)
         write(folder, "users", users, suffix)
@@ -129,7 +129,7 @@ def test_three_notations_of_one_log_are_equal(tmp_path_factory, exposures, users
             {key: value for key, value in row.items() if key != "unknown"}
             for row in rows
         ]
-        for suffix, tables in zip(raw_files.SUFFIXES, read, strict=True):
+        for suffix, tables in zip(files.SUFFIXES, read, strict=True):
             known = {key for row in expected for key in row if row[key] is not None}
             assert known <= set(tables[table].column_names) <= set(expected[0])
             found = tables[table].to_pylist()
@@ -286,7 +286,7 @@ def test_long_rows_are_kept_whole(tmp_path):
     assert rejected[0][2] == "x" * 5_000
 
 
-@pytest.mark.parametrize("suffix", raw_files.SUFFIXES)
+@pytest.mark.parametrize("suffix", files.SUFFIXES)
 def test_a_required_column_is_missing(tmp_path, suffix):
     row = {key: value for key, value in EXPOSURE.items() if key != "buy"}
     write(tmp_path, "exposures", [row], suffix)
@@ -341,7 +341,7 @@ def test_a_folder_table_without_files(tmp_path):
         SOURCE.shards(str(tmp_path), SCHEMA)
 
 
-@pytest.mark.parametrize("suffix", raw_files.SUFFIXES)
+@pytest.mark.parametrize("suffix", files.SUFFIXES)
 def test_many_shards_and_blocks_read_the_same(tmp_path, suffix, monkeypatch):
     rng = random.Random(0)
     rows = [
