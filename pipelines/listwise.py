@@ -92,7 +92,9 @@ class ListwiseOptions(PipelineOptions):
         )
         parser.add_argument(
             "--allow_rejected",
-            help="other fractions: TABLE=… or TABLE:REASON=…, with commas between",
+            action="append",
+            metavar="TABLE[:REASON]=FRACTION",
+            help="another fraction; several with commas between, or given again",
         )
         parser.add_argument(
             "--ignore",

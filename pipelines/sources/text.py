@@ -8,9 +8,9 @@ breaks.
 
 import csv
 import dataclasses
-import decimal
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
-from pipelines.sources.columns import Column, coerce
+from pipelines.sources.columns import Column, coerce, whole_number
 from pipelines.sources.source import Rejected, as_text
 
 HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
@@ -27,6 +27,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNIT_SEPARATOR = "\x1f"  # stands in for separators of several characters
 
 _FEW_LINES = 64
+_BETWEEN_OBJECTS = re.compile(rb"}[ \t\r]*\n(?=[ \t]*{)")
 
 
 class _Number(str):
@@ -157,7 +158,7 @@ class JsonParser:
         types = {column.name: column.type for column in self._columns}
         for choice in (types, self._types_found(block)):
             table = _read_json(block, choice)
-            if table is not None and len(table) == lines:
+            if table is not None and len(table) == lines and _one_object_a_line(block):
                 return _coerce_block(table, self._columns, block, first_line, origin)
         if lines <= _FEW_LINES:
             return _parse_lines(block, first_line, origin, self._columns, _json_object)
@@ -209,6 +210,17 @@ def _read_json(block: bytes, types: dict[str, pa.DataType]) -> pa.Table | None:
         return None
 
 
+def _one_object_a_line(block: bytes) -> bool:
+    """Whether every line begins and ends as an object does, none with two of them.
+
+    Holds where Arrow found as many objects as there are lines.
+    """
+    ends = count_lines(block) - 1
+    if block.count(b"}\n{") == ends:
+        return True
+    return len(_BETWEEN_OBJECTS.findall(block)) == ends
+
+
 class CsvParser:
     """Parses blocks of lines of separated values.
 
@@ -240,6 +252,9 @@ class CsvParser:
 
     def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
         """Good rows, their line numbers, and the rejected lines."""
+        # To Arrow a carriage return alone ends a line.
+        if block.count(b"\r") != block.count(b"\r\n"):
+            return _parse_lines(block, first_line, origin, self._columns, self._row)
         try:
             plain = self._dialect.plain(block)
             table = arrow_csv.read_csv(
@@ -289,14 +304,23 @@ def _json_object(line: bytes) -> dict | None:
 def _value(value: object, wanted: pa.DataType) -> object:
     """A value of one row; a number as exact as the column can hold it."""
     if isinstance(value, list) and pa.types.is_list(wanted):
-        return [_value(single, wanted.value_type) for single in value]
+        values = [_value(single, wanted.value_type) for single in value]
+        if len({type(single) for single in values if single is not None}) > 1:
+            values = [_as_text(single) for single in values]
+        return values
     if not isinstance(value, _Number):
         return value
     if pa.types.is_floating(wanted):
         return float(value)
-    number = decimal.Decimal(value)
-    is_whole = number.adjusted() < 20 and number == number.to_integral_value()
-    return int(number) if pa.types.is_integer(wanted) and is_whole else str(value)
+    whole = whole_number(value) if pa.types.is_integer(wanted) else None
+    return str(value) if whole is None else whole
+
+
+def _as_text(value: object) -> object:
+    """One of a list's values of several types, typed by its text like all others."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _coerce_block(table, columns, block, first_line, origin) -> Parsed:

@@ -13,8 +13,9 @@ import pytest
 
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
+from pipelines.limits import RejectionLimits
 from pipelines.sources.files import check_all_read
-from pipelines.sources.source import get_source
+from pipelines.sources.source import TABLES, get_source
 
 SOURCE = get_source("jsonl")
 START = 1_700_000_000
@@ -182,7 +183,69 @@ def test_a_double_that_lost_its_digits_is_no_id(tmp_path):
     pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
     found, rejected = read(tmp_path)
     assert [row["item_id"] for row in found] == [1, 3]
-    assert rejected == ["bad value of item_id, not an integer"]
+    reason = "bad value of item_id, a double too large to be an exact integer"
+    assert rejected == [reason]
+    table["item_id"] = pa.array([1.0, 2.0**24 + 2, 3.0], pa.float32())
+    pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
+    found, rejected = read(tmp_path)
+    assert [row["item_id"] for row in found] == [1, 3]
+    assert rejected == [reason.replace("double", "float")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_whole_number_is_one_however_it_is_written(tmp_path, suffix):
+    texts = ["7.0", "1e3", "2.50e1", "9007199254740993.0", "9223372036854775807"]
+    whole = [7, 1_000, 25, 2**53 + 1, 2**63 - 1]
+    bad = ["2.5", "1e-3", "9223372036854775808", "1e999999999999999999999", "1e400"]
+    if suffix == ".csv":
+        text = ["user_id,time,item_id,click"]
+        text += [f"u,1.7e9,{number},0" for number in texts + bad]
+    else:
+        line = '{"user_id": "u", "time": 1.7e9, "item_id": %s, "click": 0}'
+        text = [line % number for number in texts + bad]
+    (tmp_path / f"exposures{suffix}").write_text("\n".join(text), "utf-8")
+    found, rejected = read(tmp_path)
+    assert [row["item_id"] for row in found] == whole
+    assert rejected == ["bad value of item_id, not an integer"] * len(bad)
+
+
+def test_values_of_lists_are_typed_like_single_ones(tmp_path):
+    ids = Categorical("ids", "user", dtype="int64", length=4)
+    schema = Schema("shop", (*SCHEMA.features, ids), null_values=("", "NULL", "-1"))
+    (tmp_path / "exposures.jsonl").write_bytes(lines(rows(1)))
+    values = [[1, "NULL", 3], ["2", None, -1, 7.0], [2**53 + 1, 2], "5|NULL"]
+    users = [{"user_id": f"u{i}", "ids": value} for i, value in enumerate(values)]
+    users += [{"user_id": "bad", "ids": [1, 2.5]}]
+    (tmp_path / "users.jsonl").write_bytes(lines(users))
+    found, reasons = [], []
+    for shard in SOURCE.shards(str(tmp_path), schema):
+        for batch in SOURCE.read(shard, schema) if shard.table == "users" else ():
+            found += batch.rows["ids"].to_pylist()
+            reasons += [entry.reason for entry in batch.rejected]
+    assert found == [[1, None, 3], [2, None, None, 7], [2**53 + 1, 2], [5, None]]
+    assert reasons == ["bad value of ids, not a list of an integer"]
+
+
+def test_missing_spellings_hold_for_keys_too(tmp_path):
+    odd = [{"user_id": "NULL"}, {"time": "NULL"}, {"request_id": "NULL"}]
+    table = [row | change for row, change in zip(rows(3), odd, strict=True)]
+    (tmp_path / "exposures.jsonl").write_bytes(lines(table))
+    found, rejected = read(tmp_path)
+    assert rejected == ["missing field user_id", "missing field time"]
+    assert found[0].get("request_id") is None
+
+
+def test_a_row_is_one_line(tmp_path):
+    one, two, three = lines(rows(3)).splitlines()
+    content = b"\n".join([one, b"", two + three])
+    (tmp_path / "exposures.jsonl").write_bytes(content)
+    found, rejected = read(tmp_path)
+    assert (len(found), rejected) == (1, ["unparsable"])
+    (tmp_path / "csv").mkdir()
+    text = f"user_id,time,item_id,click\na,{START},1,0\n\nb,{START},2,0\rc,{START},3,0"
+    (tmp_path / "csv" / "exposures.csv").write_bytes(text.encode())
+    found, rejected = read(tmp_path / "csv")
+    assert (len(found), rejected) == (1, ["unparsable"])
 
 
 def test_a_field_that_comes_late_counts_like_any_other(tmp_path):
@@ -249,7 +312,7 @@ def test_no_line_stops_the_reading(tmp_path, place):
     (tmp_path / "exposures.jsonl").write_bytes(b"\n".join(content))
     # In a process of its own: deep nesting must not even overflow a C stack.
     code = (
-        "import sys; from pipelines.sources.source import get_source\n"
+        "import sys; from pipelines.sources.source import TABLES, get_source\n"
         "from ctr_tf.schema import Schema\n"
         "source, schema = get_source('jsonl'), Schema.load(sys.argv[2])\n"
         "for shard in source.shards(sys.argv[1], schema):\n"
@@ -359,6 +422,8 @@ def test_losing_every_click_fails(tmp_path):
     [
         ("users", "takes TABLE=FRACTION"),
         ("users=many", "takes TABLE=FRACTION"),
+        ("users=nan", "must lie between 0 and 1. Received: nan"),
+        ("users=2", "must lie between 0 and 1. Received: 2.0"),
         ("user=0.5", "Unknown table 'user'. Did you mean 'users'"),
     ],
 )
@@ -366,3 +431,23 @@ def test_wrong_allowances_are_told(tmp_path, word, message):
     (tmp_path / "exposures.jsonl").write_bytes(lines(rows(3)))
     with pytest.raises(ValueError, match=message):
         prepare(tmp_path, "--allow_rejected", word)
+
+
+def test_allowances_of_reasons(tmp_path):
+    table = rows(200)
+    for row in table[:50]:
+        row["price"] = "cheap"
+    table[60]["time"] = -1
+    reason = "exposures:bad value of price, not a finite number"
+    words = [f"{reason}=0.25,clicks=0.5", "users=1"]
+    limits = RejectionLimits.parse(0.01, words, TABLES)
+    assert limits.allowed == {reason: 0.25, "clicks": 0.5, "users": 1.0}
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "exposures.jsonl").write_bytes(lines(table))
+    options = [f"--allow_rejected={word}" for word in words]
+    manifest = prepare(folder, *options)
+    assert sum(manifest["events"]["exposures"]["rejected"].values()) == 51
+    options[0] = options[0].replace("0.25", "0.24")
+    with pytest.raises(ValueError, match="50 of 200 rows of exposures have the fault"):
+        prepare(folder, *options, "--overwrite")
