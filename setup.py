@@ -49,6 +49,7 @@ setup(
         "tensorflow-io==0.37.1",
         "tensorflow-recommenders==0.7.7",
         "tensorflow-serving-api==2.17.1",
+        "tzdata==2026.6",  # time zones, the same on every machine
     ],
     extras_require={
         "test": [

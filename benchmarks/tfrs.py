@@ -108,7 +108,7 @@ def measure(config: PeerConfig, split: str, candidates: int) -> dict:
         ),
         output,
         name=f"{folder.resolve().name}, {split}",
-        utc_offset=schema.utc_offset,
+        zone=schema.zone,
         total=data.num_samples(split),
     )
     metrics = {key: quality[key] for key in _METRICS}

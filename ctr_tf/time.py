@@ -4,37 +4,108 @@ Times are int64 seconds since 1970-01-01 UTC and stay integers throughout. The t
 modules have the same functions with the same rules, and a test holds them equal.
 """
 
+import datetime
+import functools
+import zoneinfo
+from importlib import resources
+
 import numpy as np
+
+from ctr_tf.errors import unknown_name
 
 HOUR = 3_600
 DAY = 86_400
 MAX_TIME = 1 << 33  # the year 2242; later times, milliseconds above all, are mistakes
 
 
-def hour_of_day(time: np.ndarray, utc_offset: int = 0) -> np.ndarray:
+@functools.cache
+def transitions(zone: str) -> tuple[np.ndarray, np.ndarray]:
+    """When a zone's local time changes, from 1970 to `MAX_TIME`.
+
+    Args:
+        zone: such as `"Europe/Copenhagen"`.
+
+    Returns:
+        int64 both: unix seconds from which each offset holds, the first 0; and the
+        offsets, local time minus UTC in seconds.
+
+    Raises:
+        ValueError: names the zone.
+    """
+    offset = _offset_of(zone)
+    days = range(0, MAX_TIME + DAY, DAY)
+    starts, offsets, last = [0], [offset(0)], offset(0)
+    for day in days:
+        now = offset(day)
+        if now != last:
+            low, high = day - DAY, day
+            while high - low > 1:
+                middle = (low + high) // 2
+                low, high = (low, middle) if offset(middle) == now else (middle, high)
+            starts.append(high)
+            offsets.append(now)
+            last = now
+    return np.array(starts, np.int64), np.array(offsets, np.int64)
+
+
+def _offset_of(zone: str):
+    # The package's own data, not the machine's: the same zone everywhere.
+    data = resources.files("tzdata")
+    names = (data / "zones").read_text("utf-8").split()
+    if zone not in names:
+        raise ValueError(unknown_name("time zone", zone, names))
+    with data.joinpath("zoneinfo", *zone.split("/")).open("rb") as file:
+        info = zoneinfo.ZoneInfo.from_file(file, key=zone)
+    start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+
+    def offset(time: int) -> int:
+        moment = (start + datetime.timedelta(seconds=time)).astimezone(info)
+        return int(moment.utcoffset().total_seconds())
+
+    return offset
+
+
+def local_time(time: np.ndarray, zone: int | str = 0) -> np.ndarray:
+    """Seconds on the local clock, as if they were UTC.
+
+    Args:
+        time: int64 seconds, any shape.
+        zone: local time minus UTC in seconds, or the name of a time zone, whose
+            daylight saving is exact from 1970 to `MAX_TIME`.
+
+    Returns:
+        int64, the shape of `time`.
+    """
+    if not isinstance(zone, str):
+        return time + zone
+    starts, offsets = transitions(zone)
+    return time + offsets[np.maximum(np.searchsorted(starts, time, "right") - 1, 0)]
+
+
+def hour_of_day(time: np.ndarray, zone: int | str = 0) -> np.ndarray:
     """Local hour, 0 … 23.
 
     Args:
         time: int64 seconds, any shape.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Returns:
         int64, the shape of `time`.
     """
-    return (time + utc_offset) // HOUR % 24
+    return local_time(time, zone) // HOUR % 24
 
 
-def is_weekend(time: np.ndarray, utc_offset: int = 0) -> np.ndarray:
+def is_weekend(time: np.ndarray, zone: int | str = 0) -> np.ndarray:
     """1 on Saturday and Sunday in local time, else 0.
 
     Args:
         time: int64 seconds, any shape.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Returns:
         int64, the shape of `time`.
     """
-    weekday = ((time + utc_offset) // DAY + 3) % 7  # 1970-01-01 was a Thursday
+    weekday = (local_time(time, zone) // DAY + 3) % 7  # 1970-01-01 was a Thursday
     return (weekday >= 5).astype(np.int64)
 
 

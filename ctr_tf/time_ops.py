@@ -2,17 +2,28 @@
 
 from keras import ops
 
-from ctr_tf.time import DAY, HOUR, MAX_TIME
+from ctr_tf.time import DAY, HOUR, MAX_TIME, transitions
 
 
-def hour_of_day(time, utc_offset: int = 0):
+def local_time(time, zone: int | str = 0):
+    """Seconds on the local clock; see `ctr_tf.time.local_time`."""
+    if not isinstance(zone, str):
+        return time + zone
+    starts, offsets = transitions(zone)
+    flat = ops.reshape(time, [-1])
+    place = ops.searchsorted(ops.convert_to_tensor(starts), flat, side="right") - 1
+    found = ops.take(ops.convert_to_tensor(offsets), ops.maximum(place, 0))
+    return time + ops.reshape(ops.cast(found, time.dtype), ops.shape(time))
+
+
+def hour_of_day(time, zone: int | str = 0):
     """Local hour, 0 … 23; see `ctr_tf.time.hour_of_day`."""
-    return (time + utc_offset) // HOUR % 24
+    return local_time(time, zone) // HOUR % 24
 
 
-def is_weekend(time, utc_offset: int = 0):
+def is_weekend(time, zone: int | str = 0):
     """1 on Saturday and Sunday in local time, else 0; see `ctr_tf.time.is_weekend`."""
-    weekday = ((time + utc_offset) // DAY + 3) % 7
+    weekday = (local_time(time, zone) // DAY + 3) % 7
     return ops.cast(weekday >= 5, time.dtype)
 
 

@@ -66,7 +66,8 @@ from pipelines.vocabulary import BuildVocabularies
 
 _log = logging.getLogger(__name__)
 _REJECTED_FILES = 8
-_MANY_UNKNOWN = 0.2  # share of values in no vocabulary that is told
+_MANY_UNKNOWN = 0.2  # share of rows or values that is told
+_MANY_TWICE = 0.1  # share of clicks that are told again that is told
 
 
 class ListwiseOptions(PipelineOptions):
@@ -334,14 +335,7 @@ def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> s
         numbers = (count["samples"], count["candidates"], count["clicks"])
         lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
     lines += [f"{name:<50}{count:>13,}" for name, count in manifest["joins"].items()]
-    for split in SPLITS[1:]:
-        shares = manifest["out_of_vocabulary"][split]
-        known = manifest["out_of_vocabulary"][SPLITS[0]]
-        for name, share in shares.items():
-            if share > max(_MANY_UNKNOWN, 2 * known.get(name, 0)):
-                lines.append(
-                    f"WARNING: {share:.0%} of {name} in {split} are in no vocabulary"
-                )
+    lines += [f"WARNING: {warning}" for warning in _warnings(manifest)]
     if ignored:
         lines.append(f"not read: {', '.join(ignored)}")
     total = events["exposures"]["read"] + events["behaviors"]["read"]
@@ -349,6 +343,37 @@ def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> s
         f"{total:,} events in {seconds:.1f} s, {total / seconds:,.0f}/s → {path}"
     )
     return "\n".join(lines)
+
+
+def _warnings(manifest: dict) -> list[str]:
+    """What looks as if the tables, or the vocabularies and the log, do not fit."""
+    joins, warnings = manifest["joins"], []
+    for known, unknown, what in (
+        ("users known", "users unknown", "users with requests have no row in users"),
+        *(
+            (f"{rows} with item row", f"{rows} without item row", f"{rows} {lack}")
+            for rows, lack in (
+                ("candidates", "are of items that have no row in items"),
+                ("behaviors", "are of items that have no row in items"),
+            )
+        ),
+    ):
+        missing, all_rows = joins.get(unknown, 0), joins.get(known, 0)
+        all_rows += missing
+        if missing > _MANY_UNKNOWN * all_rows:
+            warnings.append(f"{missing:,} of {all_rows:,} {what}")
+    again, clicks = joins.get("clicks again in behaviors", 0), joins.get("clicks", 0)
+    if again > _MANY_TWICE * clicks:
+        warnings.append(
+            f"{again:,} of {clicks:,} clicks stand again in the behaviors within an "
+            "hour: histories hold them twice"
+        )
+    in_train = manifest["out_of_vocabulary"][SPLITS[0]]
+    for split in SPLITS[1:]:
+        for name, share in manifest["out_of_vocabulary"][split].items():
+            if share > max(_MANY_UNKNOWN, 2 * in_train.get(name, 0)):
+                warnings.append(f"{share:.0%} of {name} in {split} are unknown")
+    return warnings
 
 
 def main(argv: list[str]) -> int:

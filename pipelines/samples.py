@@ -195,7 +195,7 @@ class SampleEncoder:
         return result
 
     def _clock(self, time: np.ndarray) -> dict[str, np.ndarray]:
-        offset = self._schema.utc_offset
+        offset = self._schema.zone
         return {
             "hour": hour_of_day(time, offset).astype(np.uint8),
             "weekend": is_weekend(time, offset).astype(np.uint8),

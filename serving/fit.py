@@ -33,6 +33,9 @@ class SignatureSchema:
         signature: with user, history and candidates, such as `serving_default`.
     """
 
+    time_unit = "time unit"
+    history_may_tie = True  # it may; the server leaves out what it must not see
+
     def __init__(self, signature: Signature):
         self._groups = {
             group: tuple(

@@ -88,7 +88,11 @@ def user_inputs(schema: Schema) -> list[Input]:
             "int64",
             (None, None),
             ("batch", "behaviors"),
-            "seconds, oldest first; those not before request_time are left out",
+            "seconds, oldest first, of equal times as the log has them in its own "
+            f"{schema.time_unit}, or else the smaller item_id first, then the smaller "
+            "behavior features, clicks last; those "
+            f"{'after' if schema.history_may_tie else 'not before'} request_time are "
+            "left out",
         ),
     ]
     for feature in given(schema, "behavior"):

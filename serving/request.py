@@ -6,7 +6,8 @@
      "behaviors": [{"time": 1699990000, "item_id": 7, "action": "click"}, …],
      "candidates": [{"item_id": 9, "position": 0}, …]}
 
-Times are seconds since 1970-01-01 UTC, behaviors oldest first and before the request.
+Times are seconds since 1970-01-01 UTC, behaviors oldest first and before the request:
+in an earlier second, or where the log counts finer than seconds also in the request's.
 Every feature must be given, `null` where its value is unknown; only the counters of a
 candidate may be left out and then count nothing. `slate_size` may say that the request
 has more candidates than these.
@@ -63,7 +64,8 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     for group in ("user", "context"):
         tensors.update(_profile(group, request.get(group, {}), given(schema, group)))
     behaviors = _list("behaviors", request.get("behaviors", []))
-    tensors.update(_behaviors(behaviors, given(schema, "behavior"), time))
+    latest = time if schema.history_may_tie else time - 1
+    tensors.update(_behaviors(behaviors, given(schema, "behavior"), latest))
     columns = _columns("candidates", candidates, given(schema, "candidate"))
     tensors.update({f"candidate_{key}": value for key, value in columns.items()})
     return tensors
@@ -86,9 +88,9 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
     return tensors
 
 
-def _behaviors(behaviors: list, features: Sequence[Feature], request_time: int) -> dict:
+def _behaviors(behaviors: list, features: Sequence[Feature], latest: int) -> dict:
     columns = _columns("behaviors", behaviors, features, ("time",))
-    times = _times(behaviors, request_time)
+    times = _times(behaviors, latest)
     if not behaviors:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
         columns = {}
@@ -101,22 +103,22 @@ def _behaviors(behaviors: list, features: Sequence[Feature], request_time: int) 
     }
 
 
-def _times(behaviors: list, request_time: int) -> np.ndarray:
-    """Times of behaviors, oldest first."""
+def _times(behaviors: list, latest: int) -> np.ndarray:
+    """Times of behaviors, oldest first, none of them after `latest`."""
     for i, behavior in enumerate(behaviors):
         if "time" not in behavior:
             raise ValueError(f"`behaviors[{i}]` lacks 'time'.")
     times = [behavior["time"] for behavior in behaviors]
     if all(map(_is_whole, times)):
         array = np.array(times, np.int64)
-        if (np.diff(array, prepend=1, append=request_time - 1) >= 0).all():
+        if (np.diff(array, prepend=1, append=latest) >= 0).all():
             return array
     before = 1
     for i, value in enumerate(times):
         place = f"behaviors[{i}].time"
-        if _time(place, value) >= request_time:
+        if _time(place, value) > latest:
             raise ValueError(
-                f"`{place}` must be before request_time={request_time}. "
+                f"`{place}` must be before the request, at {latest} at the latest. "
                 f"Received: {value}"
             )
         if value < before:

@@ -211,7 +211,8 @@ class ServingModule(tf.Module):
         schema = self._ranker.schema
         time = raw[names.BEHAVIOR_TIME]
         valid = tf.sequence_mask(raw[names.BEHAVIOR_LENGTH], tf.shape(time)[1])
-        valid &= (time > 0) & (time < raw[names.REQUEST_TIME][:, None])
+        valid &= time > 0
+        valid &= schema.before_request(time, raw[names.REQUEST_TIME][:, None])
         # Ascending and stable: padding first, then the behaviors in their order.
         order = tf.argsort(tf.cast(valid, tf.int32), axis=1, stable=True)
 
@@ -241,7 +242,7 @@ class ServingModule(tf.Module):
         return {"candidate_mask": mask} | inputs
 
     def _clocks(self, time: tf.Tensor) -> dict:
-        offset = self._ranker.schema.utc_offset
+        offset = self._ranker.schema.zone
         return {name: clock(time, offset) for name, clock in _CLOCKS.items()}
 
 

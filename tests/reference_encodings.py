@@ -6,28 +6,26 @@ import math
 import numpy as np
 
 
-def weekend(time, utc_offset):
-    local = datetime.datetime(1970, 1, 1) + datetime.timedelta(
-        seconds=int(time) + utc_offset
-    )
+def weekend(time, zone):
+    local = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(time) + zone)
     return local.weekday() >= 5
 
 
-def relation(name, query_time, key_time, utc_offset):
+def relation(name, query_time, key_time, zone):
     elapsed = abs(int(query_time) - int(key_time))
     if name == "time":
         return max(elapsed, 1).bit_length() - 1
     if name == "hour":
         return np.sin(np.pi * ((elapsed // 3600) % 24) / 24)
-    return float(weekend(query_time, utc_offset) != weekend(key_time, utc_offset))
+    return float(weekend(query_time, zone) != weekend(key_time, zone))
 
 
-def temporal_bias(layer, query_time, key_time, utc_offset=0):
+def temporal_bias(layer, query_time, key_time, zone=0):
     """`[H]`: RelTemporal's bias of one query and one key."""
     bias = np.zeros(layer.num_heads)
     scales = np.asarray(layer.scale, np.float64)
     for scale, name in zip(scales, layer.relations, strict=True):
-        bias -= relation(name, query_time, key_time, utc_offset) * scale
+        bias -= relation(name, query_time, key_time, zone) * scale
     return bias
 
 
@@ -67,11 +65,11 @@ def turn(row, num_heads, position, base=10_000.0):
     return np.stack([turned.real, turned.imag], axis=1).reshape(-1)
 
 
-def place(layer, key, query_time, key_time, distance, utc_offset=0):
+def place(layer, key, query_time, key_time, distance, zone=0):
     """The key as a query sees it that stays unturned, and its bias, `[H]` or `[1]`."""
     kind = type(layer).__name__
     if kind == "RelTemporal":
-        return key, temporal_bias(layer, query_time, key_time, utc_offset)
+        return key, temporal_bias(layer, query_time, key_time, zone)
     if kind == "HSTUBias":
         return key, hstu_bias(layer, query_time, key_time, distance)
     if kind == "T5Bias":

@@ -77,12 +77,12 @@ def attend(query, keys, num_heads):
 class MixedSequence:
     """Times and masks of one sample's mixed sequence."""
 
-    def __init__(self, time, valid, chunk, request_time, candidates, utc_offset=0):
+    def __init__(self, time, valid, chunk, request_time, candidates, zone=0):
         self.length = len(time)
         self.time = [*time, *[request_time] * candidates]
         self.valid = valid
         self.chunk = chunk
-        self.utc_offset = utc_offset
+        self.zone = zone
 
     def is_candidate(self, i):
         return i >= self.length
@@ -90,7 +90,7 @@ class MixedSequence:
     def place(self, encoding, i, key, value, time, position):
         """Key, value and bias as row i sees them; candidates all stand at N."""
         distance = min(i, self.length) - position
-        key, bias = place(encoding, key, self.time[i], time, distance, self.utc_offset)
+        key, bias = place(encoding, key, self.time[i], time, distance, self.zone)
         return key, value, bias
 
     def sees_behavior(self, i, j):
@@ -266,7 +266,7 @@ def sparse_ctr(model, inputs):
             chunk_ids(time, time > 0, model.num_chunks),
             inputs["request_time"][row],
             count,
-            model.schema.utc_offset,
+            model.schema.zone,
         )
         for block in model.blocks:
             rows = sparse_block(

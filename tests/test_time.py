@@ -1,6 +1,7 @@
 """Time features: NumPy, the graph and plain Python agree."""
 
 import datetime
+import zoneinfo
 
 import numpy as np
 import pytest
@@ -46,15 +47,15 @@ def test_log2_takes_a_dtype():
 
 
 @given(hnp.arrays(np.int64, 8, elements=DAYS), st.sampled_from([0, 28_800, -34_200]))
-def test_hour_and_weekend_are_those_of_the_calendar(times, utc_offset):
+def test_hour_and_weekend_are_those_of_the_calendar(times, zone):
     epoch = datetime.datetime(1970, 1, 1)
-    local = [epoch + datetime.timedelta(seconds=int(t) + utc_offset) for t in times]
+    local = [epoch + datetime.timedelta(seconds=int(t) + zone) for t in times]
     hours = [moment.hour for moment in local]
     weekends = [int(moment.weekday() >= 5) for moment in local]
     tensor = tf.constant(times)
     for module, time in ((in_numpy, times), (in_graph, tensor)):
-        np.testing.assert_array_equal(module.hour_of_day(time, utc_offset), hours)
-        np.testing.assert_array_equal(module.is_weekend(time, utc_offset), weekends)
+        np.testing.assert_array_equal(module.hour_of_day(time, zone), hours)
+        np.testing.assert_array_equal(module.is_weekend(time, zone), weekends)
 
 
 @st.composite
@@ -108,3 +109,51 @@ def test_no_chunks_is_a_mistake(module):
     time = np.zeros((1, 3), np.int64)
     with pytest.raises(ValueError, match="Received: num_chunks=0"):
         module.chunk_ids(time, time > 0, 0)
+
+
+ZONES = ("Europe/Copenhagen", "America/New_York", "Australia/Sydney", "Asia/Kolkata")
+
+
+def calendar(zone, time):
+    """Hour and weekend by the standard library's calendar."""
+    local = datetime.datetime.fromtimestamp(int(time), zoneinfo.ZoneInfo(zone))
+    return local.hour, int(local.weekday() >= 5)
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_zone_is_exact_over_daylight_saving(zone):
+    random = np.random.default_rng(0)
+    starts, _ = in_numpy.transitions(zone)
+    near = starts[(starts > 946_684_800) & (starts < 1_893_456_000)]
+    changes = [near + d for d in (-3_601, -3_600, -1, 0, 1, 3_599, 3_600)]
+    moments = np.concatenate(
+        [random.integers(1, 4_000_000_000, 2_000), [1, in_numpy.DAY], *changes]
+    )
+    moments = moments[moments > 0]
+    expected = np.array([calendar(zone, t) for t in moments])
+    np.testing.assert_array_equal(in_numpy.hour_of_day(moments, zone), expected[:, 0])
+    np.testing.assert_array_equal(in_numpy.is_weekend(moments, zone), expected[:, 1])
+    for jit_compile in (False, True):
+        clocks = tf.function(
+            lambda t: (
+                in_graph.hour_of_day(t, zone),
+                in_graph.is_weekend(t, zone),
+            ),
+            jit_compile=jit_compile,
+        )
+        pairs = tf.constant(moments[: len(moments) // 2 * 2].reshape(-1, 2))
+        hour, weekend = (np.ravel(value) for value in clocks(pairs))
+        np.testing.assert_array_equal(hour, expected[: len(hour), 0])
+        np.testing.assert_array_equal(weekend, expected[: len(hour), 1])
+
+
+def test_copenhagen_changes_when_everybody_knows():
+    # 2023-03-26: at 01:00 UTC the clock goes from 02:00 to 03:00.
+    change = 1_679_792_400
+    hours = in_numpy.hour_of_day(np.array([change - 1, change]), "Europe/Copenhagen")
+    assert hours.tolist() == [1, 3]
+
+
+def test_an_unknown_zone_is_told():
+    with pytest.raises(ValueError, match="Unknown time zone 'Europe/Kopenhagen'. Did"):
+        in_numpy.local_time(np.array([1]), "Europe/Kopenhagen")

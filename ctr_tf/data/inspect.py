@@ -73,7 +73,7 @@ def _split_row(split: Mapping, schema: Schema) -> list[str]:
     behaviors = split.get("behaviors", 0)
     row.append(f"{behaviors / samples:.1f}" if behaviors else "-")
     moments = split.get("time_range") or ()
-    times = [local_time(moment, schema.utc_offset)[4:-3] for moment in moments]
+    times = [local_time(moment, schema.zone)[4:-3] for moment in moments]
     return row + (times or ["-", "-"])
 
 
@@ -159,7 +159,7 @@ def render(
     request, user = (sample[key][0].decode() for key in ("request_id", "user_id"))
     lines = [
         f"request {request}   user {user}   "
-        f"{local_time(time, schema.utc_offset)} ({_zone(schema)})"
+        f"{local_time(time, schema.zone)} ({_zone(schema)})"
     ]
     for title, group in (("profile", "user"), ("context", "context")):
         items = []
@@ -187,7 +187,7 @@ def _history(sample, schema, vocabularies, full) -> list[str]:
     elided = length - FIRST_SHOWN - LAST_SHOWN
     if elided > 1 and not full:
         shown = np.delete(shown, slice(FIRST_SHOWN, length - LAST_SHOWN))
-    columns = [("time", False, [local_time(time[i], schema.utc_offset) for i in shown])]
+    columns = [("time", False, [local_time(time[i], schema.zone) for i in shown])]
     for feature in schema.behavior:
         words = _words_of_places(sample, "behavior", feature, vocabularies)
         words = [words[i] for i in shown]
@@ -277,7 +277,9 @@ def _words(feature: Feature, values, vocabularies: Vocabularies) -> list[str]:
 
 
 def _zone(schema: Schema) -> str:
-    return f"UTC{schema.utc_offset_hours:+g}" if schema.utc_offset else "UTC"
+    if schema.time_zone:
+        return schema.time_zone
+    return f"UTC{schema.utc_offset_hours:+g}" if schema.zone else "UTC"
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -70,7 +70,7 @@ def random_sample(
         sample[key] = (sample["true_probability"] > random.random(candidates)).astype(
             np.float32
         )
-    offset = schema.utc_offset
+    offset = schema.zone
     chunk = times.chunk_ids(
         behavior_time[None], np.ones((1, behaviors), bool), schema.num_chunks
     )

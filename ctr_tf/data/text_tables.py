@@ -3,21 +3,25 @@
 import datetime
 from collections.abc import Sequence
 
+import numpy as np
+
+from ctr_tf import time as times
+
 WIDTH = 100
 _GAP = "  "
 _LEAST = 4  # characters a column keeps when a table must shrink
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
-def local_time(seconds: int, utc_offset: int) -> str:
+def local_time(seconds: int, zone: int | str) -> str:
     """Such as ``Thu 2023-03-02 08:12:33``.
 
     Args:
         seconds: since 1970, UTC.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
     """
-    start = datetime.datetime(1970, 1, 1)
-    moment = start + datetime.timedelta(seconds=int(seconds) + utc_offset)
+    local = times.local_time(np.int64(seconds), zone)
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(local))
     return f"{moment:%a %Y-%m-%d %H:%M:%S}"
 
 

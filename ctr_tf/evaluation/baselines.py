@@ -113,7 +113,7 @@ def evaluate_baselines(
             predictions(_batches(data, split), model),
             output / name,
             name=f"{name.replace('_', ' ')}, {split}",
-            utc_offset=data.schema.utc_offset,
+            zone=data.schema.zone,
             total=data.num_samples(split),
         )
         for name, model in models.items()

@@ -43,7 +43,7 @@ def evaluate_predictions(
     output: str | Path,
     *,
     name: str,
-    utc_offset: int = 0,
+    zone: int | str = 0,
     base: str | Path | None = None,
     total: int | None = None,
     memory_rows: int = 2_000_000,
@@ -54,7 +54,7 @@ def evaluate_predictions(
         batches: the scored slates, in any order.
         output: folder to write to; made if it is not there.
         name: of what is measured, for the report's title.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
         base: metrics file that RelaImpr is relative to, of the same samples.
         total: samples that will come, if known, for the progress lines.
         memory_rows: candidates kept in memory before they spill to disk.
@@ -84,7 +84,7 @@ def evaluate_predictions(
             "history_length": np.searchsorted(
                 HISTORY_EDGES, batch.history_length, "right"
             ),
-            "hour": times.hour_of_day(batch.request_time, utc_offset),
+            "hour": times.hour_of_day(batch.request_time, zone),
         }
         metrics.update(batch.labels, batch.probabilities, *arrays, slices)
         known = batch.true_probability
@@ -236,7 +236,7 @@ def evaluate_run(
             scored,
             output,
             name=", ".join(filter(None, (Path(folder).resolve().name, split, task))),
-            utc_offset=run.schema.utc_offset,
+            zone=run.schema.zone,
             base=base,
             total=data.num_samples(split),
         )

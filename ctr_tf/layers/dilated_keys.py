@@ -26,7 +26,7 @@ class DilatedKeys(SequenceKeys):
         window: w.
         dilation: r.
         relations: those of the encoding, see `temporal_relations`.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Call arguments:
         time: `[B, N]` int64 seconds, left-padded, oldest first.
@@ -52,10 +52,10 @@ class DilatedKeys(SequenceKeys):
         window: int,
         dilation: int,
         relations: tuple[str, ...] = RELATIONS,
-        utc_offset: int = 0,
+        zone: int | str = 0,
         **kwargs,
     ):
-        super().__init__(relations, utc_offset, **kwargs)
+        super().__init__(relations, zone, **kwargs)
         check_positive(window=window, dilation=dilation)
         self.window = window
         self.dilation = dilation

@@ -36,7 +36,7 @@ class EvoKeys(SequenceKeys):
         window: w.
         branches: those that exist, of `BRANCHES`.
         relations: those of the encoding, see `temporal_relations`.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Call arguments:
         time: `[B, N]` int64 seconds, left-padded, oldest first.
@@ -65,10 +65,10 @@ class EvoKeys(SequenceKeys):
         window: int,
         branches: tuple[str, ...] = BRANCHES,
         relations: tuple[str, ...] = RELATIONS,
-        utc_offset: int = 0,
+        zone: int | str = 0,
         **kwargs,
     ):
-        super().__init__(relations, utc_offset, **kwargs)
+        super().__init__(relations, zone, **kwargs)
         check_positive(num_chunks=num_chunks, transition=transition, window=window)
         self.num_chunks = num_chunks
         self.transition = transition

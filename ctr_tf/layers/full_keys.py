@@ -12,7 +12,7 @@ class FullKeys(SequenceKeys):
 
     Args:
         relations: those of the encoding, see `temporal_relations`.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Call arguments:
         time: `[B, N]` int64 seconds, left-padded, oldest first.

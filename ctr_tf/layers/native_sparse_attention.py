@@ -55,7 +55,8 @@ class NativeSparseAttention(SequenceAttention):
         window: w, that of `NativeSparseKeys`.
         encoding: of relative times and positions, this block's own and the same for
             all branches; `RelTemporal` by default.
-        utc_offset: local time minus UTC in seconds, for relations of what is selected.
+        zone: of local time, for relations of what is selected; see
+            `ctr_tf.time.local_time`.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -88,7 +89,7 @@ class NativeSparseAttention(SequenceAttention):
         top_blocks: int,
         window: int,
         encoding: RelativeEncoding | None = None,
-        utc_offset: int = 0,
+        zone: int | str = 0,
         **kwargs,
     ):
         super().__init__(num_heads, encoding, **kwargs)
@@ -96,7 +97,7 @@ class NativeSparseAttention(SequenceAttention):
         self.block_length = block_length
         self.top_blocks = top_blocks
         self.window = window
-        self.utc_offset = utc_offset
+        self.zone = zone
 
     def build(self, behaviors_shape, *other_shapes, **more_shapes):
         """Makes the projections, compressing MLPs and gate, builds the encoding."""
@@ -215,7 +216,7 @@ class NativeSparseAttention(SequenceAttention):
             ops.reshape(time_BQSL, (-1, 1, keys)),
             ops.reshape(visible_BQSL, (-1, 1, keys)),
             self.encoding.relations,
-            self.utc_offset,
+            self.zone,
             ops.reshape(distance_BQSL, (-1, 1, keys)),
         )
         output_F1D = attend(
@@ -233,5 +234,5 @@ class NativeSparseAttention(SequenceAttention):
             "block_length": self.block_length,
             "top_blocks": self.top_blocks,
             "window": self.window,
-            "utc_offset": self.utc_offset,
+            "zone": self.zone,
         }

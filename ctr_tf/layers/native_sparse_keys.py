@@ -29,7 +29,7 @@ class NativeSparseKeys(SequenceKeys):
         block_length: l.
         window: w.
         relations: those of the encoding, see `temporal_relations`.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Call arguments:
         time: `[B, N]` int64 seconds, left-padded, oldest first.
@@ -56,10 +56,10 @@ class NativeSparseKeys(SequenceKeys):
         block_length: int,
         window: int,
         relations: tuple[str, ...] = RELATIONS,
-        utc_offset: int = 0,
+        zone: int | str = 0,
         **kwargs,
     ):
-        super().__init__(relations, utc_offset, **kwargs)
+        super().__init__(relations, zone, **kwargs)
         check_positive(block_length=block_length, window=window)
         self.block_length = block_length
         self.window = window

@@ -23,23 +23,23 @@ class SequenceKeys(keras.layers.Layer):
 
     Args:
         relations: those of the encoding, see `temporal_relations`.
-        utc_offset: local time minus UTC, seconds.
+        zone: of local time; see `ctr_tf.time.local_time`.
 
     Raises:
         ValueError: for an unknown relation.
     """
 
     def __init__(
-        self, relations: tuple[str, ...] = RELATIONS, utc_offset: int = 0, **kwargs
+        self, relations: tuple[str, ...] = RELATIONS, zone: int | str = 0, **kwargs
     ):
         super().__init__(autocast=False, **kwargs)
         self.relations = check_relations(relations, ALL_RELATIONS)
-        self.utc_offset = utc_offset
+        self.zone = zone
 
     def relate(self, query_time, key_time, visible, distance):
         """The `temporal_relations` that the encoding asks for."""
         return temporal_relations(
-            query_time, key_time, visible, self.relations, self.utc_offset, distance
+            query_time, key_time, visible, self.relations, self.zone, distance
         )
 
     def get_config(self):
@@ -47,7 +47,7 @@ class SequenceKeys(keras.layers.Layer):
         return {
             **super().get_config(),
             "relations": list(self.relations),
-            "utc_offset": self.utc_offset,
+            "zone": self.zone,
         }
 
 

@@ -31,7 +31,7 @@ def temporal_relations(
     key_time,
     visible,
     relations: tuple[str, ...] = RELATIONS,
-    utc_offset: int = 0,
+    zone: int | str = 0,
     distance=None,
 ):
     """The head-independent matrices of relative encodings, and one for what is hidden.
@@ -50,7 +50,7 @@ def temporal_relations(
         key_time: `[B, 1, J]` or, where each query has its own keys, `[B, Q, J]`.
         visible: `[B, Q, J]` bool, which keys a query sees.
         relations: which matrices, of `ALL_RELATIONS`, in that order.
-        utc_offset: local time minus UTC in seconds, for the weekend.
+        zone: of local time, for the weekend; see `ctr_tf.time.local_time`.
         distance: `[Q, J]` or `[B, Q, J]` int, where `relations` has `"distance"`.
 
     Returns:
@@ -67,8 +67,8 @@ def temporal_relations(
     if "hour" in relations:
         matrices.append(_hour_relation(query_time, key_time))
     if "weekend" in relations:
-        query_weekend = ops.cast(is_weekend(query_time, utc_offset), "float32")
-        key_weekend = ops.cast(is_weekend(key_time, utc_offset), "float32")
+        query_weekend = ops.cast(is_weekend(query_time, zone), "float32")
+        key_weekend = ops.cast(is_weekend(key_time, zone), "float32")
         matrices.append(ops.abs(query_weekend - key_weekend))
     if "distance" in relations:
         matrices.append(ops.cast(distance, "float32"))

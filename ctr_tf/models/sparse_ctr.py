@@ -102,7 +102,7 @@ class SparseCTR(Ranker):
         )
 
     def _make_keys(self):
-        config, utc_offset = self.config, self.schema.utc_offset
+        config, zone = self.config, self.schema.zone
         if config.attention == "kernel":
             return KernelKeys(name="keys")
         window = config.window
@@ -119,7 +119,7 @@ class SparseCTR(Ranker):
             "nsa": (NativeSparseKeys, self.num_chunks, window),
         }[config.attention]
         relations = self._make_encoding().relations
-        return layer(*sizes, relations, utc_offset, name="keys")
+        return layer(*sizes, relations, zone, name="keys")
 
     def _make_encoding(self):
         config = self.config
@@ -149,7 +149,7 @@ class SparseCTR(Ranker):
             length = schema.history_length
             return KernelAttention(config.num_heads, chunks, length, **options)
         if config.attention == "nsa":
-            options["utc_offset"] = schema.utc_offset
+            options["zone"] = schema.zone
         layer, *sizes = {
             "evo": (EvoAttention, window, config.branches),
             "full": (FullAttention,),

@@ -53,7 +53,7 @@ class TransformerRanker(TargetRanker):
 
     def build_interest(self, dim):
         """Makes the keys and the blocks."""
-        self.keys = FullKeys(self.relations, self.schema.utc_offset, name="keys")
+        self.keys = FullKeys(self.relations, self.schema.zone, name="keys")
         self.build_blocks(dim)
         return dim
 

@@ -36,6 +36,7 @@ from ctr_tf.errors import unknown_name
 from ctr_tf.schema.computed_features import computed_features
 from ctr_tf.schema.feature import Feature
 from ctr_tf.schema.kinds import kind_class
+from ctr_tf.time import transitions
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 RESERVED_KEYS = (
@@ -82,6 +83,8 @@ class Schema:
         features: those declared, followed by the computed ones (see the module).
         time_unit: of the raw log, a key of `TIME_UNITS`. Samples hold seconds.
         utc_offset_hours: local time minus UTC.
+        time_zone: instead of the offset: the name of a zone, such as
+            `"Europe/Copenhagen"`, exact over daylight saving.
         history_length: N, the latest behaviors kept in a sample.
         num_chunks: P of the chunk ids written into the samples.
         counter_windows: of the candidates' point-in-time counters.
@@ -100,6 +103,7 @@ class Schema:
     features: tuple[Feature, ...]
     time_unit: str = "seconds"
     utc_offset_hours: float = 0.0
+    time_zone: str | None = None
     history_length: int = 256
     num_chunks: int = 16
     counter_windows: tuple[str | int, ...] = ("2h", "1d", "3d")
@@ -122,6 +126,13 @@ class Schema:
                 "`utc_offset_hours` lies between -14 and 14. "
                 f"Received: {self.utc_offset_hours!r}"
             )
+        if self.time_zone is not None:
+            if self.utc_offset_hours:
+                raise ValueError(
+                    "Give `utc_offset_hours` or `time_zone`, not both. Received: "
+                    f"{self.utc_offset_hours!r} and {self.time_zone!r}"
+                )
+            transitions(self.time_zone)  # there is such a zone
         if not self.labels:
             raise ValueError("`labels` must name at least one label. Received: []")
         # One spelling of each value, so that the schema's text is its identity.
@@ -199,9 +210,9 @@ class Schema:
                 )
 
     @property
-    def utc_offset(self) -> int:
-        """Local time minus UTC, seconds."""
-        return int(self.utc_offset_hours * 3_600)
+    def zone(self) -> int | str:
+        """Local time, as `ctr_tf.time.local_time` takes it."""
+        return self.time_zone or int(self.utc_offset_hours * 3_600)
 
     @property
     def ticks(self) -> int:

@@ -16,7 +16,7 @@ What becomes what:
   The log has no request ids; see the schema on `session_gap`. A clicked row becomes a
   behavior whose action is like, long_view or click, the first that holds.
 * The log has 2.6 % of its rows twice (same user, video and millisecond, nearly always
-  alike in everything else); the first is taken, and how many were left out is logged.
+  alike in everything else); the job merges them.
 * `watch_seq` becomes behaviors: a user's latest 50 views before the exposures, in
   order, but *without times*. Only the last one's is known, `last_time_ms`, and that
   all `history_len` of them happened since the log began on 2022-04-08. So they get
@@ -38,7 +38,6 @@ ctr-tf prepare --source kuairand --input KUAIRAND --output PREPARED
 ```
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -47,7 +46,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from pipelines.sources import files
-from pipelines.sources.batches import derived, first_of_each
+from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, canonical_columns, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
 
@@ -59,8 +58,6 @@ _TABLES = {
     "items": ("video_features_basic_pure.csv",),
 }
 _LABELS = {"click": "is_click", "long_view": "long_view", "like": "is_like"}
-
-_log = logging.getLogger(__name__)
 
 
 class KuaiRand(Source):
@@ -128,11 +125,7 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
 
 
 def _exposures(batch: Batch) -> Batch:
-    keep = first_of_each(batch.rows, ("user_id", "time_ms", "video_id"))
-    if not keep.all():
-        twice = len(keep) - keep.sum()
-        _log.info("%s: left out %d rows that are there twice", batch.origin, twice)
-    rows = batch.rows.filter(pa.array(keep))
+    rows = batch.rows
     names = {"user_id": "user_id", "time": "time_ms", "item_id": "video_id", **_LABELS}
     table = {name: rows[column] for name, column in names.items()}
     if "tab" in rows.column_names:
@@ -146,7 +139,7 @@ def _exposures(batch: Batch) -> Batch:
         pa.scalar("long_view"),
         pa.scalar("click"),
     )
-    return derived(batch, pa.table(table), keep)
+    return derived(batch, pa.table(table))
 
 
 def _behaviors(batch: Batch) -> Batch:

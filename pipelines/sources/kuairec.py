@@ -33,8 +33,8 @@ What becomes what:
   than twice (watch_ratio above 2), which the publisher proposes for want of a signal.
   There are no request ids; see the schema on `session_gap`.
 * A click becomes a behavior with its watch_ratio.
-* Some views are there twice, under two dates. Of rows with the same user, video and
-  timestamp the first is taken; how many were left out is logged.
+* Some views are there twice, under two dates; the job merges rows with the same user,
+  video and timestamp.
 * Rows of the small matrix that have no timestamp cannot be used and are rejected. They
   may be more than one in a hundred of all: `--max_rejected_fraction 0.05`, or leave the
   file out of the folder.
@@ -51,7 +51,6 @@ ctr-tf prepare --source kuairec --input KUAIREC --output PREPARED
 """
 
 import dataclasses
-import logging
 import posixpath
 from collections.abc import Iterator
 
@@ -81,8 +80,6 @@ _VIEW_COLUMNS = (
     Column("watch_ratio", pa.float32(), required=True),
 )
 _TAG_COLUMNS = (_VIDEO, Column("feat", pa.string()))
-
-_log = logging.getLogger(__name__)
 
 
 class KuaiRec(Source):
@@ -146,11 +143,7 @@ def _exposures(batch: Batch) -> Batch:
             "behavior_watch_ratio": ratio,
         }
     )
-    keep = first_of_each(table, ("user_id", "item_id", "time"))
-    if not keep.all():
-        twice = len(keep) - keep.sum()
-        _log.info("%s: left out %d rows that are there twice", batch.origin, twice)
-    return derived(batch, table.filter(pa.array(keep)), keep)
+    return derived(batch, table)
 
 
 def _items(batches: Iterator[Batch], path: str) -> Iterator[Batch]:

@@ -48,7 +48,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from ctr_tf.time import DAY
+from ctr_tf.time import DAY, local_time
 from pipelines.sources import files
 from pipelines.sources.columns import Column, time_column
 from pipelines.sources.source import Batch, Shard, Source
@@ -96,7 +96,7 @@ class MovieLens(Source):
         dialect = _dialect(shard.path, columns)
         for batch in files.read_shard(shard, columns, dialect):
             if shard.table == "exposures":
-                batch.rows = _exposures(batch.rows, schema.utc_offset)
+                batch.rows = _exposures(batch.rows, schema.zone)
             elif shard.table == "items":
                 batch.rows = _items(batch.rows)
             else:
@@ -141,9 +141,9 @@ def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
     )
 
 
-def _exposures(rows: pa.Table, utc_offset: int) -> pa.Table:
+def _exposures(rows: pa.Table, zone: int | str) -> pa.Table:
     time = rows["timestamp"].to_numpy()
-    day = pa.array((time + utc_offset) // DAY).cast(pa.int32()).cast(pa.date32())
+    day = pa.array(local_time(time, zone) // DAY).cast(pa.int32()).cast(pa.date32())
     request_id = pc.binary_join_element_wise(
         rows["userId"].cast(pa.string()), day.cast(pa.string()), "-"
     )

@@ -118,7 +118,7 @@ def test_slices_are_those_of_the_samples(evaluated):
 def test_hours_are_local(tmp_path):
     (batch,) = batches(number=1)
     batch.request_time[:] = 22 * 3_600
-    result = evaluate_predictions([batch], tmp_path, name="x", utc_offset=3 * 3_600)
+    result = evaluate_predictions([batch], tmp_path, name="x", zone=3 * 3_600)
     assert [part["group"] for part in result["slices"]["hour"]] == ["1"]
 
 

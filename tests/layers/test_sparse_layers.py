@@ -52,7 +52,7 @@ def sample():
     }
 
 
-def sequences(sample, utc_offset=0):
+def sequences(sample, zone=0):
     for row in range(B):
         yield (
             np.concatenate([sample["behaviors"][row], sample["candidates"][row]]),
@@ -63,7 +63,7 @@ def sequences(sample, utc_offset=0):
                 sample["chunk"][row],
                 sample["request_time"][row],
                 C,
-                utc_offset,
+                zone,
             ),
         )
 
@@ -79,8 +79,8 @@ def run(layer, keys, sample):
 
 
 @pytest.mark.parametrize("relations", [(), ("hour",), ("time", "hour", "weekend")])
-@pytest.mark.parametrize("utc_offset", [0, 28_800])
-def test_rel_temporal(relations, utc_offset):
+@pytest.mark.parametrize("zone", [0, 28_800])
+def test_rel_temporal(relations, zone):
     random = np.random.default_rng(0)
     spread = 10.0 ** random.uniform(0, 9, (2, 7))
     time = np.sort(helpers.REQUEST_TIME - spread.astype(np.int64), axis=1)
@@ -94,14 +94,14 @@ def test_rel_temporal(relations, utc_offset):
         tf.constant(time)[:, None, :],
         tf.constant(visible),
         relations,
-        utc_offset,
+        zone,
     )
     bias = np.asarray(layer(matrices))
     assert bias.shape == (2, H, 7, 7)
     for b, i, j in np.ndindex(2, 7, 7):
         if visible[b, i, j]:
             expected = reference_encodings.temporal_bias(
-                layer, time[b, i], time[b, j], utc_offset
+                layer, time[b, i], time[b, j], zone
             )
             np.testing.assert_allclose(bias[b, :, i, j], expected, atol=1e-5)
         else:
@@ -145,7 +145,7 @@ def test_evo_attention(branches, sample):
     layer = EvoAttention(H, W, branches=branches)
     layer.build((None, None, D))
     scatter_weights(layer, sample["random"])
-    actual = run(layer, EvoKeys(P, M, W, branches, utc_offset=28_800), sample)
+    actual = run(layer, EvoKeys(P, M, W, branches, zone=28_800), sample)
     for row, (rows, user, sequence) in enumerate(sequences(sample, 28_800)):
         expected = reference.evo_attention(layer, rows, user, sequence, P, M)
         np.testing.assert_allclose(actual[row], expected, rtol=1e-4, atol=2e-5)

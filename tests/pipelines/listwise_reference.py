@@ -271,8 +271,8 @@ def _counters(item, user, exposures, now, schema):
 
 
 def _hour(time, schema):
-    return (time + schema.utc_offset) // 3600 % 24
+    return (time + schema.zone) // 3600 % 24
 
 
 def _weekend(time, schema):
-    return int(((time + schema.utc_offset) // 86400 + 4) % 7 in (0, 6))
+    return int(((time + schema.zone) // 86400 + 4) % 7 in (0, 6))

@@ -108,10 +108,14 @@ def test_yaml_round_trip(declared, offset):
         ("counter_windows: 2h", "`counter_windows` must be a list. Received: '2h'"),
         ("name: 7", "`name` must be a string. Received: 7"),
         ("horizon: 7", "Unknown .* 'horizon'"),
+        ("time_zone: Mars/Olympus", "Unknown time zone 'Mars/Olympus'"),
+        ("{time_zone: Asia/Kolkata, utc_offset_hours: 5}", "not both. Received: 5.0"),
+        ("feedback_delay: soon", "A duration is a whole number .* 'soon'"),
     ],
 )
 def test_a_schema_is_checked_key_by_key(line, message):
     item = "features: [{name: item_id, role: item, kind: categorical}]"
+    line = line.strip("{}").replace(", utc", "\nutc")
     text = f"name: shop\n{item}\n{line}\n"
     if line.startswith("name"):
         text = f"{item}\n{line}\n"

@@ -2,9 +2,15 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from helpers import make_schema
 
-from ctr_tf.data.random_samples import random_vocabularies
+from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.random_samples import (
+    random_sample,
+    random_vocabularies,
+    serialize,
+)
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from serving.export import ExportOptions
@@ -26,4 +32,13 @@ def make_ranker(seed):
     random = np.random.default_rng(seed)
     for variable in ranker.trainable_variables:
         variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
+    ranker.embedding.adapt([_inputs(ranker, random)])
     return ranker
+
+
+def _inputs(ranker, random):
+    """A batch that numbers are standardized by, as in training."""
+    samples = [random_sample(SCHEMA, VOCABULARIES, random, 16, 5) for _ in range(50)]
+    reader = BatchReader(SCHEMA, ranker.num_chunks, 16, with_labels=False)
+    (inputs,) = reader.read(tf.constant([serialize(sample) for sample in samples]))
+    return inputs

@@ -112,8 +112,8 @@ MISTAKES = [
     ),
     (
         changed("behaviors", 1, "time", value=1_700_000_000),
-        "`behaviors[1].time` must be before request_time=1700000000. Received: "
-        "1700000000",
+        "`behaviors[1].time` must be before the request, at 1699999999 at the latest. "
+        "Received: 1700000000",
     ),
     (
         changed("behaviors", 1, "time", value=1_699_980_000),

@@ -96,23 +96,29 @@ def result(tmp_path_factory):
     )
 
 
+def at(result, seconds):
+    """The slate of user 0 in that second; its id tells the millisecond."""
+    (key,) = (k for k in result.samples if k[1].startswith(f"0:{seconds}"))
+    return result.samples[key]
+
+
 def test_views_become_slates_and_clicks(result):
-    split, first = result.samples["0", f"0:{NOW}000"]
+    split, first = at(result, NOW)
     assert split == "train"
     assert first["candidate_item_id"] == ["20", "21"]
     assert first["label"] == [1, 0] and first["label_like"] == [0, 0]
     assert first["context_hour"] == [0] and first["context_weekend"] == [1]
     assert first["behavior_time"] == []
-    _, second = result.samples["0", f"0:{NOW + 3_600}000"]
+    _, second = at(result, NOW + 3_600)
     assert second["label_like"] == [1]
-    _, small = result.samples["0", f"0:{NOW + 9_000}000"]
+    _, small = at(result, NOW + 9_000)
     assert small["behavior_time"] == [NOW, NOW + 3_600]
     assert small["behavior_item_id"] == ["20", "22"]
     assert small["behavior_watch_ratio"] == pytest.approx([1.273397, 2.5])
 
 
 def test_videos_and_users(result):
-    sample = result.samples["0", f"0:{NOW}000"][1]
+    sample = at(result, NOW)[1]
     assert sample["candidate_author_id"] == ["7", "8"]
     assert sample["candidate_tag"] == ["27", "8"]
     assert sample["candidate_tags"] == ["27", "9", "8"]
@@ -125,7 +131,7 @@ def test_videos_and_users(result):
     assert np.isnan(sample["user_friend_user_num"]).all()
     assert sample["user_onehot_feat3"] == ["638"]
     assert sample["user_onehot_feat17"] == ["?"]
-    unknown = result.samples["0", f"0:{NOW + 3_600}000"][1]
+    unknown = at(result, NOW + 3_600)[1]
     assert unknown["candidate_author_id"] == ["?"]
 
 
