@@ -6,6 +6,7 @@ of: a required field is missing, a value is not of its type, the time is impossi
 label is neither 0 nor 1.
 """
 
+import base64
 import json
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, TIME_UNITS, USER_KEY, Feature, Schema
 from ctr_tf.time import MAX_TIME
-from pipelines.sources.source import Batch, as_text
+from pipelines.sources.source import Batch
 
 ROW = "_row"  # where a row came from: its shard and its number there
 ORIGIN = b"origin"
@@ -23,18 +24,34 @@ _ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float3
 _EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
-def rejected_line(reason: str, source: str, row: str) -> str:
-    """One line of `rejected/`, JSON."""
-    line = {"reason": reason, "source": source, "row": row}
-    return json.dumps(line, ensure_ascii=False)
+def rejected_line(table: str, reason: str, source: str, row: str | bytes | dict) -> str:
+    """One line of `rejected/`, JSON, from which the row can be read again.
+
+    Args:
+        table: the raw table.
+        reason: why it is unfit.
+        source: where it stands.
+        row: as `Rejected` has it; bytes are written in base64 as `row_base64`.
+    """
+    line = {"table": table, "reason": reason, "source": source, "row": row}
+    if isinstance(row, bytes):
+        line["row_base64"] = base64.b64encode(line.pop("row")).decode()
+    return json.dumps(line, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return str(value)
 
 
 def rejected_rows(
-    table: pa.Table, index: np.ndarray, reason: str, origins: dict[int, str]
+    name: str, table: pa.Table, index: np.ndarray, reason: str, origins: dict[int, str]
 ) -> list[str]:
     """Lines of `rejected/` for rows that a later step found unfit.
 
     Args:
+        name: of the raw table.
         table: validated rows, with their `ROW`.
         index: positions of the unfit ones.
         reason: the same for all.
@@ -45,7 +62,7 @@ def rejected_rows(
         place = row.pop(ROW)
         origin = origins[place >> ROW_BITS]
         source = f"{origin}:{place & ((1 << ROW_BITS) - 1)}"
-        lines.append(rejected_line(reason, source, as_text(row)))
+        lines.append(rejected_line(name, reason, source, row))
     return lines
 
 
@@ -74,7 +91,7 @@ def validate(
         `ROW`; a line of `rejected/` for every other row, those of the reader included;
         and how many of those were clicked, as far as that is known.
     """
-    lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
+    rejected = list(batch.rejected)
     reasons = np.full(len(batch.rows), "", object)
     columns = {}
     for name, wanted in _columns(batch, schema).items():
@@ -97,9 +114,9 @@ def validate(
             value = pc.fill_null(columns[label], 0).to_numpy(zero_copy_only=False)
             unfit = (value != 0) & (value != 1)
             _reject(reasons, unfit, f"label {label} is neither 0 nor 1")
-    for name, feature in feature_columns(batch.table, schema).items():
-        if name in columns and feature.length == 1:
-            unfit = feature.unfit(columns[name])
+    for name, feature in _features(batch.table, schema).items():
+        if name in columns:
+            unfit = _unfit(feature, columns[name])
             _reject(reasons, unfit, f"bad value of {name}, not {feature.wanted}")
     clicked = sum(r.clicked for r in batch.rejected)
     if batch.table == "exposures" and schema.labels[0] in columns:
@@ -115,9 +132,12 @@ def validate(
     table = pa.table(columns, metadata={ORIGIN: batch.origin})
     if (reasons != "").any():
         for reason in sorted(set(reasons) - {""}):
-            for bad in batch.reject(np.flatnonzero(reasons == reason), reason):
-                lines.append(rejected_line(bad.reason, bad.source, bad.raw))
+            rejected += batch.reject(np.flatnonzero(reasons == reason), reason)
         table = table.filter(pa.array(reasons == ""))
+    lines = [
+        rejected_line(batch.table, entry.reason, entry.source, entry.raw)
+        for entry in rejected
+    ]
     return table, lines, clicked
 
 
@@ -144,6 +164,27 @@ def feature_columns(table: str, schema: Schema) -> dict[str, Feature]:
     if table == "exposures":
         columns |= {f"behavior_{f.name}": f for f in declared if f.role == "behavior"}
     return columns
+
+
+def _features(table: str, schema: Schema) -> dict[str, Feature]:
+    """Column → feature, `item_id` and `user_id` among them where they are features."""
+    features = feature_columns(table, schema)
+    for key, roles in ((ITEM_KEY, ("item",)), (USER_KEY, ("user",))):
+        features |= {f.name: f for f in schema.of(*roles) if f.name == key}
+    return features
+
+
+def _unfit(feature: Feature, values: pa.Array) -> np.ndarray | None:
+    """Which rows have a value that the kind cannot take."""
+    if feature.length == 1:
+        return feature.unfit(values)
+    unfit = feature.unfit(values.flatten())
+    if unfit is None:
+        return None
+    length = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+    result = np.zeros(len(values), bool)
+    result[np.repeat(np.arange(len(values)), length)[unfit]] = True
+    return result
 
 
 def _columns(batch: Batch, schema: Schema) -> dict[str, pa.DataType]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
-from pipelines.sources.source import Rejected, as_text
+from pipelines.sources.source import Rejected
 
 LIST_SEPARATOR = "|"
 _DTYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
@@ -150,7 +150,7 @@ def coerce(
     columns: Sequence[Column],
     numbers: np.ndarray,
     origin: str,
-    raw: Callable[[int], object],
+    raw: Callable[[int], str | bytes | dict],
 ) -> tuple[pa.Table, np.ndarray, list[Rejected]]:
     """Turns values as found into typed columns and puts bad rows aside.
 
@@ -159,7 +159,7 @@ def coerce(
         columns: those wanted.
         numbers: 1-based row or line numbers, one a row.
         origin: of the rows, for the rejected.
-        raw: position → the row as it stands in the file.
+        raw: row or line number → the row as it stands in the file.
 
     Returns:
         The table of good rows, their numbers, and the rejected rows.
@@ -184,7 +184,9 @@ def coerce(
         if column.says_click:
             clicked |= pc.fill_null(pc.equal(array, 1), False).to_numpy(False)
     rejected = [
-        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)), bool(clicked[i]))
+        Rejected(
+            faults[i], f"{origin}:{numbers[i]}", raw(int(numbers[i])), bool(clicked[i])
+        )
         for i in sorted(faults)
     ]
     return table.filter(pa.array(keep)), numbers[keep], rejected

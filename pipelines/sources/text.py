@@ -8,6 +8,7 @@ breaks.
 
 import csv
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -19,7 +20,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
 from pipelines.sources.columns import Column, coerce, whole_number
-from pipelines.sources.source import Rejected, as_text
+from pipelines.sources.source import Rejected
 
 HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
 _PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
@@ -46,14 +47,12 @@ class Dialect:
         separator: between two values; may have several characters.
         quotes: whether a value in double quotes may hold the separator.
         encoding: of the text.
-        nulls: how a missing value is written.
     """
 
     names: tuple[str, ...] | None = None
     separator: str = ","
     quotes: bool = True
     encoding: str = "utf-8"
-    nulls: tuple[str, ...] = ("",)
 
     @property
     def delimiter(self) -> str:
@@ -114,6 +113,33 @@ def first_line(stream: pa.NativeFile) -> bytes:
 def count_lines(block: bytes) -> int:
     """Lines of a block, the last one with or without its line break."""
     return block.count(b"\n") + (not block.endswith(b"\n"))
+
+
+class Lines:
+    """Lines of a block by their numbers, as they stand in the file.
+
+    Args:
+        block: whole lines.
+        first: number of the first one.
+        encoding: of the text; a line that is none is given as bytes.
+    """
+
+    def __init__(self, block: bytes, first: int, encoding: str = "utf-8"):
+        self._block = block
+        self._first = first
+        self._encoding = encoding
+
+    @functools.cached_property
+    def _lines(self) -> list[bytes]:
+        return self._block.split(b"\n")
+
+    def __call__(self, number: int) -> str | bytes:
+        """The line, without its line break."""
+        line = self._lines[number - self._first].rstrip(b"\r")
+        try:
+            return line.decode(self._encoding)
+        except UnicodeDecodeError:
+            return line
 
 
 def csv_fields(line: bytes) -> list[str]:
@@ -246,7 +272,7 @@ class CsvParser:
             include_columns=[c.name for c in columns if c.name in header],
             # Values are typed by their columns, one by one, not by Arrow's guess.
             column_types={column.name: pa.string() for column in columns},
-            null_values=list(dialect.nulls),
+            null_values=[""],
             strings_can_be_null=True,
         )
 
@@ -254,7 +280,7 @@ class CsvParser:
         """Good rows, their line numbers, and the rejected lines."""
         # To Arrow a carriage return alone ends a line.
         if block.count(b"\r") != block.count(b"\r\n"):
-            return _parse_lines(block, first_line, origin, self._columns, self._row)
+            return self._parse_lines(block, first_line, origin)
         try:
             plain = self._dialect.plain(block)
             table = arrow_csv.read_csv(
@@ -270,8 +296,17 @@ class CsvParser:
         except _PARSE_ERRORS:
             table = None
         if table is not None and len(table) == count_lines(block):
-            return _coerce_block(table, self._columns, block, first_line, origin)
-        return _parse_lines(block, first_line, origin, self._columns, self._row)
+            encoding = self._dialect.encoding
+            return _coerce_block(
+                table, self._columns, block, first_line, origin, encoding
+            )
+        return self._parse_lines(block, first_line, origin)
+
+    def _parse_lines(self, block: bytes, first_line: int, origin: str) -> Parsed:
+        encoding = self._dialect.encoding
+        return _parse_lines(
+            block, first_line, origin, self._columns, self._row, encoding
+        )
 
     def _row(self, line: bytes) -> dict | None:
         dialect = self._dialect
@@ -288,7 +323,7 @@ class CsvParser:
         if len(fields) != len(self._header):
             return None
         return {
-            name: None if value in dialect.nulls else value
+            name: value or None
             for name, value in zip(self._header, fields, strict=True)
         }
 
@@ -323,38 +358,33 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _coerce_block(table, columns, block, first_line, origin) -> Parsed:
-    lines: list[bytes] = []
-
-    def raw(i: int) -> str:
-        if not lines:
-            lines.extend(block.split(b"\n"))
-        return lines[i].decode("utf-8", "replace").rstrip("\r")
-
+def _coerce_block(
+    table, columns, block, first_line, origin, encoding="utf-8"
+) -> Parsed:
     numbers = np.arange(first_line, first_line + len(table))
     values = dict(zip(table.column_names, table.columns, strict=True))
-    return coerce(values, columns, numbers, origin, raw)
+    return coerce(values, columns, numbers, origin, Lines(block, first_line, encoding))
 
 
-def _parse_lines(block, first_line, origin, columns, parse) -> Parsed:
-    rows, numbers, texts, rejected = [], [], [], []
+def _parse_lines(block, first_line, origin, columns, parse, encoding="utf-8") -> Parsed:
+    rows, numbers, rejected = [], [], []
+    raw = Lines(block, first_line, encoding)
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
         line = line.rstrip(b"\r")
         if not line.strip():
             continue
-        row, text = parse(line), line.decode("utf-8", "replace")
+        row = parse(line)
         if row is None:
             source = f"{origin}:{number}"
-            rejected.append(Rejected("unparsable", source, as_text(text)))
+            rejected.append(Rejected("unparsable", source, raw(number)))
             continue
         rows.append(row)
         numbers.append(number)
-        texts.append(text)
     values = {
         column.name: [_value(row.get(column.name), column.type) for row in rows]
         for column in columns
     }
     table, kept, more = coerce(
-        values, columns, np.array(numbers, np.int64), origin, texts.__getitem__
+        values, columns, np.array(numbers, np.int64), origin, raw
     )
     return table, kept, rejected + more

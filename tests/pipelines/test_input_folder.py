@@ -95,6 +95,11 @@ FILES = {
         "exposures/empty.jsonl": b"",
         "exposures/.part-0.jsonl.crc": b"x",
     },
+    "compressed empty parts": {
+        "exposures/part-0.jsonl": lines(rows(28)),
+        "exposures/part-1.jsonl.gz": gzip.compress(b""),
+        "exposures/part-2.csv.bz2": bz2.compress(b""),
+    },
     "empty parts": {
         "exposures/part-0.jsonl": lines(rows(28)),
         "exposures/part-1.parquet": b"",
@@ -145,8 +150,12 @@ def test_a_part_of_no_known_format_is_named(tmp_path):
     (tmp_path / "exposures").mkdir()
     (tmp_path / "exposures" / "part-0.jsonl").write_bytes(lines(rows(3)))
     (tmp_path / "exposures" / "part-1.orc").write_bytes(b"ORC")
-    with pytest.raises(ValueError, match="ends in none of .* Received: part-1.orc"):
+    name = "exposures/part-1.orc"
+    with pytest.raises(ValueError, match=f"does not read .* Received: {name}"):
         read(tmp_path)
+    shards = SOURCE.shards(str(tmp_path), SCHEMA)
+    for pattern in ("*.orc", name, "exposures/*.o*"):
+        assert check_all_read(SOURCE, str(tmp_path), shards, pattern) == [name]
 
 
 def test_a_compressed_file_cut_off_is_named(tmp_path):
@@ -289,6 +298,40 @@ def test_a_corrupt_row_group_costs_its_own_rows(tmp_path):
     found, rejected = read(tmp_path)
     assert len(found) + len(rejected) == 600 and len(rejected) >= 200
     assert set(rejected) == {"corrupt row group 1 of exposures.parquet"}
+
+
+def test_a_part_of_bad_lines_costs_those_lines(tmp_path):
+    folder = tmp_path / "exposures"
+    folder.mkdir()
+    (folder / "part-0.jsonl").write_bytes(lines(rows(3)))
+    (folder / "part-1.jsonl").write_bytes(b"{broken\n")
+    (folder / "part-2.jsonl").write_bytes(b'{"user_id": "u", "time": 1700000000}\n')
+    found, rejected = read(tmp_path)
+    assert len(found) == 3
+    assert rejected == ["unparsable", "missing field item_id"]
+
+
+def test_a_required_field_may_come_late(tmp_path):
+    late = [{k: v for k, v in r.items() if k != "click"} for r in rows(12_000)]
+    (tmp_path / "exposures.jsonl").write_bytes(lines(late) + lines(rows(3)))
+    found, rejected = read(tmp_path)
+    assert len(found) == 3
+    assert rejected == ["missing field click"] * 12_000
+
+
+def test_the_summary_tells_what_is_not_used(tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = tmp_path / "log" / "exposures"
+    folder.mkdir(parents=True)
+    table = [row | {"zebra": 1} for row in rows(30)]
+    (folder / "part-0.jsonl").write_bytes(lines(table))
+    (folder / "part-1.jsonl").write_bytes(b"")
+    (folder / "notes.txt").write_text("about")
+    (tmp_path / "log" / "LICENSE").write_text("free")
+    prepare(tmp_path / "log", "--ignore", "notes.*")
+    assert "not read: LICENSE, exposures/notes.txt, schema.yaml" in caplog.text
+    assert f"empty files, 1: {folder / 'part-1.jsonl'}" in caplog.text
+    assert "columns of exposures that are not used: zebra" in caplog.text
 
 
 HOSTILE = [
