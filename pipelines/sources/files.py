@@ -431,8 +431,10 @@ def _told(path: str, line: int):
 
 def _open_parquet(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(open_file(path))
-    except (pa.ArrowInvalid, OSError, UnicodeError) as error:
+        file = pq.ParquetFile(open_file(path))
+        _ = file.schema_arrow  # made when it is asked for
+        return file
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path}: not a Parquet file, or cut off ({error})") from None

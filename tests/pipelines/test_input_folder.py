@@ -426,6 +426,26 @@ def test_of_mutated_parquet_files_each_row_is_kept_or_rejected(tmp_path):
         assert len(found) + len(rejected) == 100
 
 
+def test_a_parquet_file_of_a_broken_footer_is_named(tmp_path):
+    rng = random.Random(1)
+    table = pa.table({key: [row[key] for row in rows(100)] for key in rows(1)[0]})
+    path = tmp_path / "exposures.parquet"
+    pq.write_table(table, path, row_group_size=20)
+    whole = path.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    for _ in range(400):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            content[-rng.randint(1, footer)] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        try:
+            found, rejected = read(tmp_path)
+        except ValueError as error:
+            assert "exposures.parquet" in str(error)
+            continue
+        assert len(found) + len(rejected) == 100
+
+
 def prepare_mutated(folder, limits):
     output = folder.parent / f"{folder.name}.out"
     options = ["--source", "jsonl", "--input", str(folder), "--output", str(output)]
