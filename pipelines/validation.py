@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.schema import ITEM_KEY, TIME_UNITS, USER_KEY, Feature, Schema
+from ctr_tf.schema import TIME_UNITS, USER_KEY, Schema
 from ctr_tf.time import MAX_TIME
+from pipelines.sources.columns import Column, canonical_columns, typed
 from pipelines.sources.source import Batch
 
 ROW = "_row"  # where a row came from: its shard and its number there
 ORIGIN = b"origin"
 ROW_BITS = 40
-_ARROW_TYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
 _EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
@@ -93,18 +93,19 @@ def validate(
     """
     rejected = list(batch.rejected)
     reasons = np.full(len(batch.rows), "", object)
+    wanted = canonical_columns(batch.table, schema, _id_type(batch.rows))
     columns = {}
-    for name, wanted in _columns(batch, schema).items():
-        if name in batch.rows.column_names:
-            raw = batch.rows.column(name).combine_chunks()
-            columns[name], unfit = _cast(raw, wanted)
-            _reject(reasons, unfit, f"bad value of {name}")
-    for name in required_columns(batch.table, schema):
-        missing = columns[name].is_null() if name in columns else None
-        if missing is None:
-            _reject(reasons, np.ones(len(reasons), bool), f"missing field {name}")
-        elif columns[name].null_count:
-            _reject(reasons, _mask(missing), f"missing field {name}")
+    for column in wanted:
+        if column.name in batch.rows.column_names:
+            columns[column.name], bad = _typed(batch.rows, column)
+            for i, fault in bad.items():
+                reasons[i] = reasons[i] or f"bad value of {column.name}, {fault}"
+    required = [column.name for column in wanted if column.required]
+    for name in required:
+        missing = np.ones(len(reasons), bool)
+        if name in columns:
+            missing = _mask(columns[name].is_null())
+        _reject(reasons, missing, f"missing field {name}")
     if "time" in columns:
         _check_time(columns["time"], schema.time_unit, reasons)
         if "click_time" in columns:
@@ -114,15 +115,10 @@ def validate(
             value = pc.fill_null(columns[label], 0).to_numpy(zero_copy_only=False)
             unfit = (value != 0) & (value != 1)
             _reject(reasons, unfit, f"label {label} is neither 0 nor 1")
-    for name, feature in _features(batch.table, schema).items():
-        if name in columns:
-            unfit = _unfit(feature, columns[name])
-            _reject(reasons, unfit, f"bad value of {name}, not {feature.wanted}")
     clicked = sum(r.clicked for r in batch.rejected)
     if batch.table == "exposures" and schema.labels[0] in columns:
         is_click = _mask(pc.equal(columns[schema.labels[0]], 1))
         clicked += int((is_click & (reasons != "")).sum())
-    required = required_columns(batch.table, schema)
     columns = {
         name: values
         for name, values in columns.items()
@@ -141,102 +137,24 @@ def validate(
     return table, lines, clicked
 
 
-def required_columns(table: str, schema: Schema) -> tuple[str, ...]:
-    """The columns that a row of a raw table cannot do without."""
-    return {
-        "exposures": (USER_KEY, "time", ITEM_KEY, *schema.labels),
-        "behaviors": (USER_KEY, "time", ITEM_KEY),
-        "users": (USER_KEY,),
-        "items": (ITEM_KEY,),
-    }[table]
+def _typed(rows: pa.Table, column: Column) -> tuple[pa.Array, dict[int, str]]:
+    """A column in its type, and the rows whose value cannot have it.
+
+    What the reader has typed already stays as it is, and so does a whole number that
+    is a request's id.
+    """
+    raw = rows.column(column.name).combine_chunks()
+    if column.name == "request_id" and pa.types.is_integer(raw.type):
+        return raw.cast(pa.int64()), {}
+    if raw.type == column.type and (pa.types.is_string(raw.type) or not column.feature):
+        return raw, {}
+    return typed(raw, column, len(raw))
 
 
-def feature_columns(table: str, schema: Schema) -> dict[str, Feature]:
-    """Column → feature that a raw table may carry, without those required."""
-    declared = [f for f in schema.features if not f.computed and f.name != ITEM_KEY]
-    roles = {
-        "exposures": ("item", "context", "candidate"),
-        "behaviors": ("item", "behavior"),
-        "users": ("user",),
-        "items": ("item",),
-    }[table]
-    columns = {f.name: f for f in declared if f.role in roles and f.name != USER_KEY}
-    if table == "exposures":
-        columns |= {f"behavior_{f.name}": f for f in declared if f.role == "behavior"}
-    return columns
-
-
-def _features(table: str, schema: Schema) -> dict[str, Feature]:
-    """Column → feature, `item_id` and `user_id` among them where they are features."""
-    features = feature_columns(table, schema)
-    for key, roles in ((ITEM_KEY, ("item",)), (USER_KEY, ("user",))):
-        features |= {f.name: f for f in schema.of(*roles) if f.name == key}
-    return features
-
-
-def _unfit(feature: Feature, values: pa.Array) -> np.ndarray | None:
-    """Which rows have a value that the kind cannot take."""
-    if feature.length == 1:
-        return feature.unfit(values)
-    unfit = feature.unfit(values.flatten())
-    if unfit is None:
-        return None
-    length = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
-    result = np.zeros(len(values), bool)
-    result[np.repeat(np.arange(len(values)), length)[unfit]] = True
-    return result
-
-
-def _columns(batch: Batch, schema: Schema) -> dict[str, pa.DataType]:
-    item = next(f for f in schema.features if f.name == ITEM_KEY)
-    wanted = {ITEM_KEY: _ARROW_TYPES[item.dtype]}
-    if batch.table != "items":
-        wanted[USER_KEY] = _id_type(batch.rows, USER_KEY)
-    if batch.table in ("exposures", "behaviors"):
-        wanted["time"] = pa.int64()
-    if batch.table == "users":
-        del wanted[ITEM_KEY]
-    if batch.table == "exposures":
-        wanted |= dict.fromkeys(schema.labels, pa.int8())
-        wanted["click_time"] = pa.int64()
-        wanted["request_id"] = _id_type(batch.rows, "request_id")
-        wanted["true_probability"] = pa.float32()
-    for name, feature in feature_columns(batch.table, schema).items():
-        single = feature.arrow_type
-        wanted[name] = pa.list_(single) if feature.length > 1 else single
-    return wanted
-
-
-def _id_type(rows: pa.Table, name: str) -> pa.DataType:
-    present = name in rows.column_names
-    integer = present and pa.types.is_integer(rows.schema.field(name).type)
+def _id_type(rows: pa.Table) -> pa.DataType:
+    present = USER_KEY in rows.column_names
+    integer = present and pa.types.is_integer(rows.schema.field(USER_KEY).type)
     return pa.int64() if integer else pa.string()
-
-
-def _cast(raw: pa.Array, wanted: pa.DataType) -> tuple[pa.Array, np.ndarray | None]:
-    """Casts a column; returns it and which values could not be cast (now null)."""
-    if pa.types.is_list(wanted) and not pa.types.is_list(raw.type):
-        raw = pa.ListArray.from_arrays(np.arange(len(raw) + 1, dtype=np.int32), raw)
-    if pa.types.is_floating(raw.type) and raw.type != wanted:
-        raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
-    try:
-        values, unfit = raw.cast(wanted), None
-    except pa.ArrowInvalid:
-        cast = [_cast_one(value, wanted) for value in raw]
-        values = pa.array(cast, wanted)
-        unfit = _mask(values.is_null()) & ~_mask(raw.is_null())
-    if pa.types.is_floating(wanted):
-        infinite = _mask(pc.is_inf(values))
-        if infinite.any():
-            unfit = infinite if unfit is None else infinite | unfit
-    return values, unfit
-
-
-def _cast_one(value: pa.Scalar, wanted: pa.DataType) -> object:
-    try:
-        return value.cast(wanted).as_py()
-    except pa.ArrowInvalid:
-        return None
 
 
 def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> None:

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
+from ctr_tf.schema.feature import WORDS
 from pipelines.sources.source import Rejected
 
 LIST_SEPARATOR = "|"
-_DTYPES = {"int64": pa.int64(), "string": pa.string(), "float32": pa.float32()}
 _TIME_UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us"}
 _CAST_ERRORS = (
     pa.ArrowInvalid,
@@ -46,6 +46,7 @@ class Column:
             in this unit, integers are in it already.
         says_click: whether a 1 says that an exposure was clicked.
         null_values: spellings of a missing value; of numbers those that are numbers.
+        feature: of the schema, whose kind says what values it takes.
     """
 
     name: str
@@ -54,10 +55,13 @@ class Column:
     time_unit: str | None = None
     says_click: bool = False
     null_values: tuple[str, ...] = ("",)
+    feature: Feature | None = None
 
     @property
     def wanted(self) -> str:
         """What a value must be, in words."""
+        if self.feature and self.feature.wanted != WORDS[self.feature.dtype]:
+            return self.feature.wanted
         if pa.types.is_list(self.type):
             return f"a list of {Column('', self.type.value_type).wanted}"
         if pa.types.is_integer(self.type):
@@ -86,14 +90,25 @@ def canonical_columns(
     declared = [f for f in schema.features if not f.computed]
     nulls = schema.null_values
     item_id = next(f for f in declared if f.name == ITEM_KEY and f.role == "item")
-    item_nulls = item_id.null_values or nulls
-    user = Column(USER_KEY, user_id_type, True, null_values=nulls)
-    item = Column(ITEM_KEY, _type(item_id), True, null_values=item_nulls)
+    user_id = next((f for f in declared if f.name == USER_KEY), None)
+    user = Column(USER_KEY, user_id_type, True, null_values=nulls, feature=user_id)
+    item = Column(
+        ITEM_KEY,
+        _type(item_id),
+        True,
+        null_values=item_id.null_values or nulls,
+        feature=item_id,
+    )
     event = [user, time_column("time", schema), item]
 
     def features(*roles: str, prefix: str = "") -> list[Column]:
         return [
-            Column(prefix + f.name, _type(f), null_values=f.null_values or nulls)
+            Column(
+                prefix + f.name,
+                _type(f),
+                null_values=f.null_values or nulls,
+                feature=f,
+            )
             for f in declared
             if f.role in roles
         ]
@@ -130,8 +145,8 @@ def canonical_columns(
 
 
 def _type(feature: Feature) -> pa.DataType:
-    value = _DTYPES[feature.dtype]
-    return pa.list_(value) if feature.length > 1 else value
+    single = feature.arrow_type
+    return pa.list_(single) if feature.length > 1 else single
 
 
 def check_type(column: Column, found: pa.DataType, path: str) -> None:
@@ -166,7 +181,7 @@ def coerce(
     """
     arrays, faults = [], {}
     for column in columns:
-        array, bad = _cast_valid(values.get(column.name), column, len(numbers))
+        array, bad = typed(values.get(column.name), column, len(numbers))
         for i, fault in bad.items():
             faults.setdefault(i, f"bad value of {column.name}, {fault}")
         if column.required and array.null_count:
@@ -192,8 +207,18 @@ def coerce(
     return table.filter(pa.array(keep)), numbers[keep], rejected
 
 
-def _cast_valid(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
-    """The cast values, null where impossible, and what is wrong with those."""
+def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
+    """Types one column.
+
+    Args:
+        values: as found, None where there are none.
+        column: that they belong to.
+        count: of rows.
+
+    Returns:
+        The values with the column's type, null where that is impossible, and the
+        positions of those with what is wrong, such as "not an integer".
+    """
     if values is None:
         return pa.nulls(count, column.type), {}
     try:
@@ -203,8 +228,8 @@ def _cast_valid(values, column: Column, count: int) -> tuple[pa.Array, dict[int,
             fault = str(error) if isinstance(error, _Inexact) else ""
             return pa.nulls(1, column.type), {0: fault or f"not {column.wanted}"}
     middle = count // 2
-    left, bad = _cast_valid(values[:middle], column, middle)
-    right, bad_right = _cast_valid(values[middle:], column, count - middle)
+    left, bad = typed(values[:middle], column, middle)
+    right, bad_right = typed(values[middle:], column, count - middle)
     bad |= {middle + i: fault for i, fault in bad_right.items()}
     return pa.concat_arrays([left, right]), bad
 
@@ -343,6 +368,10 @@ def _checked(array: pa.Array, column: Column) -> pa.Array:
     """Raises ArrowInvalid where a value has the type but is no allowed value."""
     if not pa.types.is_primitive(array.type):
         array.validate(full=True)  # bytes that are no UTF-8
+    if column.feature is not None:
+        single = array.flatten() if pa.types.is_list(array.type) else array
+        if column.feature.unfit(single) is not None:
+            raise pa.ArrowInvalid(column.wanted)
     if pa.types.is_floating(array.type):
         fine = pc.is_finite(array)
     elif pa.types.is_string(array.type):

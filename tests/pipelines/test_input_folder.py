@@ -388,7 +388,7 @@ def mutated(text, rng):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_of_mutated_lines_each_is_kept_or_rejected(tmp_path, suffix):
-    rng, table = random.Random(0), rows(4_000)
+    rng, table = random.Random(0), rows(5_000)
     if suffix == ".jsonl":
         good, head = lines(table).splitlines(), []
     else:
@@ -401,9 +401,9 @@ def test_of_mutated_lines_each_is_kept_or_rejected(tmp_path, suffix):
     limits = "exposures=1.0,clicks=1.0"
     manifest = prepare_mutated(tmp_path, limits)
     count = manifest["events"]["exposures"]
-    assert count["read"] == 4_000
+    assert count["read"] == 5_000
     rejected = sum(count["rejected"].values())
-    assert count["kept"] + rejected == 4_000 and 500 < rejected < 3_500
+    assert count["kept"] + rejected == 5_000 and 500 < rejected < 4_500
 
 
 def test_of_mutated_parquet_files_each_row_is_kept_or_rejected(tmp_path):

@@ -88,7 +88,7 @@ exposures = st.lists(
             "price": optional(st.floats(-1e6, 1e6, width=32)),
             "device": optional(words),
             "position": optional(whole),
-            "behavior_dwell": optional(whole),
+            "behavior_dwell": optional(st.integers(0, 2**62)),
             "true_probability": optional(st.floats(0, 1, width=32)),
             "unknown": optional(words),
         }
@@ -216,10 +216,10 @@ BAD_JSON = {
         "bad value of price, not a finite number"
     ),
     json.dumps({**EXPOSURE, "category": "a\nb"}): (
-        "bad value of category, not a text without line breaks"
+        "bad value of category, not a string without line breaks or NUL"
     ),
     json.dumps({**EXPOSURE, "category": {"a": 1}}): (
-        "bad value of category, not a text without line breaks"
+        "bad value of category, not a string without line breaks or NUL"
     ),
     json.dumps({**EXPOSURE, "user_id": ""}): "missing field user_id",
     json.dumps({**EXPOSURE, "user_id": None}): "missing field user_id",
