@@ -133,7 +133,7 @@ def _without_duplicates(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     if not duplicate.any():
         return table, []
     rows, origins = np.flatnonzero(duplicate), origins_of(tables)
-    lines = rejected_rows(table, rows, DUPLICATE_USER, origins)
+    lines = rejected_rows("users", table, rows, DUPLICATE_USER, origins)
     return table.filter(pa.array(~duplicate)), lines
 
 

@@ -56,7 +56,11 @@ def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     item, _ = rank(column(table, ITEM_KEY))
     duplicate = find_duplicates(item, numpy(table, ROW))
     rows, origins = np.flatnonzero(duplicate), origins_of(tables)
-    lines = rejected_rows(table, rows, DUPLICATE_ITEM, origins) if len(rows) else []
+    lines = (
+        rejected_rows("items", table, rows, DUPLICATE_ITEM, origins)
+        if len(rows)
+        else []
+    )
     order = np.argsort(item, kind="stable")
     order = order[~duplicate[order]]
     table = table.take(pa.array(order)).drop_columns([ROW])

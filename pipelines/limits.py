@@ -1,7 +1,8 @@
 """How many rows a job may put aside before it fails and publishes nothing."""
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from ctr_tf.errors import unknown_name
 
@@ -13,7 +14,7 @@ class RejectionLimits:
     """Fractions of the rows read, of each table for itself.
 
     Args:
-        fraction: of a table, and of the clicked exposures.
+        fraction: 0 to 1, of a table, and of the clicked exposures.
         allowed: table, or table and reason as `"users:missing field age"` → another
             fraction. Rows of a reason with its own do not count for their table.
     """
@@ -21,20 +22,34 @@ class RejectionLimits:
     fraction: float
     allowed: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self):
+        for name, value in (("max_rejected_fraction", self.fraction),) + tuple(
+            (f"allow_rejected {key}", value) for key, value in self.allowed.items()
+        ):
+            if not 0 <= value <= 1:
+                raise ValueError(
+                    f"`--{name}` must lie between 0 and 1. Received: {value}"
+                )
+
     @classmethod
-    def parse(cls, fraction: float, words: str | None, tables: tuple[str, ...]):
+    def parse(
+        cls, fraction: float, words: Sequence[str] | None, tables: tuple[str, ...]
+    ) -> "RejectionLimits":
         """Reads options of a command line.
 
         Args:
             fraction: the general one.
-            words: such as `"users=0.5,exposures:unparsable=0.1"`.
+            words: such as `["users=0.5,exposures:unparsable=0.1"]`. A reason may have
+                commas of its own: only one before a table's name divides.
             tables: that there are.
 
         Raises:
             ValueError: for a word that is not of this form, or an unknown table.
         """
-        allowed = {}
-        for word in filter(None, (words or "").split(",")):
+        allowed, known = {}, (*tables, CLICKS)
+        divider = rf",(?=\s*(?:{'|'.join(known)})\s*[:=])"
+        every = [part for word in words or () for part in re.split(divider, word)]
+        for word in filter(None, every):
             key, equals, text = word.rpartition("=")
             try:
                 allowed[key.strip()] = float(text)
@@ -46,8 +61,7 @@ class RejectionLimits:
                     f"several with commas between. Received: '{word}'"
                 )
             table = key.split(":")[0].strip()
-            if table not in (*tables, CLICKS):
-                known = (*tables, CLICKS)
+            if table not in known:
                 raise ValueError(
                     f"`--allow_rejected`: {unknown_name('table', table, known)}"
                 )

@@ -59,7 +59,7 @@ from pipelines.publish import (
 )
 from pipelines.run import run_pipeline
 from pipelines.sources.files import check_all_read
-from pipelines.sources.source import TABLES, Source, get_source
+from pipelines.sources.source import TABLES, Shard, Source, get_source
 from pipelines.splits import SplitRule, parse_time
 from pipelines.statistics import SPLITS
 from pipelines.vocabulary import BuildVocabularies
@@ -93,7 +93,9 @@ class ListwiseOptions(PipelineOptions):
         )
         parser.add_argument(
             "--allow_rejected",
-            help="other fractions: TABLE=… or TABLE:REASON=…, with commas between",
+            action="append",
+            metavar="TABLE[:REASON]=FRACTION",
+            help="another fraction; several with commas between, or given again",
         )
         parser.add_argument(
             "--ignore",
@@ -159,9 +161,9 @@ def run(argv: list[str]) -> dict:
         build(pipeline, source, schema, shards, rule, options, temporary)
         run_pipeline(pipeline)
         manifest = output.finish(limits)
-    _log.info(
-        "%s", _summary(manifest, ignored, time.perf_counter() - started, output.path)
-    )
+    seconds = time.perf_counter() - started
+    notes = _folder_notes(ignored, shards)
+    _log.info("%s", _summary(manifest, notes, seconds, output.path))
     return manifest
 
 
@@ -318,7 +320,18 @@ def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
     )
 
 
-def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> str:
+def _folder_notes(ignored: list[str], shards: list[Shard]) -> list[str]:
+    """What of the input folder is not used, one line each."""
+    notes = [f"not read: {', '.join(ignored)}"] if ignored else []
+    empty = sorted({shard.path for shard in shards if shard.is_empty})
+    if empty:
+        notes.append(f"empty files, {len(empty):,}: {', '.join(empty)}")
+    for table, unused in sorted({(s.table, s.unused) for s in shards if s.unused}):
+        notes.append(f"columns of {table} that are not used: {', '.join(unused)}")
+    return notes
+
+
+def _summary(manifest: dict, notes: list[str], seconds: float, path: str) -> str:
     events = manifest["events"]
     head = f"{'table':<12}{'read':>13}{'kept':>13}{'merged':>13}{'rejected':>13}"
     lines = ["", head]
@@ -334,8 +347,7 @@ def _summary(manifest: dict, ignored: list[str], seconds: float, path: str) -> s
         lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
     lines += [f"{name:<50}{count:>13,}" for name, count in manifest["joins"].items()]
     lines += [f"WARNING: {warning}" for warning in _warnings(manifest)]
-    if ignored:
-        lines.append(f"not read: {', '.join(ignored)}")
+    lines += notes
     total = events["exposures"]["read"] + events["behaviors"]["read"]
     lines.append(
         f"{total:,} events in {seconds:.1f} s, {total / seconds:,.0f}/s → {path}"

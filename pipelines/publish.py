@@ -31,6 +31,7 @@ from pipelines.statistics import SPLITS, Statistics
 from pipelines.vocabulary import from_texts
 
 REPORT = "report.json"
+_LONGEST_EXAMPLE = 1_000
 _log = logging.getLogger(__name__)
 _EXTENSION = {"none": "", "gzip": ".gz"}
 
@@ -313,7 +314,7 @@ class Output:
         remove(kept_at)
         FileSystems.rename([FileSystems.join(self._temporary, "rejected")], [kept_at])
         listed = "".join(
-            f"\n  {count:,} {reason}, such as {examples[reason]}"
+            f"\n  {count:,} {reason}, such as {_shortened(examples[reason])}"
             for reason, count in reasons.most_common()
         )
         raise ValueError(
@@ -321,6 +322,11 @@ class Output:
             f"`--allow_rejected`. Nothing was published; all that is unfit is in "
             f"'{kept_at}'.{listed}\nReceived: max_rejected_fraction={limits.fraction}"
         )
+
+
+def _shortened(line: str) -> str:
+    """A line for people; whole, it is in `rejected/`."""
+    return line if len(line) <= _LONGEST_EXAMPLE else line[:_LONGEST_EXAMPLE] + "…"
 
 
 def _json(value: object) -> bytes:

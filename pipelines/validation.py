@@ -6,6 +6,7 @@ of: a required field is missing, a value is not of its type, the time is impossi
 label is neither 0 nor 1.
 """
 
+import base64
 import json
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from ctr_tf.schema import TIME_UNITS, USER_KEY, Schema
 from ctr_tf.time import MAX_TIME
 from pipelines.sources.columns import Column, canonical_columns, typed
-from pipelines.sources.source import Batch, as_text
+from pipelines.sources.source import Batch
 
 ROW = "_row"  # where a row came from: its shard and its number there
 ORIGIN = b"origin"
@@ -23,18 +24,34 @@ ROW_BITS = 40
 _EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
-def rejected_line(reason: str, source: str, row: str) -> str:
-    """One line of `rejected/`, JSON."""
-    line = {"reason": reason, "source": source, "row": row}
-    return json.dumps(line, ensure_ascii=False)
+def rejected_line(table: str, reason: str, source: str, row: str | bytes | dict) -> str:
+    """One line of `rejected/`, JSON, from which the row can be read again.
+
+    Args:
+        table: the raw table.
+        reason: why it is unfit.
+        source: where it stands.
+        row: as `Rejected` has it; bytes are written in base64 as `row_base64`.
+    """
+    line = {"table": table, "reason": reason, "source": source, "row": row}
+    if isinstance(row, bytes):
+        line["row_base64"] = base64.b64encode(line.pop("row")).decode()
+    return json.dumps(line, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    return str(value)
 
 
 def rejected_rows(
-    table: pa.Table, index: np.ndarray, reason: str, origins: dict[int, str]
+    name: str, table: pa.Table, index: np.ndarray, reason: str, origins: dict[int, str]
 ) -> list[str]:
     """Lines of `rejected/` for rows that a later step found unfit.
 
     Args:
+        name: of the raw table.
         table: validated rows, with their `ROW`.
         index: positions of the unfit ones.
         reason: the same for all.
@@ -45,7 +62,7 @@ def rejected_rows(
         place = row.pop(ROW)
         origin = origins[place >> ROW_BITS]
         source = f"{origin}:{place & ((1 << ROW_BITS) - 1)}"
-        lines.append(rejected_line(reason, source, as_text(row)))
+        lines.append(rejected_line(name, reason, source, row))
     return lines
 
 
@@ -74,16 +91,15 @@ def validate(
         `ROW`; a line of `rejected/` for every other row, those of the reader included;
         and how many of those were clicked, as far as that is known.
     """
-    lines = [rejected_line(r.reason, r.source, r.raw) for r in batch.rejected]
+    rejected = list(batch.rejected)
     reasons = np.full(len(batch.rows), "", object)
     wanted = canonical_columns(batch.table, schema, _id_type(batch.rows))
     columns = {}
     for column in wanted:
         if column.name in batch.rows.column_names:
             columns[column.name], bad = _typed(batch.rows, column)
-            unfit = np.zeros(len(reasons), bool)
-            unfit[bad] = True
-            _reject(reasons, unfit, f"bad value of {column.name}, not {column.wanted}")
+            for i, fault in bad.items():
+                reasons[i] = reasons[i] or f"bad value of {column.name}, {fault}"
     required = [column.name for column in wanted if column.required]
     for name in required:
         missing = np.ones(len(reasons), bool)
@@ -112,13 +128,16 @@ def validate(
     table = pa.table(columns, metadata={ORIGIN: batch.origin})
     if (reasons != "").any():
         for reason in sorted(set(reasons) - {""}):
-            for bad in batch.reject(np.flatnonzero(reasons == reason), reason):
-                lines.append(rejected_line(bad.reason, bad.source, bad.raw))
+            rejected += batch.reject(np.flatnonzero(reasons == reason), reason)
         table = table.filter(pa.array(reasons == ""))
+    lines = [
+        rejected_line(batch.table, entry.reason, entry.source, entry.raw)
+        for entry in rejected
+    ]
     return table, lines, clicked
 
 
-def _typed(rows: pa.Table, column: Column) -> tuple[pa.Array, list[int]]:
+def _typed(rows: pa.Table, column: Column) -> tuple[pa.Array, dict[int, str]]:
     """A column in its type, and the rows whose value cannot have it.
 
     What the reader has typed already stays as it is, and so does a whole number that
@@ -126,9 +145,9 @@ def _typed(rows: pa.Table, column: Column) -> tuple[pa.Array, list[int]]:
     """
     raw = rows.column(column.name).combine_chunks()
     if column.name == "request_id" and pa.types.is_integer(raw.type):
-        return raw.cast(pa.int64()), []
+        return raw.cast(pa.int64()), {}
     if raw.type == column.type and (pa.types.is_string(raw.type) or not column.feature):
-        return raw, []
+        return raw, {}
     return typed(raw, column, len(raw))
 
 

@@ -55,10 +55,8 @@ from ctr_tf.schema import Schema
 from pipelines.sources import files
 from pipelines.sources.columns import Column, canonical_columns, time_column
 from pipelines.sources.source import Batch, Shard, Source, Split
-from pipelines.sources.text import Dialect
 
 _OBTAINED = "https://tianchi.aliyun.com/dataset/56"
-_DIALECT = Dialect(nulls=("", "NULL"))
 _FILES = {
     "exposures": "raw_sample.csv",
     "behaviors": "behavior_log.csv",
@@ -98,13 +96,13 @@ class Alibaba(Source):
         for table, name in _FILES.items():
             path = files.find_file(folder, name, _OBTAINED)
             columns = _columns(table, schema)
-            shards += files.table_shards(table, [path], columns, dialect=_DIALECT)
+            shards += files.table_shards(table, [path], columns)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Gives the columns their names; see `Source.read`."""
         columns, names = _columns(shard.table, schema), _NAMES[shard.table]
-        for batch in files.read_shard(shard, columns, _DIALECT):
+        for batch in files.read_shard(shard, columns):
             rows = batch.rows
             batch.rows = rows.rename_columns(
                 [names.get(name, name) for name in rows.column_names]
@@ -118,24 +116,29 @@ class Alibaba(Source):
 
 
 def _columns(table: str, schema: Schema) -> tuple[Column, ...]:
-    time = time_column("time_stamp", schema)
+    time, nulls = time_column("time_stamp", schema), schema.null_values
+
+    def column(name, kind=None, required=True, **more):
+        kind = kind or pa.int64()
+        return Column(name, kind, required, null_values=nulls, **more)
+
     if table == "exposures":
         return (
-            Column("user", pa.int64(), required=True),
+            column("user"),
             time,
-            Column("adgroup_id", pa.int64(), required=True),
-            Column("pid", pa.string()),
-            Column("clk", pa.int8(), required=True, says_click=True),
+            column("adgroup_id"),
+            column("pid", pa.string(), required=False),
+            column("clk", pa.int8(), says_click=True),
         )
     if table == "behaviors":
         return (
-            Column("user", pa.int64(), required=True),
+            column("user"),
             time,
-            Column("btag", pa.string(), required=True),
-            Column("cate", pa.int64(), required=True),
-            Column("brand", pa.int64()),
+            column("btag", pa.string()),
+            column("cate"),
+            column("brand", required=False),
         )
-    key = Column("userid" if table == "users" else "adgroup_id", pa.int64(), True)
+    key = column("userid" if table == "users" else "adgroup_id")
     return (key, *canonical_columns(table, schema, pa.int64())[1:])
 
 

@@ -31,6 +31,7 @@ def derived(
         batch.first_row,
         list(batch.rejected if rejected is None else rejected),
         numbers if parent is None else numbers[parent],
+        batch.raw,
     )
 
 

@@ -6,6 +6,7 @@ until the values at fault stand alone.
 """
 
 import dataclasses
+import decimal
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
 from ctr_tf.schema.feature import WORDS
-from pipelines.sources.source import Rejected, as_text
+from pipelines.sources.source import Rejected
 
 LIST_SEPARATOR = "|"
 _TIME_UNITS = {"seconds": "s", "milliseconds": "ms", "microseconds": "us"}
@@ -25,6 +26,12 @@ _CAST_ERRORS = (
     OverflowError,
     UnicodeError,  # a lone surrogate
 )
+# From here on not every whole number has a floating-point number of its own.
+_INEXACT_FROM = {"halffloat": 2.0**11, "float": 2.0**24, "double": 2.0**53}
+
+
+class _Inexact(pa.ArrowInvalid):
+    """A floating-point number whose last digits are lost."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +73,8 @@ class Column:
 
 def time_column(name: str, schema: Schema) -> Column:
     """A required time, in the schema's unit."""
-    unit = _TIME_UNITS[schema.time_unit]
-    return Column(name, pa.int64(), required=True, time_unit=unit)
+    unit, nulls = _TIME_UNITS[schema.time_unit], schema.null_values
+    return Column(name, pa.int64(), True, time_unit=unit, null_values=nulls)
 
 
 def canonical_columns(
@@ -83,8 +90,15 @@ def canonical_columns(
     declared = [f for f in schema.features if not f.computed]
     nulls = schema.null_values
     item_id = next(f for f in declared if f.name == ITEM_KEY and f.role == "item")
-    user = Column(USER_KEY, user_id_type, required=True)
-    item = Column(ITEM_KEY, _type(item_id), required=True)
+    user_id = next((f for f in declared if f.name == USER_KEY), None)
+    user = Column(USER_KEY, user_id_type, True, null_values=nulls, feature=user_id)
+    item = Column(
+        ITEM_KEY,
+        _type(item_id),
+        True,
+        null_values=item_id.null_values or nulls,
+        feature=item_id,
+    )
     event = [user, time_column("time", schema), item]
 
     def features(*roles: str, prefix: str = "") -> list[Column]:
@@ -103,14 +117,20 @@ def canonical_columns(
         columns = [
             *event,
             *(
-                Column(name, pa.int8(), True, says_click=name == schema.labels[0])
+                Column(
+                    name,
+                    pa.int8(),
+                    True,
+                    says_click=name == schema.labels[0],
+                    null_values=nulls,
+                )
                 for name in schema.labels
             ),
-            Column("request_id", pa.string()),
+            Column("request_id", pa.string(), null_values=nulls),
             *features("item", "candidate", "context"),
             *features("behavior", prefix="behavior_"),
             dataclasses.replace(time_column("click_time", schema), required=False),
-            Column("true_probability", pa.float32()),
+            Column("true_probability", pa.float32(), null_values=nulls),
         ]
     elif table == "behaviors":
         columns = [*event, *features("item", "behavior")]
@@ -145,7 +165,7 @@ def coerce(
     columns: Sequence[Column],
     numbers: np.ndarray,
     origin: str,
-    raw: Callable[[int], object],
+    raw: Callable[[int], str | bytes | dict],
 ) -> tuple[pa.Table, np.ndarray, list[Rejected]]:
     """Turns values as found into typed columns and puts bad rows aside.
 
@@ -154,7 +174,7 @@ def coerce(
         columns: those wanted.
         numbers: 1-based row or line numbers, one a row.
         origin: of the rows, for the rejected.
-        raw: position → the row as it stands in the file.
+        raw: row or line number → the row as it stands in the file.
 
     Returns:
         The table of good rows, their numbers, and the rejected rows.
@@ -162,8 +182,8 @@ def coerce(
     arrays, faults = [], {}
     for column in columns:
         array, bad = typed(values.get(column.name), column, len(numbers))
-        reason = f"bad value of {column.name}, not {column.wanted}"
-        faults.update({i: reason for i in bad if i not in faults})
+        for i, fault in bad.items():
+            faults.setdefault(i, f"bad value of {column.name}, {fault}")
         if column.required and array.null_count:
             missing = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
             for i in missing.tolist():
@@ -179,13 +199,15 @@ def coerce(
         if column.says_click:
             clicked |= pc.fill_null(pc.equal(array, 1), False).to_numpy(False)
     rejected = [
-        Rejected(faults[i], f"{origin}:{numbers[i]}", as_text(raw(i)), bool(clicked[i]))
+        Rejected(
+            faults[i], f"{origin}:{numbers[i]}", raw(int(numbers[i])), bool(clicked[i])
+        )
         for i in sorted(faults)
     ]
     return table.filter(pa.array(keep)), numbers[keep], rejected
 
 
-def typed(values, column: Column, count: int) -> tuple[pa.Array, list[int]]:
+def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
     """Types one column.
 
     Args:
@@ -195,19 +217,20 @@ def typed(values, column: Column, count: int) -> tuple[pa.Array, list[int]]:
 
     Returns:
         The values with the column's type, null where that is impossible, and the
-        positions of those.
+        positions of those with what is wrong, such as "not an integer".
     """
     if values is None:
-        return pa.nulls(count, column.type), []
+        return pa.nulls(count, column.type), {}
     try:
-        return _cast(values, column), []
-    except _CAST_ERRORS:
+        return _cast(values, column), {}
+    except _CAST_ERRORS as error:
         if count == 1:
-            return pa.nulls(1, column.type), [0]
+            fault = str(error) if isinstance(error, _Inexact) else ""
+            return pa.nulls(1, column.type), {0: fault or f"not {column.wanted}"}
     middle = count // 2
-    left, bad_left = typed(values[:middle], column, middle)
+    left, bad = typed(values[:middle], column, middle)
     right, bad_right = typed(values[middle:], column, count - middle)
-    bad = bad_left + [middle + i for i in bad_right]
+    bad |= {middle + i: fault for i, fault in bad_right.items()}
     return pa.concat_arrays([left, right]), bad
 
 
@@ -218,22 +241,37 @@ def _cast(values, column: Column) -> pa.Array:
         array = array.combine_chunks()
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    if pa.types.is_large_string(array.type):
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
-    if column.time_unit:
-        array = _time(array, column.time_unit)
-    elif pa.types.is_list(column.type) and pa.types.is_string(array.type):
-        array = pc.split_pattern(array, LIST_SEPARATOR)
     if pa.types.is_string(array.type):
         array = _without_nulls(array, column)
+    if column.time_unit:
+        array = _time(array, column.time_unit)
+    if pa.types.is_list(column.type):
+        return _cast_lists(array, column)
     return _checked(_without_nulls(_plain(array, column.type), column), column)
+
+
+def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
+    """Lists whose values are cast like single ones; a text is taken apart."""
+    if pa.types.is_string(array.type):
+        array = pc.split_pattern(array, LIST_SEPARATOR)
+    elif pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_type))
+    if not pa.types.is_list(array.type):
+        return array.cast(column.type)
+    single = dataclasses.replace(column, type=column.type.value_type)
+    values = _cast(array.flatten(), single)
+    length = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+    offsets = np.append(0, np.cumsum(length)).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, values, mask=array.is_null())
 
 
 def _without_nulls(array: pa.Array, column: Column) -> pa.Array:
     """The values, null where they are a spelling of a missing one."""
     spellings = list(column.null_values)
     if not pa.types.is_string(array.type):
-        if pa.types.is_list(array.type) or spellings == [""]:
+        if spellings == [""]:
             return array
         spellings = [
             number for text in spellings if (number := _number(text)) is not None
@@ -256,9 +294,9 @@ def _number(text: str) -> float | None:
 def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
-        if pa.types.is_integer(wanted) and not _exact(array):
-            raise pa.ArrowInvalid("its last digits are lost in a double")
-    if not pa.types.is_string(array.type) or pa.types.is_list(wanted):
+        if pa.types.is_integer(wanted):
+            _check_exact(array)
+    if not pa.types.is_string(array.type):
         # 64-bit integers need not be exact in a float32 feature.
         return array.cast(wanted, safe=not pa.types.is_floating(wanted))
     array = pc.if_else(pc.equal(array, ""), None, array)
@@ -267,18 +305,50 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     try:
         return array.cast(wanted)
     except pa.ArrowInvalid:
-        for spelling, value in (
-            (r"\.0+$", ""),
-            (r"(?i)^true$", "1"),
-            (r"(?i)^false$", "0"),
-        ):
-            array = pc.replace_substring_regex(array, spelling, value)
+        if not pa.types.is_integer(wanted):
+            raise
+        return _whole_numbers(array, wanted)
+
+
+def _check_exact(array: pa.Array) -> None:
+    """Raises where floating-point numbers are too large to tell whole ones apart."""
+    bound = pa.scalar(_INEXACT_FROM[str(array.type)], array.type)
+    lost = pc.and_(pc.greater_equal(pc.abs(array), bound), pc.is_finite(array))
+    if pc.any(lost).as_py():
+        raise _Inexact(f"a {array.type} too large to be an exact integer")
+
+
+def _whole_numbers(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """Integers from other spellings of them: 7.0, 7e3, true."""
+    for spelling, value in (
+        (r"\.0+$", ""),
+        (r"(?i)^true$", "1"),
+        (r"(?i)^false$", "0"),
+    ):
+        array = pc.replace_substring_regex(array, spelling, value)
+    try:
         return array.cast(wanted)
+    except pa.ArrowInvalid:
+        if not pc.any(pc.match_substring_regex(array, "[.eE]")).as_py():
+            raise
+        texts = array.to_pylist()
+    whole = [None if text is None else whole_number(text) for text in texts]
+    if any(
+        n is None and text is not None for n, text in zip(whole, texts, strict=True)
+    ):
+        raise pa.ArrowInvalid("no whole number")
+    return pa.array(whole, wanted)
 
 
-def _exact(array: pa.Array) -> bool:
-    """Whether doubles are small enough that each whole number has its own."""
-    return pc.all(pc.less(pc.abs(array), 2.0**53), min_count=0).as_py() is not False
+def whole_number(text: str) -> int | None:
+    """The integer that a number's text says exactly, below 10^20; None for others."""
+    try:
+        number = decimal.Decimal(text)
+    except decimal.InvalidOperation:  # no number, or an absurd exponent
+        return None
+    if not number.is_finite() or number.adjusted() >= 20:
+        return None
+    return int(number) if number == number.to_integral_value() else None
 
 
 def _time(array: pa.Array, unit: str) -> pa.Array:

@@ -212,7 +212,7 @@ def _behaviors(batch: Batch) -> Batch:
         columns,
         numbers[parent],
         batch.origin,
-        raw=lambda i: {name: values[name][i].as_py() for name in values},
+        raw=batch.raw,
     )
     parent = np.searchsorted(numbers, kept)
     request = rows.take(pa.array(parent))

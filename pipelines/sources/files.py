@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import fnmatch
 import functools
-import logging
 import posixpath
 import re
 import urllib.parse
@@ -32,8 +31,6 @@ BATCH_ROWS = 1 << 17  # of a Parquet file that are read at once
 
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 IGNORED = ("schema.yaml", "LICENSE*", "README*", "*.md")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +86,6 @@ def files_below(folder: str) -> list[RawFile]:
 
     A part whose name has no ending is of the folder's format, or of that which its
     first bytes show. Folders such as `dt=2023-11-20` give their files a column.
-
-    Raises:
-        ValueError: names a file that is of no known format.
     """
     system, inner = _resolve(folder)
     infos = system.get_file_info(fs.FileSelector(inner, recursive=True))
@@ -105,10 +99,7 @@ def files_below(folder: str) -> list[RawFile]:
         file = RawFile.named(join(folder, *parts))
         form = file.format or RawFile.named(folder).format
         if form is None and "." in file.stem:
-            raise ValueError(
-                f"'{file.path}' ends in none of {', '.join(SUFFIXES)}, with or without "
-                f"{', '.join(COMPRESSIONS)}. Received: {parts[-1]}"
-            )
+            continue  # of no known format: `check_all_read` tells of it
         keys = [part.split("=", 1) for part in parts[:-1] if "=" in part]
         constants = tuple((key, _folder_value(value)) for key, value in keys)
         form = form or _shown_format(file)
@@ -200,22 +191,32 @@ def check_all_read(
         ValueError: names an entry that nobody reads, and nobody said may be left.
     """
     patterns = (*IGNORED, *source.ignored, *filter(None, ignore.split(",")))
-    read = {posixpath.relpath(shard.path, str(folder)) for shard in shards}
-    read = {path.split("/")[0] for path in read} | set(source.read_beside)
+    beside = {join(folder, name) for name in source.read_beside}
+    read = {shard.path for shard in shards} | beside
     ignored = []
-    for info in list_folder(folder):
-        name = info.base_name
-        if name in read:
-            continue
-        if not _matches(name, patterns):
+    for path in _unread(str(folder), read):
+        name = posixpath.relpath(path, str(folder))
+        if not any(_matches(part, patterns) for part in (name, *name.split("/"))):
             raise ValueError(
-                f"Source '{source.name}' does not read '{join(folder, name)}'. Take it "
+                f"Source '{source.name}' does not read '{path}'. Take it "
                 "out of the folder, rename it to what the source reads, or say that it "
                 f"may be left: --ignore '{name}'. Left anyway are "
                 f"{', '.join(patterns)}. Received: {name}"
             )
         ignored.append(name)
     return ignored
+
+
+def _unread(folder: str, read: set[str]) -> Iterator[str]:
+    """Visible files of a folder that are not read, and folders nothing of which is."""
+    for info in list_folder(folder):
+        path = join(folder, info.base_name)
+        if path in read:
+            continue
+        if any(other.startswith(f"{path}/") for other in read):
+            yield from _unread(path, read)
+        else:
+            yield path
 
 
 def missing_file(
@@ -257,25 +258,12 @@ def table_shards(
     """
     raw_files = [p if isinstance(p, RawFile) else RawFile.named(p) for p in paths]
     raw_files = [dataclasses.replace(f, format=f.format or "csv") for f in raw_files]
-    found = {}
-    for file in raw_files:
-        if file.is_empty:
-            _log.warning("%s: the file is empty", file.path)
-            continue
-        names = _columns_found(file, dialect)
-        found[file] = [*names, *(name for name, _ in file.constants)]
+    heads = {file: _head(file, dialect) for file in raw_files}
+    found = {file: head.names for file, head in heads.items() if not head.is_empty}
+    _check_required(table, columns, heads)
     known = {column.name for column in columns}
-    for file, names in found.items():
-        for column in columns:
-            if column.required and column.name not in names:
-                raise ValueError(
-                    f"{file.path}: the required column '{column.name}' is missing. "
-                    f"Columns found: {', '.join(names) or '(none)'}"
-                )
     everything = {name for names in found.values() for name in names}
-    unused = sorted(everything - known)
-    if report_unused and unused:
-        _log.info("%s: columns that are not used: %s", table, ", ".join(unused))
+    unused = tuple(sorted(everything - known)) if report_unused else ()
     # A field of JSON lines may come late: all are read, wherever they are.
     if any(file.format == "jsonl" for file in found):
         everything |= known
@@ -288,7 +276,66 @@ def table_shards(
             shards += _parquet_shards(table, file, columns, used)
         else:
             shards += _text_shards(table, file, used, dialect)
-    return shards
+    return [dataclasses.replace(shard, unused=unused) for shard in shards]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Head:
+    """What the beginning of a file shows.
+
+    Args:
+        names: of its columns, those included that its folders give.
+        is_whole: whether no other column can come; JSON lines tell it line by line.
+        is_empty: whether the file has no byte.
+    """
+
+    names: tuple[str, ...] = ()
+    is_whole: bool = True
+    is_empty: bool = False
+
+
+def _head(file: RawFile, dialect: text.Dialect) -> _Head:
+    if file.is_empty:
+        return _Head(is_empty=True)
+    constants = tuple(name for name, _ in file.constants)
+    if file.format == "parquet":
+        with _open_parquet(file.path) as parquet:
+            return _Head((*parquet.schema_arrow.names, *constants))
+    with _told(file.path, 1), file.open() as stream:
+        head = stream.read(text.HEAD_BYTES)
+        is_whole = not stream.read(1)
+    if not head:  # of a compressed file
+        return _Head(is_empty=True)
+    is_csv = file.format == "csv"
+    names = dialect.names or text.field_names(head, is_csv)
+    # Of lines none of which is an object each is rejected by itself.
+    is_whole = is_csv or (bool(names) and is_whole)
+    return _Head((*names, *constants), is_whole)
+
+
+def _check_required(
+    table: str, columns: Sequence[Column], heads: dict[RawFile, _Head]
+) -> None:
+    """Raises ValueError for a column that no row of a file can have.
+
+    A field that some files of JSON lines have may be absent from others: that costs the
+    rows that lack it.
+    """
+    lines = [head for file, head in heads.items() if file.format == "jsonl"]
+    lines = [head for head in lines if not head.is_empty]
+    somewhere = {name for head in lines for name in head.names}
+    for file, head in heads.items():
+        names = head.names
+        if file.format == "jsonl":
+            if not all(head.is_whole for head in lines):
+                continue
+            names = somewhere
+        for column in columns:
+            if column.required and not head.is_empty and column.name not in names:
+                raise ValueError(
+                    f"{file.path}: the required column '{column.name}' is missing. "
+                    f"Columns found: {', '.join(head.names) or '(none)'}"
+                )
 
 
 def _shard(table: str, file: RawFile, used, start, stop, first_row=1) -> Shard:
@@ -315,7 +362,7 @@ def read_shard(
         columns: as given to `table_shards`.
         dialect: as given to `table_shards`.
     """
-    if shard.stop == 0:
+    if shard.is_empty:
         return
     columns = [column for column in columns if column.name in shard.columns]
     constants = dict(shard.constants)
@@ -342,7 +389,7 @@ def _with_constants(
         columns,
         batch.numbers(),
         batch.origin,
-        raw=lambda i: {**batch.rows.slice(i, 1).to_pylist()[0], **constants},
+        raw=batch.raw,
     )
     if rejected:  # the same value in every row
         return dataclasses.replace(
@@ -368,17 +415,6 @@ def _resolve(path: str) -> tuple[fs.FileSystem, str]:
     return fs.LocalFileSystem(), str(path)
 
 
-def _columns_found(file: RawFile, dialect: text.Dialect) -> list[str]:
-    if file.format == "parquet":
-        with _open_parquet(file.path) as parquet:
-            return parquet.schema_arrow.names
-    if dialect.names:
-        return list(dialect.names)
-    with _told(file.path, 1), file.open() as stream:
-        head = next(text.line_blocks(stream, 0, None, text.HEAD_BYTES), b"")
-    return text.field_names(head, file.format == "csv")
-
-
 @contextlib.contextmanager
 def _told(path: str, line: int):
     """Names the file that Arrow cannot read on, such as a compressed one cut off."""
@@ -395,8 +431,10 @@ def _told(path: str, line: int):
 
 def _open_parquet(path: str) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(open_file(path))
-    except (pa.ArrowInvalid, OSError, UnicodeError) as error:
+        file = pq.ParquetFile(open_file(path))
+        _ = file.schema_arrow  # made when it is asked for
+        return file
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path}: not a Parquet file, or cut off ({error})") from None
@@ -439,33 +477,38 @@ def _read_parquet(
                 for batch in batches:
                     numbers = np.arange(first_row, first_row + len(batch))
                     values = {name: batch.column(name) for name in present}
-                    raw = functools.partial(_row, batch)
+                    raw = functools.partial(_row, batch, first_row)
                     typed = coerce(values, columns, numbers, origin(shard), raw)
                     first_row += len(batch)
-                    yield _batch(shard, *typed)
+                    yield _batch(shard, *typed, raw)
                 if first_row < end:
                     raise pa.ArrowInvalid("it has fewer rows than the file says")
-            except (OSError, pa.ArrowInvalid, UnicodeError) as error:
+            except (OSError, pa.ArrowException, UnicodeError) as error:
                 yield _unreadable(shard, columns, group, range(first_row, end), error)
             first_row = end
 
 
-def _row(batch: pa.RecordBatch, index: int) -> dict:
-    row = batch.slice(index, 1)
+def _row(batch: pa.RecordBatch, first: int, number: int) -> dict:
+    row = batch.slice(number - first, 1)
     try:
         return row.to_pylist()[0]
-    except UnicodeDecodeError:  # shown as bytes
+    except (UnicodeDecodeError, ValueError, OverflowError):  # such as a year 292,278
         columns = zip(row.schema.names, row.columns, strict=True)
-        return {
-            name: (c.cast(pa.binary()) if pa.types.is_string(c.type) else c)[0].as_py()
-            for name, c in columns
-        }
+        return {name: _plain_value(column) for name, column in columns}
+
+
+def _plain_value(column: pa.Array) -> object:
+    for kind in (column.type, pa.binary(), pa.int64()):
+        with contextlib.suppress(pa.ArrowException, ValueError, OverflowError):
+            return column.cast(kind)[0].as_py()
+    return str(column)
 
 
 def _unreadable(shard, columns, group: int, rows: range, error) -> Batch:
     """The rows of a row group, or what is left of them, that cannot be read."""
     reason = f"corrupt row group {group} of {origin(shard)}"
-    rejected = [Rejected(reason, f"{origin(shard)}:{n}", str(error)) for n in rows]
+    row = {"error": str(error)}  # all that there is of it
+    rejected = [Rejected(reason, f"{origin(shard)}:{n}", row) for n in rows]
     empty = pa.table({c.name: pa.nulls(0, c.type) for c in columns})
     return _batch(shard, empty, np.zeros(0, np.int64), rejected)
 
@@ -510,10 +553,11 @@ def _read_text(
             if block is None:
                 return
             rows, numbers, rejected = parser.parse(block, line, origin(shard))
+            raw = text.Lines(block, line, dialect.encoding)
             line += text.count_lines(block)
             if shard.format == "jsonl":
                 rows = _without_absent(rows, columns)
-            yield _batch(shard, rows, numbers, rejected)
+            yield _batch(shard, rows, numbers, rejected, raw)
 
 
 def _without_absent(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -523,7 +567,7 @@ def _without_absent(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
     )
 
 
-def _batch(shard: Shard, rows: pa.Table, numbers: np.ndarray, rejected) -> Batch:
+def _batch(shard: Shard, rows: pa.Table, numbers, rejected, raw=None) -> Batch:
     return Batch(
         table=shard.table,
         rows=rows,
@@ -531,4 +575,5 @@ def _batch(shard: Shard, rows: pa.Table, numbers: np.ndarray, rejected) -> Batch
         first_row=int(numbers[0]) if len(numbers) else shard.first_row,
         rejected=rejected,
         row_numbers=numbers,
+        raw=raw,
     )

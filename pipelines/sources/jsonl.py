@@ -28,7 +28,8 @@ counters, …) are not read.
 * Times are integers in the schema's `time_unit`, or timestamps (UTC where they have no
   zone). Labels are 0 or 1 (false or true). Ids and features have the schema's dtype;
   `user_id` is a string unless the schema has it as a user feature.
-* null, an absent field, NaN and the empty string mean that the value is missing.
+* null, an absent field, NaN and the schema's `null_values` (the empty string by
+  default) mean that the value is missing.
 * A feature of several values is a list; in CSV its values are joined by `|`.
 * A text row is one line; JSON lines and CSV are UTF-8, CSV has a header line.
 

@@ -19,8 +19,7 @@ stops the reading.
 
 import dataclasses
 import importlib
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 
 import numpy as np
@@ -48,6 +47,7 @@ class Shard:
         format: `"jsonl"`, `"csv"` (of separated values) or `"parquet"`.
         compression: Arrow's name of it, None for a plain file.
         constants: columns that folders such as `dt=2023-11-20` give to all rows.
+        unused: columns that the table's files have and the source does not read.
     """
 
     table: str
@@ -59,6 +59,12 @@ class Shard:
     format: str = ""
     compression: str | None = None
     constants: tuple[tuple[str, str | None], ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether its file has no row."""
+        return self.stop == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +74,14 @@ class Rejected:
     Args:
         reason: such as `"unparsable"` or `"missing field time"`.
         source: where it stands, such as `"exposures.jsonl:17"`.
-        raw: the row as text.
+        raw: the row: its text as it stands in the file, bytes if that is no text, or
+            the values by column (of Parquet).
         clicked: whether it is known to be a clicked exposure.
     """
 
     reason: str
     source: str
-    raw: str
+    raw: str | bytes | dict
     clicked: bool = False
 
 
@@ -90,6 +97,7 @@ class Batch:
         rejected: rows that the reader itself could not read; not in `rows`.
         row_numbers: int64, one a row, where they are not consecutive (rows were
             rejected, or one row of the file became several).
+        raw: row number → the row as it stands in the file; `rows` tell it where None.
     """
 
     table: str
@@ -98,6 +106,7 @@ class Batch:
     first_row: int = 1
     rejected: list[Rejected] = dataclasses.field(default_factory=list)
     row_numbers: np.ndarray | None = None
+    raw: Callable[[int], str | bytes | dict] | None = None
 
     def numbers(self) -> np.ndarray:
         """The 1-based row or line number in the file of each of `rows`, int64."""
@@ -113,9 +122,12 @@ class Batch:
             reason: the same for all of them.
         """
         numbers = self.numbers()[index].tolist()
-        rows = self.rows.take(pa.array(index, pa.int64())).to_pylist()
+        if self.raw:
+            rows = map(self.raw, numbers)
+        else:
+            rows = self.rows.take(pa.array(index, pa.int64())).to_pylist()
         return [
-            Rejected(reason, f"{self.origin}:{number}", as_text(row))
+            Rejected(reason, f"{self.origin}:{number}", row)
             for number, row in zip(numbers, rows, strict=True)
         ]
 
@@ -214,10 +226,3 @@ def get_source(name: str) -> Source:
         raise ValueError(unknown_name("source", name, _SOURCES))
     module = importlib.import_module(f"{__package__}.{name}")
     return getattr(module, _SOURCES[name])()
-
-
-def as_text(row: object) -> str:
-    """A raw row as text, a mapping as JSON; whole, so that it can be read again."""
-    if isinstance(row, str):
-        return row
-    return json.dumps(row, ensure_ascii=False, default=str)

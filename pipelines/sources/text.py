@@ -8,9 +8,10 @@ breaks.
 
 import csv
 import dataclasses
-import decimal
+import functools
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,8 +19,8 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 
-from pipelines.sources.columns import Column, coerce
-from pipelines.sources.source import Rejected, as_text
+from pipelines.sources.columns import Column, coerce, whole_number
+from pipelines.sources.source import Rejected
 
 HEAD_BYTES = 1 << 20  # read to learn which fields a JSON lines file has
 _PARSE_ERRORS = (pa.ArrowInvalid, pa.ArrowKeyError, UnicodeDecodeError)
@@ -27,6 +28,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UNIT_SEPARATOR = "\x1f"  # stands in for separators of several characters
 
 _FEW_LINES = 64
+_BETWEEN_OBJECTS = re.compile(rb"}[ \t\r]*\n(?=[ \t]*{)")
 
 
 class _Number(str):
@@ -45,14 +47,12 @@ class Dialect:
         separator: between two values; may have several characters.
         quotes: whether a value in double quotes may hold the separator.
         encoding: of the text.
-        nulls: how a missing value is written.
     """
 
     names: tuple[str, ...] | None = None
     separator: str = ","
     quotes: bool = True
     encoding: str = "utf-8"
-    nulls: tuple[str, ...] = ("",)
 
     @property
     def delimiter(self) -> str:
@@ -115,6 +115,33 @@ def count_lines(block: bytes) -> int:
     return block.count(b"\n") + (not block.endswith(b"\n"))
 
 
+class Lines:
+    """Lines of a block by their numbers, as they stand in the file.
+
+    Args:
+        block: whole lines.
+        first: number of the first one.
+        encoding: of the text; a line that is none is given as bytes.
+    """
+
+    def __init__(self, block: bytes, first: int, encoding: str = "utf-8"):
+        self._block = block
+        self._first = first
+        self._encoding = encoding
+
+    @functools.cached_property
+    def _lines(self) -> list[bytes]:
+        return self._block.split(b"\n")
+
+    def __call__(self, number: int) -> str | bytes:
+        """The line, without its line break."""
+        line = self._lines[number - self._first].rstrip(b"\r")
+        try:
+            return line.decode(self._encoding)
+        except UnicodeDecodeError:
+            return line
+
+
 def csv_fields(line: bytes) -> list[str]:
     """The names in the header line of a CSV file, without the spaces around them."""
     text = line.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
@@ -157,7 +184,7 @@ class JsonParser:
         types = {column.name: column.type for column in self._columns}
         for choice in (types, self._types_found(block)):
             table = _read_json(block, choice)
-            if table is not None and len(table) == lines:
+            if table is not None and len(table) == lines and _one_object_a_line(block):
                 return _coerce_block(table, self._columns, block, first_line, origin)
         if lines <= _FEW_LINES:
             return _parse_lines(block, first_line, origin, self._columns, _json_object)
@@ -209,6 +236,17 @@ def _read_json(block: bytes, types: dict[str, pa.DataType]) -> pa.Table | None:
         return None
 
 
+def _one_object_a_line(block: bytes) -> bool:
+    """Whether every line begins and ends as an object does, none with two of them.
+
+    Holds where Arrow found as many objects as there are lines.
+    """
+    ends = count_lines(block) - 1
+    if block.count(b"}\n{") == ends:
+        return True
+    return len(_BETWEEN_OBJECTS.findall(block)) == ends
+
+
 class CsvParser:
     """Parses blocks of lines of separated values.
 
@@ -234,12 +272,15 @@ class CsvParser:
             include_columns=[c.name for c in columns if c.name in header],
             # Values are typed by their columns, one by one, not by Arrow's guess.
             column_types={column.name: pa.string() for column in columns},
-            null_values=list(dialect.nulls),
+            null_values=[""],
             strings_can_be_null=True,
         )
 
     def parse(self, block: bytes, first_line: int, origin: str) -> Parsed:
         """Good rows, their line numbers, and the rejected lines."""
+        # To Arrow a carriage return alone ends a line.
+        if block.count(b"\r") != block.count(b"\r\n"):
+            return self._parse_lines(block, first_line, origin)
         try:
             plain = self._dialect.plain(block)
             table = arrow_csv.read_csv(
@@ -255,8 +296,17 @@ class CsvParser:
         except _PARSE_ERRORS:
             table = None
         if table is not None and len(table) == count_lines(block):
-            return _coerce_block(table, self._columns, block, first_line, origin)
-        return _parse_lines(block, first_line, origin, self._columns, self._row)
+            encoding = self._dialect.encoding
+            return _coerce_block(
+                table, self._columns, block, first_line, origin, encoding
+            )
+        return self._parse_lines(block, first_line, origin)
+
+    def _parse_lines(self, block: bytes, first_line: int, origin: str) -> Parsed:
+        encoding = self._dialect.encoding
+        return _parse_lines(
+            block, first_line, origin, self._columns, self._row, encoding
+        )
 
     def _row(self, line: bytes) -> dict | None:
         dialect = self._dialect
@@ -273,7 +323,7 @@ class CsvParser:
         if len(fields) != len(self._header):
             return None
         return {
-            name: None if value in dialect.nulls else value
+            name: value or None
             for name, value in zip(self._header, fields, strict=True)
         }
 
@@ -289,48 +339,52 @@ def _json_object(line: bytes) -> dict | None:
 def _value(value: object, wanted: pa.DataType) -> object:
     """A value of one row; a number as exact as the column can hold it."""
     if isinstance(value, list) and pa.types.is_list(wanted):
-        return [_value(single, wanted.value_type) for single in value]
+        values = [_value(single, wanted.value_type) for single in value]
+        if len({type(single) for single in values if single is not None}) > 1:
+            values = [_as_text(single) for single in values]
+        return values
     if not isinstance(value, _Number):
         return value
     if pa.types.is_floating(wanted):
         return float(value)
-    number = decimal.Decimal(value)
-    is_whole = number.adjusted() < 20 and number == number.to_integral_value()
-    return int(number) if pa.types.is_integer(wanted) and is_whole else str(value)
+    whole = whole_number(value) if pa.types.is_integer(wanted) else None
+    return str(value) if whole is None else whole
 
 
-def _coerce_block(table, columns, block, first_line, origin) -> Parsed:
-    lines: list[bytes] = []
+def _as_text(value: object) -> object:
+    """One of a list's values of several types, typed by its text like all others."""
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return str(value) if isinstance(value, int | float) else value
 
-    def raw(i: int) -> str:
-        if not lines:
-            lines.extend(block.split(b"\n"))
-        return lines[i].decode("utf-8", "replace").rstrip("\r")
 
+def _coerce_block(
+    table, columns, block, first_line, origin, encoding="utf-8"
+) -> Parsed:
     numbers = np.arange(first_line, first_line + len(table))
     values = dict(zip(table.column_names, table.columns, strict=True))
-    return coerce(values, columns, numbers, origin, raw)
+    return coerce(values, columns, numbers, origin, Lines(block, first_line, encoding))
 
 
-def _parse_lines(block, first_line, origin, columns, parse) -> Parsed:
-    rows, numbers, texts, rejected = [], [], [], []
+def _parse_lines(block, first_line, origin, columns, parse, encoding="utf-8") -> Parsed:
+    rows, numbers, rejected = [], [], []
+    raw = Lines(block, first_line, encoding)
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):
         line = line.rstrip(b"\r")
         if not line.strip():
             continue
-        row, text = parse(line), line.decode("utf-8", "replace")
+        row = parse(line)
         if row is None:
             source = f"{origin}:{number}"
-            rejected.append(Rejected("unparsable", source, as_text(text)))
+            rejected.append(Rejected("unparsable", source, raw(number)))
             continue
         rows.append(row)
         numbers.append(number)
-        texts.append(text)
     values = {
         column.name: [_value(row.get(column.name), column.type) for row in rows]
         for column in columns
     }
     table, kept, more = coerce(
-        values, columns, np.array(numbers, np.int64), origin, texts.__getitem__
+        values, columns, np.array(numbers, np.int64), origin, raw
     )
     return table, kept, rejected + more

@@ -13,8 +13,9 @@ import pytest
 
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
+from pipelines.limits import RejectionLimits
 from pipelines.sources.files import check_all_read
-from pipelines.sources.source import get_source
+from pipelines.sources.source import TABLES, get_source
 
 SOURCE = get_source("jsonl")
 START = 1_700_000_000
@@ -94,6 +95,11 @@ FILES = {
         "exposures/empty.jsonl": b"",
         "exposures/.part-0.jsonl.crc": b"x",
     },
+    "compressed empty parts": {
+        "exposures/part-0.jsonl": lines(rows(28)),
+        "exposures/part-1.jsonl.gz": gzip.compress(b""),
+        "exposures/part-2.csv.bz2": bz2.compress(b""),
+    },
     "empty parts": {
         "exposures/part-0.jsonl": lines(rows(28)),
         "exposures/part-1.parquet": b"",
@@ -144,8 +150,12 @@ def test_a_part_of_no_known_format_is_named(tmp_path):
     (tmp_path / "exposures").mkdir()
     (tmp_path / "exposures" / "part-0.jsonl").write_bytes(lines(rows(3)))
     (tmp_path / "exposures" / "part-1.orc").write_bytes(b"ORC")
-    with pytest.raises(ValueError, match="ends in none of .* Received: part-1.orc"):
+    name = "exposures/part-1.orc"
+    with pytest.raises(ValueError, match=f"does not read .* Received: {name}"):
         read(tmp_path)
+    shards = SOURCE.shards(str(tmp_path), SCHEMA)
+    for pattern in ("*.orc", name, "exposures/*.o*"):
+        assert check_all_read(SOURCE, str(tmp_path), shards, pattern) == [name]
 
 
 def test_a_compressed_file_cut_off_is_named(tmp_path):
@@ -182,7 +192,69 @@ def test_a_double_that_lost_its_digits_is_no_id(tmp_path):
     pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
     found, rejected = read(tmp_path)
     assert [row["item_id"] for row in found] == [1, 3]
-    assert rejected == ["bad value of item_id, not an integer"]
+    reason = "bad value of item_id, a double too large to be an exact integer"
+    assert rejected == [reason]
+    table["item_id"] = pa.array([1.0, 2.0**24 + 2, 3.0], pa.float32())
+    pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
+    found, rejected = read(tmp_path)
+    assert [row["item_id"] for row in found] == [1, 3]
+    assert rejected == [reason.replace("double", "float")]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_whole_number_is_one_however_it_is_written(tmp_path, suffix):
+    texts = ["7.0", "1e3", "2.50e1", "9007199254740993.0", "9223372036854775807"]
+    whole = [7, 1_000, 25, 2**53 + 1, 2**63 - 1]
+    bad = ["2.5", "1e-3", "9223372036854775808", "1e999999999999999999999", "1e400"]
+    if suffix == ".csv":
+        text = ["user_id,time,item_id,click"]
+        text += [f"u,1.7e9,{number},0" for number in texts + bad]
+    else:
+        line = '{"user_id": "u", "time": 1.7e9, "item_id": %s, "click": 0}'
+        text = [line % number for number in texts + bad]
+    (tmp_path / f"exposures{suffix}").write_text("\n".join(text), "utf-8")
+    found, rejected = read(tmp_path)
+    assert [row["item_id"] for row in found] == whole
+    assert rejected == ["bad value of item_id, not an integer"] * len(bad)
+
+
+def test_values_of_lists_are_typed_like_single_ones(tmp_path):
+    ids = Categorical("ids", "user", dtype="int64", length=4)
+    schema = Schema("shop", (*SCHEMA.features, ids), null_values=("", "NULL", "-1"))
+    (tmp_path / "exposures.jsonl").write_bytes(lines(rows(1)))
+    values = [[1, "NULL", 3], ["2", None, -1, 7.0], [2**53 + 1, 2], "5|NULL"]
+    users = [{"user_id": f"u{i}", "ids": value} for i, value in enumerate(values)]
+    users += [{"user_id": "bad", "ids": [1, 2.5]}]
+    (tmp_path / "users.jsonl").write_bytes(lines(users))
+    found, reasons = [], []
+    for shard in SOURCE.shards(str(tmp_path), schema):
+        for batch in SOURCE.read(shard, schema) if shard.table == "users" else ():
+            found += batch.rows["ids"].to_pylist()
+            reasons += [entry.reason for entry in batch.rejected]
+    assert found == [[1, None, 3], [2, None, None, 7], [2**53 + 1, 2], [5, None]]
+    assert reasons == ["bad value of ids, not a list of an integer"]
+
+
+def test_missing_spellings_hold_for_keys_too(tmp_path):
+    odd = [{"user_id": "NULL"}, {"time": "NULL"}, {"request_id": "NULL"}]
+    table = [row | change for row, change in zip(rows(3), odd, strict=True)]
+    (tmp_path / "exposures.jsonl").write_bytes(lines(table))
+    found, rejected = read(tmp_path)
+    assert rejected == ["missing field user_id", "missing field time"]
+    assert found[0].get("request_id") is None
+
+
+def test_a_row_is_one_line(tmp_path):
+    one, two, three = lines(rows(3)).splitlines()
+    content = b"\n".join([one, b"", two + three])
+    (tmp_path / "exposures.jsonl").write_bytes(content)
+    found, rejected = read(tmp_path)
+    assert (len(found), rejected) == (1, ["unparsable"])
+    (tmp_path / "csv").mkdir()
+    text = f"user_id,time,item_id,click\na,{START},1,0\n\nb,{START},2,0\rc,{START},3,0"
+    (tmp_path / "csv" / "exposures.csv").write_bytes(text.encode())
+    found, rejected = read(tmp_path / "csv")
+    assert (len(found), rejected) == (1, ["unparsable"])
 
 
 def test_a_field_that_comes_late_counts_like_any_other(tmp_path):
@@ -228,6 +300,40 @@ def test_a_corrupt_row_group_costs_its_own_rows(tmp_path):
     assert set(rejected) == {"corrupt row group 1 of exposures.parquet"}
 
 
+def test_a_part_of_bad_lines_costs_those_lines(tmp_path):
+    folder = tmp_path / "exposures"
+    folder.mkdir()
+    (folder / "part-0.jsonl").write_bytes(lines(rows(3)))
+    (folder / "part-1.jsonl").write_bytes(b"{broken\n")
+    (folder / "part-2.jsonl").write_bytes(b'{"user_id": "u", "time": 1700000000}\n')
+    found, rejected = read(tmp_path)
+    assert len(found) == 3
+    assert rejected == ["unparsable", "missing field item_id"]
+
+
+def test_a_required_field_may_come_late(tmp_path):
+    late = [{k: v for k, v in r.items() if k != "click"} for r in rows(12_000)]
+    (tmp_path / "exposures.jsonl").write_bytes(lines(late) + lines(rows(3)))
+    found, rejected = read(tmp_path)
+    assert len(found) == 3
+    assert rejected == ["missing field click"] * 12_000
+
+
+def test_the_summary_tells_what_is_not_used(tmp_path, caplog):
+    caplog.set_level("INFO")
+    folder = tmp_path / "log" / "exposures"
+    folder.mkdir(parents=True)
+    table = [row | {"zebra": 1} for row in rows(30)]
+    (folder / "part-0.jsonl").write_bytes(lines(table))
+    (folder / "part-1.jsonl").write_bytes(b"")
+    (folder / "notes.txt").write_text("about")
+    (tmp_path / "log" / "LICENSE").write_text("free")
+    prepare(tmp_path / "log", "--ignore", "notes.*")
+    assert "not read: LICENSE, exposures/notes.txt, schema.yaml" in caplog.text
+    assert f"empty files, 1: {folder / 'part-1.jsonl'}" in caplog.text
+    assert "columns of exposures that are not used: zebra" in caplog.text
+
+
 HOSTILE = [
     b'{"user_id": "\\ud83d", "time": 1700000000, "item_id": 1, "click": 0}',
     b'{"user_id": "\xff\xfe", "time": 1700000000, "item_id": 1, "click": 0}',
@@ -249,7 +355,7 @@ def test_no_line_stops_the_reading(tmp_path, place):
     (tmp_path / "exposures.jsonl").write_bytes(b"\n".join(content))
     # In a process of its own: deep nesting must not even overflow a C stack.
     code = (
-        "import sys; from pipelines.sources.source import get_source\n"
+        "import sys; from pipelines.sources.source import TABLES, get_source\n"
         "from ctr_tf.schema import Schema\n"
         "source, schema = get_source('jsonl'), Schema.load(sys.argv[2])\n"
         "for shard in source.shards(sys.argv[1], schema):\n"
@@ -320,6 +426,26 @@ def test_of_mutated_parquet_files_each_row_is_kept_or_rejected(tmp_path):
         assert len(found) + len(rejected) == 100
 
 
+def test_a_parquet_file_of_a_broken_footer_is_named(tmp_path):
+    rng = random.Random(1)
+    table = pa.table({key: [row[key] for row in rows(100)] for key in rows(1)[0]})
+    path = tmp_path / "exposures.parquet"
+    pq.write_table(table, path, row_group_size=20)
+    whole = path.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little") + 8
+    for _ in range(400):
+        content = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            content[-rng.randint(1, footer)] ^= 1 << rng.randrange(8)
+        path.write_bytes(content)
+        try:
+            found, rejected = read(tmp_path)
+        except ValueError as error:
+            assert "exposures.parquet" in str(error)
+            continue
+        assert len(found) + len(rejected) == 100
+
+
 def prepare_mutated(folder, limits):
     output = folder.parent / f"{folder.name}.out"
     options = ["--source", "jsonl", "--input", str(folder), "--output", str(output)]
@@ -359,6 +485,8 @@ def test_losing_every_click_fails(tmp_path):
     [
         ("users", "takes TABLE=FRACTION"),
         ("users=many", "takes TABLE=FRACTION"),
+        ("users=nan", "must lie between 0 and 1. Received: nan"),
+        ("users=2", "must lie between 0 and 1. Received: 2.0"),
         ("user=0.5", "Unknown table 'user'. Did you mean 'users'"),
     ],
 )
@@ -366,3 +494,23 @@ def test_wrong_allowances_are_told(tmp_path, word, message):
     (tmp_path / "exposures.jsonl").write_bytes(lines(rows(3)))
     with pytest.raises(ValueError, match=message):
         prepare(tmp_path, "--allow_rejected", word)
+
+
+def test_allowances_of_reasons(tmp_path):
+    table = rows(200)
+    for row in table[:50]:
+        row["price"] = "cheap"
+    table[60]["time"] = -1
+    reason = "exposures:bad value of price, not a finite number"
+    words = [f"{reason}=0.25,clicks=0.5", "users=1"]
+    limits = RejectionLimits.parse(0.01, words, TABLES)
+    assert limits.allowed == {reason: 0.25, "clicks": 0.5, "users": 1.0}
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "exposures.jsonl").write_bytes(lines(table))
+    options = [f"--allow_rejected={word}" for word in words]
+    manifest = prepare(folder, *options)
+    assert sum(manifest["events"]["exposures"]["rejected"].values()) == 51
+    options[0] = options[0].replace("0.25", "0.24")
+    with pytest.raises(ValueError, match="50 of 200 rows of exposures have the fault"):
+        prepare(folder, *options, "--overwrite")

@@ -1,10 +1,13 @@
 """Rows that are unfit for use: counted by reason, kept aside, never lost."""
 
+import base64
 import json
 import re
 
 import pytest
 from job_helpers import SCHEMA, read_manifest, read_samples, run_job, write_log
+
+from ctr_tf.schema import Categorical, Schema
 
 START = 1_700_000_000
 
@@ -103,6 +106,49 @@ def test_too_many_rejected_rows_publish_nothing(tmp_path):
     assert f"'{kept_at}'" in message
     assert len(lines(kept_at)) == 9
     assert {path.name for path in tmp_path.iterdir()} == {"raw", "out.rejected"}
+
+
+def test_rejected_rows_can_be_read_again(tmp_path):
+    raw = tmp_path / "raw"
+    write_log(raw, {"behaviors": LOG["behaviors"]}, SCHEMA)
+    bad = [
+        b'{"user_id" :"a", "time":1700000000, "item_id":1, "click":3, "more":[1]}',
+        b'{"user_id": "\xff", "time": 1700000000}',
+        b'{"x": "' + b"y" * 20_000 + b'"',
+    ]
+    good = json.dumps(exposure(1)).encode()
+    (raw / "exposures.jsonl").write_bytes(b"\n".join([good, *bad]))
+    with pytest.raises(ValueError) as error:
+        run_job(raw, tmp_path / "out")
+    assert len(str(error.value)) < 8_000
+    told = {line["source"]: line for line in lines(tmp_path / "out.rejected")}
+    for number in (2, 4):
+        line = told[f"exposures.jsonl:{number}"]
+        assert line["table"] == "exposures"
+        assert line["row"].encode() == bad[number - 2]
+    assert "row" not in told["exposures.jsonl:3"]
+    assert base64.b64decode(told["exposures.jsonl:3"]["row_base64"]) == bad[1]
+    assert told["behaviors.parquet:3"]["table"] == "behaviors"
+    assert told["behaviors.parquet:3"]["row"] == LOG["behaviors"][2]
+
+
+def test_values_that_a_kind_cannot_take_are_rejected(tmp_path):
+    item = Categorical("item_id", "item")
+    tags = Categorical("tags", "item", length=3)
+    schema = Schema("texts", (item, tags))
+    table = [
+        {"user_id": "a", "time": START + i, "item_id": name, "click": 0, "tags": tags}
+        for i, (name, tags) in enumerate(
+            [("x", ["p"]), ("y\0", ["p"]), ("z", ["p", "q\0"]), ("x", None)]
+        )
+    ]
+    write_log(tmp_path / "raw", {"exposures": table}, schema)
+    manifest = run_job(tmp_path / "raw", tmp_path / "out", "--max_rejected_fraction=1")
+    words = item.wanted
+    assert manifest["events"]["exposures"]["rejected"] == {
+        f"bad value of item_id, not {words}": 1,
+        f"bad value of tags, not {words}": 1,
+    }
 
 
 def test_an_existing_output_stays_unless_told_otherwise(tmp_path):

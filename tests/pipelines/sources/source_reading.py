@@ -1,5 +1,6 @@
 """Reading a whole source, and where the real data are."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +17,13 @@ def real_data(name: str) -> str:
     return str(folder)
 
 
+def as_text(raw) -> str:
+    """A rejected row for comparisons."""
+    if isinstance(raw, bytes):
+        return raw.decode("utf-8", "replace")
+    return raw if isinstance(raw, str) else json.dumps(raw, default=str)
+
+
 def read_all(source, folder, schema=None):
     """Table → all rows; and the rejected rows as (reason, source, raw)."""
     schema = schema or source.schema()
@@ -25,7 +33,7 @@ def read_all(source, folder, schema=None):
             assert batch.table == shard.table
             assert len(batch.numbers()) == len(batch.rows)
             tables.setdefault(batch.table, []).append(batch.rows)
-            rejected += [(r.reason, r.source, r.raw) for r in batch.rejected]
+            rejected += [(r.reason, r.source, as_text(r.raw)) for r in batch.rejected]
     whole = {
         name: pa.concat_tables(parts, promote_options="default")
         for name, parts in tables.items()

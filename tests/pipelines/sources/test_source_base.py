@@ -61,7 +61,7 @@ def test_batch_numbers_and_rejects():
     batch = Batch("users", rows, "users.csv", first_row=2)
     assert batch.numbers().tolist() == [2, 3, 4]
     assert batch.reject(np.array([2]), "odd") == [
-        Rejected("odd", "users.csv:4", '{"user_id": 7}')
+        Rejected("odd", "users.csv:4", {"user_id": 7})
     ]
     batch.row_numbers = np.array([2, 9, 11])
     assert batch.reject(np.array([1]), "odd")[0].source == "users.csv:9"
