@@ -20,7 +20,7 @@ features:
 
 Ids of categorical features: 0 is padding, 1 is out-of-vocabulary, and the entries of
 the vocabulary follow from 2 by descending frequency. Bucketized features use the same
-convention: 0 is padding, 1 is missing (a negative number), buckets follow from 2.
+convention: 0 is padding, 1 is missing, buckets follow from 2.
 """
 
 import dataclasses

@@ -4,6 +4,8 @@ Slow and obvious on purpose, and independent of `pipelines`: nothing is sorted b
 that are packed together, no window is a range of anything.
 """
 
+import datetime
+import zoneinfo
 from collections import Counter
 
 from ctr_tf.schema import MISSING, Schema, parse_duration
@@ -270,9 +272,18 @@ def _counters(item, user, exposures, now, schema):
     return counters
 
 
+def _local(time, schema):
+    if schema.time_zone:
+        return datetime.datetime.fromtimestamp(
+            time, zoneinfo.ZoneInfo(schema.time_zone)
+        )
+    zone = datetime.timezone(datetime.timedelta(hours=schema.utc_offset_hours))
+    return datetime.datetime.fromtimestamp(time, zone)
+
+
 def _hour(time, schema):
-    return (time + schema.zone) // 3600 % 24
+    return _local(time, schema).hour
 
 
 def _weekend(time, schema):
-    return int(((time + schema.zone) // 86400 + 4) % 7 in (0, 6))
+    return int(_local(time, schema).weekday() >= 5)

@@ -534,3 +534,24 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
         "1 of 1 clicks stand again in the behaviors within an hour",
     ):
         assert f"WARNING: {warning}" in caplog.text
+
+
+def test_a_log_of_microseconds_in_a_time_zone(tmp_path):
+    schema = dataclasses.replace(
+        SCHEMA,
+        time_unit="microseconds",
+        utc_offset_hours=0,
+        time_zone="Europe/Copenhagen",
+        session_gap="20m",
+    )
+    log = in_milliseconds(random_log(5, exposures=200, behaviors=200), 5)
+    for table in ("exposures", "behaviors"):
+        for row in log[table]:
+            for key in ("time", "click_time"):
+                if row.get(key) is not None:
+                    row[key] *= 1_000
+    starts = START + 2_500, START + 3_200
+    options = ["--validation_from", starts[0], "--test_from", starts[1]]
+    write_log(tmp_path / "raw", log, schema)
+    run_job(tmp_path / "raw", tmp_path / "out", *options)
+    assert_equals_reference(tmp_path / "out", log, schema, *starts)
