@@ -45,7 +45,11 @@ class EventIndex:
 
     def before(self, group: np.ndarray, time: np.ndarray | int) -> np.ndarray:
         """Place of each group's first event from `time` on; differences are counts."""
-        return np.searchsorted(self._key, self._keys(group, time))
+        wanted = self._keys(group, time)
+        order = np.argsort(wanted)  # searching in order stays within the caches
+        place = np.empty(len(wanted), np.int64)
+        place[order] = np.searchsorted(self._key, wanted[order])
+        return place
 
     def time_at(self, place: np.ndarray, group: np.ndarray) -> np.ndarray:
         """Time of the event at a place, or -1 where it is of another group."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema, parse_duration
-from pipelines.arrow import add_columns, column, numpy, rank, sort_by_content
+from pipelines.arrow import add_columns, column, numpy, order_by, rank, sort_by_content
 from pipelines.counters import NO_CLICK
 from pipelines.slates import find_slates
 from pipelines.validation import ROW
@@ -47,8 +47,8 @@ def merge_exposures(rows: pa.Table, schema: Schema) -> pa.Table:
     starts = np.flatnonzero(begins)
     first = order[starts]
     known = np.minimum.reduceat(_click_times(rows, schema)[order], starts)
-    by_time = (item, time, slates.slate, slates.request_time, user)
-    final = np.lexsort([key[first] for key in by_time])
+    by_time = (user, slates.request_time, slates.slate, time, item)
+    final = order_by(*(key[first] for key in by_time))
     largest = {
         label: np.maximum.reduceat(numpy(rows, label)[order], starts)[final]
         for label in schema.labels

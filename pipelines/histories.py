@@ -31,6 +31,7 @@ from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
 DUPLICATE_USER = "duplicate user"
+TIMES = ("time", "_click_time", "_request_time")  # of an exposure, its click, its slate
 
 
 @dataclasses.dataclass
@@ -43,8 +44,8 @@ class UserBucket:
             `_request_time`, `_size` (of its slate), `_start` and `_stop` (its history,
             a range of `timeline`), context features.
         candidates: one row a candidate, in the order of `requests`: `_item` (a code),
-            `time`, `_click_time` (see `merge_exposures`), `_request_time`, labels,
-            user-item counters, item and candidate features.
+            labels, user-item counters, item and candidate features; until its items'
+            events are counted, also `TIMES`.
         timeline: one row a behavior, ascending by user and time: `_item`, `time`,
             item and behavior features.
         users: one row a user code: `user_id`, user features.
@@ -58,9 +59,11 @@ class UserBucket:
     items: pa.Table
 
     def to_bytes(self) -> list[bytes]:
-        """The tables as Arrow IPC, in the order of the fields."""
+        """The tables as Arrow IPC, in the order of the fields, without `TIMES`."""
         fields = dataclasses.fields(self)
-        return [to_bytes(getattr(self, field.name)) for field in fields]
+        tables = {field.name: getattr(self, field.name) for field in fields}
+        tables["candidates"] = self.candidates.drop_columns(list(TIMES))
+        return [to_bytes(table) for table in tables.values()]
 
     @classmethod
     def from_bytes(cls, data: list[bytes]) -> "UserBucket":
@@ -169,7 +172,7 @@ def _slates(
     known = [name for name in ("request_id",) if name in shown.column_names]
     own = ["_user", "_request_time", "_returned", *known, *context]
     requests = add_columns(shown.select(own).take(pa.array(first)), _size=size)
-    wanted = {"_item", "time", "_click_time", "_request_time", "true_probability"}
+    wanted = {"_item", *TIMES, "true_probability"}
     wanted |= {f.name for f in schema.candidate if f.name != ITEM_KEY}
     return requests, add_columns(_select(shown, wanted | {*schema.labels}), **counters)
 

@@ -188,9 +188,10 @@ def build(
         folder: where the data set is written.
     """
     num_buckets, num_shards = options.num_buckets, options.num_shards
+    once = pipeline | "Once" >> beam.Impulse()
     raw = (
-        pipeline
-        | "Shards" >> beam.Create(list(enumerate(shards)))
+        once
+        | "Shards" >> beam.FlatMap(lambda _: enumerate(shards))
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
         >> beam.ParDo(steps.ReadShard(source, schema, num_buckets)).with_outputs(
@@ -198,9 +199,9 @@ def build(
         )
     )
     starts = beam.pvalue.AsSingleton(
-        raw.times
-        | "All times" >> beam.combiners.ToList()
-        | "Find splits" >> beam.Map(steps.find_starts, rule)
+        once
+        | "Find splits"
+        >> beam.Map(steps.find_starts, times=beam.pvalue.AsList(raw.times), rule=rule)
     )
     items = (
         raw["items"]
@@ -228,7 +229,7 @@ def build(
         | "Group by item" >> beam.GroupByKey()
         | "Count items" >> beam.ParDo(steps.CountItems(schema))
     )
-    vocabularies = beam.pvalue.AsSingleton(
+    vocabularies = beam.pvalue.AsDict(
         histories.vocabulary | "Build vocabularies" >> BuildVocabularies(schema)
     )
     samples = (
@@ -241,9 +242,11 @@ def build(
             starts=starts,
         ).with_outputs(*steps.EncodeSamples.OUTPUTS, main="samples")
     )
-    every_shard = [((s, i), b"") for s in SPLITS for i in range(num_shards)]
+    every_shard = once | "Every shard" >> beam.FlatMap(
+        lambda _: [((s, i), b"") for s in SPLITS for i in range(num_shards)]
+    )
     files = (
-        (samples.samples, pipeline | "Every shard" >> beam.Create(every_shard))
+        (samples.samples, every_shard)
         | "With empty shards" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
         | "Write samples"
@@ -259,24 +262,21 @@ def build(
     counts = (
         (raw.counts, items.counts, histories.counts)
         | "All counts" >> beam.Flatten()
-        | "Add counts" >> beam.CombineGlobally(steps.add_counts)
+        | "Add counts" >> beam.CombineGlobally(steps.add_counts).as_singleton_view()
     )
-    statistics = samples.statistics | "Add statistics" >> beam.CombineGlobally(
-        steps.add_statistics
+    statistics = (
+        samples.statistics
+        | "Add statistics"
+        >> beam.CombineGlobally(steps.add_statistics).as_singleton_view()
     )
-    (
-        pipeline
-        | "Once" >> beam.Create([None])
-        | "Write report"
-        >> beam.ParDo(
-            WriteReport(folder, schema, options.compression),
-            starts=starts,
-            vocabularies=vocabularies,
-            counts=beam.pvalue.AsSingleton(counts),
-            statistics=beam.pvalue.AsSingleton(statistics),
-            rejected=beam.pvalue.AsList(rejected),
-            files=beam.pvalue.AsList(files),
-        )
+    once | "Write report" >> beam.ParDo(
+        WriteReport(folder, schema, options.compression),
+        starts=starts,
+        vocabularies=vocabularies,
+        counts=counts,
+        statistics=statistics,
+        rejected=beam.pvalue.AsList(rejected),
+        files=beam.pvalue.AsList(files),
     )
 
 

@@ -28,7 +28,7 @@ from pipelines.arrow import column, concat, from_bytes
 from pipelines.limits import CLICKS, RejectionLimits
 from pipelines.sources.source import TABLES
 from pipelines.statistics import SPLITS, Statistics
-from pipelines.vocabulary import from_texts
+from pipelines.vocabulary import complete
 
 REPORT = "report.json"
 _LONGEST_EXAMPLE = 1_000
@@ -159,7 +159,7 @@ class WriteReport(beam.DoFn):
 
     def process(
         self,
-        _: None,
+        _: bytes,
         starts: tuple[int, int],
         vocabularies: dict[str, str],
         counts: dict[str, int],
@@ -169,9 +169,10 @@ class WriteReport(beam.DoFn):
     ) -> None:
         """Writes them."""
         self._write("schema.yaml", self._schema.to_yaml().encode())
-        for name, text in vocabularies.items():
+        words = complete(vocabularies, self._schema)
+        for name in words.names:
+            text = vocabularies.get(name, "")
             self._write(f"vocabularies/{name}.txt", text.encode())
-        words = from_texts(vocabularies)
         report = statistics.report(self._schema, words)
         self._write("statistics.json", _json(report))
         examples, events = {}, {}

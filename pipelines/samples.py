@@ -59,6 +59,7 @@ class SampleEncoder:
         self._slate = slate_stop - self._size, slate_stop
         self._split = np.searchsorted(starts, self._time, side="right")
         self.statistics = Statistics()
+        self._covered = {}
 
     def encode(self) -> pa.Table:
         """The samples, ascending by user and request time.
@@ -227,6 +228,13 @@ class SampleEncoder:
     ) -> list[bytes]:
         """A feature of which each sample takes the values of a range of rows."""
         ranges = values.ranges(*ranges)
-        weights = coverage(len(values.values), *ranges, self._split)
+        weights = self._coverage(len(values.values), ranges)
         self.statistics.add_column(name, values, weights)
         return encode_feature(name, values.pack(), *ranges)
+
+    def _coverage(self, rows: int, ranges: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """See `coverage`; features that share their ranges share the answer."""
+        key = rows, *map(id, ranges)
+        if key not in self._covered:
+            self._covered[key] = ranges, coverage(rows, *ranges, self._split)
+        return self._covered[key][1]

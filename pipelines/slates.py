@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from pipelines.arrow import begins_of
+from pipelines.arrow import begins_of, order_by
 
 
 def find_duplicates(code: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def find_duplicates(code: np.ndarray, row: np.ndarray) -> np.ndarray:
     Returns:
         bool, True for what is to be put aside.
     """
-    order = np.lexsort((row, code))
+    order = order_by(code, row)
     duplicate = np.zeros(len(order), bool)
     duplicate[order[1:]] = np.diff(code[order]) == 0
     return duplicate
@@ -82,7 +82,7 @@ def _requests(
     pair: np.ndarray, time: np.ndarray, gap: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slates of rows with a request id, and which are not the first of their id."""
-    order = np.lexsort((time, pair))
+    order = order_by(pair, time)
     pair, time = pair[order], time[order]
     first = begins_of(pair)
     begins = first.copy()
@@ -98,7 +98,7 @@ def _requests(
 def _sessions(
     user: np.ndarray, time: np.ndarray, item: np.ndarray, gap: int
 ) -> np.ndarray:
-    order = np.lexsort((item, time, user))
+    order = order_by(user, time, item)
     user, time, item = user[order], time[order], item[order]
     once = begins_of(user, time, item)
     begins = begins_of(user[once])
@@ -112,7 +112,7 @@ def _sessions(
 def _cut_at_repeats(begins: np.ndarray, item: np.ndarray) -> None:
     """Begins a slate, in place, where an item comes again; visits such runs only."""
     run = np.cumsum(begins) - 1
-    order = np.lexsort((np.arange(len(item)), item, run))
+    order = order_by(run, item, np.arange(len(item)))
     again = (np.diff(run[order]) == 0) & (np.diff(item[order]) == 0)
     if not again.any():
         return

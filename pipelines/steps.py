@@ -30,7 +30,7 @@ from pipelines.sources.source import Shard, Source
 from pipelines.splits import SplitRule
 from pipelines.statistics import SPLITS, Statistics
 from pipelines.validation import validate
-from pipelines.vocabulary import count_values, from_texts
+from pipelines.vocabulary import complete, count_values
 
 _log = logging.getLogger(__name__)
 BY_USER = ("exposures", "behaviors", "users")
@@ -106,7 +106,9 @@ class MergeItems(beam.DoFn):
         yield to_bytes(table)
 
 
-def find_starts(times: list[tuple[np.ndarray, np.ndarray]], rule: SplitRule):
+def find_starts(
+    _: bytes, times: list[tuple[np.ndarray, np.ndarray]], rule: SplitRule
+) -> tuple[int, int]:
     """When validation and test begin, from the times of all exposures."""
     if not times:
         return rule.starts(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -254,7 +256,7 @@ class EncodeSamples(beam.DoFn):
             counters[name] = np.empty(len(counted), np.int64)
             counters[name][numpy(counted, "row")] = numpy(counted, name)
         encoder = SampleEncoder(
-            bucket, counters, self._schema, from_texts(vocabularies), starts
+            bucket, counters, self._schema, complete(vocabularies, self._schema), starts
         )
         samples = encoder.encode()
         shard = numpy(samples, "hash") % np.uint64(self._num_shards)

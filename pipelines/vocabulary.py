@@ -125,7 +125,7 @@ def most_frequent(counts: pa.Table, features: tuple[Feature, ...]) -> list[str]:
 
 
 class BuildVocabularies(beam.PTransform):
-    """(vocabulary, counts as Arrow IPC) → one dict, vocabulary → its file's text.
+    """(vocabulary, counts as Arrow IPC) → (vocabulary, its file's text).
 
     Args:
         schema: of the data set.
@@ -137,14 +137,10 @@ class BuildVocabularies(beam.PTransform):
 
     def expand(self, counts):
         """Adds the steps to a pipeline."""
-        by_name = self._schema.vocabularies()
-        empty = dict.fromkeys(by_name, "")
         return (
             counts
             | "Group by vocabulary" >> beam.GroupByKey()
             | "Most frequent" >> beam.MapTuple(_Merge(self._schema))
-            | "Collect" >> beam.combiners.ToDict()
-            | "Complete" >> beam.Map(lambda found: empty | found)
         )
 
 
@@ -158,6 +154,8 @@ class _Merge:
         return name, "".join(f"{value}\n" for value in values)
 
 
-def from_texts(texts: dict[str, str]) -> Vocabularies:
-    """Vocabularies from the result of `BuildVocabularies`."""
-    return Vocabularies({name: text.split("\n")[:-1] for name, text in texts.items()})
+def complete(texts: dict[str, str], schema: Schema) -> Vocabularies:
+    """Vocabularies from the results of `BuildVocabularies`, those without values too."""
+    return Vocabularies(
+        {name: texts.get(name, "").split("\n")[:-1] for name in schema.vocabularies()}
+    )
