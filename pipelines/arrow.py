@@ -127,7 +127,7 @@ def _list_key(row: list) -> tuple:
 
 
 def order_by(*keys: np.ndarray) -> np.ndarray:
-    """The order of rows by integer keys, the first one counting most; ties in any order.
+    """The order of rows by integer keys, the first one first; ties in any order.
 
     Keys that fit side by side into 63 bits are sorted as one number.
     """

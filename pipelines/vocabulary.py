@@ -155,7 +155,7 @@ class _Merge:
 
 
 def complete(texts: dict[str, str], schema: Schema) -> Vocabularies:
-    """Vocabularies from the results of `BuildVocabularies`, those without values too."""
+    """The results of `BuildVocabularies`, and those that nothing was counted for."""
     return Vocabularies(
         {name: texts.get(name, "").split("\n")[:-1] for name in schema.vocabularies()}
     )

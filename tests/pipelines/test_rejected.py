@@ -1,6 +1,7 @@
 """Rows that are unfit for use: counted by reason, kept aside, never lost."""
 
 import base64
+import dataclasses
 import json
 import re
 
@@ -148,6 +149,30 @@ def test_values_that_a_kind_cannot_take_are_rejected(tmp_path):
     assert manifest["events"]["exposures"]["rejected"] == {
         f"bad value of item_id, not {words}": 1,
         f"bad value of tags, not {words}": 1,
+    }
+
+
+def test_clicks_before_their_exposure_or_in_a_far_future_are_rejected(tmp_path):
+    """A far click was once taken for one that never became known."""
+    schema = dataclasses.replace(SCHEMA, time_unit="milliseconds")
+    after = [None, 0, 5_000, -1, (1 << 33) * 1_000]
+    rows = [
+        exposure(
+            i,
+            time=START * 1_000,
+            click=1,
+            click_time=None if a is None else START * 1_000 + a,
+        )
+        for i, a in enumerate(after)
+    ]
+    write_log(tmp_path / "raw", {"exposures": rows}, schema)
+    options = ("--max_rejected_fraction=1",)
+    manifest = run_job(tmp_path / "raw", tmp_path / "out", *options)
+    counts = manifest["events"]["exposures"]
+    assert counts["kept"] == 3
+    assert counts["rejected"] == {
+        "click_time is before time": 1,
+        "click_time is after the year 2242": 1,
     }
 
 
