@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.schema import ITEM_KEY, Schema
-from serving.exported import EXAMPLE_REQUEST, EXTRA, SCHEMA, find_version
+from ctr_tf.schema import ITEM_KEY
+from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version, load_content
 from serving.request import request_to_tensors
 
 _COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
@@ -27,11 +27,12 @@ class Scorer:
 
     Raises:
         FileNotFoundError: if there is no export in the folder.
+        ValueError: if its schema or vocabularies are not those that were exported.
     """
 
     def __init__(self, model: str | Path):
         self.folder = find_version(model)
-        self.schema = Schema.load(self.folder / EXTRA / SCHEMA)
+        self.schema, _ = load_content(self.folder)
 
     @functools.cached_property
     def _predict(self):

@@ -378,8 +378,9 @@ def test_an_export_is_the_one_that_was_written(small_export, tmp_path):
     assert vocabularies.values("category") == VOCABULARIES.values("category")
     with (folder / "assets" / "category.txt").open("a") as stream:
         stream.write("another\n")
-    with pytest.raises(ValueError, match="is not as it was exported"):
-        load_content(folder)
+    for read in (load_content, Scorer):
+        with pytest.raises(ValueError, match="is not as it was exported"):
+            read(folder)
 
 
 def test_an_export_without_room_publishes_nothing(ranker, data, tmp_path, monkeypatch):
