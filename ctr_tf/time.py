@@ -6,6 +6,7 @@ modules have the same functions with the same rules, and a test holds them equal
 
 import datetime
 import functools
+import re
 import zoneinfo
 from importlib import resources
 
@@ -15,7 +16,31 @@ from ctr_tf.errors import unknown_name
 
 HOUR = 3_600
 DAY = 86_400
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 MAX_TIME = 1 << 33  # the year 2242; later times, milliseconds above all, are mistakes
+
+
+def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
+    """Reads a duration such as ``"2h"``, ``"3d"``, ``"30m"`` or ``"45s"``.
+
+    Args:
+        text: the duration; a bare integer counts seconds.
+        may_be_zero: whether it may be none at all.
+
+    Returns:
+        Seconds, positive (or 0).
+
+    Raises:
+        ValueError: if it is no such duration or not positive.
+    """
+    match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
+    seconds = int(match[1]) * _DURATION_UNITS[match[2] or "s"] if match else -1
+    if seconds < 0 or (seconds == 0 and not may_be_zero):
+        raise ValueError(
+            f"A duration is a {'' if may_be_zero else 'positive '}whole number and a "
+            f"unit, s, m, h or d (such as '2h'). Received: {text!r}"
+        )
+    return seconds
 
 
 @functools.cache

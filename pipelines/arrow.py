@@ -83,7 +83,7 @@ def partition(table: pa.Table, part: np.ndarray) -> Iterator[tuple[int, pa.Table
     order = np.argsort(part, kind="stable")
     parts, starts = np.unique(part[order], return_index=True)
     table = table.take(pa.array(order))
-    stops = [*starts[1:].tolist(), len(order)]
+    stops = [*starts[1:].tolist(), len(order)][: len(starts)]
     for number, start, stop in zip(parts.tolist(), starts.tolist(), stops, strict=True):
         yield number, table.slice(start, stop - start)
 

@@ -72,7 +72,8 @@ class Column:
 
 def computed(feature: Feature, values: np.ndarray) -> Column:
     """A column of values that the job computed."""
-    return Column(feature, values, values == feature.stored_missing)
+    missing = values == feature.stored_missing
+    return Column(feature, values, missing | (values != values))
 
 
 def stored(

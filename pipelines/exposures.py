@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.schema import Schema, parse_duration
 from pipelines.arrow import add_columns, column, numpy, order_by, rank, sort_by_content
-from pipelines.counters import NO_CLICK
 from pipelines.slates import find_slates
 from pipelines.validation import ROW
 

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.computed.counters import NO_CLICK
+from ctr_tf.computed.event_index import EventIndex
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import (
     add_columns,
@@ -23,7 +25,6 @@ from pipelines.arrow import (
     sort_by_content,
     to_bytes,
 )
-from pipelines.counters import NO_CLICK, EventIndex, user_item_counters
 from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
 from pipelines.joins import count_clicks, count_items, count_users
@@ -44,7 +45,7 @@ class UserBucket:
             `_request_time`, `_size` (of its slate), `_start` and `_stop` (its history,
             a range of `timeline`), context features.
         candidates: one row a candidate, in the order of `requests`: `_item` (a code),
-            labels, user-item counters, item and candidate features; until its items'
+            labels, counters of the user, item and candidate features; until all
             events are counted, also `TIMES`.
         timeline: one row a behavior, ascending by user and time: `_item`, `time`,
             item and behavior features.
@@ -100,7 +101,7 @@ def build_user_bucket(
     shown = add_columns(shown, _user=user_code[:num_shown], _item=item_code[:num_shown])
     raw = add_columns(raw, _user=user_code[num_shown:], _item=item_code[num_shown:])
     shown = merge_exposures(shown, schema)
-    requests, candidates = _slates(shown, len(item_ids), schema)
+    requests, candidates = _slates(shown, schema)
     behaviors, merged = _behaviors(raw, shown, schema)
     active = np.zeros(len(user_ids), bool)
     active[numpy(requests, "_user")] = True
@@ -153,28 +154,23 @@ def _codes(tables: list[pa.Table], name: str) -> tuple[np.ndarray, pa.Array]:
     return rank(pa.concat_arrays(arrays))
 
 
-def _slates(
-    shown: pa.Table, num_items: int, schema: Schema
-) -> tuple[pa.Table, pa.Table]:
+def _slates(shown: pa.Table, schema: Schema) -> tuple[pa.Table, pa.Table]:
     """Requests and candidates, both ascending by user, request time and slate."""
     if not len(shown):
         empty = pa.array([], pa.int64())
         requests = dict.fromkeys(("_user", "_request_time", "_size"), empty)
-        return pa.table(requests), pa.table({"_item": empty, "time": empty})
-    keys = ("_user", "_request_time", "_slate", "time", "_item")
-    user, request_time, slate, time, item = (numpy(shown, key) for key in keys)
+        candidates = dict.fromkeys(("_item", *TIMES), empty)
+        return pa.table(requests), pa.table(candidates)
+    slate = numpy(shown, "_slate")
     first = np.flatnonzero(begins_of(slate))
     size = np.diff(np.append(first, len(slate)))
-    pair = np.unique(user * num_items + item, return_inverse=True)[1]
-    click_time = numpy(shown, "_click_time")
-    counters = user_item_counters(pair, time, click_time, request_time, schema)
     context = [f.name for f in schema.context if f.name in shown.column_names]
     known = [name for name in ("request_id",) if name in shown.column_names]
     own = ["_user", "_request_time", "_returned", *known, *context]
     requests = add_columns(shown.select(own).take(pa.array(first)), _size=size)
     wanted = {"_item", *TIMES, "true_probability"}
     wanted |= {f.name for f in schema.candidate if f.name != ITEM_KEY}
-    return requests, add_columns(_select(shown, wanted | {*schema.labels}), **counters)
+    return requests, _select(shown, wanted | {*schema.labels})
 
 
 def _behaviors(raw: pa.Table, shown: pa.Table, schema: Schema) -> tuple[pa.Table, int]:

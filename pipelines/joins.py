@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.computed.counters import NO_CLICK
+from ctr_tf.computed.event_index import EventIndex
 from ctr_tf.schema import USER_KEY
 from ctr_tf.time import HOUR
 from pipelines.arrow import column, numpy
-from pipelines.counters import NO_CLICK, EventIndex
 
 
 def count_users(

@@ -225,9 +225,9 @@ def build(
         ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")
     )
     counters = (
-        histories.item_events
-        | "Group by item" >> beam.GroupByKey()
-        | "Count items" >> beam.ParDo(steps.CountItems(schema))
+        histories.events
+        | "Group by key" >> beam.GroupByKey()
+        | "Count events" >> beam.ParDo(steps.CountEvents(schema))
     )
     vocabularies = beam.pvalue.AsDict(
         histories.vocabulary | "Build vocabularies" >> BuildVocabularies(schema)

@@ -4,9 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.computed.clock import CLOCKS
+from ctr_tf.computed.slate import SLATE_SIZE
 from ctr_tf.schema import USER_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
-from ctr_tf.time import hour_of_day, is_weekend
 from pipelines.arrow import column, hash_ids, numpy
 from pipelines.chunks import window_chunks
 from pipelines.columns import Column, ItemColumns, computed, stored
@@ -27,7 +28,7 @@ class SampleEncoder:
 
     Args:
         bucket: slates and timelines; at least one request.
-        counters: the item counters of `bucket.candidates`, by feature name.
+        counters: those of `bucket.candidates` over all users, by feature name.
         schema: of the data set.
         vocabularies: of the data set.
         starts: unix seconds at which validation and test begin.
@@ -125,7 +126,7 @@ class SampleEncoder:
         for feature in self._schema.context:
             name = f"context_{feature.name}"
             if feature.computed:
-                values = {"slate_size": self._size} | self._clock(self._time)
+                values = {SLATE_SIZE.name: self._size} | self._clock(self._time)
                 one = computed(feature, values[feature.name])
                 result.append(self._values(name, one, (every, every + 1)))
             else:
@@ -158,6 +159,9 @@ class SampleEncoder:
     def _candidate_features(self) -> list[list[bytes]]:
         candidates, slate = self._bucket.candidates, self._slate
         result = []
+        for place in self._schema.computed.places:
+            counts = self._computed_candidate(place.of)
+            self._counters |= place.values(counts, slate[0])
         for feature in self._schema.candidate:
             if feature.role == "item":
                 values = self._items.of(candidates, feature)
@@ -196,11 +200,7 @@ class SampleEncoder:
         return result
 
     def _clock(self, time: np.ndarray) -> dict[str, np.ndarray]:
-        offset = self._schema.zone
-        return {
-            "hour": hour_of_day(time, offset).astype(np.uint8),
-            "weekend": is_weekend(time, offset).astype(np.uint8),
-        }
+        return {clock.name: clock.batch(time, self._schema.zone) for clock in CLOCKS}
 
     def _lists(
         self, name: str, feature: Feature, table: pa.Table, rows: np.ndarray

@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.schema import USER_KEY, Schema
 from ctr_tf.time import MAX_TIME
 from pipelines.arrow import (
     column,
@@ -22,8 +22,8 @@ from pipelines.arrow import (
     rank,
     to_bytes,
 )
-from pipelines.counters import item_counters
-from pipelines.histories import UserBucket, build_user_bucket
+from pipelines.counting import add_user_counters, no_values, shared_events
+from pipelines.histories import TIMES, UserBucket, build_user_bucket
 from pipelines.items import ItemTable, merge_items
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
@@ -124,16 +124,17 @@ def find_starts(
 class BuildHistories(beam.DoFn):
     """All rows of a bucket of users → slates and timelines.
 
-    Outputs: (bucket, `UserBucket` as Arrow IPC); `item_events` as (bucket of items,
-    Arrow IPC); `vocabulary` as (vocabulary, counts as Arrow IPC); `rejected`; `counts`.
+    Outputs: (bucket, `UserBucket` as Arrow IPC); `events` as ((number of a counter,
+    bucket of its keys), Arrow IPC); `vocabulary` as (vocabulary, counts as Arrow IPC);
+    `rejected`; `counts`.
 
     Args:
         schema: of the data set.
-        num_buckets: of items.
+        num_buckets: of the values that exposures are counted by.
         has_users: whether the data set has a table of users.
     """
 
-    OUTPUTS = ("item_events", "vocabulary", "rejected", "counts")
+    OUTPUTS = ("events", "vocabulary", "rejected", "counts")
 
     def __init__(self, schema: Schema, num_buckets: int, has_users: bool = True):
         self._schema = schema
@@ -165,33 +166,27 @@ class BuildHistories(beam.DoFn):
         for name, table in counted.items():
             yield Tagged("vocabulary", (name, to_bytes(table)))
         if len(bucket.requests):
-            yield from self._item_events(number, bucket)
+            bucket = add_user_counters(bucket, self._schema)
+            yield from self._events(number, bucket)
             yield number, bucket.to_bytes()
         events = counts["exposures kept"] + counts["behaviors kept"]
         _log_rate("histories", f"bucket {number}", events, started)
 
-    def _item_events(self, number: int, bucket: UserBucket) -> Iterator[Tagged]:
-        candidates, code = bucket.candidates, numpy(bucket.candidates, "_item")
-        item_ids = column(bucket.items, ITEM_KEY)
-        events = pa.table(
-            {
-                "item": item_ids.take(pa.array(code)),
-                "time": column(candidates, "time"),
-                "request_time": column(candidates, "_request_time"),
-                "click_time": column(candidates, "_click_time"),
-                "row": np.arange(len(code), dtype=np.int32),
-            },
-            metadata={_USER_BUCKET: str(number)},
-        )
-        item_bucket = hash_ids(item_ids) % np.uint64(self._num_buckets)
-        for item_number, rows in partition(events, item_bucket[code]):
-            yield Tagged("item_events", (item_number, to_bytes(rows)))
+    def _events(self, number: int, bucket: UserBucket) -> Iterator[Tagged]:
+        for place, counter in enumerate(self._schema.computed.counters):
+            if counter.of_user:
+                continue
+            events = shared_events(bucket, counter, self._schema)
+            events = events.replace_schema_metadata({_USER_BUCKET: str(number)})
+            part = hash_ids(column(events, "key")) % np.uint64(self._num_buckets)
+            for key_bucket, rows in partition(events, part):
+                yield Tagged("events", ((place, key_bucket), to_bytes(rows)))
 
 
-class CountItems(beam.DoFn):
-    """All exposures of a bucket of items → counters, back to the users' buckets.
+class CountEvents(beam.DoFn):
+    """All exposures of a bucket of a counter's keys → counts, for the users' buckets.
 
-    Output: (bucket of users, Arrow IPC of `row` and the counters).
+    Output: (bucket of users, Arrow IPC of `row` and the counter's features).
 
     Args:
         schema: of the data set.
@@ -201,26 +196,23 @@ class CountItems(beam.DoFn):
         self._schema = schema
 
     def process(
-        self, keyed: tuple[int, Iterable[bytes]]
+        self, keyed: tuple[tuple[int, int], Iterable[bytes]]
     ) -> Iterator[tuple[int, bytes]]:
         """Counts one bucket."""
         started = time.perf_counter()
-        tables = [from_bytes(data) for data in keyed[1]]
-        events = concat(tables)
-        counters = item_counters(
-            rank(column(events, "item"))[0],
-            numpy(events, "time"),
-            numpy(events, "click_time"),
-            numpy(events, "request_time"),
-            self._schema,
+        (place, number), tables = keyed[0], [from_bytes(data) for data in keyed[1]]
+        counter, events = self._schema.computed.counters[place], concat(tables)
+        counts = counter.batch(
+            rank(column(events, "key"))[0], *(numpy(events, name) for name in TIMES)
         )
-        result = pa.table({"row": column(events, "row"), **counters})
+        result = pa.table({"row": column(events, "row"), **counts})
         start = 0
         for table in tables:
             user_bucket = int(table.schema.metadata[_USER_BUCKET])
             yield user_bucket, to_bytes(result.slice(start, len(table)))
             start += len(table)
-        _log_rate("counters", f"bucket {keyed[0]}", len(events), started)
+        what = f"by {counter.by}, bucket {number}"
+        _log_rate("counters", what, len(events), started)
 
 
 class EncodeSamples(beam.DoFn):
@@ -250,11 +242,13 @@ class EncodeSamples(beam.DoFn):
         number, values = keyed
         (data,) = values["buckets"]
         bucket = UserBucket.from_bytes(data)
-        counted = concat(from_bytes(data) for data in values["counters"])
         counters = {}
-        for name in set(counted.column_names) - {"row"}:
-            counters[name] = np.empty(len(counted), np.int64)
-            counters[name][numpy(counted, "row")] = numpy(counted, name)
+        for counter in self._schema.computed.counters:
+            if not counter.of_user:
+                counters |= no_values(counter, len(bucket.candidates))
+        for table in map(from_bytes, values["counters"]):
+            for name in set(table.column_names) - {"row"}:
+                counters[name][numpy(table, "row")] = numpy(table, name)
         encoder = SampleEncoder(
             bucket, counters, self._schema, complete(vocabularies, self._schema), starts
         )

@@ -138,13 +138,19 @@ class Checker:
 
     def _isolation(self) -> str:
         served, request = self._needed(), self._request()
-        size = len(request["candidates"])
         backwards = request | {"candidates": request["candidates"][::-1]}
         scores = self._client.score(backwards).probability
         _compare("in reverse order", scores[::-1], served, self._tolerance())
-        alone = request | {"candidates": request["candidates"][:1], "slate_size": size}
-        scores = self._client.score(alone).probability
-        _compare("alone", scores, served[:1], self._tolerance())
+        tensors = request_to_tensors(request, self._client.schema())
+        first = {
+            name: value[:, :1] if value.ndim > 1 else np.ones_like(value)
+            for name, value in tensors.items()
+            if name.startswith("candidate_")
+        }
+        transport, timeout = self._client.transport, self._client.timeout
+        outputs, _ = transport.predict("serving_default", tensors | first, timeout)
+        alone = outputs["probability"][0, :1]
+        _compare("alone", alone, served[:1], self._tolerance())
         return "the same in reverse order, and alone"
 
     def _golden(self) -> str:

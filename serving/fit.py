@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ctr_tf.computed.declare import Computed
 from ctr_tf.schema import Categorical, Feature, Numeric
 from serving.inputs import (
     BEHAVIOR_LENGTH,
@@ -45,6 +46,9 @@ class SignatureSchema:
             )
             for group in _GROUPS
         }
+
+        has_size = SLATE_SIZE in signature.inputs
+        self.computed = Computed(counters=(), places=(), slate_size=has_size)
 
     def groups(self) -> dict[str, tuple[Feature, ...]]:
         """Group → its features."""

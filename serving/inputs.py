@@ -10,10 +10,12 @@ This module needs neither TensorFlow nor Keras.
 import dataclasses
 import math
 
+from ctr_tf.computed.slate import SLATE_SIZE as SLATE_SIZE_FEATURE
 from ctr_tf.schema import MISSING, Feature, Schema
+from ctr_tf.time import MAX_TIME
 
 REQUEST_TIME = "request_time"
-SLATE_SIZE = "slate_size"
+SLATE_SIZE = SLATE_SIZE_FEATURE.name
 BEHAVIOR_TIME = "behavior_time"
 BEHAVIOR_LENGTH = "behavior_length"
 CANDIDATE_LENGTH = "candidate_length"
@@ -57,7 +59,8 @@ class Input:
 def given(schema: Schema, group: str) -> tuple[Feature, ...]:
     """Features of a group that a request gives; the graph computes the others.
 
-    Those are hour, weekend and slate size. A candidate's counters are the caller's.
+    Those are hour and weekend. Slate size is an input of its own, and a candidate's
+    counters and places are the caller's.
     """
     features = schema.groups()[group]
     if group == "candidate":
@@ -67,14 +70,10 @@ def given(schema: Schema, group: str) -> tuple[Feature, ...]:
 
 def user_inputs(schema: Schema) -> list[Input]:
     """Inputs that describe the user and the request: what `encode_user` takes."""
-    inputs = [
-        _vector(REQUEST_TIME, "seconds since 1970-01-01 UTC"),
-        _vector(
-            SLATE_SIZE,
-            "candidates of the whole request; 0: as many as candidate_length says "
-            "(in encode_user it must be given)",
-        ),
-    ]
+    seconds = f"seconds since 1970-01-01 UTC, more than 0 and less than {MAX_TIME}"
+    inputs = [_vector(REQUEST_TIME, seconds)]
+    if schema.computed.slate_size:
+        inputs.append(_vector(SLATE_SIZE, SLATE_SIZE_FEATURE.description))
     for group in ("user", "context"):
         for feature in given(schema, group):
             name = f"{group}_{feature.name}"
@@ -88,9 +87,10 @@ def user_inputs(schema: Schema) -> list[Input]:
             "int64",
             (None, None),
             ("batch", "behaviors"),
-            "seconds, oldest first, of equal times as the log has them in its own "
-            f"{schema.time_unit}, or else the smaller item_id first, then the smaller "
-            "behavior features, clicks last; those "
+            f"{seconds}; in any order, they are sorted, but of equal times as the log "
+            f"has them in its own {schema.time_unit}, or else the smaller item_id "
+            "first, then the smaller behavior features, clicks last; of those equal in "
+            "time, item_id and behavior features one counts; those "
             f"{'after' if schema.history_may_tie else 'not before'} request_time are "
             "left out",
         ),

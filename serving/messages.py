@@ -20,7 +20,7 @@ class Request:
         behaviors: one `{"time": seconds, feature: value}` each, oldest first; or a
             function that fetches them, called only where no kept state makes them
             needless.
-        slate_size: candidates of the whole request, where these are a part.
+        slate_size: how many candidates are shown, of a model with that feature.
     """
 
     request_time: int

@@ -8,9 +8,12 @@
 
 Times are seconds since 1970-01-01 UTC, behaviors oldest first and before the request:
 in an earlier second, or where the log counts finer than seconds also in the request's.
-Every feature must be given, `null` where its value is unknown; only the counters of a
-candidate may be left out and then count nothing. `slate_size` may say that the request
-has more candidates than these.
+Every feature must be given, a candidate's counters too, `null` where its value is
+unknown; whoever has no counters asks by `Client.rank`, which knows them from a store.
+Places within the slate are computed here, by the candidates of the request. A model
+with the feature `slate_size` needs it beside `candidates`: how many are shown.
+
+Behaviors may also be one list a feature, `{"time": […], "item_id": […], …}`.
 
 This module needs neither TensorFlow nor Keras.
 """
@@ -26,7 +29,7 @@ from ctr_tf.time import MAX_TIME
 from serving import inputs as names
 from serving.inputs import given
 
-_KEYS = ("request_time", "slate_size", "user", "context", "behaviors", "candidates")
+_KEYS = ("user", "context", "behaviors")
 
 
 def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]:
@@ -42,33 +45,49 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     Raises:
         ValueError: names the place in the request and the value received.
     """
-    _check_object("the request", request, _KEYS)
-    for key in ("request_time", "candidates"):
+    needed = ["request_time", "candidates"]
+    if schema.computed.slate_size:
+        needed.append(names.SLATE_SIZE)
+    _check_object("the request", request, [*needed, *_KEYS])
+    for key in needed:
         if key not in request:
             raise ValueError(f"The request lacks '{key}'.")
     time = _time("request_time", request["request_time"])
     candidates = _list("candidates", request["candidates"])
     if not candidates:
         raise ValueError("`candidates` must hold at least one. Received: []")
-    size = request.get("slate_size", len(candidates))
-    if not _is_whole(size) or size < len(candidates):
-        raise ValueError(
-            f"`slate_size` must be at least the {len(candidates)} candidates given. "
-            f"Received: {size!r}"
-        )
     tensors = {
         names.REQUEST_TIME: np.array([time]),
-        names.SLATE_SIZE: np.array([size]),
         names.CANDIDATE_LENGTH: np.array([len(candidates)]),
     }
+    if schema.computed.slate_size:
+        size = request[names.SLATE_SIZE]
+        if not _is_whole(size) or size < 1:
+            raise ValueError(
+                "`slate_size` must be how many candidates are shown, a positive whole "
+                f"number. Received: {size!r}"
+            )
+        tensors[names.SLATE_SIZE] = np.array([size])
     for group in ("user", "context"):
         tensors.update(_profile(group, request.get(group, {}), given(schema, group)))
-    behaviors = _list("behaviors", request.get("behaviors", []))
     latest = time if schema.history_may_tie else time - 1
+    behaviors = request.get("behaviors", [])
     tensors.update(_behaviors(behaviors, given(schema, "behavior"), latest))
-    columns = _columns("candidates", candidates, given(schema, "candidate"))
+    columns = _candidates(candidates, schema)
     tensors.update({f"candidate_{key}": value for key, value in columns.items()})
     return tensors
+
+
+def _candidates(candidates: list, schema: Schema) -> dict[str, np.ndarray]:
+    """Features of the candidates, their places within the slate too."""
+    placed = schema.computed.placed
+    asked = [f for f in given(schema, "candidate") if f.name not in placed]
+    rows = _row_columns("candidates", candidates, asked)
+    columns = _columns("candidates", rows, asked)
+    for place in schema.computed.places:
+        places = place.values(columns[place.of][0], np.zeros(1, np.int64))
+        columns |= {name: values[None] for name, values in places.items()}
+    return columns
 
 
 def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
@@ -77,7 +96,7 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
     for feature in features:
         place = f"{group}.{feature.name}"
         if feature.name not in values:
-            raise ValueError(_lacks(group, feature))
+            raise ValueError(_lacks(group, feature.name, features))
         name, value = f"{group}_{feature.name}", [values[feature.name]]
         if feature.length > 1:
             array, lengths = _lists(feature, value, lambda _, place=place: place)
@@ -88,27 +107,30 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
     return tensors
 
 
-def _behaviors(behaviors: list, features: Sequence[Feature], latest: int) -> dict:
-    columns = _columns("behaviors", behaviors, features, ("time",))
-    times = _times(behaviors, latest)
-    if not behaviors:  # servers that pad, and JSON, know no tensor without a place
+def _behaviors(behaviors: object, features: Sequence[Feature], latest: int) -> dict:
+    """Tensors of behaviors, given one object each or one list a feature."""
+    if isinstance(behaviors, Mapping):
+        values = _check_columns("behaviors", behaviors, features)
+    else:
+        rows = _list("behaviors", behaviors)
+        values = _row_columns("behaviors", rows, features, ("time",))
+    count = len(values["time"])
+    times, columns = _times(values["time"], latest), {}
+    if count:
+        columns = _columns("behaviors", values, features)
+    else:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
-        columns = {}
         for feature in features:
             columns |= _column(feature, [None], str)
     return {
-        names.BEHAVIOR_LENGTH: np.array([len(behaviors)]),
+        names.BEHAVIOR_LENGTH: np.array([count]),
         names.BEHAVIOR_TIME: times[None],
         **{f"behavior_{key}": value for key, value in columns.items()},
     }
 
 
-def _times(behaviors: list, latest: int) -> np.ndarray:
+def _times(times: list, latest: int) -> np.ndarray:
     """Times of behaviors, oldest first, none of them after `latest`."""
-    for i, behavior in enumerate(behaviors):
-        if "time" not in behavior:
-            raise ValueError(f"`behaviors[{i}]` lacks 'time'.")
-    times = [behavior["time"] for behavior in behaviors]
     if all(map(_is_whole, times)):
         array = np.array(times, np.int64)
         if (np.diff(array, prepend=1, append=latest) >= 0).all():
@@ -130,30 +152,56 @@ def _times(behaviors: list, latest: int) -> np.ndarray:
     )
 
 
-def _columns(
+def _row_columns(
     what: str, rows: list, features: Sequence[Feature], others: Sequence[str] = ()
-) -> dict[str, np.ndarray]:
-    """Feature → its values in all rows, `[1, rows]`.
+) -> dict[str, list]:
+    """Rows as one list a feature.
 
     Column by column, for a history has a thousand rows and few columns.
     """
-    known = {*others, *(feature.name for feature in features)}
+    wanted = [*others, *(feature.name for feature in features)]
+    known = set(wanted)
     objects = all(issubclass(kind, Mapping) for kind in set(map(type, rows)))
     if not objects or not all(map(known.issuperset, rows)):
         for i, row in enumerate(rows):
             _check_object(f"`{what}[{i}]`", row, known, "feature")
     columns = {}
+    for name in wanted:
+        try:
+            columns[name] = [row[name] for row in rows]
+        except KeyError:
+            i = next(i for i, row in enumerate(rows) if name not in row)
+            raise ValueError(_lacks(f"{what}[{i}]", name, features)) from None
+    return columns
+
+
+def _check_columns(
+    what: str, columns: Mapping, features: Sequence[Feature]
+) -> Mapping[str, list]:
+    wanted = ["time", *(feature.name for feature in features)]
+    _check_object(f"`{what}`", columns, wanted, "feature")
+    for name in wanted:
+        if name not in columns:
+            raise ValueError(_lacks(what, name, features))
+        count = len(_list(f"{what}.{name}", columns[name]))
+        if count != len(columns["time"]):
+            raise ValueError(
+                f"`{what}.{name}` must hold as many values as `{what}.time`, "
+                f"{len(columns['time'])}. Received: {count}"
+            )
+    return columns
+
+
+def _columns(
+    what: str, values: Mapping[str, list], features: Sequence[Feature]
+) -> dict[str, np.ndarray]:
+    """Feature → its values in all rows, `[1, rows]`."""
+    columns = {}
     for feature in features:
         name = feature.name
-        if feature.computed:
-            default = None if feature.is_embedded else 0  # it never was, or not once
-            values = [row.get(name, default) for row in rows]
-        else:
-            for i, row in enumerate(rows):
-                if name not in row:
-                    raise ValueError(_lacks(f"{what}[{i}]", feature))
-            values = [row[name] for row in rows]
-        columns |= _column(feature, values, lambda i, name=name: f"{what}[{i}].{name}")
+        columns |= _column(
+            feature, values[name], lambda i, name=name: f"{what}[{i}].{name}"
+        )
     return columns
 
 
@@ -201,10 +249,16 @@ def _array(feature: Feature, values: list, place: Callable[[int], str]) -> np.nd
     return feature.array(values)
 
 
-def _lacks(place: str, feature: Feature) -> str:
-    return (
-        f"`{place}` lacks the feature '{feature.name}'; give null where it is unknown."
-    )
+def _lacks(place: str, name: str, features: Sequence[Feature]) -> str:
+    feature = next((f for f in features if f.name == name), None)
+    if feature is None:
+        return f"`{place}` lacks '{name}'."
+    if feature.computed:
+        return (
+            f"`{place}` lacks the counter '{name}', {feature.description}. Give it, or "
+            "ask by `Client.rank`, which knows it from a store of events."
+        )
+    return f"`{place}` lacks the feature '{name}'; give null where it is unknown."
 
 
 def _check_object(place: str, value: object, known: Collection[str], what="key"):
@@ -273,10 +327,17 @@ def request_from_sample(
             for row in zip(*columns.values(), strict=True)
         ]
 
-    return {
+    candidates = rows("candidate", {})
+    for name in schema.computed.placed:
+        for candidate in candidates:
+            del candidate[name]
+    request = {
         "request_time": int(sample["request_time"][0]),
         "user": profile("user"),
         "context": profile("context"),
         "behaviors": rows("behavior", {"time": sample["behavior_time"].tolist()}),
-        "candidates": rows("candidate", {}),
+        "candidates": candidates,
     }
+    if schema.computed.slate_size:
+        request["slate_size"] = int(sample["context_slate_size"][0])
+    return request

@@ -7,10 +7,11 @@
 
 Of a model with further tasks, each has its `probability_<task>` and `logit_<task>`.
 
-The first equals the second and third one after the other. Hour, weekend, chunks and
-slate size are computed here, by the functions that training's input uses.
-`serving.inputs` says what each input is, `serving.sizes` how requests are padded,
-`serving.state` what the state is.
+The first equals the second and third one after the other. Hour, weekend and chunks are
+computed here, by the functions that training's input uses; wrong times are refused, and
+behaviors out of order or told twice are mended (`serving.guards`). `serving.inputs` says
+what each input is, `serving.sizes` how requests are padded, `serving.state` what the
+state is.
 
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
@@ -26,19 +27,18 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from ctr_tf import time_ops
+from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import Feature
+from ctr_tf.schema import ITEM_KEY, Feature
 from serving import inputs as names
+from serving.guards import checked_user, first_of_equals, given_behaviors
 from serving.inputs import Input, candidate_inputs, given, user_inputs
 from serving.packed_state import pack, unpack
 from serving.sized_ranker import SizedRanker
 from serving.stacked import at_once, by_dtype
 from serving.state import STATE_VERSION, StateLayout, StateTensor, make_layout
-
-_CLOCKS = {"hour": time_ops.hour_of_day, "weekend": time_ops.is_weekend}
 
 
 class ServingModule(tf.Module):
@@ -123,14 +123,13 @@ class ServingModule(tf.Module):
 
     def score(self, **raw) -> dict:
         """User, history and candidates → probability and logit."""
-        size = raw[names.SLATE_SIZE]
-        size = tf.where(size > 0, size, raw[names.CANDIDATE_LENGTH])
-        raw = raw | {names.SLATE_SIZE: size}
+        raw = self._checked(raw)
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
         return self._outputs(self._sized.score(state, self._candidates(raw)))
 
     def encode_user(self, **raw) -> dict:
         """User and history → state."""
+        raw = self._checked(raw)
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
         version = tf.constant(self.layout.state_version, tf.int64)
         rows = tf.shape(raw[names.REQUEST_TIME])
@@ -194,13 +193,16 @@ class ServingModule(tf.Module):
     def _encode(self, feature: Feature, raw: tf.Tensor) -> tf.Tensor:
         return feature.to_input(feature.to_stored(raw, self.encoder))
 
+    def _checked(self, raw: dict) -> dict:
+        return checked_user(raw, self._ranker.schema.computed.slate_size)
+
     def _user(self, raw: dict) -> dict:
         schema = self._ranker.schema
         inputs = {names.REQUEST_TIME: raw[names.REQUEST_TIME]}
         for group in ("user", "context"):
             inputs |= self._inputs(group, given(schema, group), raw)
         computed = self._clocks(raw[names.REQUEST_TIME])
-        computed["slate_size"] = raw[names.SLATE_SIZE]
+        computed[names.SLATE_SIZE] = raw.get(names.SLATE_SIZE)
         for feature in schema.context:
             if feature.computed:
                 value = feature.to_input(computed[feature.name])
@@ -210,11 +212,13 @@ class ServingModule(tf.Module):
     def _behaviors(self, raw: dict) -> dict:
         schema = self._ranker.schema
         time = raw[names.BEHAVIOR_TIME]
-        valid = tf.sequence_mask(raw[names.BEHAVIOR_LENGTH], tf.shape(time)[1])
-        valid &= time > 0
+        valid = given_behaviors(raw)
         valid &= schema.before_request(time, raw[names.REQUEST_TIME][:, None])
-        # Ascending and stable: padding first, then the behaviors in their order.
-        order = tf.argsort(tf.cast(valid, tf.int32), axis=1, stable=True)
+        time = tf.where(valid, time, 0)
+        valid &= first_of_equals(time, self._identity(raw))
+        # Ascending and stable: padding first, then the behaviors by their times.
+        time = tf.where(valid, time, 0)
+        order = tf.argsort(time, axis=1, stable=True)
 
         def latest(value_BNF):
             value_BNF = tf.gather(value_BNF, order, batch_dims=1)
@@ -235,6 +239,20 @@ class ServingModule(tf.Module):
                 inputs[f"behavior_{feature.name}"] = _mask(value, time_BN > 0)
         return inputs
 
+    def _identity(self, raw: dict) -> dict:
+        """What tells behaviors of one time apart, padding of lists without content."""
+        identity = {}
+        for feature in given(self._ranker.schema, "behavior"):
+            if feature.role != "behavior" and feature.name != ITEM_KEY:
+                continue
+            key = f"behavior_{feature.name}"
+            identity[key] = value = raw[key]
+            if feature.length > 1:
+                length = identity[f"{key}_length"] = raw[f"{key}_length"]
+                known = tf.sequence_mask(length, feature.length)
+                identity[key] = tf.where(known, value, tf.zeros_like(value))
+        return identity
+
     def _candidates(self, raw: dict) -> dict:
         item = raw["candidate_item_id"]
         mask = tf.sequence_mask(raw[names.CANDIDATE_LENGTH], tf.shape(item)[1])
@@ -242,8 +260,7 @@ class ServingModule(tf.Module):
         return {"candidate_mask": mask} | inputs
 
     def _clocks(self, time: tf.Tensor) -> dict:
-        offset = self._ranker.schema.zone
-        return {name: clock(time, offset) for name, clock in _CLOCKS.items()}
+        return {c.name: c.graph(time, self._ranker.schema.zone) for c in CLOCKS}
 
 
 def _specs(inputs: list[Input]) -> dict[str, tf.TensorSpec]:

@@ -29,6 +29,9 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
         history_length=history_length,
         num_chunks=num_chunks,
         counter_windows=("1d",),
+        newness=True,
+        places=("clicks_1d",),
+        slate_size=True,
     )
 
 

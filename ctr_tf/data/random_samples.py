@@ -1,6 +1,7 @@
 """Random samples in the record format, for benchmarks and tests: nothing to learn here.
 
-Everything that follows from something else does: hour, weekend, chunks, slate size.
+Everything that follows from something else does: hour, weekend, chunks, slate size,
+places within the slate.
 """
 
 import hashlib
@@ -74,6 +75,12 @@ def random_sample(
     chunk = times.chunk_ids(
         behavior_time[None], np.ones((1, behaviors), bool), schema.num_chunks
     )
+    for place in schema.computed.places:
+        counts = sample[f"candidate_{place.of}"]
+        for name, values in place.values(counts, np.zeros(1, np.int64)).items():
+            sample[f"candidate_{name}"] = values
+    sizes = {"context_slate_size": np.array([candidates])}
+    sample |= sizes if schema.computed.slate_size else {}
     return sample | {
         "request_id": np.array([b"r%d" % random.integers(2**60)], object),
         "user_id": np.array([b"u%d" % random.integers(100)], object),
@@ -84,7 +91,6 @@ def random_sample(
         "behavior_weekend": times.is_weekend(behavior_time, offset),
         "context_hour": times.hour_of_day(np.array([request_time]), offset),
         "context_weekend": times.is_weekend(np.array([request_time]), offset),
-        "context_slate_size": np.array([candidates]),
     }
 
 

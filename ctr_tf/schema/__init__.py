@@ -2,22 +2,18 @@
 
 from ctr_tf.schema.feature import (
     FIRST_ID,
+    ITEM_KEY,
     MISSING,
     OUT_OF_VOCABULARY_ID,
     PADDING_ID,
+    USER_KEY,
     Feature,
 )
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.kinds.numeric import Numeric
-from ctr_tf.schema.schema import (
-    ITEM_KEY,
-    RESERVED_KEYS,
-    TIME_UNITS,
-    USER_KEY,
-    Schema,
-    parse_duration,
-)
+from ctr_tf.schema.schema import RESERVED_KEYS, TIME_UNITS, Schema
+from ctr_tf.time import parse_duration
 
 __all__ = [
     "FIRST_ID",

@@ -36,6 +36,8 @@ PADDING_ID = 0
 OUT_OF_VOCABULARY_ID = 1
 FIRST_ID = 2
 
+USER_KEY = "user_id"
+ITEM_KEY = "item_id"
 ROLES = ("user", "context", "item", "behavior", "candidate")
 # How a raw value that is not there is written where every place needs a value, by the
 # feature's dtype. A log never holds these: the first is the least int64, the second a

@@ -1,7 +1,7 @@
 """What the features of a data set are: read by jobs, input, models and serving alike.
 
 A schema is one YAML file. Beside the features that a log carries it declares how the
-log counts time and which features the jobs compute; those *computed* features (hour,
+log counts time and which features are computed (`ctr_tf.computed`); those (hour,
 weekend, point-in-time counters, …) appear in :attr:`Schema.features` like any other, so
 that nothing downstream needs to know where a value came from.
 
@@ -11,7 +11,10 @@ time_unit: seconds          # of the raw log: seconds | milliseconds | microseco
 utc_offset_hours: 8         # local time, for hour of day and weekend
 history_length: 256         # N, latest behaviors kept per sample
 num_chunks: 16              # P of the chunk ids written into the samples
-counter_windows: [2h, 1d, 3d]
+counter_windows: [30m, 2h, 1d, 3d]
+counters:                   # what a candidate's impressions and clicks are counted by
+  - {by: item_id}
+  - {by: user_id x item_id}
 session_gap: 30m            # groups rows into a slate where the log has no request id
 features:
   - {name: item_id, role: item, kind: categorical, dtype: int64}
@@ -24,6 +27,7 @@ convention: 0 is padding, 1 is missing, buckets follow from 2.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,46 +36,20 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
+from ctr_tf.computed.counters import CounterChoice
+from ctr_tf.computed.declare import Computed, declare
 from ctr_tf.errors import unknown_name
-from ctr_tf.schema.computed_features import computed_features
-from ctr_tf.schema.feature import Feature
+from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
 from ctr_tf.schema.kinds import kind_class
-from ctr_tf.time import transitions
+from ctr_tf.time import parse_duration, transitions
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 RESERVED_KEYS = (
     *("request_id", "request_time", "user_id", "label", "true_probability"),
     *("behavior_time", "behavior_chunk", "candidate_mask"),
 )
-USER_KEY = "user_id"
-ITEM_KEY = "item_id"
 # What columns of the raw tables are called, whatever the features.
 _RAW = (USER_KEY, "time", ITEM_KEY, "request_id", "click_time", "true_probability")
-
-_DURATION_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-
-
-def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
-    """Reads a duration such as ``"2h"``, ``"3d"``, ``"30m"`` or ``"45s"``.
-
-    Args:
-        text: the duration; a bare integer counts seconds.
-        may_be_zero: whether it may be none at all.
-
-    Returns:
-        Seconds, positive (or 0).
-
-    Raises:
-        ValueError: if it is no such duration or not positive.
-    """
-    match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
-    seconds = int(match[1]) * _DURATION_UNITS[match[2] or "s"] if match else -1
-    if seconds < 0 or (seconds == 0 and not may_be_zero):
-        raise ValueError(
-            f"A duration is a {'' if may_be_zero else 'positive '}whole number and a "
-            f"unit, s, m, h or d (such as '2h'). Received: {text!r}"
-        )
-    return seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +65,14 @@ class Schema:
             `"Europe/Copenhagen"`, exact over daylight saving.
         history_length: N, the latest behaviors kept in a sample.
         num_chunks: P of the chunk ids written into the samples.
-        counter_windows: of the candidates' point-in-time counters.
+        counter_windows: of the candidates' counters that say nothing else.
+        counter_resolution: buckets by which events count, 0 for exactly; what happened
+            in the request's own bucket does not count yet.
+        counters: what the candidates' impressions and clicks are counted by.
+        newness: whether items have the number `newness`.
+        places: counters of which candidates have their places within the slate.
+        slate_size: whether requests have the feature `slate_size`, which whoever asks
+            must then state: how many candidates are shown.
         session_gap: rows of one user closer than this make one slate, where the raw
             log has no request id; a request id that comes back later than this is
             another slate.
@@ -106,7 +91,15 @@ class Schema:
     time_zone: str | None = None
     history_length: int = 256
     num_chunks: int = 16
-    counter_windows: tuple[str | int, ...] = ("2h", "1d", "3d")
+    counter_windows: tuple[str | int, ...] = ("30m", "2h", "1d", "3d")
+    counter_resolution: str | int = "60s"
+    counters: tuple[CounterChoice, ...] = (
+        CounterChoice(ITEM_KEY),
+        CounterChoice(f"{USER_KEY} x {ITEM_KEY}"),
+    )
+    newness: bool = False
+    places: tuple[str, ...] = ()
+    slate_size: bool = False
     session_gap: str | int = "30m"
     feedback_delay: str | int = "0s"
     labels: tuple[str, ...] = ("click",)
@@ -142,12 +135,14 @@ class Schema:
         parse_duration(self.session_gap)
         object.__setattr__(self, "feedback_delay", str(self.feedback_delay))
         parse_duration(self.feedback_delay, may_be_zero=True)
-        declared = tuple(f for f in self.features if not f.computed)
         windows = tuple(str(window) for window in self.counter_windows)
         for window in windows:
             parse_duration(window)
         object.__setattr__(self, "counter_windows", windows)
-        object.__setattr__(self, "features", declared + computed_features(windows))
+        resolution = str(self.counter_resolution)
+        object.__setattr__(self, "counter_resolution", resolution)
+        features = self.declared + self.computed.features
+        object.__setattr__(self, "features", features)
         self._check_labels()
         self._check_record_keys()
         self._check_raw_columns()
@@ -185,7 +180,7 @@ class Schema:
 
     def _check_raw_columns(self) -> None:
         """A column of a raw table means one thing."""
-        declared = [f for f in self.features if not f.computed]
+        declared = self.declared
         exposures = dict.fromkeys(_RAW, "a raw column")
         exposures |= dict.fromkeys(self.labels, "a label")
         columns = [
@@ -208,6 +203,16 @@ class Schema:
                     f"Feature '{feature.name}': raw tables have a column of that name. "
                     f"Received: role='{feature.role}'"
                 )
+
+    @property
+    def declared(self) -> tuple[Feature, ...]:
+        """The features that the log carries."""
+        return tuple(f for f in self.features if not f.computed)
+
+    @functools.cached_property
+    def computed(self) -> Computed:
+        """The features that are computed."""
+        return declare(self, self.declared)
 
     @property
     def zone(self) -> int | str:
@@ -282,8 +287,9 @@ class Schema:
         """The schema as YAML text that `from_yaml` reads back to an equal schema."""
         data = dataclasses.asdict(self)
         data["features"] = [_to_mapping(f) for f in self.features if not f.computed]
-        for key in ("counter_windows", "labels", "null_values"):
+        for key in ("counter_windows", "labels", "null_values", "places"):
             data[key] = list(data[key])
+        data["counters"] = [_choice_to_mapping(choice) for choice in self.counters]
         return yaml.safe_dump(data, sort_keys=False, width=88)
 
     @classmethod
@@ -332,6 +338,11 @@ class Schema:
             raise ValueError(f"`features` must be a list. Received: {features!r}")
         parsed = tuple(_to_feature(entry, i) for i, entry in enumerate(features))
         return configs.parse(cls, {**data, "features": parsed}, what="schema key")
+
+
+def _choice_to_mapping(choice: CounterChoice) -> dict[str, Any]:
+    windows = {} if choice.windows is None else {"windows": list(choice.windows)}
+    return {"by": choice.by} | windows
 
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:

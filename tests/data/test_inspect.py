@@ -26,6 +26,7 @@ SCHEMA = Schema(
     history_length=64,
     num_chunks=2,
     counter_windows=("1d",),
+    slate_size=True,
     labels=("click", "buy"),
 )
 VOCABULARIES = Vocabularies(
@@ -106,18 +107,18 @@ def test_a_sample_as_a_person_wants_to_see_it():
         "",
         "slate       2 candidates, 1 click",
         "  #  click  buy  truth  item_id  category  price  impressions_1d  clicks_1d  "
-        "user_impressions",
-        "  1      0    0  0.250      102  shoes       2.5               7          1  "
-        "               2",
-        "  2      1    0  0.500        ?  hats         10               0          0  "
-        "               0",
-        "",
-        "  #  click  buy  truth  item_id  user_clicks  since_shown  since_clicked  "
         "item_age",
-        "  1      0    0  0.250      102            0      1 h 1 m          never  "
+        "  1      0    0  0.250      102  shoes       2.5               7          1  "
         "     3 d",
-        "  2      1    0  0.500        ?            0        never          never  "
+        "  2      1    0  0.500        ?  hats         10               0          0  "
         "   never",
+        "",
+        "  #  click  buy  truth  item_id  user_impressions  user_clicks  since_shown  "
+        "since_clicked",
+        "  1      0    0  0.250      102                 2            0      1 h 1 m  "
+        "        never",
+        "  2      1    0  0.500        ?                 0            0        never  "
+        "        never",
     ]
 
 

@@ -14,6 +14,7 @@ SCHEMA = Schema(
         Categorical("tags", "user", length=3),
     ),
     counter_windows=(),
+    slate_size=True,
 )
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines import listwise
 
@@ -17,6 +18,19 @@ SCHEMA = Schema(
     history_length=6,
     num_chunks=3,
     counter_windows=("30s", "2h"),
+    counter_resolution="10s",
+    counters=(
+        CounterChoice("item_id"),
+        CounterChoice("user_id x item_id"),
+        CounterChoice("category"),
+        CounterChoice("device", windows=("all", "1h")),
+        CounterChoice("gender", windows=("1h",)),
+        CounterChoice("user_id"),
+        CounterChoice("user_id x category", windows=("30s", "all")),
+    ),
+    newness=True,
+    places=("clicks_2h", "category_impressions_30s"),
+    slate_size=True,
     session_gap="60s",
     labels=("click", "like"),
     features=(

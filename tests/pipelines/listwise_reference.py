@@ -5,8 +5,11 @@ that are packed together, no window is a range of anything.
 """
 
 import datetime
+import math
 import zoneinfo
 from collections import Counter
+
+import numpy as np
 
 from ctr_tf.schema import MISSING, Schema, parse_duration
 
@@ -200,9 +203,10 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
             "request_time": [now],
             "context_hour": [_hour(now, schema)],
             "context_weekend": [_weekend(now, schema)],
-            "context_slate_size": [len(slate)],
             "label": [row[label] for row in slate],
         }
+        if schema.slate_size:
+            sample["context_slate_size"] = [len(slate)]
         for name in schema.labels[1:]:
             sample[f"label_{name}"] = [row[name] for row in slate]
         for f in schema.user:
@@ -228,10 +232,14 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
                     _stored(f, row.get(f.name), vocabulary) for row in rows
                 ]
         counted = [
-            _counters(r["item_id"], user, exposures, raw_now, schema) for r in slate
+            _counters(row, exposures, raw_now, schema, items, users) for row in slate
         ]
         for name in counted[0]:
             sample[f"candidate_{name}"] = [c[name] for c in counted]
+        for name in schema.places:
+            places = _places([c[name] for c in counted])
+            for form, values in places.items():
+                sample[f"candidate_{name}_{form}"] = values
         if any("true_probability" in row for row in exposures):
             sample["true_probability"] = [row["true_probability"] for row in slate]
         result[str(user), request] = sample
@@ -244,32 +252,82 @@ def _listed(feature, value, vocabulary):
     return [_stored(feature, v, vocabulary) for v in (value or [])[: feature.length]]
 
 
-def _counters(item, user, exposures, now, schema):
+def _key(row, name, schema, items, users):
+    """What an exposure is counted by."""
+    if name == "user_id":
+        return row["user_id"]
+    feature = next(f for f in schema.features if f.name == name)
+    if feature.role == "item":
+        return _item_value(row, feature, items)
+    if feature.role == "user":
+        return users.get(row["user_id"], {}).get(name)
+    return row.get(name)
+
+
+def _counters(row, exposures, now, schema, items, users):
     counters = {}
-    of_item = [row for row in exposures if row["item_id"] == item]
-    shown = [(row["user_id"], row["time"]) for row in of_item if row["time"] < now]
-    clicked = [
-        (row["user_id"], row["known"])
-        for row in of_item
-        if row["known"] is not None and row["known"] < now
-    ]
-    for window in schema.counter_windows:
-        since = now - parse_duration(window) * schema.ticks
-        for what, events in (("impressions", shown), ("clicks", clicked)):
-            counters[f"{what}_{window}"] = sum(time >= since for _, time in events)
-    own, own_clicks = (
-        [time for who, time in events if who == user] for events in (shown, clicked)
-    )
-    counters["user_impressions"] = len(own)
-    counters["user_clicks"] = len(own_clicks)
-    for name, times, choose in (
-        ("since_shown", own, max),
-        ("since_clicked", own_clicks, max),
-        ("item_age", [time for _, time in shown], min),
-    ):
-        age = (now - choose(times)) // schema.ticks if times else MISSING["int64"]
-        counters[name] = age
+    seconds = parse_duration(schema.counter_resolution, may_be_zero=True)
+    bucket = max(seconds * schema.ticks, 1)
+    until = now - now % bucket
+    for choice in schema.counters:
+        user, _, other = choice.by.rpartition(" x ")
+        key = _key(row, other, schema, items, users)
+        same = [
+            e
+            for e in exposures
+            if _key(e, other, schema, items, users) == key
+            and (not user or e["user_id"] == row["user_id"])
+        ]
+        shown = [e["time"] for e in same if e["time"] < until]
+        clicked = [e["known"] for e in same if e["known"] is not None]
+        clicked = [time for time in clicked if time < until]
+        middle = "" if other == "item_id" else f"{other}_"
+        alone = "user_id" in choice.by
+        default = ("all",) if alone else schema.counter_windows
+        for window in choice.windows or default:
+            since, suffix = 0, ""
+            if window != "all":
+                since = until - parse_duration(window) * schema.ticks
+                suffix = f"_{window}"
+            for what, times in (("impressions", shown), ("clicks", clicked)):
+                name = f"{'user_' if user else ''}{middle}{what}{suffix}"
+                number = sum(time >= since for time in times)
+                counters[name] = MISSING["int64"] if key is None else number
+        ages = []
+        if user:
+            ages = [
+                (f"since_{middle}shown", shown, max),
+                (f"since_{middle}clicked", clicked, max),
+            ]
+        elif other == "item_id":
+            ages = [("item_age", shown, min)]
+            hours = (now - min(shown)) // schema.ticks / 3600 if shown else 0
+            if schema.newness:
+                counters["newness"] = np.float32(-math.log1p(hours))
+        for name, times, choose in ages:
+            known = times and key is not None
+            age = (now - choose(times)) // schema.ticks if known else None
+            counters[name] = MISSING["int64"] if age is None else age
     return counters
+
+
+def _places(counts):
+    """Where each candidate stands within its slate."""
+    known = [c for c in counts if c != MISSING["int64"]]
+    places = {"rank": [], "share": [], "ratio": []}
+    for count in counts:
+        if count == MISSING["int64"]:
+            for values in places.values():
+                values.append(math.nan)
+            continue
+        less = sum(c < count for c in known)
+        ties = sum(c == count for c in known) - 1
+        others = len(known) - 1
+        places["rank"].append((less + ties / 2) / others if others else 0.5)
+        places["share"].append(count / max(known) if max(known) else 0.0)
+        mean = sum(known) / len(known)
+        places["ratio"].append(math.log((1 + count) / (1 + mean)))
+    return {form: np.float32(values).tolist() for form, values in places.items()}
 
 
 def _local(time, schema):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ctr_tf.computed.event_index import EventIndex
 from pipelines.arrow import order_by
-from pipelines.counters import EventIndex
 
 # Of the wider two, group and time do not fit side by side into 63 bits.
 WIDTHS = {

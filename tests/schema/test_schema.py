@@ -15,7 +15,7 @@ def test_computed_features_follow_the_windows():
     assert names[:4] == ["impressions_1h", "clicks_1h", "impressions_7d", "clicks_7d"]
     assert {"user_impressions", "since_clicked", "item_age"} <= set(names)
     assert [f.name for f in schema.behavior] == ["item_id", "hour", "weekend"]
-    assert [f.name for f in schema.context] == ["hour", "weekend", "slate_size"]
+    assert [f.name for f in schema.context] == ["hour", "weekend"]
 
 
 def test_item_features_lead_behaviors_and_candidates_alike():

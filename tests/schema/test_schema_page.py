@@ -22,4 +22,4 @@ def test_its_schema_is_one():
     (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     schema = Schema.from_yaml(text)
     assert schema.zone == "Europe/Copenhagen"
-    assert [feature.length for feature in schema.of("item")] == [1, 6, 1]
+    assert [feature.length for feature in schema.of("item")] == [1, 6, 1, 1]

@@ -12,9 +12,14 @@ from ctr_tf.schema import MISSING, Categorical, Schema
 from serving.request import request_from_sample, request_to_tensors
 
 SCHEMA = make_schema()
+NOTHING = {
+    name: None if name.startswith(("since", "item_age")) else 0
+    for name in SCHEMA.computed.counts
+}
 ITEM = {"genres": ["new", None], "price": 2.5}
 REQUEST = {
     "request_time": 1_700_000_000,
+    "slate_size": 2,
     "user": {"age": 34, "tags": ["a", None]},
     "context": {"device": "phone"},
     "behaviors": [
@@ -34,8 +39,13 @@ REQUEST = {
         },
     ],
     "candidates": [
-        {"item_id": 9, "category": "y", "position": 0, "clicks_1d": 3, **ITEM},
         {
+            **NOTHING,
+            **{"item_id": 9, "category": "y", "position": 0, "clicks_1d": 3},
+            **ITEM,
+        },
+        {
+            **NOTHING,
             "item_id": None,
             "category": "y",
             "position": None,
@@ -75,6 +85,11 @@ def test_a_request_becomes_tensors():
     assert np.isnan(tensors["candidate_price"]).tolist() == [[False, True]]
     assert lists["candidate_item_id"] == [[9, MISSING["int64"]]]
     assert lists["candidate_clicks_1d"] == [[3, 0]]
+    assert lists["candidate_clicks_1d_rank"] == [[1, 0]]
+    assert lists["candidate_clicks_1d_share"] == [[1, 0]]
+    np.testing.assert_allclose(
+        tensors["candidate_clicks_1d_ratio"], np.log([[4 / 2.5, 1 / 2.5]]), rtol=1e-6
+    )
     never = MISSING["int64"]
     assert lists["candidate_since_shown"] == [[never, never]]
     assert tensors["candidate_item_id"].dtype == np.int64
@@ -157,8 +172,20 @@ MISTAKES = [
         "Unknown feature 'clicks_2d'. Did you mean 'clicks_1d'?",
     ),
     (
-        changed("slate_size", value=1),
-        "`slate_size` must be at least the 2 candidates given. Received: 1",
+        changed("slate_size", value=0),
+        "`slate_size` must be how many candidates are shown, a positive whole number. "
+        "Received: 0",
+    ),
+    (changed("slate_size", value=...), "The request lacks 'slate_size'."),
+    (
+        changed("candidates", 1, "clicks_1d", value=...),
+        "`candidates[1]` lacks the counter 'clicks_1d', clicks of the candidate's "
+        "item, by any user, in [t - 1d, t); t is the request's time, rounded down to 60 s. "
+        "Give it, or ask by `Client.rank`, which knows it from a store of events.",
+    ),
+    (
+        changed("candidates", 0, "clicks_1d_rank", value=0.5),
+        "Unknown feature 'clicks_1d_rank'",
     ),
 ]
 

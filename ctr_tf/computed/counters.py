@@ -1,0 +1,281 @@
+"""Counters: how often something happened before a request, and how long ago.
+
+A counter looks at the earlier exposures, of all users, that have a value in common with
+the candidate: its item, its author, or both that and the user. Events go by the buckets
+of `counter_resolution`: what happened in the request's own bucket is not counted yet,
+and a window of two hours is the 120 buckets of 60 seconds before it. So a store holds
+sums of buckets, and nothing that a request counts can still change.
+
+An impression is an event at its own time; a click is one from when it could be known:
+the row's `click_time`, or `feedback_delay` after the exposure.
+"""
+
+import dataclasses
+import functools
+import re
+
+import numpy as np
+
+from ctr_tf.computed.event_index import EventIndex, GroupEvents
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
+from ctr_tf.schema.kinds.bucketized import Bucketized
+from ctr_tf.schema.kinds.numeric import Numeric
+from ctr_tf.time import parse_duration
+
+ALL = "all"  # the window without a beginning
+NEVER = MISSING["int64"]
+NO_CLICK = -1  # in place of the time at which a click is known
+_EVENTS = ("impressions", "clicks")
+_CROSS = re.compile(rf"{USER_KEY} x (\w+)")
+_HOUR = 3_600
+
+
+@dataclasses.dataclass(frozen=True)
+class CounterChoice:
+    """A counter as a schema declares it.
+
+    Args:
+        by: what exposures are counted by: the name of a categorical feature of single
+            values (`item_id`, `author`, …), `user_id`, or either's cross with the user,
+            `user_id x author`.
+        windows: such as `2h`, or `all`; by default the schema's `counter_windows`, and
+            `all` where the user is a part.
+    """
+
+    by: str
+    windows: tuple[str | int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Counter:
+    """Impressions and clicks of the exposures that share a value with the candidate.
+
+    Args:
+        by: see `CounterChoice`.
+        windows: durations, or `"all"`.
+        resolution: of the buckets, in ticks, at least 1.
+        ticks: units of the log's time in a second.
+        newness: whether to tell how new an item is, as a number.
+    """
+
+    by: str
+    windows: tuple[str, ...]
+    resolution: int
+    ticks: int = 1
+    newness: bool = False
+
+    @property
+    def key(self) -> str:
+        """The feature whose value is shared; `user_id` for the user alone."""
+        cross = _CROSS.fullmatch(self.by)
+        return cross[1] if cross else self.by
+
+    @property
+    def of_user(self) -> bool:
+        """Whether only the same user's exposures count."""
+        return self.by.startswith(USER_KEY)
+
+    @property
+    def longest(self) -> int:
+        """The longest window in ticks, apart from `"all"`."""
+        spans = [self._span(window) for window in self.windows if window != ALL]
+        return max(spans, default=0)
+
+    @functools.cached_property
+    def features(self) -> tuple[Feature, ...]:
+        """The declarations, features of candidates."""
+        counts = [
+            Numeric(
+                self._name(what, window),
+                "candidate",
+                "int64",
+                transform="log1p",
+                computed=True,
+                description=self._sentence(what, window),
+            )
+            for window in self.windows
+            for what in _EVENTS
+        ]
+        return (*counts, *self._ages())
+
+    def _ages(self) -> list[Feature]:
+        ages = []
+        if self._is_cross:
+            for what, done in (("shown", "impression"), ("clicked", "click")):
+                sentence = f"seconds since the last {done} {self._whose} before t"
+                name = f"since_{self._of_key}{what}"
+                ages.append(_age(name, f"{sentence}, missing without one; {self._t}"))
+        if self.by == ITEM_KEY:
+            first = f"the first impression {self._whose}"
+            without = "where there is none before t"
+            description = f"seconds since {first}, missing {without}; {self._t}"
+            ages.append(_age("item_age", description))
+            if self.newness:
+                description = f"-log(1 + hours since {first}), 0 {without}; {self._t}"
+                ages.append(
+                    Numeric(
+                        "newness", "candidate", computed=True, description=description
+                    )
+                )
+        return ages
+
+    def values(self, shown, clicked, request_time) -> dict[str, np.ndarray]:
+        """All the counter's features; the batch form and the online form in one.
+
+        Args:
+            shown: events of each candidate's group, see `GroupEvents`: impressions.
+            clicked: the same, clicks, at the times from which they are known.
+            request_time: in ticks, one a candidate.
+
+        Returns:
+            Feature name → int64 (newness float32), one a candidate.
+        """
+        now = request_time // self.resolution * self.resolution
+        result = {}
+        for what, events in zip(_EVENTS, (shown, clicked), strict=True):
+            until = events.before(now)
+            for window in self.windows:
+                start = None if window == ALL else now - self._span(window)
+                result[self._name(what, window)] = until - events.before(start)
+        if self._is_cross:
+            for what, events in (("shown", shown), ("clicked", clicked)):
+                age = self._age_of(events.last_before(now), request_time)
+                result[f"since_{self._of_key}{what}"] = age
+        if self.by == ITEM_KEY:
+            first = shown.first()
+            first = np.where(first < now, first, -1)
+            result["item_age"] = age = self._age_of(first, request_time)
+            if self.newness:
+                hours = np.where(age == NEVER, 0, age) / _HOUR
+                result["newness"] = -np.log1p(hours).astype(np.float32)
+        return result
+
+    def batch(
+        self,
+        group: np.ndarray,
+        time: np.ndarray,
+        click_time: np.ndarray,
+        request_time: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """The counter's features of every exposure, from all exposures.
+
+        Args:
+            group: code of the value that each exposure is counted by.
+            time: of the exposure itself, in ticks, as all times here.
+            click_time: when its click could be known, `NO_CLICK` without one.
+            request_time: as of when to count.
+
+        Returns:
+            See `values`.
+        """
+        is_click = click_time != NO_CLICK
+        clicks = EventIndex(group[is_click], click_time[is_click])
+        return self.values(
+            GroupEvents(EventIndex(group, time), group),
+            GroupEvents(clicks, group),
+            request_time,
+        )
+
+    def missing(self, name: str) -> int | float:
+        """A feature's value where the candidate has no value to be counted by."""
+        return next(f.stored_missing for f in self.features if f.name == name)
+
+    @property
+    def _is_cross(self) -> bool:
+        return self.of_user and self.key != USER_KEY
+
+    @property
+    def _of_key(self) -> str:
+        """How names of features tell the key: not at all for an item."""
+        return "" if self.key == ITEM_KEY else f"{self.key}_"
+
+    def _name(self, what: str, window: str) -> str:
+        user = "user_" if self._is_cross else ""
+        suffix = "" if window == ALL else f"_{window}"
+        return f"{user}{self._of_key}{what}{suffix}"
+
+    def _span(self, window: str) -> int:
+        return parse_duration(window) * self.ticks
+
+    @property
+    def _whose(self) -> str:
+        what = {ITEM_KEY: "the candidate's item"}.get(
+            self.key, f"items with the candidate's {self.key}"
+        )
+        if self.key == USER_KEY:
+            return "of anything, by this user,"
+        return f"of {what}, by {'this' if self.of_user else 'any'} user,"
+
+    @property
+    def _t(self) -> str:
+        if self.resolution == 1:
+            return "t is the request's time"
+        seconds = self.resolution / self.ticks
+        return f"t is the request's time, rounded down to {seconds:g} s"
+
+    def _sentence(self, what: str, window: str) -> str:
+        span = "before t" if window == ALL else f"in [t - {window}, t)"
+        return f"{what} {self._whose} {span}; {self._t}"
+
+    def _age_of(self, time: np.ndarray, request_time: np.ndarray) -> np.ndarray:
+        return np.where(time < 0, NEVER, (request_time - time) // self.ticks)
+
+
+def _age(name: str, description: str) -> Feature:
+    return Bucketized(
+        name, "candidate", "int64", log2=True, computed=True, description=description
+    )
+
+
+def make_counter(
+    choice: CounterChoice, schema, declared: dict[str, Feature]
+) -> Counter:
+    """A counter from its declaration.
+
+    Args:
+        choice: of the schema.
+        schema: has windows, resolution, ticks and newness.
+        declared: name → feature, of all roles but behaviors'.
+
+    Raises:
+        ValueError: names what cannot be counted by, or the window.
+    """
+    resolution = parse_duration(schema.counter_resolution, may_be_zero=True)
+    windows = choice.windows
+    if windows is None:
+        windows = (ALL,) if USER_KEY in choice.by else schema.counter_windows
+    counter = Counter(
+        choice.by,
+        tuple(map(str, windows)),
+        max(resolution * schema.ticks, 1),
+        schema.ticks,
+        schema.newness,
+    )
+    if counter.key != USER_KEY:
+        feature = declared.get(counter.key)
+        if feature is None:
+            known = (USER_KEY, *(n for n, f in declared.items() if _can_count_by(f)))
+            raise ValueError(
+                f"{unknown_name('feature to count by', counter.key, known)} "
+                f"Received: by={choice.by!r}"
+            )
+        if not _can_count_by(feature):
+            raise ValueError(
+                "Exposures are counted by a categorical feature of single values. "
+                f"Received: by={choice.by!r}, of kind '{feature.kind}' and length "
+                f"{feature.length}"
+            )
+    if not counter.features:
+        raise ValueError(f"The counter by '{choice.by}' needs a window. Received: []")
+    for window in counter.windows:
+        if window != ALL and resolution and parse_duration(window) % resolution:
+            raise ValueError(
+                "A window is a whole number of buckets of `counter_resolution`, "
+                f"{schema.counter_resolution}. Received: '{window}'"
+            )
+    return counter
+
+
+def _can_count_by(feature: Feature) -> bool:
+    return feature.stores_ids and feature.length == 1

@@ -1,0 +1,79 @@
+"""Events of many groups by time, in one sorted array: the batch form of counters."""
+
+import dataclasses
+
+import numpy as np
+
+
+class EventIndex:
+    """Events of many groups by time, exact in any unit of time.
+
+    A key holds group and time side by side; where they do not fit, a time's rank among
+    all times stands in for it.
+
+    Args:
+        group: int64, the group of each event.
+        time: int64, of each event.
+    """
+
+    def __init__(self, group: np.ndarray, time: np.ndarray):
+        self._start = int(time.min()) if len(time) else 0
+        self._end = int(time.max(initial=self._start)) - self._start + 1
+        self._num_groups = int(group.max(initial=-1)) + 1
+        self._times = None
+        if self._num_groups.bit_length() + self._end.bit_length() > 63:
+            self._times = np.unique(time)
+            self._end = len(self._times)
+        self._bits = self._end.bit_length()
+        self._key = np.sort(self._keys(group, time))
+
+    def _keys(self, group: np.ndarray, time: np.ndarray | int) -> np.ndarray:
+        """Keys of events; a group or time after all others has a place after them."""
+        if self._times is None:
+            place = np.clip(time - self._start, 0, self._end)
+        else:
+            place = np.searchsorted(self._times, time)
+        return (np.minimum(group, self._num_groups) << self._bits) | place
+
+    def before(self, group: np.ndarray, time: np.ndarray | int) -> np.ndarray:
+        """Place of each group's first event from `time` on; differences are counts."""
+        wanted = self._keys(group, time)
+        order = np.argsort(wanted)  # searching in order stays within the caches
+        place = np.empty(len(wanted), np.int64)
+        place[order] = np.searchsorted(self._key, wanted[order])
+        return place
+
+    def time_at(self, place: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Time of the event at a place, or -1 where it is of another group."""
+        if not len(self._key):
+            return np.full(len(place), -1, np.int64)
+        key = self._key[np.clip(place, 0, len(self._key) - 1)]
+        found = (place >= 0) & (place < len(self._key)) & (key >> self._bits == group)
+        time = key & ((1 << self._bits) - 1)
+        time = time + self._start if self._times is None else self._times[time]
+        return np.where(found, time, -1)
+
+
+@dataclasses.dataclass
+class GroupEvents:
+    """The events of one group for each of many candidates.
+
+    Args:
+        index: of all groups' events.
+        group: int64, one a candidate.
+    """
+
+    index: EventIndex
+    group: np.ndarray
+
+    def before(self, time: np.ndarray | None) -> np.ndarray:
+        """How many before a time, from any start; None: that start, without events."""
+        return self.index.before(self.group, 0 if time is None else time)
+
+    def last_before(self, time: np.ndarray) -> np.ndarray:
+        """Time of the last one before a time, -1 where there is none."""
+        return self.index.time_at(self.before(time) - 1, self.group)
+
+    def first(self) -> np.ndarray:
+        """Time of the first one of all, -1 where there is none."""
+        return self.index.time_at(self.before(None), self.group)
