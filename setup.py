@@ -35,7 +35,9 @@ setup(
         "grpcio-health-checking==1.62.3",
         "keras==3.15.1",
         "keras-rs==0.4.0",
+        "lmdb==3.0.0",  # the online store that needs no server
         "matplotlib==3.11.2",
+        "msgpack==1.2.4",
         "numpy==1.26.4",
         "pandas==3.0.6",
         "pyarrow==25.0.1",

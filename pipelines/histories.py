@@ -66,6 +66,25 @@ class UserBucket:
         tables["candidates"] = self.candidates.drop_columns(list(TIMES))
         return [to_bytes(table) for table in tables.values()]
 
+    def request_ids(self, schema: Schema) -> pa.Array:
+        """Ids of the requests, as samples have them.
+
+        `<user>:<time>`, in the log's time unit, for slates without one, and
+        `<id>@<seconds>` for those whose id was there before.
+        """
+        users = column(self.users, USER_KEY).take(column(self.requests, "_user"))
+        time = column(self.requests, "_request_time")
+        ids = pc.binary_join_element_wise(
+            users.cast(pa.string()), time.cast(pa.string()), ":"
+        )
+        known = column(self.requests, "request_id")
+        if known is None:
+            return ids
+        known, seconds = known.cast(pa.string()), pc.divide(time, schema.ticks)
+        later = pc.binary_join_element_wise(known, seconds.cast(pa.string()), "@")
+        returned = column(self.requests, "_returned")
+        return pc.coalesce(pc.if_else(returned, later, known), ids)
+
     @classmethod
     def from_bytes(cls, data: list[bytes]) -> "UserBucket":
         """Reads what `to_bytes` wrote."""

@@ -70,7 +70,8 @@ class SampleEncoder:
             id, `request_time`, `request_id`, `user_id`, and `record`, framed for a
             TFRecord file.
         """
-        request_ids, hashes = self._request_ids()
+        ids = self._bucket.request_ids(self._schema)
+        request_ids, hashes = ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
         user_ids = self._user_ids()
         features = [
             encode_feature("request_id", pack_bytes(request_ids)),
@@ -96,23 +97,6 @@ class SampleEncoder:
     def _user_ids(self) -> list[bytes]:
         ids = column(self._bucket.users, USER_KEY).cast(pa.string()).cast(pa.binary())
         return ids.take(pa.array(self._user)).to_pylist()
-
-    def _request_ids(self) -> tuple[list[bytes], np.ndarray]:
-        """Ids, and hashes of them.
-
-        `<user>:<time>`, in the log's time unit, for slates without one, and
-        `<id>@<seconds>` for those whose id was there before.
-        """
-        users = column(self._bucket.users, USER_KEY).take(pa.array(self._user))
-        time = pa.array(self._raw_time).cast(pa.string())
-        ids = pc.binary_join_element_wise(users.cast(pa.string()), time, ":")
-        known = column(self._bucket.requests, "request_id")
-        if known is not None:
-            known, seconds = known.cast(pa.string()), pa.array(self._time)
-            later = pc.binary_join_element_wise(known, seconds.cast(pa.string()), "@")
-            returned = column(self._bucket.requests, "_returned")
-            ids = pc.coalesce(pc.if_else(returned, later, known), ids)
-        return ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
 
     def _user_features(self) -> list[list[bytes]]:
         return [

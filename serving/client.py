@@ -1,6 +1,7 @@
 """A client of a served model: TF Serving, `ctr-tf serve`, or what else speaks its API.
 
-    client = Client("localhost:8500", model_dir="runs/demo/export")
+    client = Client("localhost:8500", model_dir="runs/demo/export", store="runs/store")
+    best = client.rank("u17", [7, 9, 12])          # by ids: the store knows the rest
     scores = client.score(request)                 # one pass
     scores = client.score(request, user="u17")     # the user's state is kept
 
@@ -18,17 +19,18 @@ import collections
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.schema import Schema
+from ctr_tf.schema import ITEM_KEY, Schema
 from serving.exported import EXTRA, SCHEMA, Exported, find_version
 from serving.fit import SignatureSchema, check_signature
 from serving.inputs import candidate_inputs, user_inputs
-from serving.messages import Request, Scores
+from serving.messages import Request, Scores, ranked
 from serving.request import request_to_tensors
 from serving.retry import Deadline, Retry
 from serving.state import STATE, STATE_VERSION, StateLayout, StateTensor
@@ -42,6 +44,9 @@ from serving.transport import (
     ServingError,
     Signature,
 )
+
+if TYPE_CHECKING:
+    from serving.online.store import OnlineStore
 
 SIGNATURES = ("serving_default", "encode_user", "score_candidates")
 _MAX_CANDIDATES = 1_000
@@ -65,6 +70,8 @@ class Client:
         cache: of users' states; none are kept by default.
         max_candidates: of one call; a larger slate is split. Default: see `model_dir`,
             else 1,000.
+        store: of events (`serving.online`), where `rank` finds what a request needs:
+            a folder, `redis://…`, or an open one.
         version_ttl: seconds for which the server's newest version is taken as known.
     """
 
@@ -79,6 +86,7 @@ class Client:
         retry: Retry | None = None,
         cache: StateCache | RedisStateCache | None = None,
         max_candidates: int | None = None,
+        store: "str | Path | OnlineStore | None" = None,
         version_ttl: float = 5.0,
     ):
         if transport not in TRANSPORTS:
@@ -105,6 +113,7 @@ class Client:
             self.max_candidates = max_candidates or exported.slate_sizes[-1]
             if folder.name.isdigit():
                 self._layouts[int(folder.name)] = exported.state
+        self._store = self._open(store)
         self._version_ttl = version_ttl
         self._version: tuple[int, float] | None = None
         self._schemas: dict[int, Schema | SignatureSchema] = {}
@@ -145,6 +154,43 @@ class Client:
                     raise
                 self.counts["version gone"] += 1
 
+    def rank(
+        self,
+        user: object,
+        candidates: Sequence,
+        context: Mapping | None = None,
+        *,
+        time: int | None = None,
+        slate_size: int | None = None,
+        timeout: float | None = None,
+    ) -> list[dict]:
+        """Ranks items for a user, with what the store knows of both.
+
+        Args:
+            user: id.
+            candidates: ids of items, or objects with the candidates' own features.
+            context: features of the request.
+            time: of the request, in the log's unit; now by default.
+            slate_size: how many are shown, of a model with that feature.
+            timeout: seconds; the client's by default.
+
+        Returns:
+            One `{"item_id", "probability", "logit", "position"}` a candidate, the most
+            probable first; the position is the one in `candidates`.
+
+        Raises:
+            ValueError: without a store, or for what does not fit; names it.
+            ServingError: of the server, or `DEADLINE_EXCEEDED`.
+        """
+        if self._store is None:
+            raise ValueError("`rank` needs a store of events: Client(…, store=…).")
+        request = self._store.request(
+            user, candidates, context, time=time, slate_size=slate_size
+        )
+        scores = self.score(request, timeout=timeout)
+        items = [candidate[ITEM_KEY] for candidate in request["candidates"]]
+        return ranked(items, scores.probability, scores.logit)
+
     def forget(self, user: str) -> None:
         """Drops the user's kept state of the newest version known."""
         if self.cache is not None and self._version is not None:
@@ -170,6 +216,15 @@ class Client:
     def close(self) -> None:
         """Closes the connection."""
         self.transport.close()
+
+    def _open(self, store) -> "OnlineStore | None":
+        if store is None:
+            return None
+        from serving.online.store import OnlineStore
+
+        if isinstance(store, OnlineStore):
+            return store
+        return OnlineStore.open(store, self._schema)
 
     def __enter__(self) -> "Client":
         return self

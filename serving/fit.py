@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ctr_tf.computed.declare import Computed
+from ctr_tf.computed.slate import Place
 from ctr_tf.schema import Categorical, Feature, Numeric
 from serving.inputs import (
     BEHAVIOR_LENGTH,
@@ -48,11 +49,18 @@ class SignatureSchema:
         }
 
         has_size = SLATE_SIZE in signature.inputs
-        self.computed = Computed(counters=(), places=(), slate_size=has_size)
+        self.computed = Computed((), _places(self._groups["candidate"]), has_size)
 
     def groups(self) -> dict[str, tuple[Feature, ...]]:
         """Group → its features."""
         return self._groups
+
+
+def _places(candidate: tuple[Feature, ...]) -> tuple[Place, ...]:
+    """Places within the slate, which follow from features of the candidates."""
+    names = {feature.name for feature in candidate}
+    places = (Place(name) for name in sorted(names))
+    return tuple(p for p in places if names.issuperset(f.name for f in p.features))
 
 
 def _is_length(name: str, signature: Signature) -> bool:

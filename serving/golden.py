@@ -11,9 +11,9 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.records import check_example, places, read_examples, record_spec
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID
+from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
 
@@ -28,7 +28,9 @@ TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 def read_samples(data: PreparedData, count: int) -> list[dict]:
     """Some samples that the model was not trained on, where there are any.
 
-    Hashed ids become unknown ones: they cannot be turned back into raw values.
+    Hashed ids become unknown ones: they cannot be turned back into raw values. Left out
+    are samples in which two behaviors differ in values that are unknown alone: the
+    export takes them for one.
     """
     split = next((s for s in _SPLITS if data.num_samples(s)), _SPLITS[-1])
     examples = read_examples(data.files(split), data.compression)
@@ -39,12 +41,29 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
         if not feature.can_decode
     ]
     samples = []
-    for _, _, example in itertools.islice(examples, count):
+    for _, _, example in examples:
         sample = data.map_ids(check_example(example, data.schema))
         for key in hashed:
             sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
-        samples.append(sample)
+        if not _has_equals(sample, data.schema):
+            samples.append(sample)
+        if len(samples) == count:
+            break
     return samples
+
+
+def _has_equals(sample: dict, schema: Schema) -> bool:
+    """Whether two behaviors have one time, one known item and equal features."""
+    names = [f.name for f in schema.of("behavior") if not f.computed]
+    fields = record_spec(schema)
+    columns = [places(sample, fields[f"behavior_{n}"]) for n in (ITEM_KEY, *names)]
+    seen = set()
+    for time, item, *values in zip(sample["behavior_time"], *columns, strict=True):
+        key = str([time, *(np.ravel(value).tolist() for value in (item, *values))])
+        if key in seen and int(np.ravel(item)[0]) != OUT_OF_VOCABULARY_ID:
+            return True
+        seen.add(key)
+    return False
 
 
 def example_request(samples: list[dict], data: PreparedData, candidates: int) -> dict:

@@ -1,7 +1,7 @@
 """What a client is given and what it gives back."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,9 +17,9 @@ class Request:
         candidates: one `{feature: value}` each.
         user: `{feature: value}`.
         context: `{feature: value}`.
-        behaviors: one `{"time": seconds, feature: value}` each, oldest first; or a
-            function that fetches them, called only where no kept state makes them
-            needless.
+        behaviors: one `{"time": seconds, feature: value}` each, oldest first, or one
+            list each of these; or a function that fetches them, called only where no
+            kept state makes them needless.
         slate_size: how many candidates are shown, of a model with that feature.
     """
 
@@ -27,8 +27,8 @@ class Request:
     candidates: list[dict]
     user: dict = dataclasses.field(default_factory=dict)
     context: dict = dataclasses.field(default_factory=dict)
-    behaviors: list[dict] | Callable[[], list[dict]] = dataclasses.field(
-        default_factory=list
+    behaviors: list[dict] | dict[str, list] | Callable[[], list[dict]] = (
+        dataclasses.field(default_factory=list)
     )
     slate_size: int | None = None
 
@@ -77,3 +77,27 @@ class Scores:
     logit: np.ndarray
     version: int | None
     from_cache: bool = False
+
+
+def ranked(items: Sequence, probability: Sequence, logit: Sequence) -> list[dict]:
+    """Scores by item, the most probable first.
+
+    Args:
+        items: ids of the candidates.
+        probability: one a candidate.
+        logit: one a candidate.
+
+    Returns:
+        One `{"item_id", "probability", "logit", "position"}` a candidate; the position
+        is the one in `items`.
+    """
+    order = np.argsort(-np.asarray(logit, np.float64), kind="stable").tolist()
+    return [
+        {
+            "item_id": items[i],
+            "probability": float(probability[i]),
+            "logit": float(logit[i]),
+            "position": i,
+        }
+        for i in order
+    ]

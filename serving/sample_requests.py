@@ -27,9 +27,11 @@ def sample_request(
         return json.loads(path.read_text("utf-8"))
 
     def unknown(group: str) -> dict:
-        return {feature.name: None for feature in given(schema, group)}
+        names = [feature.name for feature in given(schema, group)]
+        return dict.fromkeys(n for n in names if n not in schema.computed.placed)
 
-    return {
+    size = {"slate_size": 10} if schema.computed.slate_size else {}
+    return size | {
         "request_time": _TIME,
         "user": unknown("user"),
         "context": unknown("context"),

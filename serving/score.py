@@ -10,10 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from ctr_tf.schema import ITEM_KEY
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version, load_content
+from serving.messages import ranked
 from serving.request import request_to_tensors
 
 _COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
@@ -70,16 +69,19 @@ class Scorer:
         probability, logit = (
             outputs[key].numpy()[0].tolist() for key in ("probability", "logit")
         )
-        order = np.argsort(-np.array(logit), kind="stable").tolist()
-        return [
-            {
-                "item_id": request["candidates"][i][ITEM_KEY],
-                "probability": probability[i],
-                "logit": logit[i],
-                "position": i,
-            }
-            for i in order
-        ]
+        items = [candidate[ITEM_KEY] for candidate in request["candidates"]]
+        return ranked(items, probability, logit)
+
+
+def print_scores(scores: list[dict], as_json: bool) -> None:
+    """Prints what `Scorer.score` gives."""
+    if as_json:
+        print(json.dumps({"candidates": scores}))
+        return
+    print(_COLUMNS.format("rank", ITEM_KEY, "probability", "position"))
+    for rank, score in enumerate(scores, start=1):
+        item, probability = str(score["item_id"]), f"{score['probability']:.6f}"
+        print(_COLUMNS.format(rank, item, probability, score["position"]))
 
 
 def read_request(path: str) -> object:
@@ -116,11 +118,5 @@ def main(argv: list[str]) -> int:
         return 0
     request = read_request(options.request)
     scores = Scorer(options.model).score(request)
-    if options.json:
-        print(json.dumps({"candidates": scores}))
-        return 0
-    print(_COLUMNS.format("rank", ITEM_KEY, "probability", "position"))
-    for rank, score in enumerate(scores, start=1):
-        item, probability = str(score["item_id"]), f"{score['probability']:.6f}"
-        print(_COLUMNS.format(rank, item, probability, score["position"]))
+    print_scores(scores, options.json)
     return 0

@@ -7,11 +7,11 @@
 
 Of a model with further tasks, each has its `probability_<task>` and `logit_<task>`.
 
-The first equals the second and third one after the other. Hour, weekend and chunks are
-computed here, by the functions that training's input uses; wrong times are refused, and
-behaviors out of order or told twice are mended (`serving.guards`). `serving.inputs` says
-what each input is, `serving.sizes` how requests are padded, `serving.state` what the
-state is.
+The first equals the second and third one after the other. Hour, weekend and chunks
+are computed here, by the functions that training's input uses; wrong times are refused,
+and behaviors out of order or told twice are mended (`serving.guards`). `serving.inputs`
+says what each input is, `serving.sizes` how requests are padded, `serving.state` what
+the state is.
 
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
@@ -31,7 +31,7 @@ from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import ITEM_KEY, Feature
+from ctr_tf.schema import ITEM_KEY, MISSING, Feature
 from serving import inputs as names
 from serving.guards import checked_user, first_of_equals, given_behaviors
 from serving.inputs import Input, candidate_inputs, given, user_inputs
@@ -215,7 +215,7 @@ class ServingModule(tf.Module):
         valid = given_behaviors(raw)
         valid &= schema.before_request(time, raw[names.REQUEST_TIME][:, None])
         time = tf.where(valid, time, 0)
-        valid &= first_of_equals(time, self._identity(raw))
+        valid &= first_of_equals(time, self._identity(raw)) | self._unknown_items(raw)
         # Ascending and stable: padding first, then the behaviors by their times.
         time = tf.where(valid, time, 0)
         order = tf.argsort(time, axis=1, stable=True)
@@ -252,6 +252,11 @@ class ServingModule(tf.Module):
                 known = tf.sequence_mask(length, feature.length)
                 identity[key] = tf.where(known, value, tf.zeros_like(value))
         return identity
+
+    def _unknown_items(self, raw: dict) -> tf.Tensor:
+        """Behaviors without an item, of which nobody can say that they are equal."""
+        key = f"behavior_{ITEM_KEY}"
+        return raw[key] == tf.constant(MISSING[raw[key].dtype.name], raw[key].dtype)
 
     def _candidates(self, raw: dict) -> dict:
         item = raw["candidate_item_id"]

@@ -236,11 +236,11 @@ UNUSUAL = {
     "unknown value": set_at("user", "city", value="Atlantis"),
     "null": set_at("context", "device", value=None),
     "one candidate": lambda r: r | {"candidates": r["candidates"][:1]},
-    "no counters": lambda r: (
+    "null counters": lambda r: (
         r
         | {
             "candidates": [
-                {k: v for k, v in c.items() if "impressions" not in k}
+                {k: None if "impressions" in k else v for k, v in c.items()}
                 for c in r["candidates"]
             ]
         }

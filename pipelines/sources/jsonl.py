@@ -81,15 +81,16 @@ class Jsonl(Source):
                         f"'{folder}' has no exposures: every file of them is empty. "
                         f"Received: {', '.join(file.path for file in paths)}"
                     )
-                columns = self._columns(table, schema)
+                columns = self.columns(table, schema)
                 shards += files.table_shards(table, paths, columns, report_unused=True)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard; see `Source.read`."""
-        yield from files.read_shard(shard, self._columns(shard.table, schema))
+        yield from files.read_shard(shard, self.columns(shard.table, schema))
 
-    def _columns(self, table: str, schema: Schema) -> tuple[Column, ...]:
+    def columns(self, table: str, schema: Schema) -> tuple[Column, ...]:
+        """The columns of a table."""
         user_id_type = self.user_id_type
         for feature in schema.user:
             if feature.name == USER_KEY:

@@ -196,6 +196,10 @@ def test_raw_logs_are_prepared_and_scored(model, tmp_path):
     manifest = run(model, tmp_path / "scores", *words)
     assert (manifest["samples"], manifest["candidates"]) == (4, 12)
     scorer = Scorer(model)
+    nothing = {
+        name: None if name.startswith(("since", "item_age")) else 0
+        for name in scorer.schema.computed.counts
+    }
     for row in read(tmp_path / "scores"):
         user = int(row["user_id"])
         request = {
@@ -222,6 +226,7 @@ def test_raw_logs_are_prepared_and_scored(model, tmp_path):
                     "price": None,
                     "position": row["candidate"],
                 }
+                | nothing
             ],
         }
         (expected,) = scorer.score(request)

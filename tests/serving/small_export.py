@@ -31,7 +31,7 @@ def make_ranker(seed):
     ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
     random = np.random.default_rng(seed)
     for variable in ranker.trainable_variables:
-        variable.assign(variable + random.normal(scale=0.3, size=variable.shape))
+        variable.assign(variable + random.normal(scale=0.2, size=variable.shape))
     ranker.embedding.adapt([_inputs(ranker, random)])
     return ranker
 

@@ -1,0 +1,140 @@
+"""What the store keeps of one value of a counter: buckets of events, not events.
+
+An entry a bucket of the counter's resolution that has events: the time of the last one
+and how many there were up to and including it, since ever. So a count before a time is
+one binary search, and what is older than the longest window is one number.
+"""
+
+import struct
+from array import array
+from bisect import bisect_left
+
+import numpy as np
+
+_HEAD = struct.Struct("<qqqqqII")  # first; base and its time, of both; entries of both
+IMPRESSION, CLICK = 0, 1
+
+
+class CounterState:
+    """Impressions and clicks of one value.
+
+    Args:
+        data: as `to_bytes` wrote it; nothing happened yet where None.
+    """
+
+    __slots__ = ("_base", "_base_time", "_first", "_times", "_totals")
+
+    def __init__(self, data: bytes | None = None):
+        self._first, self._base, self._base_time = -1, [0, 0], [-1, -1]
+        self._times, self._totals = (array("q"), array("q")), (array("q"), array("q"))
+        if data is None:
+            return
+        self._first, *rest, shown, clicked = _HEAD.unpack_from(data)
+        self._base, self._base_time = rest[:2], rest[2:]
+        place = _HEAD.size
+        for kind, count in ((IMPRESSION, shown), (CLICK, clicked)):
+            for target in (self._times[kind], self._totals[kind]):
+                target.frombytes(data[place : place + 8 * count])
+                place += 8 * count
+
+    def to_bytes(self) -> bytes:
+        """52 bytes, and 16 for every bucket of impressions or clicks."""
+        head = _HEAD.pack(
+            self._first, *self._base, *self._base_time, *map(len, self._times)
+        )
+        parts = (self._times[0], self._totals[0], self._times[1], self._totals[1])
+        return head + b"".join(part.tobytes() for part in parts)
+
+    def add(self, kind: int, new: list[int], resolution: int) -> None:
+        """Counts events more.
+
+        Args:
+            kind: `IMPRESSION` or `CLICK`.
+            new: their times in ticks, in any order.
+            resolution: of the counter.
+        """
+        if not new:
+            return
+        if kind == IMPRESSION:
+            known = [self._first] if self._first >= 0 else []
+            self._first = min(*new, *known, new[0])
+        times, totals = self._times[kind], self._totals[kind]
+        if len(new) == 1 and (not times or new[0] >= times[-1]):
+            self._append(kind, new[0], resolution)
+            return
+        count = np.diff(np.array(totals), prepend=self._base[kind])
+        time = np.concatenate([np.array(times, np.int64), np.array(new, np.int64)])
+        count = np.concatenate([count, np.ones(len(new), np.int64)])
+        order = np.argsort(time, kind="stable")
+        time, count = time[order], count[order]
+        begins = np.diff(time // resolution, prepend=-1) != 0
+        ends = np.append(np.flatnonzero(begins)[1:], len(time)) - 1
+        total = self._base[kind] + np.cumsum(count)[ends]
+        for target, values in ((times, time[ends]), (totals, total)):
+            del target[:]
+            target.frombytes(values.astype(np.int64).tobytes())
+
+    def _append(self, kind: int, time: int, resolution: int) -> None:
+        """Counts one event at or after all others."""
+        times, totals = self._times[kind], self._totals[kind]
+        if times and times[-1] // resolution == time // resolution:
+            times[-1] = time
+            totals[-1] += 1
+        else:
+            totals.append((totals[-1] if totals else self._base[kind]) + 1)
+            times.append(time)
+
+    def forget(self, before: int) -> None:
+        """Keeps of the entries before a bucket's beginning nothing but their sum."""
+        for kind in (IMPRESSION, CLICK):
+            times, totals = self._times[kind], self._totals[kind]
+            count = bisect_left(times, before)
+            if count:
+                self._base[kind] = totals[count - 1]
+                self._base_time[kind] = max(times[count - 1], self._base_time[kind])
+                del times[:count], totals[:count]
+
+    def before(self, kind: int, time: int | None) -> int:
+        """Events before a bucket's beginning; of None, before all."""
+        if time is None:
+            return 0
+        place = bisect_left(self._times[kind], time)
+        return self._totals[kind][place - 1] if place else self._base[kind]
+
+    def last_before(self, kind: int, time: int) -> int:
+        """Time of the last event before a bucket's beginning, or -1."""
+        place = bisect_left(self._times[kind], time)
+        return self._times[kind][place - 1] if place else self._base_time[kind]
+
+    def first(self) -> int:
+        """Time of the first impression, or -1."""
+        return self._first
+
+
+class StateEvents:
+    """Events of many values, as `Counter.values` asks for them.
+
+    Args:
+        states: one a candidate.
+        kind: `IMPRESSION` or `CLICK`.
+    """
+
+    def __init__(self, states: list[CounterState], kind: int):
+        self._states = states
+        self._kind = kind
+
+    def before(self, time: int | None) -> np.ndarray:
+        """See `ctr_tf.computed.event_index.GroupEvents`."""
+        return self._array(state.before(self._kind, time) for state in self._states)
+
+    def last_before(self, time: int) -> np.ndarray:
+        """See `ctr_tf.computed.event_index.GroupEvents`."""
+        kind = self._kind
+        return self._array(state.last_before(kind, time) for state in self._states)
+
+    def first(self) -> np.ndarray:
+        """See `ctr_tf.computed.event_index.GroupEvents`."""
+        return self._array(state.first() for state in self._states)
+
+    def _array(self, values) -> np.ndarray:
+        return np.fromiter(values, np.int64, len(self._states))

@@ -1,0 +1,252 @@
+"""`ctr-tf ingest`: events into an online store, from raw logs or as they happen.
+
+    ctr-tf ingest --store runs/store --source jsonl --input LOGS    # to begin with
+    … | ctr-tf ingest --store runs/store                            # and from then on
+
+Standard input has one JSON object a line, a row of a raw table (`docs/data_format.md`)
+that says which: {"table": "exposures", "user_id": "u1", "time": 1700000000, …}. Rows
+are taken together, a thousand or those of a second, and are in the store once their
+number is printed.
+
+A raw log is read whole: its events must fit into memory (some 1 KB each). Rows that are
+unfit for use stand in the file of `--rejected`, each with its reason.
+"""
+
+import argparse
+import collections
+import json
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from ctr_tf.errors import check_positive_options
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from pipelines.sources.source import TABLES, Source, get_source
+from pipelines.validation import rejected_line
+from serving.online.rows import python_rows, source_tables, typed_lines
+from serving.online.store import OnlineStore
+
+_log = logging.getLogger(__name__)
+_EVENTS = ("behaviors", "exposures")
+_TOGETHER = 20_000  # rows of a raw log, whole users
+_TELL_EVERY = 10.0  # seconds
+
+
+class Ingestion:
+    """Feeds a store, and keeps what is unfit.
+
+    Args:
+        store: to feed.
+        rejected: file to which unfit rows are appended.
+    """
+
+    def __init__(self, store: OnlineStore, rejected: Path):
+        self._store = store
+        self._rejected = rejected
+        self.counts: collections.Counter = collections.Counter()
+        self._started = self._told = time.monotonic()
+
+    def take(self, table: str, rows: list[dict], latest: int | None = None) -> None:
+        """Takes rows that are fit for use."""
+        if rows:
+            self.counts += self._store.ingest_typed(table, rows, latest)
+        if time.monotonic() - self._told > _TELL_EVERY:
+            self._told = time.monotonic()
+            _log.info("%s", self.summary())
+
+    def reject(self, table: str, lines: list[str]) -> None:
+        """Puts rows aside, lines of `rejected/`."""
+        if lines:
+            self.counts[f"{table} rejected"] += len(lines)
+            with self._rejected.open("a", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
+
+    def summary(self) -> str:
+        """What came in, in one line."""
+        total = sum(self.counts[f"{table} read"] for table in TABLES)
+        rate = total / max(time.monotonic() - self._started, 1e-9)
+        counts = ", ".join(f"{n} {c:,}" for n, c in sorted(self.counts.items()) if c)
+        return f"{total:,} rows, {rate:,.0f}/s: {counts or 'nothing'}"
+
+
+def ingest_source(ingestion: Ingestion, source: Source, folder: str, schema) -> None:
+    """Takes a whole raw log: users and items first, then events, user by user."""
+    tables = collections.defaultdict(list)
+    for table, rows, rejected in source_tables(source, folder, schema):
+        ingestion.reject(table, rejected)
+        tables[table].append(rows)
+    for table, key in (("users", USER_KEY), ("items", ITEM_KEY)):
+        for rows in _chunks(first_rows(tables[table], key)):
+            ingestion.take(table, rows)
+    events = {table: _by_user(tables.pop(table, [])) for table in _EVENTS}
+    times = [rows[-1]["time"] for of in events.values() for rows in of]
+    for table in _EVENTS:
+        for rows in _whole_users(events[table]):
+            ingestion.take(table, rows, max(times))
+
+
+def first_rows(tables: list[pa.Table], key: str) -> list[dict]:
+    """Rows of users or items, the first of each."""
+    rows = {}
+    for table in tables:
+        for row in python_rows(table):
+            rows.setdefault(row[key], row)
+    return list(rows.values())
+
+
+def _by_user(tables: list[pa.Table]) -> list[list[dict]]:
+    users = collections.defaultdict(list)
+    for table in tables:
+        for row in python_rows(table):
+            users[row[USER_KEY]].append(row)
+    for rows in users.values():
+        rows.sort(key=lambda row: row["time"])
+    return list(users.values())
+
+
+def _whole_users(users: list[list[dict]]) -> Iterator[list[dict]]:
+    rows = []
+    for of_user in users:
+        rows += of_user
+        if len(rows) >= _TOGETHER:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+def _chunks(rows: list) -> Iterator[list]:
+    for start in range(0, len(rows), _TOGETHER):
+        yield rows[start : start + _TOGETHER]
+
+
+def ingest_stream(ingestion: Ingestion, stream, schema: Schema, most: int) -> None:
+    """Takes JSON lines until the stream ends.
+
+    Args:
+        ingestion: takes the rows.
+        stream: of bytes.
+        schema: of the store.
+        most: lines that are taken together; or those of a second.
+    """
+    lines, number = _Lines(stream), 1
+    while (block := lines.next(most, 1.0)) is not None:
+        by_table = collections.defaultdict(list)
+        for line in block:
+            table = _table(line)
+            by_table[table].append((number, line))
+            number += 1
+        for place, line in by_table.pop(None, ()):
+            reason = f"no JSON object with a `table` of {', '.join(TABLES)}"
+            text = line.decode("utf-8", "backslashreplace")
+            told = rejected_line("unknown", reason, f"standard input:{place}", text)
+            ingestion.reject("unknown", [told])
+        for table in ("users", "items", *_EVENTS):
+            if found := by_table[table]:
+                rows, rejected = typed_lines(
+                    table, [line for _, line in found], schema, found[0][0]
+                )
+                ingestion.reject(table, rejected)
+                ingestion.take(table, rows)
+
+
+def _table(line: bytes) -> str | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    table = row.get("table") if isinstance(row, dict) else None
+    return table if table in TABLES else None
+
+
+class _Lines:
+    """Lines of a stream, those that are there or come within a time."""
+
+    def __init__(self, stream):
+        self._queue = queue.Queue(maxsize=100_000)
+        threading.Thread(target=self._read, args=(stream,), daemon=True).start()
+
+    def _read(self, stream) -> None:
+        for line in stream:
+            if line.strip():
+                self._queue.put(line.rstrip(b"\r\n"))
+        self._queue.put(None)
+
+    def next(self, most: int, seconds: float) -> list[bytes] | None:
+        """Some lines, at least one; None at the end."""
+        line = self._queue.get()
+        if line is None:
+            return None
+        lines, until = [line], time.monotonic() + seconds
+        while len(lines) < most:
+            try:
+                line = self._queue.get(timeout=max(until - time.monotonic(), 0))
+            except queue.Empty:
+                break
+            if line is None:
+                self._queue.put(None)
+                break
+            lines.append(line)
+        return lines
+
+
+def main(argv: list[str]) -> int:
+    """The verb `ctr-tf ingest`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf ingest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--store", required=True, help="a folder, or redis://…")
+    parser.add_argument("--source", help="kind of raw logs; default: standard input")
+    parser.add_argument("--input", help="folder of the raw logs")
+    parser.add_argument(
+        "--schema", help="of the data set; default: the store's, the log's or source's"
+    )
+    parser.add_argument("--rejected", help="file; default: <store>.rejected.jsonl")
+    parser.add_argument("--batch", type=int, default=1_000, help="lines taken together")
+    options = parser.parse_args(argv)
+    check_positive_options(options, "batch")
+    if (options.source is None) != (options.input is None):
+        raise ValueError(
+            "`--source` and `--input` belong together. "
+            f"Received: source={options.source!r}, input={options.input!r}"
+        )
+    source = get_source(options.source) if options.source else None
+    store = OnlineStore.open(options.store, _schema(options, source))
+    ingestion = Ingestion(store, _rejected_file(options))
+    if source:
+        ingest_source(ingestion, source, options.input, store.schema)
+    else:
+        ingest_stream(ingestion, sys.stdin.buffer, store.schema, options.batch)
+    keys, size = store.size()
+    store.close()
+    print(f"{ingestion.summary()}\nthe store: {keys:,} keys, {size / 1e6:,.1f} MB")
+    rejected = sum(c for n, c in ingestion.counts.items() if n.endswith("rejected"))
+    if rejected:
+        print(f"{rejected:,} rows are unfit, see {_rejected_file(options)}")
+    return 0
+
+
+def _schema(options: argparse.Namespace, source: Source | None) -> Schema | None:
+    if options.schema or source is None:
+        return Schema.load(options.schema) if options.schema else None
+    own = Path(options.input) / "schema.yaml"
+    return Schema.load(own) if own.is_file() else source.schema(options.input)
+
+
+def _rejected_file(options: argparse.Namespace) -> Path:
+    if options.rejected:
+        return Path(options.rejected)
+    name = "redis" if "://" in options.store else options.store.rstrip("/")
+    return Path(f"{name}.rejected.jsonl")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

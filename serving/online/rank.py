@@ -1,0 +1,73 @@
+"""`ctr-tf rank`: items for a user, ranked by a model with what a store knows of them.
+
+ctr-tf rank --model EXPORT --store STORE --user u1 --candidates 7,9,12
+"""
+
+import argparse
+import json
+import sys
+
+from serving.online.store import OnlineStore
+from serving.score import Scorer, print_scores
+
+
+def main(argv: list[str]) -> int:
+    """The verb `ctr-tf rank`."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf rank",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", required=True, help="an export")
+    parser.add_argument("--store", required=True, help="a folder, or redis://…")
+    parser.add_argument("--user", required=True, help="id")
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        help="ids of items, with commas between; or a JSON list, of ids or objects",
+    )
+    parser.add_argument("--context", default="{}", help="JSON, features of the request")
+    parser.add_argument("--time", type=int, help="in the log's unit; default: now")
+    parser.add_argument("--slate_size", type=int, help="how many are shown")
+    parser.add_argument("--json", action="store_true", help="print JSON, not a table")
+    options = parser.parse_args(argv)
+    scorer = Scorer(options.model)
+    store = OnlineStore.open(options.store, scorer.schema)
+    request = store.request(
+        options.user,
+        _candidates(options.candidates, store),
+        _parsed("context", options.context),
+        time=options.time,
+        slate_size=options.slate_size,
+    )
+    print_scores(scorer.score(request), options.json)
+    store.close()
+    return 0
+
+
+def _candidates(text: str, store: OnlineStore) -> list:
+    if text.lstrip().startswith("["):
+        return _parsed("candidates", text)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    item = next(f for f in store.schema.of("item") if f.name == "item_id")
+    if item.dtype == "string":
+        return words
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise ValueError(
+            f"`--candidates` must be whole numbers. Received: {text!r}"
+        ) from None
+
+
+def _parsed(name: str, text: str):
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(
+            f"`--{name}` is not JSON: {error}. Received: {text!r}"
+        ) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

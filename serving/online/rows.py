@@ -1,0 +1,78 @@
+"""Rows for the store, typed and refused as the jobs do it.
+
+From Python objects, from JSON lines, from the files of a raw log.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from ctr_tf.errors import unknown_name
+from ctr_tf.schema import Schema
+from pipelines.sources.jsonl import Jsonl
+from pipelines.sources.source import TABLES, Batch, Source
+from pipelines.sources.text import JsonParser, Lines
+from pipelines.validation import validate
+
+
+def typed_rows(
+    table: str, rows: Iterable[Mapping], schema: Schema
+) -> tuple[list[dict], list[str]]:
+    """Rows of Python objects; see `typed_lines`."""
+    lines = [json.dumps(row, allow_nan=False).encode() for row in rows]
+    return typed_lines(table, lines, schema)
+
+
+def typed_lines(
+    table: str, lines: list[bytes], schema: Schema, first: int = 1
+) -> tuple[list[dict], list[str]]:
+    """Rows of JSON lines.
+
+    Args:
+        table: of the raw log.
+        lines: one object each.
+        schema: of the data set.
+        first: number of the first line, for the rejected.
+
+    Returns:
+        Column → value, of the rows that are fit; and a line of `rejected/` of others.
+    """
+    if table not in TABLES:
+        raise ValueError(unknown_name("table", table, TABLES))
+    if not lines:
+        return [], []
+    block = b"\n".join(lines)
+    parser = JsonParser(Jsonl().columns(table, schema))
+    found, numbers, rejected = parser.parse(block, first, table)
+    batch = Batch(table, found, table, first, rejected, numbers, Lines(block, first))
+    kept, rejected, _ = validate(batch, 0, schema)
+    return python_rows(kept), rejected
+
+
+def source_tables(
+    source: Source, folder: str, schema: Schema
+) -> Iterator[tuple[str, pa.Table, list[str]]]:
+    """All rows of a raw log: table, rows that are fit, lines of the others."""
+    for number, shard in enumerate(source.shards(folder, schema)):
+        for batch in source.read(shard, schema):
+            rows, rejected, _ = validate(batch, number, schema)
+            yield shard.table, rows, rejected
+
+
+def python_rows(table: pa.Table) -> list[dict]:
+    """Rows of a typed table as Python has them."""
+    columns = {name: _values(table.column(name)) for name in table.column_names}
+    return [
+        dict(zip(columns, row, strict=True))
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _values(column: pa.ChunkedArray) -> list:
+    """Values as Python has them, NaN as None."""
+    if pa.types.is_floating(column.type):
+        values = column.to_numpy()
+        return [None if np.isnan(v) else v for v in values.astype(float).tolist()]
+    return column.to_pylist()

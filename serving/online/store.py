@@ -1,0 +1,481 @@
+"""The online store: events in, requests out.
+
+    store = OnlineStore.open("runs/store", schema)
+    store.ingest("exposures", [{"user_id": "u1", "time": …, "item_id": 7, "click": 1}])
+    request = store.request("u1", candidates=[7, 9], context={"device": "phone"})
+
+Rows are those of the raw tables (`docs/data_format.md`), typed and refused like in the
+jobs. Exposures and behaviors may come in any order within an hour, and twice. A request
+knows what was known strictly before its time, as a sample of the listwise job does.
+
+An exposure of one request id and item counts once, whenever its rows come; without a
+request id, of one time and item. What a later row says of a click counts from when it
+was known.
+"""
+
+import collections
+import dataclasses
+import time as clock
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgpack
+
+from ctr_tf import config as configs
+from ctr_tf.computed.counters import Counter
+from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
+from serving.online.counter_state import CLICK, IMPRESSION, CounterState, StateEvents
+from serving.online.key_value import KeyValue, make_key, open_key_value
+from serving.online.timeline import Timeline, own_columns
+
+LATE = 3_600  # seconds by which an event may come late, and a request look back
+_META = make_key("m")
+_ITEM_SECONDS = 60.0  # for which an item's features are taken as known
+_MAX_ITEMS = 200_000
+
+
+@dataclasses.dataclass
+class _User:
+    """What is read and written of a user while events come in."""
+
+    timeline: Timeline
+    slates: list  # [request id or None, time of its last row, {item: exposure}]
+    profile: dict
+
+
+class OnlineStore:
+    """Histories, profiles, items and counters, as of now.
+
+    Args:
+        values: where the bytes are.
+        schema: of the data set, whose definitions are kept with the store.
+
+    Raises:
+        ValueError: if the store was made for another schema; names the differences.
+    """
+
+    def __init__(self, values: KeyValue, schema: Schema | None = None):
+        self._values = values
+        meta = self._meta(values.get([_META])[0])
+        if schema is None and not meta:
+            raise ValueError("The online store is empty, and no schema was given.")
+        if meta:
+            kept = Schema.from_yaml(meta["schema"], source="the online store")
+            _check_same(schema or kept, kept)
+        self.schema = schema or kept
+        self.counts: collections.Counter = collections.Counter()
+        self._roles = {f.name: f.role for f in self.schema.declared}
+        self._needs_items = any(
+            self._roles.get(counter.key) == "item" and counter.key != ITEM_KEY
+            for counter in self.schema.computed.counters
+        )
+        self._items: dict[object, tuple[float, dict]] = {}
+        gap = parse_duration(self.schema.session_gap)
+        delay = parse_duration(self.schema.feedback_delay, may_be_zero=True)
+        ticks = self.schema.ticks
+        self._gap, self._delay, self._late = gap * ticks, delay * ticks, LATE * ticks
+
+    @classmethod
+    def open(
+        cls, where: str | Path, schema: Schema | None = None, sync: bool = True
+    ) -> "OnlineStore":
+        """Opens a store, or makes one.
+
+        Args:
+            where: a folder, or `redis://host:port/number`.
+            schema: of the data set; the store's own by default.
+            sync: see `serving.online.key_value.Embedded`.
+        """
+        return cls(open_key_value(where, sync), schema)
+
+    def close(self) -> None:
+        """Frees the store."""
+        self._values.close()
+
+    def size(self) -> tuple[int, int]:
+        """Keys, and bytes of the whole store."""
+        return self._values.size()
+
+    @property
+    def latest(self) -> int:
+        """Time of the latest event, in the log's unit; 0 without any."""
+        return self._meta(self._values.get([_META])[0]).get("latest", 0)
+
+    # Events in.
+
+    def ingest(self, table: str, rows: Iterable[Mapping]) -> collections.Counter:
+        """Takes rows of a raw table.
+
+        Args:
+            table: `"exposures"`, `"behaviors"`, `"users"` or `"items"`.
+            rows: column → value, as the raw table has them.
+
+        Returns:
+            How many were read, kept and merged (an exposure or a behavior told twice).
+
+        Raises:
+            ValueError: names the first row that is unfit, and why; nothing is kept.
+        """
+        from serving.online.rows import typed_rows
+
+        typed, rejected = typed_rows(table, rows, self.schema)
+        if rejected:
+            raise ValueError(f"Not ingested, {len(rejected)} unfit: {rejected[0]}")
+        return self.ingest_typed(table, typed)
+
+    def ingest_typed(
+        self, table: str, rows: list[dict], latest: int | None = None
+    ) -> collections.Counter:
+        """`ingest` of rows that `pipelines.validation` has typed already.
+
+        Args:
+            table: of the raw log.
+            rows: column → value.
+            latest: time of the latest event of all those to come, where they do not
+                come by their times.
+        """
+        counts = collections.Counter({f"{table} read": len(rows)})
+        with self._values.transaction() as transaction:
+            meta = self._meta(transaction.get([_META])[0])
+            if table in ("exposures", "behaviors"):
+                times = (row["time"] for row in rows)
+                meta["latest"] = max(meta.get("latest", 0), *times, latest or 0)
+                self._ingest_events(table, rows, transaction, meta["latest"], counts)
+            elif table in ("users", "items"):
+                key = USER_KEY if table == "users" else ITEM_KEY
+                kind = table[0]
+                transaction.put(
+                    {make_key(kind, _id(row, key)): _pack(row) for row in rows}
+                )
+            meta["schema"] = self.schema.to_yaml()
+            transaction.put({_META: msgpack.packb(meta)})
+        self.counts.update(counts)
+        return counts
+
+    def _ingest_events(self, table, rows, transaction, latest, counts) -> None:
+        names = sorted({name for row in rows for name in row if name[0] != "_"})
+        rows = sorted(rows, key=lambda r: (r["time"], _content(r, names)))
+        users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
+        items = {}
+        if table == "exposures" and self._needs_items:
+            ids = list({row[ITEM_KEY] for row in rows})
+            found = transaction.get([make_key("i", item) for item in ids])
+            items = dict(zip(ids, map(_unpack, found), strict=True))
+        events = collections.defaultdict(list)  # (counter, key) → (kind, time)
+        for row in rows:
+            user = users[_id(row, USER_KEY)]
+            if table == "behaviors":
+                merged = user.timeline.add(row["time"], row[ITEM_KEY], False, row)
+            else:
+                merged = self._expose(user, row, items, events, counts)
+            counts[f"{table} merged"] += merged
+        self._count(events, transaction, latest)
+        written = {}
+        for name, user in users.items():
+            user.timeline.forget(latest - self._late, self.schema.history_length)
+            written[make_key("h", name)] = user.timeline.to_bytes()
+            if table == "exposures":
+                after = latest - self._late - self._gap
+                slates = [slate for slate in user.slates if slate[1] >= after]
+                written[make_key("e", name)] = msgpack.packb(slates)
+        transaction.put(written)
+
+    def _read_users(self, names: Iterable[str], transaction) -> dict[str, _User]:
+        names = list(names)
+        keys = [make_key(kind, name) for kind in "heu" for name in names]
+        found, count = transaction.get(keys), len(names)
+        return {
+            name: _User(
+                Timeline(self.schema, found[i]),
+                _unpack(found[count + i], list),
+                _unpack(found[2 * count + i]),
+            )
+            for i, name in enumerate(names)
+        }
+
+    def _expose(self, user: _User, row: dict, items, events, counts) -> bool:
+        """Takes a row of exposures; returns whether its exposure was there already."""
+        item, time = row[ITEM_KEY], row["time"]
+        exposures = self._slate(user, row)
+        exposure = exposures.get(item)
+        merged = exposure is not None
+        if not merged:
+            item_row = items.get(item, {})
+            name = _id(row, USER_KEY)
+            keys = [
+                _counter_key(c, name, self._value(c, row, item_row, user.profile))
+                for c in self.schema.computed.counters
+            ]
+            exposure = exposures[item] = [None, keys, self._click_row(row)]
+            for place, key in enumerate(keys):
+                if key is not None:
+                    events[place, key].append((IMPRESSION, time))
+        if row[self.schema.labels[0]] == 1:
+            known = row.get("click_time")
+            known = time + self._delay if known is None else known
+            self._click(user, item, exposure, known, events, counts)
+        return merged
+
+    def _slate(self, user: _User, row: dict) -> dict:
+        """The exposures that the row's belongs to, by item, as the job groups them."""
+        request, time = row.get("request_id"), row["time"]
+        for slate in user.slates:
+            same = slate[0] == request and abs(time - slate[1]) < self._gap
+            if same and (request is not None or slate[1] == time):
+                slate[1] = max(slate[1], time)
+                return slate[2]
+        user.slates.append([request, time, {}])
+        return user.slates[-1][2]
+
+    def _click(self, user, item, exposure: list, known: int, events, counts) -> None:
+        if exposure[0] is not None:
+            counts["clicks told again as earlier, left as they were"] += (
+                known < exposure[0]
+            )
+            return
+        exposure[0] = known
+        for place, key in enumerate(exposure[1]):
+            if key is not None:
+                events[place, key].append((CLICK, known))
+        merged = user.timeline.add(known, item, True, exposure[2])
+        counts["clicks"] += 1
+        counts["clicks merged"] += merged
+        exposure[2] = None  # wanted no more
+
+    def _click_row(self, row: dict) -> dict:
+        behavior, item = own_columns(self.schema)
+        values = {name: row.get(f"behavior_{name}") for name in behavior}
+        return values | {name: row.get(name) for name in item}
+
+    def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict):
+        """The raw value that an exposure, or a candidate, is counted by."""
+        name = counter.key
+        role = self._roles.get(name)
+        if name == USER_KEY:
+            return ""
+        if role == "user":
+            return profile.get(name)
+        value = row.get(name)
+        return item_row.get(name) if value is None and role == "item" else value
+
+    def _count(self, events: Mapping, transaction, latest: int) -> None:
+        counters = self.schema.computed.counters
+        keys = list(events)
+        states = transaction.get([key for _, key in keys])
+        written = {}
+        for (place, key), data in zip(keys, states, strict=True):
+            counter, state = counters[place], CounterState(data)
+            for kind in (IMPRESSION, CLICK):
+                times = [time for k, time in events[place, key] if k == kind]
+                state.add(kind, times, counter.resolution)
+            oldest = latest - self._late - counter.longest
+            state.forget(oldest // counter.resolution * counter.resolution)
+            written[key] = state.to_bytes()
+        transaction.put(written)
+
+    # Requests out.
+
+    def request(
+        self,
+        user: object,
+        candidates: Sequence,
+        context: Mapping | None = None,
+        *,
+        time: int | None = None,
+        slate_size: int | None = None,
+    ) -> dict:
+        """A request with all that is known, as `serving.request` takes it.
+
+        Args:
+            user: id.
+            candidates: ids of items, or objects with `item_id`, the features of the
+                candidate's own and item features that differ from the item's.
+            context: features of the request.
+            time: of the request, in the log's unit; now by default.
+            slate_size: how many are shown, where the schema has that feature.
+
+        Returns:
+            The request; its behaviors are one list a feature.
+
+        Raises:
+            ValueError: if the store cannot tell what was known at that time.
+        """
+        ticks = self.schema.ticks
+        now = int(clock.time() * ticks) if time is None else time
+        rows = [c if isinstance(c, Mapping) else {ITEM_KEY: c} for c in candidates]
+        for i, row in enumerate(rows):
+            if row.get(ITEM_KEY) is None:
+                raise ValueError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
+        ids = list({row[ITEM_KEY] for row in rows})
+        name = str(user)
+        first = [_META, make_key("u", name), make_key("h", name)]
+        meta, profile, history, *found = self._values.get(
+            first + [make_key("i", item) for item in ids if item not in self._items]
+        )
+        self._check_time(now, self._meta(meta).get("latest", 0))
+        self.counts["unknown users"] += profile is None
+        self._remember([i for i in ids if i not in self._items], found)
+        profile, timeline = _unpack(profile), Timeline(self.schema, history)
+        window = timeline.before(now, self.schema.history_length)
+        keys = self._counter_keys(name, rows, profile)
+        behavior_items = list(
+            {i for i in timeline.items[window] if i not in self._items}
+        )
+        wanted = [key for of in keys for key in of if key is not None]
+        found = self._values.get(
+            wanted + [make_key("i", item) for item in behavior_items]
+        )
+        self._remember(behavior_items, found[len(wanted) :])
+        states = dict(zip(wanted, found, strict=False))
+        request = {
+            "request_time": now // ticks,
+            "user": self._profile(user, profile),
+            "context": dict(context or {}),
+            "behaviors": self._behaviors(timeline, window),
+            "candidates": self._candidates(rows, keys, states, now),
+        }
+        if slate_size is not None:
+            request["slate_size"] = slate_size
+        self._forget_items()
+        return request
+
+    def _check_time(self, now: int, latest: int) -> None:
+        if now < latest - self._late:
+            raise ValueError(
+                f"The online store knows what was known within {LATE} s before its "
+                f"latest event, at {latest}. Received: a request at {now}"
+            )
+
+    def _counter_keys(self, name: str, rows: list, profile: dict) -> list[list]:
+        """For each counter, the key of each candidate's state, None without a value."""
+        return [
+            [
+                _counter_key(
+                    counter,
+                    name,
+                    self._value(counter, row, self._items[row[ITEM_KEY]][1], profile),
+                )
+                for row in rows
+            ]
+            for counter in self.schema.computed.counters
+        ]
+
+    def _profile(self, user: object, profile: dict) -> dict:
+        values = {f.name: profile.get(f.name) for f in self.schema.user}
+        for feature in self.schema.user:
+            if feature.name == USER_KEY:
+                values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
+        return values
+
+    def _behaviors(self, timeline: Timeline, window: slice) -> dict[str, list]:
+        ticks = self.schema.ticks
+        times, items = timeline.times[window], timeline.items[window]
+        columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
+        known = [self._items[item][1] for item in items]
+        for feature in self.schema.behavior:
+            name = feature.name
+            if feature.computed:
+                continue
+            own = timeline.columns.get(name)
+            own = None if own is None else own[window]
+            if name == ITEM_KEY:
+                columns[name] = items
+            elif feature.role == "behavior":
+                columns[name] = [None] * len(items) if own is None else own
+            elif own is None:
+                columns[name] = [row.get(name) for row in known]
+            else:
+                columns[name] = [
+                    row.get(name) if value is None else value
+                    for value, row in zip(own, known, strict=True)
+                ]
+        return columns
+
+    def _candidates(self, rows, keys, states, now: int) -> list[dict]:
+        result = []
+        for row in rows:
+            known = self._items[row[ITEM_KEY]][1]
+            values = dict(row)
+            for feature in self.schema.of("item"):
+                if values.get(feature.name) is None:
+                    values[feature.name] = known.get(feature.name)
+            result.append(values)
+        for counter, of in zip(self.schema.computed.counters, keys, strict=True):
+            known = [place for place, key in enumerate(of) if key is not None]
+            found = [CounterState(states[of[place]]) for place in known]
+            values = counter.values(
+                StateEvents(found, IMPRESSION), StateEvents(found, CLICK), now
+            )
+            for feature in counter.features:
+                for candidate in result:
+                    candidate[feature.name] = None
+                counts = values[feature.name].tolist()
+                for place, value in zip(known, counts, strict=True):
+                    is_missing = value == MISSING["int64"]
+                    result[place][feature.name] = None if is_missing else value
+        return result
+
+    def _remember(self, items: list, found: list) -> None:
+        until = clock.monotonic() + _ITEM_SECONDS
+        for item, data in zip(items, found, strict=True):
+            self.counts["unknown items"] += data is None
+            self._items[item] = until, _unpack(data)
+
+    def _forget_items(self) -> None:
+        """Forgets items that are known for long; all of them where they are many."""
+        now = clock.monotonic()
+        if len(self._items) > _MAX_ITEMS:
+            self._items.clear()
+        elif self._items and next(iter(self._items.values()))[0] < now:
+            times = [until for until, _ in self._items.values()]
+            for item in list(self._items)[: bisect_left(times, now)]:
+                del self._items[item]
+
+    @staticmethod
+    def _meta(data: bytes | None) -> dict:
+        return {} if data is None else msgpack.unpackb(data)
+
+
+def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:
+    if value is None:
+        return None
+    owner = [user] if counter.of_user else []
+    return make_key("c", counter.by, *owner, value)
+
+
+def _id(row: Mapping, key: str) -> object:
+    return str(row[key]) if key == USER_KEY else row[key]
+
+
+def _content(row: Mapping, names: Sequence[str]) -> list:
+    return [
+        (value is not None, str(value) if isinstance(value, list) else value)
+        for value in map(row.get, names)
+    ]
+
+
+def _pack(row: Mapping) -> bytes:
+    kept = {k: v for k, v in row.items() if v is not None and k[0] != "_"}
+    return msgpack.packb(kept)
+
+
+def _unpack(data: bytes | None, empty=dict):
+    return empty() if data is None else msgpack.unpackb(data, strict_map_key=False)
+
+
+def _check_same(asked: Schema, kept: Schema) -> None:
+    """Raises ValueError where a store was made for another schema."""
+    import yaml
+
+    one, other = (yaml.safe_load(s.to_yaml()) for s in (asked, kept))
+    for each in (one, other):
+        for feature in each["features"]:  # what a vocabulary keeps changes no event
+            for limit in ("min_count", "max_size", "vocabulary", "embedding_dim"):
+                feature.pop(limit, None)
+        each["features"] = {f"{f['role']}.{f['name']}": f for f in each["features"]}
+    if different := configs.differences(one, other):
+        raise ValueError(
+            "The online store was made for another schema. It differs in: "
+            + "; ".join(different)
+        )

@@ -1,0 +1,125 @@
+"""A user's behaviors in the store: ordered and merged as the listwise job does it.
+
+By time, then item, then behavior features, clicks last; of behaviors that are equal in
+all that one stays, a click only if there is no other.
+"""
+
+from bisect import bisect_left, bisect_right
+
+import msgpack
+import numpy as np
+
+from ctr_tf.schema import ITEM_KEY, Schema
+
+
+def own_columns(schema: Schema) -> tuple[list[str], list[str]]:
+    """Behavior features, which tell behaviors apart, and item features of the row."""
+    behavior = [f.name for f in schema.of("behavior") if not f.computed]
+    item = [f.name for f in schema.of("item") if f.name != ITEM_KEY]
+    return behavior, item
+
+
+class Timeline:
+    """One user's behaviors, oldest first.
+
+    Args:
+        schema: of the data set.
+        data: as `to_bytes` wrote it; no behaviors where None.
+    """
+
+    def __init__(self, schema: Schema, data: bytes | None = None):
+        self._identity, self._others = own_columns(schema)
+        self.times: list[int] = []
+        self.items: list = []
+        self._is_click: list[bool] = []
+        self.columns: dict[str, list] = {}
+        if data is not None:
+            time, self.items, click, self.columns = msgpack.unpackb(data)
+            self.times = np.frombuffer(time, np.int64).tolist()
+            self._is_click = np.frombuffer(click, np.bool_).tolist()
+
+    def to_bytes(self) -> bytes:
+        """For the store; columns without any value take no room."""
+        columns = {
+            name: values
+            for name, values in self.columns.items()
+            if any(value is not None for value in values)
+        }
+        time = np.array(self.times, np.int64).tobytes()
+        click = np.array(self._is_click, np.bool_).tobytes()
+        return msgpack.packb([time, self.items, click, columns])
+
+    def add(self, time: int, item, is_click: bool, row: dict) -> bool:
+        """Adds a behavior.
+
+        Args:
+            time: in ticks, from which it is known.
+            item: raw id.
+            is_click: whether it is a clicked exposure.
+            row: behavior features and the row's own item features; others may be there.
+
+        Returns:
+            Whether it was merged with one that was there.
+        """
+        new = self._order(item, row.get)
+        first, stop = bisect_left(self.times, time), bisect_right(self.times, time)
+        place = first
+        while place < stop:
+            there = self._order(self.items[place], self._reader(place))
+            if there == new:
+                self._merge(place, is_click, row)
+                return True
+            if new < there:
+                break
+            place += 1
+        self.times.insert(place, time)
+        self.items.insert(place, item)
+        self._is_click.insert(place, is_click)
+        for name in (*self._identity, *self._others):
+            value = row.get(name)
+            if name not in self.columns:
+                if value is None:
+                    continue
+                self.columns[name] = [None] * (len(self.times) - 1)
+            self.columns[name].insert(place, value)
+        return False
+
+    def forget(self, time: int, keep: int) -> None:
+        """Keeps of the behaviors before a time only the latest."""
+        count = bisect_left(self.times, time) - keep
+        if count > 0:
+            lists = (self.times, self.items, self._is_click, *self.columns.values())
+            for values in lists:
+                del values[:count]
+
+    def before(self, time: int, length: int) -> slice:
+        """Where the latest behaviors strictly before a time are."""
+        stop = bisect_left(self.times, time)
+        return slice(max(0, stop - length), stop)
+
+    def _merge(self, place: int, is_click: bool, row: dict) -> None:
+        """Of equals the one that the job would keep: no click, then by content."""
+        names = self._others
+        new = is_click, [_rank(row.get(name)) for name in names]
+        read = self._reader(place)
+        if new < (self._is_click[place], [_rank(read(name)) for name in names]):
+            self._is_click[place] = is_click
+            for name in names:
+                if name not in self.columns and row.get(name) is not None:
+                    self.columns[name] = [None] * len(self.times)
+                if name in self.columns:
+                    self.columns[name][place] = row.get(name)
+
+    def _order(self, item, read) -> tuple:
+        return _rank(item), [_rank(read(name)) for name in self._identity]
+
+    def _reader(self, place: int):
+        columns = self.columns
+        return lambda name: columns[name][place] if name in columns else None
+
+
+def _rank(value) -> tuple:
+    """What values are ordered by: null first; lists entry by entry."""
+    if isinstance(value, list):
+        return True, [_rank(entry) for entry in value]
+    return value is not None, value
