@@ -36,6 +36,7 @@ from serving.request import request_to_tensors
 
 _log = logging.getLogger(__name__)
 _EVENTS = ("behaviors", "exposures")
+_IDS = ("user_id", "request_id")
 _TELL_EVERY = 10.0  # seconds
 _ROWS = 10_000  # of users and items, ingested together
 TOLERANCE = 1e-5
@@ -242,7 +243,7 @@ def _stored(key: str, feature, values: list, data: PreparedData) -> dict:
 
 def _difference(key: str, values, expected, sample: Mapping) -> str:
     values, expected = np.asarray(values), np.asarray(expected)
-    who = " and ".join(sample[name][0].decode() for name in ("user_id", "request_id"))
+    who = " and ".join(sample[name][0].decode() for name in _IDS)
     if len(values) != len(expected):
         return (
             f"User and request {who}: `{key}` has {len(expected)} values in the "
@@ -304,9 +305,10 @@ def _records(data: PreparedData, wanted: set) -> dict:
     records = {}
     for split in data.splits:
         for _, _, example in read_examples(data.files(split), data.compression):
-            sample = check_example(example, data.schema)
-            key = tuple(sample[name][0].decode() for name in ("user_id", "request_id"))
+            found = (example.features.feature[name] for name in _IDS)
+            key = tuple(feature.bytes_list.value[0].decode() for feature in found)
             if key in wanted:
+                sample = check_example(example, data.schema)
                 records[key] = sample, example.SerializeToString()
     return records
 

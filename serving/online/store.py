@@ -30,7 +30,8 @@ from serving.online.key_value import KeyValue, make_key, open_key_value
 from serving.online.timeline import Timeline, own_columns
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
-_META = make_key("m")
+_SCHEMA = make_key("schema")
+_LATEST = make_key("latest")
 _ITEM_SECONDS = 60.0  # for which an item's features are taken as known
 _MAX_ITEMS = 200_000
 
@@ -57,14 +58,22 @@ class OnlineStore:
 
     def __init__(self, values: KeyValue, schema: Schema | None = None):
         self._values = values
-        meta = self._meta(values.get([_META])[0])
-        if schema is None and not meta:
+        (text,) = values.get([_SCHEMA])
+        if schema is None and text is None:
             raise ValueError("The online store is empty, and no schema was given.")
-        if meta:
-            kept = Schema.from_yaml(meta["schema"], source="the online store")
+        if text is not None:
+            kept = Schema.from_yaml(text.decode(), source="the online store")
             _check_same(schema or kept, kept)
         self.schema = schema or kept
+        if text is None:
+            with values.transaction() as transaction:
+                transaction.put({_SCHEMA: self.schema.to_yaml().encode()})
         self.counts: collections.Counter = collections.Counter()
+        self._columns = own_columns(self.schema)
+        self._given = {
+            role: [f for f in features if not f.computed]
+            for role, features in self.schema.groups().items()
+        }
         self._roles = {f.name: f.role for f in self.schema.declared}
         self._needs_items = any(
             self._roles.get(counter.key) == "item" and counter.key != ITEM_KEY
@@ -100,7 +109,7 @@ class OnlineStore:
     @property
     def latest(self) -> int:
         """Time of the latest event, in the log's unit; 0 without any."""
-        return self._meta(self._values.get([_META])[0]).get("latest", 0)
+        return _time(self._values.get([_LATEST])[0])
 
     # Events in.
 
@@ -137,19 +146,17 @@ class OnlineStore:
         """
         counts = collections.Counter({f"{table} read": len(rows)})
         with self._values.transaction() as transaction:
-            meta = self._meta(transaction.get([_META])[0])
             if table in ("exposures", "behaviors"):
-                times = (row["time"] for row in rows)
-                meta["latest"] = max(meta.get("latest", 0), *times, latest or 0)
-                self._ingest_events(table, rows, transaction, meta["latest"], counts)
+                before = _time(transaction.get([_LATEST])[0])
+                latest = max(before, latest or 0, *(row["time"] for row in rows))
+                self._ingest_events(table, rows, transaction, latest, counts)
+                transaction.put({_LATEST: msgpack.packb(latest)})
             elif table in ("users", "items"):
                 key = USER_KEY if table == "users" else ITEM_KEY
                 kind = table[0]
                 transaction.put(
                     {make_key(kind, _id(row, key)): _pack(row) for row in rows}
                 )
-            meta["schema"] = self.schema.to_yaml()
-            transaction.put({_META: msgpack.packb(meta)})
         self.counts.update(counts)
         return counts
 
@@ -187,7 +194,7 @@ class OnlineStore:
         found, count = transaction.get(keys), len(names)
         return {
             name: _User(
-                Timeline(self.schema, found[i]),
+                Timeline(self._columns, found[i]),
                 _unpack(found[count + i], list),
                 _unpack(found[2 * count + i]),
             )
@@ -244,7 +251,7 @@ class OnlineStore:
         exposure[2] = None  # wanted no more
 
     def _click_row(self, row: dict) -> dict:
-        behavior, item = own_columns(self.schema)
+        behavior, item = self._columns
         values = {name: row.get(f"behavior_{name}") for name in behavior}
         return values | {name: row.get(name) for name in item}
 
@@ -309,14 +316,14 @@ class OnlineStore:
                 raise ValueError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
         ids = list({row[ITEM_KEY] for row in rows})
         name = str(user)
-        first = [_META, make_key("u", name), make_key("h", name)]
-        meta, profile, history, *found = self._values.get(
+        first = [_LATEST, make_key("u", name), make_key("h", name)]
+        latest, profile, history, *found = self._values.get(
             first + [make_key("i", item) for item in ids if item not in self._items]
         )
-        self._check_time(now, self._meta(meta).get("latest", 0))
+        self._check_time(now, _time(latest))
         self.counts["unknown users"] += profile is None
         self._remember([i for i in ids if i not in self._items], found)
-        profile, timeline = _unpack(profile), Timeline(self.schema, history)
+        profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
         keys = self._counter_keys(name, rows, profile)
         behavior_items = list(
@@ -362,8 +369,8 @@ class OnlineStore:
         ]
 
     def _profile(self, user: object, profile: dict) -> dict:
-        values = {f.name: profile.get(f.name) for f in self.schema.user}
-        for feature in self.schema.user:
+        values = {f.name: profile.get(f.name) for f in self._given["user"]}
+        for feature in self._given["user"]:
             if feature.name == USER_KEY:
                 values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
         return values
@@ -373,10 +380,8 @@ class OnlineStore:
         times, items = timeline.times[window], timeline.items[window]
         columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
         known = [self._items[item][1] for item in items]
-        for feature in self.schema.behavior:
+        for feature in self._given["behavior"]:
             name = feature.name
-            if feature.computed:
-                continue
             own = timeline.columns.get(name)
             own = None if own is None else own[window]
             if name == ITEM_KEY:
@@ -394,10 +399,11 @@ class OnlineStore:
 
     def _candidates(self, rows, keys, states, now: int) -> list[dict]:
         result = []
+        item_features = [f for f in self._given["candidate"] if f.role == "item"]
         for row in rows:
             known = self._items[row[ITEM_KEY]][1]
             values = dict(row)
-            for feature in self.schema.of("item"):
+            for feature in item_features:
                 if values.get(feature.name) is None:
                     values[feature.name] = known.get(feature.name)
             result.append(values)
@@ -432,9 +438,9 @@ class OnlineStore:
             for item in list(self._items)[: bisect_left(times, now)]:
                 del self._items[item]
 
-    @staticmethod
-    def _meta(data: bytes | None) -> dict:
-        return {} if data is None else msgpack.unpackb(data)
+
+def _time(data: bytes | None) -> int:
+    return 0 if data is None else msgpack.unpackb(data)
 
 
 def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:

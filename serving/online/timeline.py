@@ -23,12 +23,12 @@ class Timeline:
     """One user's behaviors, oldest first.
 
     Args:
-        schema: of the data set.
+        columns: see `own_columns`.
         data: as `to_bytes` wrote it; no behaviors where None.
     """
 
-    def __init__(self, schema: Schema, data: bytes | None = None):
-        self._identity, self._others = own_columns(schema)
+    def __init__(self, columns: tuple[list[str], list[str]], data: bytes | None = None):
+        self._identity, self._others = columns
         self.times: list[int] = []
         self.items: list = []
         self._is_click: list[bool] = []
