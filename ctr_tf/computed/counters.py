@@ -101,7 +101,7 @@ class Counter:
 
     def _ages(self) -> list[Feature]:
         ages = []
-        if self._is_cross:
+        if self.is_cross:
             for what, done in (("shown", "impression"), ("clicked", "click")):
                 sentence = f"seconds since the last {done} {self._whose} before t"
                 name = f"since_{self._of_key}{what}"
@@ -138,7 +138,7 @@ class Counter:
             for window in self.windows:
                 start = None if window == ALL else now - self._span(window)
                 result[self._name(what, window)] = until - events.before(start)
-        if self._is_cross:
+        if self.is_cross:
             for what, events in (("shown", shown), ("clicked", clicked)):
                 age = self._age_of(events.last_before(now), request_time)
                 result[f"since_{self._of_key}{what}"] = age
@@ -182,7 +182,8 @@ class Counter:
         return next(f.stored_missing for f in self.features if f.name == name)
 
     @property
-    def _is_cross(self) -> bool:
+    def is_cross(self) -> bool:
+        """Whether exposures share both the user and another value."""
         return self.of_user and self.key != USER_KEY
 
     @property
@@ -191,7 +192,7 @@ class Counter:
         return "" if self.key == ITEM_KEY else f"{self.key}_"
 
     def _name(self, what: str, window: str) -> str:
-        user = "user_" if self._is_cross else ""
+        user = "user_" if self.is_cross else ""
         suffix = "" if window == ALL else f"_{window}"
         return f"{user}{self._of_key}{what}{suffix}"
 

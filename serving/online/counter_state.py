@@ -13,6 +13,7 @@ import numpy as np
 
 _HEAD = struct.Struct("<qqqqqII")  # first; base and its time, of both; entries of both
 IMPRESSION, CLICK = 0, 1
+NO_CLICK = 2  # takes a click back
 
 
 class CounterState:
@@ -83,6 +84,17 @@ class CounterState:
         else:
             totals.append((totals[-1] if totals else self._base[kind]) + 1)
             times.append(time)
+
+    def remove(self, kind: int, time: int, resolution: int) -> None:
+        """Takes one event back; others of its bucket stay as late as it was."""
+        times, totals = self._times[kind], self._totals[kind]
+        place = bisect_left(times, time // resolution * resolution)
+        for later in range(place, len(totals)):
+            totals[later] -= 1
+        if place == len(times):  # in what is but a sum by now
+            self._base[kind] -= 1
+        elif totals[place] == (totals[place - 1] if place else self._base[kind]):
+            del times[place], totals[place]
 
     def forget(self, before: int) -> None:
         """Keeps of the entries before a bucket's beginning nothing but their sum."""

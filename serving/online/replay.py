@@ -303,7 +303,7 @@ def _asked(bucket: UserBucket, schema: Schema) -> Iterator[Asked]:
 def _records(data: PreparedData, wanted: set) -> dict:
     """(user, request) → sample and the record itself."""
     records = {}
-    for split in data.splits:
+    for split in filter(data.num_samples, data.splits):
         for _, _, example in read_examples(data.files(split), data.compression):
             found = (example.features.feature[name] for name in _IDS)
             key = tuple(feature.bytes_list.value[0].decode() for feature in found)

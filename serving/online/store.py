@@ -25,7 +25,13 @@ import msgpack
 from ctr_tf import config as configs
 from ctr_tf.computed.counters import Counter
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
-from serving.online.counter_state import CLICK, IMPRESSION, CounterState, StateEvents
+from serving.online.counter_state import (
+    CLICK,
+    IMPRESSION,
+    NO_CLICK,
+    CounterState,
+    StateEvents,
+)
 from serving.online.key_value import KeyValue, make_key, open_key_value
 from serving.online.timeline import Timeline, own_columns
 
@@ -236,19 +242,21 @@ class OnlineStore:
         return user.slates[-1][2]
 
     def _click(self, user, item, exposure: list, known: int, events, counts) -> None:
-        if exposure[0] is not None:
-            counts["clicks told again as earlier, left as they were"] += (
-                known < exposure[0]
-            )
+        """Counts a click; of several rows that tell one, the earliest time counts."""
+        before, keys, row = exposure
+        if before is not None and before <= known:
             return
-        exposure[0] = known
-        for place, key in enumerate(exposure[1]):
+        for place, key in enumerate(keys):
             if key is not None:
                 events[place, key].append((CLICK, known))
-        merged = user.timeline.add(known, item, True, exposure[2])
-        counts["clicks"] += 1
+                if before is not None:
+                    events[place, key].append((NO_CLICK, before))
+        if before is not None:
+            user.timeline.remove_click(before, item, row)
+        exposure[0] = known
+        merged = user.timeline.add(known, item, True, row)
+        counts["clicks"] += before is None
         counts["clicks merged"] += merged
-        exposure[2] = None  # wanted no more
 
     def _click_row(self, row: dict) -> dict:
         behavior, item = self._columns
@@ -273,9 +281,15 @@ class OnlineStore:
         written = {}
         for (place, key), data in zip(keys, states, strict=True):
             counter, state = counters[place], CounterState(data)
+            # A user and an item have few events: each for itself tells the last one.
+            bucket = 1 if counter.is_cross else counter.resolution
+            times = {kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)}
+            for kind, time in events[place, key]:
+                times[kind].append(time)
             for kind in (IMPRESSION, CLICK):
-                times = [time for k, time in events[place, key] if k == kind]
-                state.add(kind, times, counter.resolution)
+                state.add(kind, times[kind], bucket)
+            for time in times[NO_CLICK]:
+                state.remove(CLICK, time, bucket)
             oldest = latest - self._late - counter.longest
             state.forget(oldest // counter.resolution * counter.resolution)
             written[key] = state.to_bytes()
@@ -325,7 +339,8 @@ class OnlineStore:
         self._remember([i for i in ids if i not in self._items], found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
-        keys = self._counter_keys(name, rows, profile)
+        counted = [dict(context or {}) | row for row in rows]
+        keys = self._counter_keys(name, counted, profile)
         behavior_items = list(
             {i for i in timeline.items[window] if i not in self._items}
         )

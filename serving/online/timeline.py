@@ -84,6 +84,19 @@ class Timeline:
             self.columns[name].insert(place, value)
         return False
 
+    def remove_click(self, time: int, item, row: dict) -> None:
+        """Takes a clicked exposure back, where it stands as one."""
+        wanted = self._order(item, row.get)
+        for place in range(bisect_left(self.times, time), len(self.times)):
+            if self.times[place] != time:
+                return
+            there = self._order(self.items[place], self._reader(place))
+            if self._is_click[place] and there == wanted:
+                columns = self.columns.values()
+                for values in (self.times, self.items, self._is_click, *columns):
+                    del values[place]
+                return
+
     def forget(self, time: int, keep: int) -> None:
         """Keeps of the behaviors before a time only the latest."""
         count = bisect_left(self.times, time) - keep

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
@@ -10,6 +11,7 @@ from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines import listwise
 
+START = 1_700_000_000
 SPLITS = ("train", "validation", "test")
 
 SCHEMA = Schema(
@@ -46,6 +48,77 @@ SCHEMA = Schema(
         Bucketized("position", "candidate", dtype="int64", num_values=9),
     ),
 )
+
+
+def random_log(seed, exposures=600, behaviors=700, users=12, items=15, seconds=4_000):
+    """Tables of a log with ties, missing values, rows told twice."""
+    rng = np.random.default_rng(seed)
+
+    def maybe(value, missing=0.1):
+        return None if rng.random() < missing else value
+
+    def time():
+        return START + int(rng.integers(seconds))
+
+    def item():
+        return int(rng.integers(items))
+
+    def user():
+        return f"u{rng.integers(users)}"
+
+    log = {"exposures": [], "behaviors": [], "users": [], "items": []}
+    while len(log["exposures"]) < exposures:
+        request, who, when = len(log["exposures"]), user(), time()
+        known = rng.random() < 0.6
+        for position in range(int(rng.integers(1, 7))):
+            log["exposures"].append(
+                {
+                    "request_id": f"r{request}" if known else None,
+                    "user_id": who,
+                    "time": when + int(rng.integers(3)),
+                    "item_id": item(),
+                    "click": int(rng.random() < 0.3),
+                    "like": int(rng.random() < 0.1),
+                    "position": position,
+                    "category": maybe(f"own{rng.integers(3)}", 0.8),
+                    "device": maybe(f"d{request % 3}"),
+                    "behavior_action": maybe(int(rng.integers(3))),
+                    "true_probability": float(np.float32(rng.random())),
+                }
+            )
+    for row in log["exposures"]:
+        if row["request_id"] is not None:  # a context feature has one value a request
+            row["device"] = f"d{int(row['request_id'][1:]) % 3}"
+        else:
+            row["device"] = "d0"
+    for _ in range(behaviors):
+        log["behaviors"].append(
+            {
+                "user_id": f"u{rng.integers(users + 3)}",
+                "time": time() - seconds // 2,
+                "item_id": item(),
+                "action": maybe(int(rng.integers(4))),
+                "dwell": maybe(int(rng.integers(100))),
+            }
+        )
+    for number in range(users - 2):
+        log["users"].append(
+            {
+                "user_id": f"u{number}",
+                "gender": maybe("fm"[number % 2]),
+                "tags": maybe([int(t) for t in rng.integers(4, size=number % 4)]),
+                "age": maybe(int(rng.integers(70))),
+            }
+        )
+    for number in range(items - 2):
+        log["items"].append(
+            {
+                "item_id": number,
+                "category": maybe(f"c{number % 4}"),
+                "price": maybe(float(np.float32(rng.random()))),
+            }
+        )
+    return log
 
 
 def write_log(folder, log, schema):
