@@ -20,7 +20,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
 from serving.online.rows import python_rows, source_tables, typed_lines
-from serving.online.store import OnlineStore
+from serving.online.store import LATE, OnlineStore
 
 _log = logging.getLogger(__name__)
 _EVENTS = ("behaviors", "exposures")
@@ -51,6 +51,19 @@ class Ingestion:
         self._rejected = rejected
         self.counts: collections.Counter = collections.Counter()
         self._started = self._told = time.monotonic()
+
+    def check_new(self, times: Iterable[int]) -> None:
+        """Raises ValueError where events are from before the store's, and would be two.
+
+        Args:
+            times: of events, the earliest among them.
+        """
+        latest, first = self._store.latest, min(times, default=0)
+        if latest and first < latest - LATE * self._store.schema.ticks:
+            raise ValueError(
+                f"The store has events until {latest} already, and those of this log "
+                f"would count twice. Give an empty store. Received: events from {first}"
+            )
 
     def take(self, table: str, rows: list[dict], latest: int | None = None) -> None:
         """Takes rows that are fit for use."""
@@ -86,6 +99,7 @@ def ingest_source(ingestion: Ingestion, source: Source, folder: str, schema) -> 
             ingestion.take(table, rows)
     events = {table: _by_user(tables.pop(table, [])) for table in _EVENTS}
     times = [rows[-1]["time"] for of in events.values() for rows in of]
+    ingestion.check_new(rows[0]["time"] for of in events.values() for rows in of)
     for table in _EVENTS:
         for rows in _whole_users(events[table]):
             ingestion.take(table, rows, max(times))

@@ -155,9 +155,11 @@ def open_key_value(where: str | Path, sync: bool = True) -> KeyValue:
             "The online store is a folder or `redis://host:port/number`. "
             f"Received: '{where}'"
         )
+    import redis
+
     store = Redis(str(where))
     try:
         store.get([b"any"])
-    except OSError as error:
+    except (redis.RedisError, OSError) as error:
         raise ConnectionError(f"No Redis answers at '{where}': {error}") from error
     return store

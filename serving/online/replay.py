@@ -53,6 +53,7 @@ class Replay:
         events: how many rows went into the store.
         assembling: seconds each request took to be assembled.
         ingesting: seconds that all events took.
+        scored: how many of them were scored, too.
         largest: difference of a score.
     """
 
@@ -60,6 +61,7 @@ class Replay:
     events: int = 0
     assembling: list[float] = dataclasses.field(default_factory=list)
     ingesting: float = 0.0
+    scored: int = 0
     largest: float = 0.0
 
 
@@ -146,6 +148,7 @@ def replay(
                     f"{TOLERANCE}."
                 )
             result.largest = max(result.largest, worst)
+            result.scored += 1
         result.requests += 1
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
@@ -364,11 +367,11 @@ def main(argv: list[str]) -> int:
         result = replay(source, options.input, data, store, score, options.requests)
         keys, size = store.size()
         store.close()
-    print(_summary(result, keys, size, score is not None))
+    print(_summary(result, keys, size))
     return 0
 
 
-def _summary(result: Replay, keys: int, size: int, scored: bool) -> str:
+def _summary(result: Replay, keys: int, size: int) -> str:
     rate = result.events / max(result.ingesting, 1e-9)
     milliseconds = np.array(result.assembling or [0.0]) * 1e3
     lines = [
@@ -378,7 +381,7 @@ def _summary(result: Replay, keys: int, size: int, scored: bool) -> str:
         f"p99 {np.percentile(milliseconds, 99):.2f} ms",
         f"the store: {keys:,} keys, {size / 1e6:,.1f} MB",
     ]
-    if scored:
+    if result.scored:
         lines.append(f"scores differ by at most {result.largest:.1e}")
     return "\n".join(lines)
 

