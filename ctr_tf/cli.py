@@ -39,6 +39,7 @@ BENCHES = {
     "fuzz": "malformed requests to `ctr-tf serve`",
     "embedding": "a table's step time beside stock Keras",
     "input": "what tf.data delivers beside what training consumes",
+    "online": "a store of events: what it takes, holds and answers",
     "pipeline": "the Beam job's events/s beside polars",
     "plants": "whether a part of a model helps where there is what it is for",
     "retrieval": "what a long history costs models that search it",

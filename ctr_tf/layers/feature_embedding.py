@@ -172,6 +172,7 @@ class FeatureEmbedding(keras.layers.Layer):
         for name in ("low", "high", "mean", "deviation"):
             getattr(self, name).assign([getattr(m, name) for m in measured])
         self.largest_id.assign(np.where(largest < FIRST_ID, _NO_LIMIT, largest))
+        _warn_of_constants(found, measured)
         _warn_of_outliers(found, measured)
 
     def width(self, group: str) -> int:
@@ -385,6 +386,23 @@ def _masked_mean(vectors_BLD, mask_BL):
     mask_BL1 = ops.cast(mask_BL, vectors_BLD.dtype)[..., None]
     total_BD = ops.sum(vectors_BLD * mask_BL1, axis=-2)
     return total_BD / ops.maximum(ops.sum(mask_BL1, axis=-2), 1)
+
+
+def _warn_of_constants(
+    found: dict[str, list[np.ndarray]], measured: list[NumberStatistics]
+) -> None:
+    """Clipped to the one value that there is, they are 0 whatever a request gives."""
+    constant = [
+        f"'{key}' ({statistics.mean:.6g})"
+        for key, statistics in zip(found, measured, strict=True)
+        if statistics.is_constant
+    ]
+    if constant:
+        _log.warning(
+            "left out of the network, since no weight of theirs could be learned, are "
+            "features of one value: %s",
+            ", ".join(constant),
+        )
 
 
 def _warn_of_outliers(

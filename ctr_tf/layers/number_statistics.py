@@ -20,7 +20,7 @@ class NumberStatistics:
         low: least value that is no outlier.
         high: greatest one.
         mean: of the clipped values.
-        deviation: of the clipped values; 1 where they do not vary.
+        deviation: of the clipped values; 1 where they do not vary, all bounds the mean.
         outliers: how many values lie outside the bounds.
     """
 
@@ -29,6 +29,11 @@ class NumberStatistics:
     mean: float
     deviation: float
     outliers: int
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is but one value: any other becomes that one, too."""
+        return self.low == self.high
 
 
 def measure(values: np.ndarray) -> NumberStatistics:
@@ -44,19 +49,20 @@ def measure(values: np.ndarray) -> NumberStatistics:
     values = np.asarray(values, np.float64)
     values = np.sort(values[~np.isnan(values)])
     if not len(values):
-        return NumberStatistics(-np.inf, np.inf, 0.0, 1.0, 0)
+        return NumberStatistics(0.0, 0.0, 0.0, 1.0, 0)
     median = values[(len(values) - 1) // 2]
     low = median - _reach(median - values[values < median])
     high = median + _reach(values[values > median] - median)
     clipped = np.clip(values, low, high)
     mean = clipped.mean()
     variance = clipped.var()
-    varies = variance > 1e-9 * max(mean**2, 1e-9)
+    if variance <= 1e-9 * max(mean**2, 1e-9):
+        return NumberStatistics(float(mean), float(mean), float(mean), 1.0, 0)
     return NumberStatistics(
         float(low),
         float(high),
         float(mean),
-        float(np.sqrt(variance)) if varies else 1.0,
+        float(np.sqrt(variance)),
         int(((values < low) | (values > high)).sum()),
     )
 

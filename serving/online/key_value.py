@@ -55,6 +55,11 @@ class Embedded:
             for key, value in transaction.written.items():
                 inner.put(key, value)
 
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values."""
+        with self._lmdb.begin() as transaction:
+            yield from transaction.cursor()
+
     def size(self) -> tuple[int, int]:
         """Keys, and bytes on the disk."""
         pages, info = self._lmdb.stat(), self._lmdb.info()
@@ -109,6 +114,11 @@ class Redis:
         finally:
             with contextlib.suppress(Exception):  # it ends by itself
                 lock.release()
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values."""
+        for key in self._redis.scan_iter(self._prefix + b"*", 10_000):
+            yield key.removeprefix(self._prefix), self._redis.get(key) or b""
 
     def size(self) -> tuple[int, int]:
         """Keys of this store, and bytes that the whole server uses."""

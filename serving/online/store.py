@@ -15,9 +15,10 @@ was known.
 
 import collections
 import dataclasses
+import functools
 import time as clock
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgpack
@@ -46,9 +47,20 @@ _MAX_ITEMS = 200_000
 class _User:
     """What is read and written of a user while events come in."""
 
-    timeline: Timeline
+    columns: tuple  # of the timeline
+    history: bytes | None
     slates: list  # [request id or None, time of its last row, {item: exposure}]
     profile: dict
+
+    @functools.cached_property
+    def timeline(self) -> Timeline:
+        """The behaviors; read where one comes or goes, and only then written."""
+        return Timeline(self.columns, self.history)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether behaviors came or went."""
+        return "timeline" in self.__dict__
 
 
 class OnlineStore:
@@ -111,6 +123,10 @@ class OnlineStore:
     def size(self) -> tuple[int, int]:
         """Keys, and bytes of the whole store."""
         return self._values.size()
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All keys and values, as they lie in the store."""
+        return self._values.items()
 
     @property
     def latest(self) -> int:
@@ -190,8 +206,9 @@ class OnlineStore:
         self._count(events, transaction, latest)
         written = {}
         for name, user in users.items():
-            user.timeline.forget(latest - self._late, self.schema.history_length)
-            written[make_key("h", name)] = user.timeline.to_bytes()
+            if user.has_changed:
+                user.timeline.forget(latest - self._late, self.schema.history_length)
+                written[make_key("h", name)] = user.timeline.to_bytes()
             if table == "exposures":
                 after = latest - self._late - self._gap
                 slates = [slate for slate in user.slates if slate[1] >= after]
@@ -204,7 +221,8 @@ class OnlineStore:
         found, count = transaction.get(keys), len(names)
         return {
             name: _User(
-                Timeline(self._columns, found[i]),
+                self._columns,
+                found[i],
                 _unpack(found[count + i], list),
                 _unpack(found[2 * count + i]),
             )

@@ -71,6 +71,22 @@ def test_adapt_standardizes_by_real_values_only():
     np.testing.assert_allclose(price[valid], expected[valid], atol=1e-5)
 
 
+def test_a_number_of_one_value_is_left_out_and_told(caplog):
+    """No weight for it was ever trained: whatever a request gives, it is as before."""
+    layer, rng = embedding(), np.random.default_rng(0)
+    layer.build()
+    batches = [inputs_of(rng) for _ in range(3)]
+    for batch in batches:
+        batch["context_slate_size"] = np.full((2, 1), np.log1p(10), np.float32)
+    layer.adapt(batches)
+    assert "are features of one value: 'context_slate_size' (2.3979)" in caplog.text
+    inputs = inputs_of(rng)
+    other = inputs | {"context_slate_size": np.full((2, 1), 9.0, np.float32)}
+    one, two = (layer.assemble(each, layer.lookup(each)) for each in (inputs, other))
+    one, two = (groups["context"]["embedding"] for groups in (one, two))
+    np.testing.assert_array_equal(one, two)
+
+
 def test_an_outlier_does_not_blind_a_feature(caplog):
     layer, rng = embedding(), np.random.default_rng(3)
     layer.build()

@@ -49,4 +49,5 @@ def test_values_that_do_not_vary_and_none_at_all():
     assert (found.mean, found.deviation, found.low, found.high) == (5, 1, 5, 5)
     found = measure(np.array([np.nan]))
     assert (found.mean, found.deviation) == (0, 1)
-    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert (found.low, found.high) == (0, 0)
+    assert found.is_constant and not measure(np.array([5.0, 6.0])).is_constant
