@@ -205,8 +205,8 @@ class Counter:
             self.key, f"items with the candidate's {self.key}"
         )
         if self.key == USER_KEY:
-            return "of anything, by this user,"
-        return f"of {what}, by {'this' if self.of_user else 'any'} user,"
+            return "of anything by this user"
+        return f"of {what} by {'this' if self.of_user else 'any'} user"
 
     @property
     def _t(self) -> str:

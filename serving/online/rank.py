@@ -27,7 +27,9 @@ def main(argv: list[str]) -> int:
         help="ids of items, with commas between; or a JSON list, of ids or objects",
     )
     parser.add_argument("--context", default="{}", help="JSON, features of the request")
-    parser.add_argument("--time", type=int, help="in the log's unit; default: now")
+    parser.add_argument(
+        "--time", help="in the log's unit, or `latest`, of the store; default: now"
+    )
     parser.add_argument("--slate_size", type=int, help="how many are shown")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
@@ -37,12 +39,20 @@ def main(argv: list[str]) -> int:
         options.user,
         _candidates(options.candidates, store),
         _parsed("context", options.context),
-        time=options.time,
+        time=_time(options.time, store),
         slate_size=options.slate_size,
     )
     print_scores(scorer.score(request), options.json)
     store.close()
     return 0
+
+
+def _time(text: str | None, store: OnlineStore) -> int | None:
+    if text == "latest":
+        return store.latest + 1
+    if text is None or text.isdecimal():
+        return None if text is None else int(text)
+    raise ValueError(f"`--time` must be a whole number or `latest`. Received: {text!r}")
 
 
 def _candidates(text: str, store: OnlineStore) -> list:

@@ -180,9 +180,8 @@ MISTAKES = [
     (
         changed("candidates", 1, "clicks_1d", value=...),
         "`candidates[1]` lacks the counter 'clicks_1d', clicks of the candidate's "
-        "item, by any user, in [t - 1d, t); t is the request's time, rounded down to "
-        "60 s. Give it, or ask by `Client.rank`, which knows it from a store of "
-        "events.",
+        "item by any user in [t - 1d, t); t is the request's time, rounded down to "
+        "60 s. Give it, or ask by `Client.rank`, which knows it from a store of events",
     ),
     (
         changed("candidates", 0, "clicks_1d_rank", value=0.5),
