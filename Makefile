@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= synthetic
 INPUT ?=
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo test test-long check clean
 
 setup: .venv/.installed
 
@@ -25,6 +25,10 @@ check: setup
 
 test: check
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+# Whole logs replayed into the online store, event by event.
+test-long: setup
+	.venv/bin/python -m pytest -m long
 
 clean:
 	rm -rf .venv runs build *.egg-info

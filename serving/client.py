@@ -224,7 +224,7 @@ class Client:
 
         if isinstance(store, OnlineStore):
             return store
-        return OnlineStore.open(store, self._schema)
+        return OnlineStore.open_filled(store, self._schema)
 
     def __enter__(self) -> "Client":
         return self

@@ -29,7 +29,7 @@ from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
-from serving.online.rows import python_rows, source_tables, typed_lines
+from serving.online.rows import not_in_future, python_rows, source_tables, typed_lines
 from serving.online.store import LATE, OnlineStore
 
 _log = logging.getLogger(__name__)
@@ -51,6 +51,11 @@ class Ingestion:
         self._rejected = rejected
         self.counts: collections.Counter = collections.Counter()
         self._started = self._told = time.monotonic()
+
+    @property
+    def schema(self) -> Schema:
+        """Of the store."""
+        return self._store.schema
 
     def check_new(self, times: Iterable[int]) -> None:
         """Raises ValueError where events are from before the store's, and would be two.
@@ -88,16 +93,24 @@ class Ingestion:
         return f"{total:,} rows, {rate:,.0f}/s: {counts or 'nothing'}"
 
 
-def ingest_source(ingestion: Ingestion, source: Source, folder: str, schema) -> None:
+def ingest_source(ingestion: Ingestion, source: Source, folder: str) -> None:
     """Takes a whole raw log: users and items first, then events, user by user."""
     tables = collections.defaultdict(list)
-    for table, rows, rejected in source_tables(source, folder, schema):
+    for table, rows, rejected in source_tables(source, folder, ingestion.schema):
         ingestion.reject(table, rejected)
         tables[table].append(rows)
     for table, key in (("users", USER_KEY), ("items", ITEM_KEY)):
         for rows in _chunks(first_rows(tables[table], key)):
             ingestion.take(table, rows)
-    events = {table: _by_user(tables.pop(table, [])) for table in _EVENTS}
+    events = {}
+    for table in _EVENTS:
+        found = []
+        for part in tables.pop(table, []):
+            rows = python_rows(part)
+            rows, later = not_in_future(table, rows, ingestion.schema, folder)
+            ingestion.reject(table, later)
+            found.append(rows)
+        events[table] = _by_user(found)
     times = [rows[-1]["time"] for of in events.values() for rows in of]
     ingestion.check_new(rows[0]["time"] for of in events.values() for rows in of)
     for table in _EVENTS:
@@ -114,10 +127,10 @@ def first_rows(tables: list[pa.Table], key: str) -> list[dict]:
     return list(rows.values())
 
 
-def _by_user(tables: list[pa.Table]) -> list[list[dict]]:
+def _by_user(tables: list[list[dict]]) -> list[list[dict]]:
     users = collections.defaultdict(list)
     for table in tables:
-        for row in python_rows(table):
+        for row in table:
             users[row[USER_KEY]].append(row)
     for rows in users.values():
         rows.sort(key=lambda row: row["time"])
@@ -140,13 +153,12 @@ def _chunks(rows: list) -> Iterator[list]:
         yield rows[start : start + _TOGETHER]
 
 
-def ingest_stream(ingestion: Ingestion, stream, schema: Schema, most: int) -> None:
+def ingest_stream(ingestion: Ingestion, stream, most: int) -> None:
     """Takes JSON lines until the stream ends.
 
     Args:
         ingestion: takes the rows.
         stream: of bytes.
-        schema: of the store.
         most: lines that are taken together; or those of a second.
     """
     lines, number = _Lines(stream), 1
@@ -163,10 +175,11 @@ def ingest_stream(ingestion: Ingestion, stream, schema: Schema, most: int) -> No
             ingestion.reject("unknown", [told])
         for table in ("users", "items", *_EVENTS):
             if found := by_table[table]:
-                rows, rejected = typed_lines(
-                    table, [line for _, line in found], schema, found[0][0]
-                )
-                ingestion.reject(table, rejected)
+                lines_of = [line for _, line in found]
+                schema = ingestion.schema
+                rows, rejected = typed_lines(table, lines_of, schema, found[0][0])
+                rows, later = not_in_future(table, rows, schema, "standard input")
+                ingestion.reject(table, rejected + later)
                 ingestion.take(table, rows)
 
 
@@ -236,9 +249,9 @@ def main(argv: list[str]) -> int:
     store = OnlineStore.open(options.store, _schema(options, source))
     ingestion = Ingestion(store, _rejected_file(options))
     if source:
-        ingest_source(ingestion, source, options.input, store.schema)
+        ingest_source(ingestion, source, options.input)
     else:
-        ingest_stream(ingestion, sys.stdin.buffer, store.schema, options.batch)
+        ingest_stream(ingestion, sys.stdin.buffer, options.batch)
     keys, size = store.size()
     store.close()
     print(f"{ingestion.summary()}\nthe store: {keys:,} keys, {size / 1e6:,.1f} MB")

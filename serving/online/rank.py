@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
     scorer = Scorer(options.model)
-    store = OnlineStore.open(options.store, scorer.schema)
+    store = OnlineStore.open_filled(options.store, scorer.schema)
     request = store.request(
         options.user,
         _candidates(options.candidates, store),

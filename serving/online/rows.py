@@ -4,6 +4,7 @@ From Python objects, from JSON lines, from the files of a raw log.
 """
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -14,7 +15,9 @@ from ctr_tf.schema import Schema
 from pipelines.sources.jsonl import Jsonl
 from pipelines.sources.source import TABLES, Batch, Source
 from pipelines.sources.text import JsonParser, Lines
-from pipelines.validation import validate
+from pipelines.validation import rejected_line, validate
+
+_AHEAD = 3_600  # seconds by which clocks may differ
 
 
 def typed_rows(
@@ -59,6 +62,33 @@ def source_tables(
         for batch in source.read(shard, schema):
             rows, rejected, _ = validate(batch, number, schema)
             yield shard.table, rows, rejected
+
+
+def not_in_future(
+    table: str, rows: list[dict], schema: Schema, origin: str
+) -> tuple[list[dict], list[str]]:
+    """Rows that have happened, and lines of `rejected/` of those that cannot have.
+
+    One event of next year, taken for the latest, would make all others late.
+
+    Args:
+        table: of the raw log.
+        rows: typed.
+        schema: of the data set.
+        origin: for the rejected.
+    """
+    if table not in ("exposures", "behaviors"):
+        return rows, []
+    latest = int((time.time() + _AHEAD) * schema.ticks)
+    kept = [row for row in rows if row["time"] <= latest]
+    if len(kept) == len(rows):
+        return rows, []
+    reason = "time is more than an hour in the future"
+    return kept, [
+        rejected_line(table, reason, origin, row)
+        for row in rows
+        if row["time"] > latest
+    ]
 
 
 def python_rows(table: pa.Table) -> list[dict]:

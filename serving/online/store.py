@@ -116,6 +116,28 @@ class OnlineStore:
         """
         return cls(open_key_value(where, sync), schema)
 
+    @classmethod
+    def open_filled(
+        cls, where: str | Path, schema: Schema | None = None
+    ) -> "OnlineStore":
+        """Opens a store to ask it.
+
+        Args:
+            where: a folder, or `redis://host:port/number`.
+            schema: that it must be of.
+
+        Raises:
+            FileNotFoundError: if nothing was ever ingested there.
+        """
+        if "://" in str(where) or (Path(where) / "data.mdb").is_file():
+            values = open_key_value(where)
+            if values.get([_SCHEMA])[0] is not None:
+                return cls(values, schema)
+            values.close()
+        raise FileNotFoundError(
+            f"There is no online store at '{where}': feed one by `ctr-tf ingest`."
+        )
+
     def close(self) -> None:
         """Frees the store."""
         self._values.close()
@@ -149,9 +171,11 @@ class OnlineStore:
         Raises:
             ValueError: names the first row that is unfit, and why; nothing is kept.
         """
-        from serving.online.rows import typed_rows
+        from serving.online.rows import not_in_future, typed_rows
 
         typed, rejected = typed_rows(table, rows, self.schema)
+        typed, later = not_in_future(table, typed, self.schema, "ingest")
+        rejected += later
         if rejected:
             raise ValueError(f"Not ingested, {len(rejected)} unfit: {rejected[0]}")
         return self.ingest_typed(table, typed)

@@ -52,7 +52,7 @@ def filled(world, prepared, tmp_path_factory):
     store = OnlineStore.open(folder / "store", prepared.schema, sync=False)
     ingestion = Ingestion(store, folder / "rejected.jsonl")
     source = get_source("synthetic")
-    ingest_source(ingestion, source, str(world / "raw"), prepared.schema)
+    ingest_source(ingestion, source, str(world / "raw"))
     yield store, folder / "store"
     store.close()
 
@@ -80,7 +80,7 @@ def test_a_log_taken_at_once_is_the_same_as_event_by_event(
     now = slowly.latest  # of the last request: a few events are later
     ingestion = Ingestion(at_once, tmp_path / "rejected.jsonl")
     with pytest.raises(ValueError, match="would count twice. Give an empty store. Rec"):
-        ingest_source(ingestion, source, str(world / "raw"), prepared.schema)
+        ingest_source(ingestion, source, str(world / "raw"))
     context = {f.name: None for f in prepared.schema.context if not f.computed}
     for user in range(0, 120, 3):
         asked = (user, list(range(40)), context)
@@ -273,6 +273,22 @@ def test_many_writers_lose_nothing(where):
     assert request["candidates"][0]["clicks_30m"] == 80
     assert len(request["behaviors"]["time"]) == 4
     store.close()
+
+
+def test_events_of_the_future_are_refused(store):
+    """One of them would make all others late."""
+    with pytest.raises(ValueError, match="1 unfit: .*more than an hour in the future"):
+        store.ingest("exposures", [exposure(1, 0), exposure(1, 4 * 10**9)])
+    assert store.latest == 0
+
+
+def test_a_store_that_was_never_filled_answers_nothing(where, tmp_path):
+    nowhere = where if "://" in where else str(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="There is no online store at"):
+        Client("127.0.0.1:1", store=nowhere)
+    assert not (tmp_path / "nothing").exists()
+    OnlineStore.open(where, SCHEMA).close()
+    OnlineStore.open_filled(where).close()
 
 
 def test_a_store_that_is_not_there():
