@@ -113,7 +113,8 @@ class Client:
             self.max_candidates = max_candidates or exported.slate_sizes[-1]
             if folder.name.isdigit():
                 self._layouts[int(folder.name)] = exported.state
-        self._store = self._open(store)
+        self._owns_store = isinstance(store, str | Path)
+        self._store = self._open_store(store)
         self._version_ttl = version_ttl
         self._version: tuple[int, float] | None = None
         self._schemas: dict[int, Schema | SignatureSchema] = {}
@@ -214,16 +215,16 @@ class Client:
         return self._fitting_schema(deadline, self._current(deadline))
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, and the store that it opened."""
         self.transport.close()
+        if self._owns_store:
+            self._store.close()
 
-    def _open(self, store) -> "OnlineStore | None":
-        if store is None:
-            return None
+    def _open_store(self, store) -> "OnlineStore | None":
+        if not self._owns_store:
+            return store
         from serving.online.store import OnlineStore
 
-        if isinstance(store, OnlineStore):
-            return store
         return OnlineStore.open_filled(store, self._schema)
 
     def __enter__(self) -> "Client":
