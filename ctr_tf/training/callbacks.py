@@ -18,6 +18,11 @@ import tensorflow as tf
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 
 _log = logging.getLogger(__name__)
+_TELL_EVERY = 30.0  # seconds, where steps take long
+_WHY_UNDEFINED = {
+    "auc": "it has no clicked candidate, or none that is not clicked",
+    "gauc_request": "no request has both clicked and unclicked candidates",
+}
 
 
 class StepCounter(keras.callbacks.Callback):
@@ -92,6 +97,7 @@ class Reporter(keras.callbacks.Callback):
         self.seconds = self.input_seconds = 0.0
         self.steps = 0
         self._recent = [0, 0.0, 0.0]
+        self._told = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Starts the clock."""
@@ -111,12 +117,15 @@ class Reporter(keras.callbacks.Callback):
         if self._recent[0] and (step % self.every == 0 or step == self.total_steps):
             self._report(step, logs)
             self._recent = [0, 0.0, 0.0]
+            self._told = time.monotonic()
+        elif self.writer and time.monotonic() - self._told > _TELL_EVERY:
+            self._told = time.monotonic()
+            _log.info("step %d/%d", step, self.total_steps)
 
     def _report(self, step, logs):
         steps, seconds, waited = self._recent
         values = {
-            "loss": float(logs["loss"]),
-            "auc": float(logs["auc"]),
+            **defined({key: float(logs[key]) for key in ("loss", "auc")}),
             "learning_rate": float(
                 keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
             ),
@@ -127,16 +136,17 @@ class Reporter(keras.callbacks.Callback):
         self.progress.history.append({"step": step, **values})
         self.write("train", step, values)
         if self.bar:
-            shown = [("loss", values["loss"]), ("auc", values["auc"])]
+            shown = [(k, values[k]) for k in ("loss", "auc") if k in values]
             shown.append(("examples/s", values["examples_per_second"]))
             shown.append(("input wait", values["input_wait_share"]))
             self.bar.update(step, shown, finalize=step == self.total_steps)
         elif self.writer:
             _log.info(
-                "step %*d/%d  loss %.4f  auc %.4f  %.0f examples/s  input wait %.1f %%"
+                "step %*d/%d  loss %.4f  auc %s  %.0f examples/s  input wait %.1f %%"
                 "  memory %.1f GiB",
-                *(len(str(self.total_steps)), step, self.total_steps),
-                *(values["loss"], values["auc"], values["examples_per_second"]),
+                *(len(str(self.total_steps)), step, self.total_steps, values["loss"]),
+                f"{values['auc']:.4f}" if "auc" in values else "-",
+                values["examples_per_second"],
                 *(100 * values["input_wait_share"], values["memory_gib"]),
             )
 
@@ -186,23 +196,46 @@ class Validation(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.reporter = reporter
 
+    def on_epoch_begin(self, epoch, logs=None):
+        """Takes up the running metrics, which Keras has just reset, and validation."""
+        self.make_up()
+
+    def make_up(self) -> None:
+        """Validates, if that was due at the last step and did not come to an end."""
+        self.checkpoints.restore_metrics()
+        progress = self.progress
+        if self._is_due(progress.step) and progress.validated < progress.step:
+            self._validate(progress.step)
+
     def on_train_batch_end(self, batch, logs=None):
-        """Validates now and then."""
+        """Validates now and then, once what was learned so far is safe."""
         step = self.progress.step
-        if step % self.every == 0 or step == self.total_steps:
+        if self._is_due(step):
+            if math.isfinite(float(logs["loss"])):  # the next step's check tells
+                self.checkpoints.save(self.progress)
             self._validate(step)
+
+    def _is_due(self, step: int) -> bool:
+        return step > 0 and (step % self.every == 0 or step == self.total_steps)
 
     def _validate(self, step):
         progress = self.progress
         with warnings.catch_warnings():  # the end of the data is no surprise
             warnings.filterwarnings("ignore", "Your input ran out of data")
             values = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
-        values = {key: float(value) for key, value in values.items()}
+        values = defined({key: float(value) for key, value in values.items()})
+        if self.monitor not in values:
+            raise ValueError(
+                f"`training.monitor={self.monitor}` cannot be computed on the "
+                f"validation split: {_WHY_UNDEFINED[self.monitor]}. Computed: "
+                f"{', '.join(values)}"
+            )
         self.model.reset_metrics()
         self.reporter.write("validation", step, values)
         progress.history.append(
             {"step": step, **{f"validation_{k}": v for k, v in values.items()}}
         )
+        progress.validated = step
         value = values[self.monitor]
         better = progress.best is None or value > progress.best
         if better:
@@ -226,7 +259,7 @@ class Validation(keras.callbacks.Callback):
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Writes checkpoints, and restores the running metrics at the start; comes last.
+    """Writes checkpoints; comes last.
 
     Args:
         progress: of the run.
@@ -248,10 +281,6 @@ class Checkpointing(keras.callbacks.Callback):
         self.every = every
         self.total_steps = total_steps
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Restores the metrics, which Keras has just reset."""
-        self.checkpoints.restore_metrics()
-
     def on_train_batch_end(self, batch, logs=None):
         """Writes a checkpoint now and then."""
         step = self.progress.step
@@ -261,6 +290,11 @@ class Checkpointing(keras.callbacks.Callback):
                 return  # the next step's check tells
             self.progress.finished = finished
             self.checkpoints.save(self.progress)
+
+
+def defined(values: dict[str, float]) -> dict[str, float]:
+    """The values that are numbers: a metric that cannot be computed is absent."""
+    return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
 def memory_gib() -> float:

@@ -9,6 +9,7 @@ A checkpoint is written to a hidden folder, which is renamed when it is complete
 
 import dataclasses
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,17 @@ from typing import Any
 import tensorflow as tf
 
 from ctr_tf import files
+from ctr_tf.errors import storage_trouble
 
+_log = logging.getLogger(__name__)
 _STATE = "state.json"
+# What reading a file raises that was cut off, or is not there.
+_DAMAGE = (
+    json.JSONDecodeError,
+    KeyError,
+    OSError,
+    tf.errors.OpError,
+)
 
 
 @dataclasses.dataclass
@@ -29,6 +39,7 @@ class Progress:
         best: best value of the monitored validation metric.
         best_step: its step.
         waited: validations since.
+        validated: step of the last validation.
         finished: whether the training is over.
         history: rows of the learning curve.
         validation: metrics of the best validation.
@@ -38,6 +49,7 @@ class Progress:
     best: float | None = None
     best_step: int = 0
     waited: int = 0
+    validated: int = 0
     finished: bool = False
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -72,6 +84,7 @@ class Checkpoints:
         self.data = data
         self.worker = worker
         self.content = content
+        self._restored: Path | None = None
 
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint to go on from, and removes old ones."""
@@ -85,16 +98,36 @@ class Checkpoints:
         self._remove_all_but("best-*", 1)
 
     def restore(self) -> Progress:
-        """Reads the latest checkpoint, if there is one.
+        """Reads the latest checkpoint that is whole, if there is one.
+
+        A damaged one is named and left out.
 
         Raises:
-            ValueError: if it was made from other data, or with other weights.
+            ValueError: if it was made from other data, or with other weights; if all
+                are damaged.
         """
         for unfinished in self.folder.glob(f".*.{self.worker}"):
             shutil.rmtree(unfinished)
-        folder = _latest(self.folder, "step-*")
-        if folder is None:
-            return Progress()
+        folders = sorted(self.folder.glob("step-*"), reverse=True)
+        for folder in folders:
+            try:
+                progress = self._restore(folder)
+            except _DAMAGE as error:
+                _log.warning(
+                    "The checkpoint '%s' is damaged and left out: %s",
+                    folder, str(error).split("\n")[0],
+                )  # fmt: skip
+                continue
+            self._restored = folder
+            return progress
+        if folders:
+            raise ValueError(
+                f"All checkpoints of the run are damaged; delete them to begin anew. "
+                f"Received: {', '.join(str(folder) for folder in folders)}"
+            )
+        return Progress()
+
+    def _restore(self, folder: Path) -> Progress:
         state = _read_state(folder)
         if state.pop("data") != self.data:
             raise ValueError(
@@ -106,10 +139,10 @@ class Checkpoints:
         return Progress(**state)
 
     def restore_metrics(self) -> None:
-        """Reads the running metrics of the latest checkpoint, if there is one."""
-        folder = _latest(self.folder, "step-*")
-        if folder is not None:
-            self._read(folder, ("metrics",), _read_state(folder))
+        """Reads the running metrics of the checkpoint that was restored, if any."""
+        if self._restored is not None:
+            self._read(self._restored, ("metrics",), _read_state(self._restored))
+            self._restored = None
 
     def load_weights(self, weights: str) -> None:
         """Reads the model's weights.
@@ -144,7 +177,11 @@ class Checkpoints:
         temporary = self.folder / f".{name}.{self.worker}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        tf.train.Checkpoint(**variables).write(str(temporary / "variables"))
+        try:
+            tf.train.Checkpoint(**variables).write(str(temporary / "variables"))
+        except tf.errors.OpError as error:
+            # Of a full disk it is "out of range", which Keras takes for the data's end.
+            raise OSError(storage_trouble(error) or str(error)) from error
         state |= {"shapes": self._shapes(), "content_hash": self.content}
         (temporary / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
         if self.worker:

@@ -21,10 +21,9 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.training import distribution
+from ctr_tf.training.metrics import DefinedMean, LogitAUC
 from ctr_tf.training.paired_optimizer import is_table
 from ctr_tf.training.row_dropout import RowDropout
-
-AUC_THRESHOLDS = 2_000
 
 
 class Step:
@@ -43,12 +42,9 @@ class Step:
         self.row_dropout = row_dropout
         self.metrics = [
             keras.metrics.Mean("loss", dtype="float32"),
-            keras.metrics.AUC(AUC_THRESHOLDS, name="auc", dtype="float32"),
-            keras.metrics.Mean("gauc_request", dtype="float32"),
-            *(
-                keras.metrics.AUC(AUC_THRESHOLDS, name=f"auc_{task}", dtype="float32")
-                for task in ranker.tasks
-            ),
+            LogitAUC(),
+            DefinedMean("gauc_request", dtype="float32"),
+            *(LogitAUC(f"auc_{task}") for task in ranker.tasks),
         ]
         self.input_seconds = 0.0
         weights = ranker.trainable_variables
@@ -126,7 +122,7 @@ class Step:
         labels, logits = (self.ranker.by_task(values) for values in (labels, logits))
         gauc.update_state(*request_auc(labels[0], logits[0], weights))
         for metric, label, logit in zip((auc, *further), labels, logits, strict=True):
-            metric.update_state(label, tf.sigmoid(tf.cast(logit, tf.float32)), weights)
+            metric.update_state(label, logit, weights)
         return {metric.name: metric.result() for metric in self.metrics}
 
     def make_function(self, step: Callable) -> Callable[[Iterator], dict]:

@@ -108,29 +108,34 @@ def train(config: Config) -> dict:
         with diagnosed(data, "train", "validation"):
             if not progress.step:
                 _adapt(ranker, read, strategy, options.seed)
-            ranker.fit(
-                distribute(strategy, batches),
-                steps_per_epoch=total_steps - progress.step,
-                shuffle=False,
-                verbose=0,
-                callbacks=[
-                    StepCounter(progress),
-                    reporter,
-                    Validation(
-                        progress,
-                        distribute(strategy, validation),
-                        validate_every,
-                        total_steps,
-                        options.monitor,
-                        options.patience,
-                        checkpoints,
-                        reporter,
-                    ),
-                    Checkpointing(
-                        progress, checkpoints, options.checkpoint_every, total_steps
-                    ),
-                ],
+            checkpointing = Checkpointing(
+                progress, checkpoints, options.checkpoint_every, total_steps
             )
+            validating = Validation(
+                progress,
+                distribute(strategy, validation),
+                validate_every,
+                total_steps,
+                options.monitor,
+                options.patience,
+                checkpoints,
+                reporter,
+            )
+            callbacks = [StepCounter(progress), reporter, validating, checkpointing]
+            if progress.step < total_steps:
+                ranker.fit(
+                    distribute(strategy, batches),
+                    steps_per_epoch=total_steps - progress.step,
+                    shuffle=False,
+                    verbose=0,
+                    callbacks=callbacks,
+                )
+            else:  # killed in the last validation
+                validating.set_model(ranker)
+                validating.make_up()
+                progress.finished = True
+                checkpoints.save(progress)
+            _check_end(progress, total_steps)
     metrics = {
         "validation": progress.validation,
         "best_step": progress.best_step,
@@ -146,6 +151,16 @@ def train(config: Config) -> dict:
         _write_results(folder, metrics, progress)
     wait_for_all(strategy)
     return metrics
+
+
+def _check_end(progress: Progress, total_steps: int) -> None:
+    """Raises RuntimeError if the training stopped for no reason that it had."""
+    if not progress.finished:
+        raise RuntimeError(
+            f"The training stopped after step {progress.step} of {total_steps}, and "
+            "its last checkpoint was not written: the same command goes on from the "
+            "one before. Look for what was logged before this."
+        )
 
 
 def _adapt(ranker, read: Callable, strategy, seed: int) -> None:

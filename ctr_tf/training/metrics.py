@@ -1,0 +1,67 @@
+"""Metrics that a training keeps from step to step; NaN where one is not defined.
+
+`ctr_tf.evaluation.metrics` has the exact ones of a finished model.
+"""
+
+import keras
+import tensorflow as tf
+
+_REACH = 32.0  # logits beyond are as good as certain
+_BINS = 1 << 14  # of 1/256 of a logit each
+
+
+class LogitAUC(keras.metrics.Metric):
+    """AUC of a stream of logits, in bins that are narrow at any click rate.
+
+    Thresholds between 0 and 1, as `keras.metrics.AUC` has them, tell nothing apart
+    where all probabilities are near the click rate, and prefer scores that are too
+    large. Logits of one bin are tied, and a tie counts one half.
+    """
+
+    def __init__(self, name: str = "auc", **kwargs):
+        super().__init__(name=name, dtype="float32", **kwargs)
+        self.clicked, self.unclicked = (
+            self.add_variable((_BINS,), "zeros", "float64", name=part)
+            for part in ("clicked", "unclicked")
+        )
+
+    def update_state(self, labels, logits, weights):
+        """Adds candidates.
+
+        Args:
+            labels: `[…]`, 0 or 1.
+            logits: the same shape.
+            weights: the same shape, 0 on padding.
+        """
+        logits = tf.reshape(tf.cast(logits, tf.float32), [-1])
+        labels, weights = (
+            tf.reshape(tf.cast(values, tf.float64), [-1])
+            for values in (labels, weights)
+        )
+        scaled = (logits + _REACH) * (_BINS / (2 * _REACH))
+        number = tf.cast(tf.clip_by_value(scaled, 0, _BINS - 1), tf.int32)
+        for total, share in ((self.clicked, labels), (self.unclicked, 1 - labels)):
+            total.assign_add(
+                tf.math.unsorted_segment_sum(weights * share, number, _BINS)
+            )
+
+    def result(self):
+        """The AUC so far; NaN without clicks, or without others."""
+        clicked, unclicked = (
+            tf.convert_to_tensor(total) for total in (self.clicked, self.unclicked)
+        )
+        below = tf.cumsum(unclicked, exclusive=True) + unclicked / 2
+        pairs = tf.reduce_sum(clicked) * tf.reduce_sum(unclicked)
+        won = tf.reduce_sum(clicked * below)
+        nan = tf.constant(float("nan"), tf.float64)
+        return tf.cast(tf.where(pairs > 0, won / tf.maximum(pairs, 1), nan), tf.float32)
+
+
+class DefinedMean(keras.metrics.Mean):
+    """A weighted mean; NaN where nothing had any weight."""
+
+    def result(self):
+        """The mean so far."""
+        count = tf.convert_to_tensor(self.count)
+        nan = tf.constant(float("nan"), count.dtype)
+        return tf.where(count > 0, tf.math.divide_no_nan(self.total, count), nan)
