@@ -24,7 +24,7 @@ _STATE = "state.json"
 # What reading a file raises that was cut off, or is not there.
 _DAMAGE = (
     json.JSONDecodeError,
-    KeyError,
+    LookupError,
     OSError,
     tf.errors.OpError,
 )
