@@ -8,6 +8,7 @@ Definitions
   * `auc`: of all candidates; a tie counts one half.
   * `gauc_user`, `gauc_request`: mean of the AUC of each user, of each request,
     weighted by its candidates; those without both classes are left out and counted.
+    `gauc_user_plain`, `gauc_request_plain`: the same, each user or request alike.
   * `log_loss`: natural logarithm; probabilities are kept `EPSILON` from 0 and 1.
   * `ndcg@K`, `map`, `mrr`: means over the requests with both classes (see `ranking`).
   * `calibration.ece`: candidates are cut by ascending probability into bins of equal
@@ -122,8 +123,8 @@ class Metrics:
         slates = slate_metrics(labels[both], scores[both], mask[both], self._ks)
         for name in self._ranking:
             self._ranking[name] += float(slates[name].sum())
-        won = np.zeros(len(mask))
-        won[both] = slates["auc"] * sizes[both]
+        auc = np.zeros(len(mask))
+        auc[both] = slates["auc"]
         for name, code in codes.items():
             self._sums[name].add(
                 code,
@@ -133,7 +134,9 @@ class Metrics:
                 loss=np.where(mask, loss, 0).sum(1),
                 predicted=scores.sum(1),
                 request_weight=np.where(both, sizes, 0),
-                request_auc=won,
+                requests_counted=both,
+                request_auc=auc * sizes,
+                request_auc_plain=auc,
             )
 
     def result(self) -> dict:
@@ -208,8 +211,8 @@ class Metrics:
 class _Sums:
     """Sums by group of a slicing."""
 
-    counts = ("samples", "candidates", "clicks", "request_weight")
-    sums = ("loss", "predicted", "request_auc")
+    counts = ("samples", "candidates", "clicks", "request_weight", "requests_counted")
+    sums = ("loss", "predicted", "request_auc", "request_auc_plain")
 
     def __init__(self, size: int):
         self._size = size
@@ -231,7 +234,11 @@ class _Sums:
                 "predicted": float(v["predicted"][g]),
                 "auc": None if np.isnan(auc[g]) else float(auc[g]),
                 "gauc_user": _ratio(users.auc[g], users.weight[g]),
+                "gauc_user_plain": _ratio(users.plain[g], users.counted[g]),
                 "gauc_request": _ratio(v["request_auc"][g], v["request_weight"][g]),
+                "gauc_request_plain": _ratio(
+                    v["request_auc_plain"][g], v["requests_counted"][g]
+                ),
                 "log_loss": _ratio(v["loss"][g], v["candidates"][g]),
             }
             for g in range(self._size)
@@ -239,12 +246,14 @@ class _Sums:
 
 
 class _UserMeans:
-    """Impression-weighted sums of users' AUCs, by group of a slicing."""
+    """Sums of users' AUCs, by candidates and plain, by group of a slicing."""
 
     def __init__(self, size: int):
         self._size = size
         self.auc = np.zeros(size)
         self.weight = np.zeros(size, np.int64)
+        self.plain = np.zeros(size)
+        self.counted = np.zeros(size, np.int64)
         self.groups = self.left_out = 0
 
     def add(self, counts: PairCounts) -> None:
@@ -253,6 +262,8 @@ class _UserMeans:
         auc = counts.auc().reshape(-1, self._size)
         self.weight += np.where(both, size, 0).sum(0)
         self.auc += np.where(both, auc * size, 0).sum(0)
+        self.counted += both.sum(0)
+        self.plain += np.where(both, auc, 0).sum(0)
         self.groups += int(np.sum(size > 0))
         self.left_out += int(np.sum((size > 0) & ~both))
 

@@ -17,6 +17,8 @@ _METRICS = (
     ("auc", "AUC"),
     ("gauc_user", "GAUC, per user"),
     ("gauc_request", "GAUC, per request"),
+    ("gauc_user_plain", "GAUC, per user, plain mean"),
+    ("gauc_request_plain", "GAUC, per request, plain mean"),
     ("log_loss", "log loss"),
     ("map", "MAP"),
     ("mrr", "MRR"),
@@ -49,7 +51,7 @@ def headline(result: dict) -> list[tuple[str, str]]:
         result: of `evaluate_predictions`.
     """
     ndcg = [(key, key.upper()) for key in result if key.startswith("ndcg@")]
-    metrics = [*_METRICS[:4], *ndcg, *_METRICS[4:]]
+    metrics = [*_METRICS[:6], *ndcg, *_METRICS[6:]]
     rows = [(label, _number(result[key])) for key, label in metrics]
     calibration = result["calibration"]
     rows.append(("predicted / observed CTR", _number(calibration["ratio"], 3)))
@@ -73,7 +75,8 @@ def summary(result: dict) -> str:
         f"{result['samples']:,} requests of {result['users']:,} users, "
         f"{result['candidates']:,} candidates, {result['clicks']:,} clicks ({rate}). "
         f"{left_out['requests']:,} requests and {left_out['users']:,} users "
-        "without both classes are left out of the means per request and per user."
+        "without both classes are left out of the means per request and per user, "
+        "which are weighted by candidates where they are not plain."
     )
     if "rela_impr" in result:
         text += f" RelaImpr is relative to {result['rela_impr']['base']}."

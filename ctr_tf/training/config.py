@@ -21,6 +21,8 @@ class TrainingConfig:
     Args:
         epochs: passes over the training samples.
         max_steps: stop after so many steps even so; None: no limit.
+        start_from: folder of a run whose best weights the training starts from, each
+            row of a table by the value that it stands for; `--from` sets it.
         seed: of weights, dropout and the order of the samples.
         row_dropout: of embedding rows, against learning users by heart.
         precision: `"float32"`, `"mixed_float16"` (with loss scaling) or
@@ -38,6 +40,7 @@ class TrainingConfig:
 
     epochs: int = 1
     max_steps: int | None = None
+    start_from: str | None = None
     seed: int = 0
     row_dropout: RowDropoutConfig = RowDropoutConfig()
     precision: str = "float32"

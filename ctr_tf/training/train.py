@@ -1,9 +1,12 @@
 """`ctr-tf train`: trains a model by a recipe, or goes on where a killed run stopped.
 
     ctr-tf train --config configs/sparsectr_synthetic.yaml data.path=DATA run=RUN …
+    ctr-tf train --config … --from RUN run=NEXT data.path=TOMORROW
 
 Any key of the recipe can be set as `key=value`. A run whose folder exists goes on from
-its latest checkpoint if the recipe is the same, and is refused otherwise.
+its latest checkpoint if the recipe is the same, and is refused otherwise. With `--from`
+a new run starts from another's best weights: on new data, whose vocabularies are mapped
+by their values, or for more steps.
 """
 
 import argparse
@@ -43,6 +46,7 @@ from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
+from ctr_tf.training.start import check_start, start_from
 
 _log = logging.getLogger(__name__)
 _ADAPT_BATCHES = 100  # that the statistics of numeric features are measured on
@@ -66,6 +70,7 @@ def train(config: Config) -> dict:
     total_steps = min(options.epochs * epoch_steps, options.max_steps or 1 << 62)
     validate_every = options.validate_every or epoch_steps
 
+    check_start(config, data)
     folder = open_run(config, data) if index == 0 else Path(config.run)
     with strategy.scope():
         ranker = _compiled_ranker(config, data, total_steps)
@@ -106,7 +111,10 @@ def train(config: Config) -> dict:
     started = time.perf_counter()
     if not progress.finished:
         with diagnosed(data, "train", "validation"):
-            if not progress.step:
+            if not progress.step and options.start_from is not None:
+                with strategy.scope():
+                    start_from(ranker, data, options.start_from)
+            elif not progress.step:
                 _adapt(ranker, read, strategy, options.seed)
             checkpointing = Checkpointing(
                 progress, checkpoints, options.checkpoint_every, total_steps
@@ -226,9 +234,18 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", required=True, help="recipe, a YAML file")
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="RUN",
+        help="start from a run's best weights: new data, or more steps",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args(argv)
-    config = configs.load(Config, arguments.config, arguments.overrides)
+    overrides = list(arguments.overrides)
+    if arguments.start_from is not None:
+        overrides.append(f"training.start_from={arguments.start_from}")
+    config = configs.load(Config, arguments.config, overrides)
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
     with files.naming(config.run):
         metrics = train(config)

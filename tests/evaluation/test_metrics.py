@@ -44,7 +44,7 @@ def flat(slates, rows=slice(None)):
     return slates["labels"][rows][mask], slates["probabilities"][rows][mask]
 
 
-def mean_auc(slates, groups):
+def mean_auc(slates, groups, plain=False):
     """Impression-weighted mean AUC, one group after the other; and groups left out."""
     total, weight, left_out = 0.0, 0, 0
     for rows in groups:
@@ -52,8 +52,8 @@ def mean_auc(slates, groups):
         if len(y) == 0:
             continue
         if 0 < y.sum() < len(y):
-            total += sk.roc_auc_score(y, p) * len(y)
-            weight += len(y)
+            total += sk.roc_auc_score(y, p) * (1 if plain else len(y))
+            weight += 1 if plain else len(y)
         else:
             left_out += 1
     return (total / weight if weight else None), left_out
@@ -83,9 +83,14 @@ def test_agrees_with_scikit_learn(seed, ties):
     gauc, left_out = mean_auc(slates, users)
     assert result["gauc_user"] == pytest.approx(gauc, abs=1e-12)
     assert result["left_out"]["users"] == left_out
+    gauc, _ = mean_auc(slates, users, plain=True)
+    assert result["gauc_user_plain"] == pytest.approx(gauc, abs=1e-12)
     gauc, left_out = mean_auc(slates, [[i] for i in range(len(slates["labels"]))])
     assert result["gauc_request"] == pytest.approx(gauc, abs=1e-12)
     assert result["left_out"]["requests"] == left_out
+    requests = [[i] for i in range(len(slates["labels"]))]
+    gauc, _ = mean_auc(slates, requests, plain=True)
+    assert result["gauc_request_plain"] == pytest.approx(gauc, abs=1e-12)
 
 
 def test_slices_agree_with_scikit_learn():

@@ -1,0 +1,104 @@
+"""A training that starts from the weights of a run, whose vocabularies are others."""
+
+import itertools
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf import config as configs
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.models import Ranker
+from ctr_tf.schema import FIRST_ID
+from ctr_tf.schema.vocabulary import Vocabularies, without_limits
+from ctr_tf.training.config import Config
+from ctr_tf.training.run import load_run, read_config, read_content
+
+_log = logging.getLogger(__name__)
+
+
+def check_start(config: Config, data: PreparedData) -> None:
+    """Looks whether the recipe's run can be started from, where it names one.
+
+    Raises:
+        FileNotFoundError: if there is no such run.
+        ValueError: if the run is of another model, or of another schema; names what
+            differs.
+    """
+    folder = config.training.start_from
+    if folder is None:
+        return
+    models = [configs.to_mapping(c.model) for c in (read_config(folder), config)]
+    if different := configs.differences(*models, "model"):
+        raise ValueError(f"The run '{folder}' is of another model: {different[0]}")
+    one, other = (
+        without_limits(schema).to_yaml().splitlines()
+        for schema in (read_content(folder)[0], data.schema)
+    )
+    for there, here in itertools.zip_longest(one, other, fillvalue=""):
+        if here != there:
+            raise ValueError(
+                f"The run '{folder}' is of another schema: '{there.strip()}' there, "
+                f"'{here.strip()}' in '{data.folder}'"
+            )
+
+
+def start_from(ranker: Ranker, data: PreparedData, folder: str | Path) -> None:
+    """Takes over a run's best weights; rows of tables by the values they stand for.
+
+    A value that the run did not know keeps its new row. Numbers stay clipped and
+    standardized as the run has them, for its weights belong to that.
+
+    Args:
+        ranker: built for the data.
+        data: to be trained on.
+        folder: of the run, see `check_start`.
+    """
+    run = load_run(folder)
+    rows = _vocabulary_of_tables(ranker)
+    for new, old in zip(ranker.variables, run.ranker.variables, strict=True):
+        name = rows.get(id(new))
+        if name is None:
+            new.assign(old.numpy())
+        else:
+            new.assign(_mapped(new, old, name, data.vocabularies, run.vocabularies))
+    for name in sorted(set(rows.values())):
+        known = _places(name, data.vocabularies, run.vocabularies) >= 0
+        _log.info(
+            "%s: %s of %s values have rows in '%s', %s are new",
+            name, *(f"{n:,}" for n in (known.sum(), len(known))), folder,
+            f"{(~known).sum():,}",
+        )  # fmt: skip
+
+
+def _vocabulary_of_tables(ranker: Ranker) -> dict[int, str]:
+    """Variable (by `id`) → the vocabulary that its rows stand for."""
+    embedding = ranker.embedding
+    features = {
+        f"{group}_{feature.name}": feature
+        for group, of_group in ranker.schema.groups().items()
+        for feature in of_group
+    }
+    found = {}
+    for key, table in embedding.lookups().values():
+        if name := features[key].vocabulary_name:
+            found[id(embedding.tables[table].table)] = name
+    return found
+
+
+def _mapped(new, old, name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:
+    values, before = new.numpy().copy(), old.numpy()
+    values[:FIRST_ID] = before[:FIRST_ID]  # padding and unknown
+    place = _places(name, to, of)
+    known = np.flatnonzero(place >= 0)
+    values[FIRST_ID + known] = before[FIRST_ID + place[known]]
+    return values
+
+
+def _places(name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:
+    """For each value of a vocabulary, where it stands in another; -1 for nowhere."""
+    known = pa.array(of.values(name), pa.string())
+    index = pc.index_in(pa.array(to.values(name), pa.string()), value_set=known)
+    return pc.fill_null(index, -1).to_numpy(zero_copy_only=False)
