@@ -17,7 +17,6 @@ import collections
 import dataclasses
 import functools
 import time as clock
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -33,14 +32,13 @@ from serving.online.counter_state import (
     CounterState,
     StateEvents,
 )
+from serving.online.item_cache import ItemCache
 from serving.online.key_value import KeyValue, make_key, open_key_value
 from serving.online.timeline import Timeline, own_columns
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
 _SCHEMA = make_key("schema")
 _LATEST = make_key("latest")
-_ITEM_SECONDS = 60.0  # for which an item's features are taken as known
-_MAX_ITEMS = 200_000
 
 
 @dataclasses.dataclass
@@ -56,6 +54,14 @@ class _User:
     def timeline(self) -> Timeline:
         """The behaviors; read where one comes or goes, and only then written."""
         return Timeline(self.columns, self.history)
+
+    @functools.cached_property
+    def by_request(self) -> dict:
+        """Request id, or else time → slates."""
+        found = collections.defaultdict(list)
+        for slate in self.slates:
+            found[_slate_key(*slate[:2])].append(slate)
+        return found
 
     @property
     def has_changed(self) -> bool:
@@ -97,7 +103,7 @@ class OnlineStore:
             self._roles.get(counter.key) == "item" and counter.key != ITEM_KEY
             for counter in self.schema.computed.counters
         )
-        self._items: dict[object, tuple[float, dict]] = {}
+        self._items = ItemCache()
         gap = parse_duration(self.schema.session_gap)
         delay = parse_duration(self.schema.feedback_delay, may_be_zero=True)
         ticks = self.schema.ticks
@@ -207,6 +213,8 @@ class OnlineStore:
                 transaction.put(
                     {make_key(kind, _id(row, key)): _pack(row) for row in rows}
                 )
+        if table == "items":
+            self._items.drop(row[ITEM_KEY] for row in rows)
         self.counts.update(counts)
         return counts
 
@@ -279,13 +287,14 @@ class OnlineStore:
     def _slate(self, user: _User, row: dict) -> dict:
         """The exposures that the row's belongs to, by item, as the job groups them."""
         request, time = row.get("request_id"), row["time"]
-        for slate in user.slates:
-            same = slate[0] == request and abs(time - slate[1]) < self._gap
-            if same and (request is not None or slate[1] == time):
+        slates = user.by_request[_slate_key(request, time)]
+        for slate in slates:
+            if abs(time - slate[1]) < self._gap:
                 slate[1] = max(slate[1], time)
                 return slate[2]
-        user.slates.append([request, time, {}])
-        return user.slates[-1][2]
+        slates.append([request, time, {}])
+        user.slates.append(slates[-1])
+        return slates[-1][2]
 
     def _click(self, user, item, exposure: list, known: int, events, counts) -> None:
         """Counts a click; of several rows that tell one, the earliest time counts."""
@@ -374,38 +383,33 @@ class OnlineStore:
         for i, row in enumerate(rows):
             if row.get(ITEM_KEY) is None:
                 raise ValueError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
-        ids = list({row[ITEM_KEY] for row in rows})
+        items, missing = self._items.split(row[ITEM_KEY] for row in rows)
         name = str(user)
         first = [_LATEST, make_key("u", name), make_key("h", name)]
         latest, profile, history, *found = self._values.get(
-            first + [make_key("i", item) for item in ids if item not in self._items]
+            first + [make_key("i", item) for item in missing]
         )
         self._check_time(now, _time(latest))
         self.counts["unknown users"] += profile is None
-        self._remember([i for i in ids if i not in self._items], found)
+        items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
         counted = [dict(context or {}) | row for row in rows]
-        keys = self._counter_keys(name, counted, profile)
-        behavior_items = list(
-            {i for i in timeline.items[window] if i not in self._items}
-        )
+        keys = self._counter_keys(name, counted, items, profile)
+        before, missing = self._items.split(timeline.items[window])
         wanted = [key for of in keys for key in of if key is not None]
-        found = self._values.get(
-            wanted + [make_key("i", item) for item in behavior_items]
-        )
-        self._remember(behavior_items, found[len(wanted) :])
+        found = self._values.get(wanted + [make_key("i", item) for item in missing])
+        before |= self._remember(missing, found[len(wanted) :])
         states = dict(zip(wanted, found, strict=False))
         request = {
             "request_time": now // ticks,
             "user": self._profile(user, profile),
             "context": dict(context or {}),
-            "behaviors": self._behaviors(timeline, window),
-            "candidates": self._candidates(rows, keys, states, now),
+            "behaviors": self._behaviors(timeline, window, before),
+            "candidates": self._candidates(rows, items, keys, states, now),
         }
         if slate_size is not None:
             request["slate_size"] = slate_size
-        self._forget_items()
         return request
 
     def _check_time(self, now: int, latest: int) -> None:
@@ -415,14 +419,14 @@ class OnlineStore:
                 f"latest event, at {latest}. Received: a request at {now}"
             )
 
-    def _counter_keys(self, name: str, rows: list, profile: dict) -> list[list]:
+    def _counter_keys(self, name, rows, items, profile: dict) -> list[list]:
         """For each counter, the key of each candidate's state, None without a value."""
         return [
             [
                 _counter_key(
                     counter,
                     name,
-                    self._value(counter, row, self._items[row[ITEM_KEY]][1], profile),
+                    self._value(counter, row, items[row[ITEM_KEY]], profile),
                 )
                 for row in rows
             ]
@@ -436,11 +440,11 @@ class OnlineStore:
                 values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
         return values
 
-    def _behaviors(self, timeline: Timeline, window: slice) -> dict[str, list]:
+    def _behaviors(self, timeline: Timeline, window: slice, rows) -> dict[str, list]:
         ticks = self.schema.ticks
         times, items = timeline.times[window], timeline.items[window]
         columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
-        known = [self._items[item][1] for item in items]
+        known = [rows[item] for item in items]
         for feature in self._given["behavior"]:
             name = feature.name
             own = timeline.columns.get(name)
@@ -458,12 +462,11 @@ class OnlineStore:
                 ]
         return columns
 
-    def _candidates(self, rows, keys, states, now: int) -> list[dict]:
+    def _candidates(self, rows, items, keys, states, now: int) -> list[dict]:
         result = []
         item_features = [f for f in self._given["candidate"] if f.role == "item"]
         for row in rows:
-            known = self._items[row[ITEM_KEY]][1]
-            values = dict(row)
+            known, values = items[row[ITEM_KEY]], dict(row)
             for feature in item_features:
                 if values.get(feature.name) is None:
                     values[feature.name] = known.get(feature.name)
@@ -483,21 +486,17 @@ class OnlineStore:
                     result[place][feature.name] = None if is_missing else value
         return result
 
-    def _remember(self, items: list, found: list) -> None:
-        until = clock.monotonic() + _ITEM_SECONDS
-        for item, data in zip(items, found, strict=True):
-            self.counts["unknown items"] += data is None
-            self._items[item] = until, _unpack(data)
+    def _remember(self, items: list, found: list) -> dict[object, dict]:
+        """Rows of items that were read, kept for a while; {} of unknown ones."""
+        self.counts["unknown items"] += sum(data is None for data in found)
+        rows = dict(zip(items, map(_unpack, found), strict=True))
+        self._items.put(rows)
+        return rows
 
-    def _forget_items(self) -> None:
-        """Forgets items that are known for long; all of them where they are many."""
-        now = clock.monotonic()
-        if len(self._items) > _MAX_ITEMS:
-            self._items.clear()
-        elif self._items and next(iter(self._items.values()))[0] < now:
-            times = [until for until, _ in self._items.values()]
-            for item in list(self._items)[: bisect_left(times, now)]:
-                del self._items[item]
+
+def _slate_key(request: object, time: int) -> tuple:
+    """Rows without a request id belong together where they are of one time."""
+    return (request,) if request is not None else (None, time)
 
 
 def _time(data: bytes | None) -> int:

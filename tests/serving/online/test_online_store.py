@@ -13,6 +13,7 @@ from running_server import Server
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines.sources.source import get_source
 from serving.client import Client
+from serving.online import item_cache
 from serving.online.ingest import Ingestion, ingest_source
 from serving.online.replay import TOLERANCE, model_scores, replay
 from serving.online.store import LATE, OnlineStore
@@ -204,6 +205,43 @@ def test_candidates_may_have_features_of_their_own(store):
     assert request["behaviors"]["price"] == [3.0]
     with pytest.raises(ValueError, match=r"`candidates\[0\]` lacks 'item_id'"):
         store.request("u", [{"price": 2.0}], {}, time=START)
+
+
+def test_an_item_that_changes_is_read_anew(store):
+    store.ingest("items", [{"item_id": 1, "price": 1.0}])
+    store.ingest("behaviors", [exposure(1, 0)])
+    for price in (2.0, 3.0):
+        request = store.request("u", [1], {}, time=START + 9)
+        assert request["candidates"][0]["price"] == price - 1
+        assert request["behaviors"]["price"] == [price - 1]
+        store.ingest("items", [{"item_id": 1, "price": price}])
+
+
+def test_many_threads_ask_while_items_are_forgotten(store, monkeypatch):
+    monkeypatch.setattr(item_cache, "_MOST", 20)
+    monkeypatch.setattr(item_cache, "_SECONDS", 0.001)
+    items = [{"item_id": n, "price": float(n)} for n in range(200)]
+    store.ingest("items", items)
+    store.ingest("behaviors", [exposure(n, n) for n in range(200)])
+    errors = []
+
+    def ask(seed):
+        random = np.random.default_rng(seed)
+        try:
+            for _ in range(60):
+                wanted = random.choice(200, 30, replace=False).tolist()
+                request = store.request("u", wanted, {}, time=START + 300)
+                prices = [c["price"] for c in request["candidates"]]
+                assert prices == [float(item) for item in wanted]
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
 
 
 def test_unfit_rows_are_refused_and_nothing_is_kept(store):
