@@ -74,7 +74,7 @@ class Counter:
     @property
     def of_user(self) -> bool:
         """Whether only the same user's exposures count."""
-        return self.by.startswith(USER_KEY)
+        return self.by == USER_KEY or _CROSS.fullmatch(self.by) is not None
 
     @property
     def longest(self) -> int:
@@ -177,10 +177,6 @@ class Counter:
             request_time,
         )
 
-    def missing(self, name: str) -> int | float:
-        """A feature's value where the candidate has no value to be counted by."""
-        return next(f.stored_missing for f in self.features if f.name == name)
-
     @property
     def is_cross(self) -> bool:
         """Whether exposures share both the user and another value."""
@@ -201,12 +197,12 @@ class Counter:
 
     @property
     def _whose(self) -> str:
-        what = {ITEM_KEY: "the candidate's item"}.get(
-            self.key, f"items with the candidate's {self.key}"
-        )
         if self.key == USER_KEY:
             return "of anything by this user"
-        return f"of {what} by {'this' if self.of_user else 'any'} user"
+        what = "of the candidate's item"
+        if self.key != ITEM_KEY:
+            what = f"with the candidate's {self.key}"
+        return f"{what} by {'this' if self.of_user else 'any'} user"
 
     @property
     def _t(self) -> str:
@@ -245,7 +241,9 @@ def make_counter(
     resolution = parse_duration(schema.counter_resolution, may_be_zero=True)
     windows = choice.windows
     if windows is None:
-        windows = (ALL,) if USER_KEY in choice.by else schema.counter_windows
+        windows = schema.counter_windows
+        if Counter(choice.by, (), 1).of_user:
+            windows = (ALL,)
     counter = Counter(
         choice.by,
         tuple(map(str, windows)),

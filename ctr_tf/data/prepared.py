@@ -3,7 +3,7 @@
 `manifest.json` is written last, so a folder without one is not a data set. Of it the
 input reads::
 
-    {"format_version": 2, "compression": "none" or "gzip",
+    {"format_version": 3, "compression": "none" or "gzip",
      "splits": {"train": {"samples": …, "max_candidates": …, …}, …},
      "content_hash": of schema and vocabularies, "content": {file: SHA-256 of it, …},
      "files": [{"path": "train/part-00000-of-00008.tfrecord", "samples": …,
@@ -28,7 +28,7 @@ from ctr_tf.schema.vocabulary import (
 )
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 COMPRESSIONS = {"none": "", "gzip": "GZIP"}  # the job's name → TensorFlow's
 
 

@@ -195,7 +195,7 @@ def test_a_manifest_of_another_format(tmp_path):
     data = write(tmp_path / "data", make_samples(1))
     path = data.folder / "manifest.json"
     path.write_text(json.dumps(data.manifest | {"format_version": 99}))
-    with pytest.raises(ValueError, match="must have format_version 2.* Received: 99"):
+    with pytest.raises(ValueError, match="must have format_version 3.* Received: 99"):
         PreparedData.load(data.folder)
 
 
