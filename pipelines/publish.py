@@ -21,7 +21,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from ctr_tf import files
-from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST
+from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST, STATISTICS
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, content_hash
 from pipelines.arrow import column, concat, from_bytes
@@ -174,7 +174,7 @@ class WriteReport(beam.DoFn):
             text = vocabularies.get(name, "")
             self._write(f"vocabularies/{name}.txt", text.encode())
         report = statistics.report(self._schema, words)
-        self._write("statistics.json", _json(report))
+        self._write(STATISTICS, _json(report))
         examples, events = {}, {}
         for table in TABLES:
             reasons = Counter()

@@ -14,8 +14,8 @@ class DataConfig:
             histories of one size, and a history longer than the largest is cut to its
             latest behaviors. Empty: one size, the schema's `history_length`.
         slate_sizes: sizes that slates are padded to, ascending. The largest must hold
-            every slate of the data: candidates are never dropped. Empty: one size, the
-            data set's largest slate.
+            every slate of the data: candidates are never dropped. Empty: chosen by the
+            training's slates, up to three sizes, see `ctr_tf.data.dataset.slate_sizes`.
         shuffle_buffer: samples shuffled among each other, in training.
         label: the schema's label to train on; its first one where None.
     """

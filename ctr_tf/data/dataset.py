@@ -41,6 +41,7 @@ _no_autograph = tf.autograph.experimental.do_not_convert
 _OPEN_FILES = 16
 _BLOCK = 16  # records read from a file before the next one's turn
 _LENGTHS_BLOCK = 256  # records whose lengths are parsed together
+_WORTH_IT = 2 / 3  # of the places of one size; each size is traced and compiled
 _READY_BATCHES = 4  # that wait for their consumer at most
 
 
@@ -57,17 +58,32 @@ def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
 def slate_sizes(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
     """The sizes that slates are padded to, ascending.
 
+    Where the recipe says nothing: half and nine tenths of the training's slates fit
+    into the first two, if that saves a third of the places, and else the largest fits
+    all.
+
     Raises:
         ValueError: if the configured ones cannot hold every slate of the data.
     """
     largest = data.max_candidates()
-    sizes = config.slate_sizes or (largest,)
+    sizes = config.slate_sizes or _usual_sizes(data, largest)
     if sizes[-1] < largest:
         raise ValueError(
             f"`data.slate_sizes` must hold the data's largest slate, {largest} "
             f"candidates: none is ever dropped. Received: {list(sizes)}"
         )
     return sizes
+
+
+def _usual_sizes(data: PreparedData, largest: int) -> tuple[int, ...]:
+    quantiles = data.slate_quantiles()
+    if not quantiles:
+        return (largest,)
+    half, most = (min(quantiles[q], largest) for q in ("0.5", "0.9"))
+    places = 0.5 * half + 0.4 * most + 0.1 * largest
+    if places > _WORTH_IT * largest:
+        return (largest,)
+    return tuple(sorted({half, most, largest}))
 
 
 def dataset(

@@ -29,6 +29,7 @@ from ctr_tf.schema.vocabulary import (
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
+STATISTICS = "statistics.json"
 COMPRESSIONS = {"none": "", "gzip": "GZIP"}  # the job's name → TensorFlow's
 
 
@@ -146,6 +147,14 @@ class PreparedData:
         return max(
             self._split(split)["max_candidates"] for split in splits or self.splits
         )
+
+    def slate_quantiles(self) -> dict[str, int]:
+        """Quantile → size, of the training's slates; {} where nobody counted them."""
+        path = self.folder / STATISTICS
+        if not path.is_file():
+            return {}
+        counted = json.loads(path.read_text("utf-8")).get("train", {})
+        return counted.get("slate_size", {}).get("quantiles", {})
 
     def files(self, split: str) -> list[str]:
         """Record files of a split, in order.

@@ -1,5 +1,7 @@
 """Batches: equal to a slow NumPy version, none lost, the same by seed and by shard."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +9,8 @@ from helpers import make_schema
 
 from ctr_tf import time as times
 from ctr_tf.data.config import DataConfig
-from ctr_tf.data.dataset import dataset, steps_per_epoch
-from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.dataset import dataset, slate_sizes, steps_per_epoch
+from ctr_tf.data.prepared import STATISTICS, PreparedData
 from ctr_tf.data.random_samples import (
     random_sample,
     random_vocabularies,
@@ -233,6 +235,29 @@ def test_shapes_are_static_where_there_is_one_size(folder):
     assert spec[0]["candidate_item_id"].shape[1] == 7
     assert spec[0]["user_tags"].shape[1] == 3
     assert spec[1].shape[1] == spec[2].shape[1] == 7
+
+
+@pytest.mark.parametrize(
+    ("half", "most", "expected"),
+    [(1, 2, (1, 2, 7)), (2, 2, (2, 7)), (5, 7, (7,)), (3, 40, (7,))],
+)
+def test_slates_are_padded_by_what_the_training_has(
+    samples, tmp_path, half, most, expected
+):
+    """KuaiRand's one slate of 41 made nine of ten candidates padding."""
+    data = PreparedData.load(write(tmp_path / "data", samples))
+    assert slate_sizes(data, DataConfig()) == (7,)  # nobody counted
+    quantiles = {"0.5": half, "0.9": most, "1": 7}
+    counted = {"train": {"slate_size": {"quantiles": quantiles}}}
+    (tmp_path / "data" / STATISTICS).write_text(json.dumps(counted))
+    assert slate_sizes(data, DataConfig()) == expected
+    assert slate_sizes(data, DataConfig(slate_sizes=(3, 9))) == (3, 9)
+    batches = dataset(data, "test", DataConfig(), num_chunks=4, training=False)
+    found = [(w.shape[1], int(w.numpy().sum(1).max())) for _, _, w in batches]
+    assert {size for size, _ in found} <= set(expected)
+    assert all(largest <= size for size, largest in found)
+    total = sum(int(w.numpy().sum()) for _, _, w in batches)
+    assert total == sum(len(sample["label"]) for sample in samples[:10])
 
 
 @pytest.mark.parametrize("training", [True, False])
