@@ -45,7 +45,7 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
         sample = data.map_ids(check_example(example, data.schema))
         for key in hashed:
             sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
-        if not _has_equals(sample, data.schema):
+        if data.schema.history_may_tie or not _has_equals(sample, data.schema):
             samples.append(sample)
         if len(samples) == count:
             break

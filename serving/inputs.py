@@ -16,6 +16,7 @@ from ctr_tf.time import MAX_TIME
 
 REQUEST_TIME = "request_time"
 SLATE_SIZE = SLATE_SIZE_FEATURE.name
+_ONE_COUNTS = "of those equal in time, item_id and behavior features one counts; "
 BEHAVIOR_TIME = "behavior_time"
 BEHAVIOR_LENGTH = "behavior_length"
 CANDIDATE_LENGTH = "candidate_length"
@@ -89,8 +90,8 @@ def user_inputs(schema: Schema) -> list[Input]:
             ("batch", "behaviors"),
             f"{seconds}; in any order, they are sorted, but of equal times as the log "
             f"has them in its own {schema.time_unit}, or else the smaller item_id "
-            "first, then the smaller behavior features, clicks last; of those equal in "
-            "time, item_id and behavior features one counts; those "
+            "first, then the smaller behavior features, clicks last; "
+            f"{'' if schema.history_may_tie else _ONE_COUNTS}those "
             f"{'after' if schema.history_may_tie else 'not before'} request_time are "
             "left out",
         ),

@@ -214,8 +214,10 @@ class ServingModule(tf.Module):
         time = raw[names.BEHAVIOR_TIME]
         valid = given_behaviors(raw)
         valid &= schema.before_request(time, raw[names.REQUEST_TIME][:, None])
-        time = tf.where(valid, time, 0)
-        valid &= first_of_equals(time, self._identity(raw)) | self._unknown_items(raw)
+        if not schema.history_may_tie:  # else equal seconds may be two moments
+            time = tf.where(valid, time, 0)
+            first = first_of_equals(time, self._identity(raw))
+            valid &= first | self._unknown_items(raw)
         # Ascending and stable: padding first, then the behaviors by their times.
         time = tf.where(valid, time, 0)
         order = tf.argsort(time, axis=1, stable=True)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.random_samples import random_sample, random_vocabularies, serialize
+from ctr_tf.data.records import places, record_spec
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.time import chunk_ids
@@ -86,3 +87,35 @@ def test_behaviors_of_the_requests_own_second(tmp_path, unit):
     (told,) = (i for i in user_inputs(schema) if i.name == "behavior_time")
     word = {"seconds": "not before", "milliseconds": "after"}[unit]
     assert f"those {word} request_time are left out" in told.meaning
+
+
+@pytest.mark.parametrize("unit", ["seconds", "milliseconds"])
+def test_equal_behaviors_of_one_second(tmp_path, unit):
+    """Told twice where the log counts seconds; else perhaps two moments, as here."""
+    schema = dataclasses.replace(SCHEMA, time_unit=unit)
+    vocabularies = random_vocabularies(schema, 20)
+    (sample,) = some_samples(schema, vocabularies, 1)
+    for key in [k for k in sample if k.startswith("behavior_")]:
+        if f"{key}_length" not in sample and not key.endswith("_length"):
+            sample[key][4] = sample[key][3]
+    spec = record_spec(schema)
+    lists = [k for k in sample if k.startswith("behavior_") and f"{k}_length" in sample]
+    for key in lists:
+        parts = places(sample, spec[key])
+        parts[4] = parts[3]
+        sample[key] = np.concatenate(parts)
+        sample[f"{key}_length"] = np.array([len(part) for part in parts])
+    sample["behavior_item_id"][3:5] = 7
+    valid = np.ones((1, 8), bool)
+    chunks = chunk_ids(sample["behavior_time"][None], valid, schema.num_chunks)
+    sample["behavior_chunk"] = chunks[0]
+    loaded, (expected,) = export(schema, [sample], vocabularies, tmp_path)
+    request = request_from_sample(sample, schema, vocabularies)
+    tensors = request_to_tensors(request, schema)
+    found = call(loaded.signatures["serving_default"], tensors)["probability"][0]
+    if unit == "milliseconds":
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    else:
+        assert np.abs(found - expected).max() > 1e-4
+    (told,) = (i for i in user_inputs(schema) if i.name == "behavior_time")
+    assert ("one counts" in told.meaning) == (unit == "seconds")
