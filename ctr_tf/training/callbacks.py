@@ -210,9 +210,9 @@ class Validation(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Validates now and then, once what was learned so far is safe."""
         step = self.progress.step
-        if self._is_due(step):
-            if math.isfinite(float(logs["loss"])):  # the next step's check tells
-                self.checkpoints.save(self.progress)
+        # Where the loss is no number, the next step's check tells.
+        if self._is_due(step) and math.isfinite(float(logs["loss"])):
+            self.checkpoints.save(self.progress)
             self._validate(step)
 
     def _is_due(self, step: int) -> bool:
@@ -224,6 +224,11 @@ class Validation(keras.callbacks.Callback):
             warnings.filterwarnings("ignore", "Your input ran out of data")
             values = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
         values = defined({key: float(value) for key, value in values.items()})
+        if "loss" not in values:
+            raise ValueError(
+                f"The loss on the validation split is no number at step {step}: look "
+                "at the numeric features. Received: loss=nan"
+            )
         if self.monitor not in values:
             raise ValueError(
                 f"`training.monitor={self.monitor}` cannot be computed on the "
