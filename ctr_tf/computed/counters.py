@@ -76,7 +76,7 @@ class Counter:
         """Whether only the same user's exposures count."""
         return self.by == USER_KEY or _CROSS.fullmatch(self.by) is not None
 
-    @property
+    @functools.cached_property
     def longest(self) -> int:
         """The longest window in ticks, apart from `"all"`."""
         spans = [self._span(window) for window in self.windows if window != ALL]

@@ -82,6 +82,7 @@ class Redis:
     def __init__(self, url: str, prefix: str = "ctr:", timeout: float = 1.0):
         import redis
 
+        self._error = redis.RedisError
         self._redis = redis.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout
         )
@@ -112,7 +113,7 @@ class Redis:
                     {self._prefix + k: v for k, v in transaction.written.items()}
                 )
         finally:
-            with contextlib.suppress(Exception):  # it ends by itself
+            with contextlib.suppress(self._error):  # it ends by itself
                 lock.release()
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:

@@ -252,7 +252,8 @@ def _difference(key: str, values, expected, sample: Mapping) -> str:
             f"User and request {who}: `{key}` has {len(expected)} values in the "
             f"record. Received: {len(values)}"
         )
-    place = int(np.flatnonzero(values != expected)[0])
+    both_missing = (values != values) & (expected != expected)
+    place = int(np.flatnonzero((values != expected) & ~both_missing)[0])
     return (
         f"User and request {who}: `{key}[{place}]` is {expected[place]!r} in the "
         f"record. Received: {values[place]!r}"

@@ -34,7 +34,7 @@ from serving.online.counter_state import (
 )
 from serving.online.item_cache import ItemCache
 from serving.online.key_value import KeyValue, make_key, open_key_value
-from serving.online.timeline import Timeline, own_columns
+from serving.online.timeline import Timeline, own_columns, rank
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
 _SCHEMA = make_key("schema")
@@ -220,7 +220,7 @@ class OnlineStore:
 
     def _ingest_events(self, table, rows, transaction, latest, counts) -> None:
         names = sorted({name for row in rows for name in row if name[0] != "_"})
-        rows = sorted(rows, key=lambda r: (r["time"], _content(r, names)))
+        rows = sorted(rows, key=lambda r: (r["time"], [rank(r.get(n)) for n in names]))
         users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
         items = {}
         if table == "exposures" and self._needs_items:
@@ -512,13 +512,6 @@ def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:
 
 def _id(row: Mapping, key: str) -> object:
     return str(row[key]) if key == USER_KEY else row[key]
-
-
-def _content(row: Mapping, names: Sequence[str]) -> list:
-    return [
-        (value is not None, str(value) if isinstance(value, list) else value)
-        for value in map(row.get, names)
-    ]
 
 
 def _pack(row: Mapping) -> bytes:

@@ -113,9 +113,9 @@ class Timeline:
     def _merge(self, place: int, is_click: bool, row: dict) -> None:
         """Of equals the one that the job would keep: no click, then by content."""
         names = self._others
-        new = is_click, [_rank(row.get(name)) for name in names]
+        new = is_click, [rank(row.get(name)) for name in names]
         read = self._reader(place)
-        if new < (self._is_click[place], [_rank(read(name)) for name in names]):
+        if new < (self._is_click[place], [rank(read(name)) for name in names]):
             self._is_click[place] = is_click
             for name in names:
                 if name not in self.columns and row.get(name) is not None:
@@ -124,15 +124,15 @@ class Timeline:
                     self.columns[name][place] = row.get(name)
 
     def _order(self, item, read) -> tuple:
-        return _rank(item), [_rank(read(name)) for name in self._identity]
+        return rank(item), [rank(read(name)) for name in self._identity]
 
     def _reader(self, place: int):
         columns = self.columns
         return lambda name: columns[name][place] if name in columns else None
 
 
-def _rank(value) -> tuple:
+def rank(value) -> tuple:
     """What values are ordered by: null first; lists entry by entry."""
     if isinstance(value, list):
-        return True, [_rank(entry) for entry in value]
+        return True, [rank(entry) for entry in value]
     return value is not None, value
