@@ -90,7 +90,7 @@ def model_scores(
     for start in range(0, len(samples), _BLOCK):
         block = samples[start : start + _BLOCK]
         (inputs,) = reader.read(tf.constant([serialize(s) for s in block]))
-        logits = ranker.by_task(ranker(inputs, training=False))[0]
+        logits = ranker(inputs, training=False)[..., 0]
         rows = tf.sigmoid(logits).numpy()
         for row, sample in zip(rows, block, strict=True):
             yield row[: len(sample[f"candidate_{ITEM_KEY}"])]

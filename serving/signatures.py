@@ -32,6 +32,7 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, MISSING, Feature
+from ctr_tf.tables.replicated import ReplicatedTables
 from serving import inputs as names
 from serving.guards import checked_user, first_of_equals, given_behaviors
 from serving.inputs import Input, candidate_inputs, given, user_inputs
@@ -66,7 +67,8 @@ class ServingModule(tf.Module):
     ):
         super().__init__()
         self.encoder = RequestEncoder(ranker.schema, vocabulary_folder)
-        self.weights = [variable.value for variable in ranker.variables]
+        self.weights = [variable.value for variable in ranker.network]
+        self.tables = ReplicatedTables(ranker.embedding.tables).export()
         sized = SizedRanker(ranker, history_lengths, slate_sizes, xla)
         # Behind a tuple, which nothing tracks: the model's Python must not be saved.
         self._hidden = (lambda: sized,)
@@ -168,7 +170,7 @@ class ServingModule(tf.Module):
     def _outputs(self, logits: tf.Tensor) -> dict:
         suffixes = ("", *(f"_{task}" for task in self._ranker.tasks))
         outputs = {}
-        for suffix, logit in zip(suffixes, self._ranker.by_task(logits), strict=True):
+        for suffix, logit in zip(suffixes, tf.unstack(logits, axis=-1), strict=True):
             outputs[f"probability{suffix}"] = tf.sigmoid(logit)
             outputs[f"logit{suffix}"] = logit
         return outputs

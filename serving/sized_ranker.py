@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from ctr_tf import time_ops
+from ctr_tf.layers.state_spec import FLOAT, StateSpec, flatten, unflatten
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature, Schema
 from serving import inputs as names
@@ -48,6 +49,11 @@ class SizedRanker:
             self._dense_score = compiled(self._score_dense)
         largest = history_lengths[-1]
         signature = [_user_specs(ranker.schema, largest)]
+        self._declared = ranker.state_spec()
+        self.state_specs = {
+            path: tf.TensorSpec([None, *spec.at(largest)], _dtype(spec, ranker))
+            for path, spec in flatten(self._declared).items()
+        }
         self._encoders = {
             size: tf.function(
                 functools.partial(self._encode_at, size),
@@ -56,10 +62,6 @@ class SizedRanker:
             )
             for size in history_lengths
         }
-        state = self._encoders[largest].get_concrete_function().structured_outputs
-        self.state_specs = {
-            key: tf.TensorSpec(spec.shape, spec.dtype) for key, spec in state.items()
-        }
         self._scorer = tf.function(
             self._score_padded,
             input_signature=[self.state_specs, _candidate_specs(ranker.schema)],
@@ -67,7 +69,10 @@ class SizedRanker:
         )
 
     def encode(self, inputs: dict) -> dict:
-        """User, context and behaviors, encoded, `[B, N]` for the largest N → state."""
+        """User, context and behaviors, encoded, `[B, N]` for the largest N → state.
+
+        The state is flat, by the paths of `ctr_tf.layers.state_spec`.
+        """
         inputs = {key: value for key, value in inputs.items() if key != _CHUNK}
         known_BN = tf.cast(inputs[names.BEHAVIOR_TIME] > 0, tf.int32)
         return at_size(
@@ -94,9 +99,10 @@ class SizedRanker:
         return self._dense_encode(inputs, self.ranker.lookup(inputs))
 
     def _padded(self, encoder, inputs: dict) -> dict:
+        state = encoder(inputs)
         return {
-            key: pad_left(value, self.state_specs[key].shape)
-            for key, value in encoder(inputs).items()
+            path: pad_left(state[path], spec.shape)
+            for path, spec in self.state_specs.items()
         }
 
     def _score_padded(self, state: dict, inputs: dict) -> tf.Tensor:
@@ -110,13 +116,19 @@ class SizedRanker:
 
     def _encode_dense(self, inputs: dict, rows: dict) -> dict:
         groups = self.ranker.embedding.assemble(inputs, rows)
-        return self.ranker.encode(
+        state = self.ranker.encode(
             groups["user"], groups["behaviors"], groups["context"], training=False
         )
+        return flatten(state)
 
     def _score_dense(self, state: dict, inputs: dict, rows: dict) -> tf.Tensor:
         groups = self.ranker.embedding.assemble(inputs, rows)
+        state = unflatten(state, self._declared)
         return self.ranker.score(state, groups["candidates"], training=False)
+
+
+def _dtype(spec: StateSpec, ranker: Ranker) -> str:
+    return ranker.compute_dtype if spec.dtype == FLOAT else spec.dtype
 
 
 def _user_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]:

@@ -114,7 +114,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--ablations", action="store_true", help="and the models without their parts")
     add(
         "--alternatives", action="store_true",
-        help="and SparseCTR with other attentions, chunkings, relative encodings",
+        help="and the models with other parts, where they have a choice",
     )  # fmt: skip
     add("overrides", nargs="*", metavar="key=value", help="or name:key=value")
     return parser.parse_intermixed_args(argv)

@@ -9,7 +9,6 @@ evaluation's metrics.json is written last.
 import argparse
 import json
 import logging
-import math
 import sys
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from ctr_tf.compare.jobs import COST, read_finished
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.scaling.request_cost import random_request, request_cost
 from ctr_tf.training.config import Config
-from ctr_tf.training.paired_optimizer import is_table
 from ctr_tf.training.run import Run, load_run
 from ctr_tf.training.train import train
 
@@ -34,15 +32,14 @@ def run_cost(run: Run, candidates: int) -> dict:
     Returns:
         See `request_cost`, and `parameters` of `network` and `tables`.
     """
-    parameters = {"network": 0, "tables": 0}
-    for variable in run.ranker.trainable_variables:
-        part = "tables" if is_table(variable) else "network"
-        parameters[part] += math.prod(variable.shape)
     lengths = run.config.data.history_lengths or (run.schema.history_length,)
     inputs = random_request(
         run.schema, run.vocabularies, run.ranker.num_chunks, lengths[-1], candidates
     )
-    return {"parameters": parameters, **request_cost(run.ranker, inputs)}
+    return {
+        "parameters": run.ranker.count_weights(),
+        **request_cost(run.ranker, inputs),
+    }
 
 
 def main(argv: list[str]) -> int:

@@ -1,26 +1,16 @@
 """The rows of a comparison: models, and variants of a model by its configuration.
 
-Every variant is a name and the keys of the model's section that it sets; a switch that
-a model's config gains is compared without a change here.
+A model declares its own variants (`Ranker.ablations`, `Ranker.alternatives`): a name,
+and the keys of the recipe's section `model` that it sets.
 """
 
 import dataclasses
 from collections.abc import Sequence
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.layers.evo_keys import BRANCHES
-from ctr_tf.layers.temporal_relations import RELATIONS
 from ctr_tf.models import MODELS
-from ctr_tf.models.gap import CONTEXTS, GAPConfig
-from ctr_tf.models.sparse_ctr_config import (
-    ATTENTIONS,
-    CHUNKINGS,
-    ENCODINGS,
-    SparseCTRConfig,
-)
 
 TFRS = "tfrs"
-_SPARSE_CTR = SparseCTRConfig.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +41,7 @@ def variants(
     Args:
         models: names.
         ablations: whether to take parts away from each model that has such variants.
-        alternatives: whether to put other attentions, chunkings and relative encodings
-            into SparseCTR, as its paper's table 4 and figure 2 do.
+        alternatives: whether to put other parts into each model that has a choice.
 
     Raises:
         ValueError: for an unknown name, a repeated one, or variants asked for of models
@@ -65,66 +54,25 @@ def variants(
     if len(models) != len(set(models)):
         raise ValueError(f"A model is named twice. Received: {', '.join(models)}")
     rows = [Variant(name) for name in models]
-    if ablations:
-        rows += [v for name in models for v in ablations_of(name)]
-    if alternatives and _SPARSE_CTR in models:
-        rows += alternatives_of_sparse_ctr()
-    for asked, option in ((ablations, "--ablations"), (alternatives, "--alternatives")):
-        if asked and len(rows) == len(models):
+    for asked, kind in ((ablations, "ablations"), (alternatives, "alternatives")):
+        if not asked:
+            continue
+        found = [row for name in models for row in _variants_of(name, kind)]
+        if not found:
+            has = [name for name in MODELS if getattr(MODELS[name], kind)]
             raise ValueError(
-                f"`{option}` needs a model that has some, such as '{_SPARSE_CTR}'. "
+                f"`--{kind}` needs a model that has some: {', '.join(has)}. "
                 f"Received: {', '.join(models)}"
             )
+        rows += found
     unique = []
-    for row in rows:  # full attention is an ablation and an alternative
+    for row in rows:  # what is an ablation may be an alternative, too
         if (row.model, row.overrides) not in [(r.model, r.overrides) for r in unique]:
             unique.append(row)
     return unique
 
 
-def ablations_of(model: str) -> list[Variant]:
-    """A model without this part and that; none for a model without switches.
-
-    SparseCTR: its paper's table 3, A1 to A4 of the attention and B1 to B4 of
-    RelTemporal. GAP-Net on any model: its paper's tables 3 and 4, and what CGDF sees.
-    """
-    if model == _SPARSE_CTR:
-        parts = {"A1": {"attention": "full"}}
-        for place, branch in enumerate(BRANCHES, 2):
-            parts[f"A{place}"] = {"branches": _without(BRANCHES, branch)}
-        parts["B1"] = {"relations": []}
-        for place, relation in enumerate(RELATIONS, 2):
-            parts[f"B{place}"] = {"relations": _without(RELATIONS, relation)}
-    elif model != TFRS and issubclass(MODELS[model][0], GAPConfig):
-        parts = {
-            "baseline": {"gates": []},
-            "asga": {"gates": ["pafs", "qaog"]},
-            "gcqc": {"gates": ["gcqc"]},
-            "cgdf": {"gates": ["cgdf"]},
-            "asga_without_pafs": {"gates": ["qaog"]},
-            "asga_without_gate": {"gates": ["pafs"]},
-            "naive_sigmoid": {"gates": [], "attention": "sigmoid"},
-        }
-        for context in _without(tuple(CONTEXTS), GAPConfig.fusion_context):
-            parts[f"{context}_context"] = {"fusion_context": context}
-    else:
-        parts = {}
-    return [Variant(model, suffix, keys) for suffix, keys in parts.items()]
-
-
-def alternatives_of_sparse_ctr() -> list[Variant]:
-    """SparseCTR with each other attention, chunking and relative encoding it offers."""
-    return [
-        Variant(_SPARSE_CTR, f"{value}_{word}", {field: value})
-        for field, word, values in (
-            ("attention", "attention", ATTENTIONS),
-            ("chunking", "chunks", CHUNKINGS),
-            ("relative_encoding", "encoding", ENCODINGS),
-        )
-        for value in values
-        if value != getattr(SparseCTRConfig, field)
-    ]
-
-
-def _without(values: tuple[str, ...], value: str) -> list[str]:
-    return [other for other in values if other != value]
+def _variants_of(model: str, kind: str) -> list[Variant]:
+    """Those that the model declares; a peer has none."""
+    declared = getattr(MODELS[model], kind) if model in MODELS else {}
+    return [Variant(model, suffix, keys) for suffix, keys in declared.items()]

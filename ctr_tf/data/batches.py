@@ -35,7 +35,7 @@ class BatchReader:
         num_chunks: P, the model's.
         history_length: the largest N.
         label: of the schema; its first where None.
-        tasks: further labels; with any, labels are `[B, C, T]`, `label` first.
+        tasks: further labels; `label` comes first in `[B, C, T]`.
         with_labels: whether to read labels.
         metadata: whether to read who and when, for evaluation.
         id_maps: record key → the id that stands for each stored one, where samples
@@ -124,7 +124,7 @@ class BatchReader:
         if not self.with_labels:
             return (inputs,)
         labels = [pad(parsed[key].flat_values, index_BC) for key in self._label_keys]
-        labels = tf.stack(labels, axis=-1) if self.tasks else labels[0]
+        labels = tf.stack(labels, axis=-1)
         weights = tf.cast(inputs["candidate_mask"], tf.float32)
         if not self.metadata:
             return inputs, labels, weights

@@ -28,9 +28,7 @@ class Scorer:
                 for name, tensor in inputs.items()
             }
             self._graphs[key] = tf.function(
-                lambda inputs: self._ranker.by_task(
-                    self._ranker(inputs, training=False)
-                )[self._task],
+                lambda inputs: self._ranker(inputs, training=False)[..., self._task],
                 [signature],
             )
         return sigmoid(self._graphs[key](inputs).numpy())

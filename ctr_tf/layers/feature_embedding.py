@@ -7,14 +7,15 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from ctr_tf.layers.embedding_table import EmbeddingTable
 from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
+from ctr_tf.tables.embedding_table import EmbeddingTable
 
 _log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
@@ -224,18 +225,27 @@ class FeatureEmbedding(keras.layers.Layer):
             inputs: encoded features, `{key: ids}` among others.
 
         Returns:
-            `{name: [..., width]}`, names as in `lookups`, in the tables' variable
+            `{name: [..., width]}`, names as in `sources`, in the tables' variable
             dtype.
         """
         if not self.built:
             self.build()
+        lookups = self.lookups(inputs)
+        return {name: self.tables[table](ids) for name, (table, ids) in lookups.items()}
+
+    def lookups(self, inputs: dict) -> dict[str, tuple[str, Any]]:
+        """Name → its table, and the ids of the rows that it takes there.
+
+        Args:
+            inputs: encoded features, `{key: ids}` among others.
+        """
         return {
-            name: self.tables[table](self.row_ids(inputs, key))
-            for name, (key, table) in self.lookups().items()
+            name: (table, self._row_ids(inputs, key))
+            for name, (key, table) in self.sources().items()
             if key in inputs
         }
 
-    def lookups(self) -> dict[str, tuple[str, str]]:
+    def sources(self) -> dict[str, tuple[str, str]]:
         """Name → input key and table: of features, named by their key, and extras."""
         features = self.embedded_keys().items()
         extras = self.extra_tables
@@ -244,7 +254,7 @@ class FeatureEmbedding(keras.layers.Layer):
             **{extra.name: (extra.key, extra.name) for extra in extras},
         }
 
-    def row_ids(self, inputs: dict, key: str):
+    def _row_ids(self, inputs: dict, key: str):
         """Ids of the rows that an embedded feature takes, of the shape of its input."""
         ordered = self.ordered_keys()
         if key not in ordered:

@@ -75,7 +75,7 @@ class HistoryViews(keras.layers.Layer):
             ranges = [
                 slice(_clip(length - near, length), length),
                 slice(_clip(length - far, length), max(length - near, 1)),
-                slice(0, max(length - far, 1)),
+                slice(0, self.long_term_axis(length)),
             ]
         masks = [
             mask & (recency_BN <= near),
@@ -86,6 +86,12 @@ class HistoryViews(keras.layers.Layer):
             view: (positions, mask_BN[:, positions])
             for view, positions, mask_BN in zip(VIEWS, ranges, masks, strict=True)
         }
+
+    def long_term_axis(self, history_length: int) -> int:
+        """M of the long-term view for histories of a length, to declare a state by."""
+        if self.cut == "age":
+            return history_length
+        return max(history_length - self.limits[1], 1)
 
     def get_config(self):
         """Config."""

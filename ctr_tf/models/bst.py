@@ -1,4 +1,7 @@
-"""BST: a Transformer over behaviors and candidate."""
+"""BST: a Transformer over behaviors and candidate.
+
+Shape suffixes: `B` batch, `C` candidates, `D` model width.
+"""
 
 import dataclasses
 
@@ -7,11 +10,14 @@ import keras
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.relative_encoding import RelativeEncoding
-from ctr_tf.models.transformer_ranker import TransformerRanker, TransformerRankerConfig
+from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.layers.transformer_reader import TransformerReader
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import TransformerSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class BSTConfig(TransformerRankerConfig):
+class BSTConfig(TransformerSizes):
     """Sizes of `BST`.
 
     Args:
@@ -25,7 +31,7 @@ class BSTConfig(TransformerRankerConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class BST(TransformerRanker):
+class BST(Ranker):
     """`PostNormBlock`s over rows that know their age; a tower scores.
 
     A row's position is the time between it and the request, as one of its features.
@@ -38,16 +44,54 @@ class BST(TransformerRanker):
     """
 
     config_class = BSTConfig
-    time_gaps = True
 
-    def make_block(self, name):
-        """A block of attention without relative encoding."""
-        policy = self.dtype_policy
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
+        config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
+        blocks = [self._block(f"block_{index}") for index in range(config.num_blocks)]
+        self.transformer = TransformerReader(
+            blocks, zone=schema.zone, time_gaps=True, dtype=policy, name="transformer"
+        )
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
+
+    def _block(self, name: str) -> PostNormBlock:
         attention = FullAttention(
             self.config.num_heads,
             RelativeEncoding(),
             sees_itself=True,
-            dtype=policy,
+            dtype=self.dtype_policy,
             name="attention",
         )
-        return PostNormBlock(attention, self.config.ffn_factor, dtype=policy, name=name)
+        factor = self.config.ffn_factor
+        return PostNormBlock(attention, factor, dtype=self.dtype_policy, name=name)
+
+    def build_parts(self):
+        """Builds the projections, the blocks and the head."""
+        width, dim = self.embedding.width, self.config.dim
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.transformer.build((None, None, dim))
+        self.head.build_for(self.embedding, dim, dim)
+
+    def state_spec(self):
+        """User and request; the behaviors' keys and values."""
+        return {**self.request_spec(), "history": self.transformer.state_spec()}
+
+    def encode(self, user, behaviors, context, training=False):
+        """Runs the behaviors."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
+        time, mask = behaviors["time"], behaviors["mask"]
+        return {
+            **self.request_state(user, context),
+            "history": self.transformer.encode(rows_BND, time, mask, context["time"]),
+        }
+
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        interest_BCD = self.transformer(
+            target_BCD, state["history"], state["request_time"]
+        )
+        return self.head(interest_BCD, state["user"], state["context"], target_BCD)

@@ -10,6 +10,7 @@ from keras import ops
 
 from ctr_tf.layers.co_action import CoAction
 from ctr_tf.layers.feature_embedding import ExtraTable
+from ctr_tf.layers.state_spec import StateSpec, history
 from ctr_tf.models.config_checks import check_positive, check_units
 from ctr_tf.models.din import DIN, DINConfig
 from ctr_tf.schema import ITEM_KEY
@@ -50,45 +51,43 @@ class CAN(DIN):
     a behavior's inputs to it. Neither shares anything with the embeddings, as in the
     paper (parameter independence). The rest is DIN (ours; the authors' is DIEN).
 
-    The state has also `co_action_inputs`, `[B, N, co_action_dim]`.
-
     Reference:
         CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022).
     """
 
     config_class = CANConfig
 
-    @staticmethod
-    def extra_tables(config):
-        """Inputs of the behaviors, weights of the candidates."""
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        config = config or CANConfig()
         width = config.co_action_dim
-        num_weights = config.co_action().num_weights(width)
-        return (
+        weights = config.co_action().num_weights(width)
+        tables = (
             ExtraTable(INPUTS, f"behavior_{ITEM_KEY}", width),
-            ExtraTable(WEIGHTS, f"candidate_{ITEM_KEY}", num_weights),
+            ExtraTable(WEIGHTS, f"candidate_{ITEM_KEY}", weights),
         )
+        super().__init__(schema, table_sizes, config, extra_tables=tables, **kwargs)
+        self.co_action = config.co_action(dtype=self.dtype_policy, name="co_action")
+        self.co_action.built = True  # its weights are rows of a table
 
-    def build_interest(self, dim):
-        """Makes the activation unit and the co-action."""
-        self.co_action = self.config.co_action(
-            dtype=self.dtype_policy, name="co_action"
-        )
-        self.co_action.built = True
-        width = self.config.co_action_orders * sum(self.config.co_action_units)
-        return super().build_interest(dim) + width
+    @property
+    def interest_width(self):
+        """DIN's and the co-action's."""
+        config = self.config
+        width = config.co_action_orders * sum(config.co_action_units)
+        return super().interest_width + width
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
+    def state_spec(self):
+        """DIN's, and the behaviors' inputs."""
+        inputs = StateSpec((history, self.config.co_action_dim))
+        return {**super().state_spec(), INPUTS: inputs}
+
+    def encode(self, user, behaviors, context, training=False):
+        """Keeps the behaviors, and their inputs."""
         state = super().encode(user, behaviors, context, training)
         return {**state, INPUTS: behaviors[INPUTS]}
 
-    def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
-        state = {**state, WEIGHTS: candidates[WEIGHTS]}
-        return super().score(state, candidates, training)
-
-    def interest(self, target_BCD, state, training=False):
+    def interest(self, state, candidates, training):
         """DIN's interest and the co-action."""
-        interest_BCD = super().interest(target_BCD, state, training)
-        co_action = self.co_action(state[WEIGHTS], state[INPUTS], state["mask"])
+        interest_BCD = super().interest(state, candidates, training)
+        co_action = self.co_action(candidates[WEIGHTS], state[INPUTS], state["mask"])
         return ops.concatenate([interest_BCD, co_action], axis=-1)

@@ -1,6 +1,7 @@
 """DIN: each candidate weighs the history by a small network.
 
-Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width of a behavior, `E`
+width of a candidate.
 """
 
 import dataclasses
@@ -9,12 +10,15 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.activation_unit import ActivationUnit
+from ctr_tf.layers.state_spec import StateSpec, history
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_units
-from ctr_tf.models.target_ranker import TargetRanker, TargetRankerConfig
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import TowerSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class DINConfig(TargetRankerConfig):
+class DINConfig(TowerSizes):
     """Sizes of `DIN`; heads and `dim` are not used: D is a behavior's own width.
 
     Args:
@@ -30,41 +34,77 @@ class DINConfig(TargetRankerConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class DIN(TargetRanker):
-    """``interest = sum_j a(e_j, t) e_j``, the weights not normalized.
+class DIN(Ranker):
+    """``interest = sum_j a(e_j, t) e_j``, the weights not normalized; a tower scores.
 
     Behaviors and targets are compared as they are embedded, by the same tables, as in
     the paper. Behind projections, that a candidate is like a behavior would have to be
-    learned first.
+    learned first. A target has the channels of a behavior: the item's, and 0 where only
+    behaviors have something. The tower sees all features of the candidate.
 
     Reference:
         Deep Interest Network for Click-Through Rate Prediction (KDD 2018), section 4.3.
     """
 
     config_class = DINConfig
-    projects = False
 
-    def build_interest(self, dim):
-        """Makes the activation unit."""
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
+        policy = self.dtype_policy
         self.unit = ActivationUnit(
-            self.config.activation_units, dtype=self.dtype_policy, name="unit"
+            self.config.activation_units, dtype=policy, name="unit"
         )
-        self.unit.build((None, None, dim))
-        return dim
+        self.head = TowerHead(
+            self.config.head_units, self.tasks, dtype=policy, name="head"
+        )
+
+    def build_parts(self):
+        """Builds the activation unit and the head."""
+        self.unit.build((None, None, self.embedding.width("behavior")))
+        shown = self.embedding.width("candidate")
+        self.head.build_for(self.embedding, self.interest_width, shown)
+
+    @property
+    def interest_width(self) -> int:
+        """Of what `interest` gives."""
+        return self.embedding.width("behavior")
+
+    def state_spec(self):
+        """User and request, and the behaviors as they are embedded."""
+        return {
+            **self.request_spec(),
+            "mask": StateSpec((history,), "bool"),
+            "behaviors": StateSpec((history, self.embedding.width("behavior"))),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Keeps the behaviors."""
+        return {
+            **self.request_state(user, context),
+            "mask": behaviors["mask"],
+            "behaviors": behaviors["embedding"],
+        }
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
-        state = {**state, "target_mask": candidates["mask"]}
-        return super().score(state, candidates, training)
+        """Logits `[B, C, T]` float32."""
+        interest_BCI = self.interest(state, candidates, training)
+        shown_BCE = candidates["embedding"]
+        return self.head(interest_BCI, state["user"], state["context"], shown_BCE)
 
-    def interest(self, target_BCD, state, training=False):
-        """The weighted sum of the behaviors."""
+    def interest(self, state, candidates, training):
+        """The weighted sum of the behaviors, `[B, C, D]`."""
         behaviors_BND = state["behaviors"]
         weight_BCN = self.unit(
-            target_BCD,
+            self._like_behaviors(candidates["embedding"]),
             behaviors_BND,
             state["mask"],
-            state["target_mask"],
+            candidates["mask"],
             training=training,
         )
         return ops.matmul(ops.cast(weight_BCN, behaviors_BND.dtype), behaviors_BND)
+
+    def _like_behaviors(self, candidates_BCE):
+        """`[B, C, D]`: candidates in the channels of behaviors."""
+        common = self.embedding.item_dim
+        lacking = self.embedding.width("behavior") - common
+        return ops.pad(candidates_BCE[..., :common], ((0, 0), (0, 0), (0, lacking)))

@@ -1,20 +1,25 @@
 """ETA: behaviors whose hash codes resemble the candidate's.
 
-Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width, `E` width of
-the items' features.
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
 """
 
 import dataclasses
 
 import keras
+from keras import ops
 
+from ctr_tf.layers.recent_attention import RecentAttention
+from ctr_tf.layers.search_attention import SearchAttention
 from ctr_tf.layers.sim_hash import SimHash
+from ctr_tf.layers.state_spec import StateSpec, history
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
-from ctr_tf.models.retrieval_ranker import RetrievalConfig, RetrievalRanker
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import SearchSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class ETAConfig(RetrievalConfig):
+class ETAConfig(SearchSizes):
     """Sizes of `ETA`.
 
     Args:
@@ -30,14 +35,14 @@ class ETAConfig(RetrievalConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class ETA(RetrievalRanker):
-    """Retrieves the behaviors of the smallest Hamming distance of `SimHash` codes.
+class ETA(Ranker):
+    """``interest = [attention(t, nearest by SimHash), attention(t, the latest)]``.
 
+    Nearest are the behaviors of the smallest Hamming distance of `SimHash` codes.
     Hashed are the rows of the items' features alone, from the tables that behaviors and
     candidates share (ours). What only one of them has, and the two projections to D,
-    would make codes that have nothing in common, and no gradient would change that.
-
-    State: also `codes` `[B, N, 1]` int64, so that a request hashes the candidates only.
+    would make codes that have nothing in common, and no gradient would change that. The
+    codes are part of the state, so that a request hashes the candidates only.
 
     Reference:
         ETA (Chen et al. 2021), "End-to-end user behavior retrieval in click-through
@@ -46,27 +51,57 @@ class ETA(RetrievalRanker):
 
     config_class = ETAConfig
 
-    def build_interest(self, dim):
-        """Makes the hash beside the attentions."""
-        self.hash = SimHash(self.config.num_bits, dtype=self.dtype_policy, name="hash")
-        self.hash.build((None, None, self.embedding.shared_dim))
-        return super().build_interest(dim)
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
+        config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
+        self.hash = SimHash(config.num_bits, dtype=policy, name="hash")
+        self.search = SearchAttention(
+            config.num_heads, config.top_k, dtype=policy, name="retrieved"
+        )
+        self.recent = RecentAttention(
+            config.num_heads, config.recent, dtype=policy, name="recent"
+        )
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        state["codes"] = self._codes(behaviors)
-        return state
+    def build_parts(self):
+        """Builds the projections, the hash, both attentions and the head."""
+        width, rows = self.embedding.width, (None, None, self.config.dim)
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.hash.build((None, None, self.embedding.shared_dim))
+        self.search.build(rows)
+        self.recent.build(rows, rows)
+        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+
+    def state_spec(self):
+        """User and request; the behaviors and their codes."""
+        return {
+            **self.request_spec(),
+            "mask": StateSpec((history,), "bool"),
+            "behaviors": StateSpec((history, self.config.dim)),
+            "codes": StateSpec((history, self.hash.num_groups), "int64"),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Projects and hashes the behaviors."""
+        return {
+            **self.request_state(user, context),
+            "mask": behaviors["mask"],
+            "behaviors": self.behavior_projection(behaviors["embedding"]),
+            "codes": self._codes(behaviors),
+        }
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
-        state = {**state, "target_codes": self._codes(candidates)}
-        return super().score(state, candidates, training)
-
-    def relevance(self, target_BCD, state):
-        """Small Hamming distances."""
-        distance_BCN = self.hash.distance(state["target_codes"], state["codes"])
-        return -distance_BCN, state["mask"]
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        behaviors_BND, mask_BN = state["behaviors"], state["mask"]
+        distance_BCN = self.hash.distance(self._codes(candidates), state["codes"])
+        found_BCD = self.search(target_BCD, -distance_BCN, mask_BN, behaviors_BND)
+        recent_BCD = self.recent(target_BCD, behaviors_BND, mask_BN)
+        interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
+        return self.head(interest, state["user"], state["context"], target_BCD)
 
     def _codes(self, group: dict):
         return self.hash(self.embedding.shared(group["embedding"]))

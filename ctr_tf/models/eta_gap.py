@@ -9,6 +9,7 @@ import dataclasses
 import keras
 
 from ctr_tf.layers.sim_hash import SimHash
+from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.gap import GAP, GAPConfig
@@ -38,9 +39,8 @@ class ETAGAP(GAP):
 
     Hashed are the queries and keys of the attention that follows (ours), the queries
     being calibrated. The hash has no gradient, so only an attention can learn to make
-    the two comparable; and so the search looks for what the attention will look at.
-
-    State: also `codes` `[B, M, 1]`, the hash codes of the long-term view.
+    the two comparable; and so the search looks for what the attention will look at. The
+    codes of the view's behaviors are part of the state.
 
     Reference:
         GAP-Net, table 2 (ETA w/ GAP); ETA (Chen et al. 2021), section 3.3.
@@ -48,27 +48,31 @@ class ETAGAP(GAP):
 
     config_class = ETAGAPConfig
 
-    def build_long_term(self, dim):
+    def make_long_term(self):
         """Makes the attention and the hash."""
-        super().build_long_term(dim)
+        super().make_long_term()
         self.hash = SimHash(self.config.num_bits, dtype=self.dtype_policy, name="hash")
-        self.hash.build((None, None, dim))
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        positions, _ = self.cut_views(state)["long_term"]
-        key_BMD = self.long_term.key(state["behaviors"][:, positions])
-        state["codes"] = self.hash(key_BMD)
-        return state
+    def build_long_term(self, rows):
+        """Builds the attention and the hash."""
+        super().build_long_term(rows)
+        self.hash.build(rows)
 
-    def search_long_term(self, query_BCD, state, view):
+    def long_term_spec(self):
+        """The codes."""
+        codes = StateSpec((self.views.long_term_axis, self.hash.num_groups), "int64")
+        return {"codes": codes}
+
+    def encode_long_term(self, behaviors_BMD, visible_BM):
+        """Hashes the keys."""
+        return {"codes": self.hash(self.long_term.key(behaviors_BMD))}
+
+    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state):
         """Attention over the behaviors whose codes are nearest to the queries'."""
-        positions, visible_BM = view
         query_codes = self.hash(self.long_term.query(query_BCD))
         distance_BCM = self.hash.distance(query_codes, state["codes"])
         index_BCJ, found_BCJ = top_behaviors(
             -distance_BCM, visible_BM, self.config.top_k
         )
-        keys_BCJD = take_behaviors(state["behaviors"][:, positions], index_BCJ)
+        keys_BCJD = take_behaviors(behaviors_BMD, index_BCJ)
         return self.long_term(query_BCD, keys_BCJD, found_BCJ)

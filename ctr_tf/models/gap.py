@@ -14,14 +14,17 @@ from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
 from ctr_tf.layers.history_views import VIEWS, HistoryViews, check_limits
 from ctr_tf.layers.pafs import PAFS
-from ctr_tf.models.target_ranker import TargetRanker, TargetRankerConfig
+from ctr_tf.layers.state_spec import StateSpec, history
+from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import TowerSizes
 
 GATES = ("pafs", "qaog", "gcqc", "cgdf")
 CONTEXTS = {"minimal": (), "full": ("user", "context"), "purified": ("context",)}
 
 
 @dataclasses.dataclass(frozen=True)
-class GAPConfig(TargetRankerConfig):
+class GAPConfig(TowerSizes):
     """Sizes and variants of `GAP`.
 
     The gates are the paper's. Micro level, which together are its ASGA: `"pafs"`,
@@ -65,7 +68,7 @@ class GAPConfig(TargetRankerConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class GAP(TargetRanker):
+class GAP(Ranker):
     """DIN with GAP: target attention on three views of the history, triply gated.
 
         t, e     = PAFS(target), PAFS(behaviors)
@@ -76,92 +79,162 @@ class GAP(TargetRanker):
         interest = concat of α_k H_k                      (CGDF)
 
     Each view has an attention of its own (ours). Without gates this is the baseline
-    that the paper starts from: target attention on the views, concatenated. Subclasses
-    put another search into the place of the long-term view's attention.
-
-    State: that of `TargetRanker`, the behaviors already sifted.
+    that the paper starts from: target attention on the views, concatenated. The state
+    holds the behaviors, already sifted. Subclasses put another search into the place of
+    the long-term view's attention, by the methods whose names end in `long_term`.
 
     Reference:
         GAP-Net, section 3; variants: section 4.3.
     """
 
     config_class = GAPConfig
+    ablations = {
+        "baseline": {"gates": []},
+        "asga": {"gates": ["pafs", "qaog"]},
+        "gcqc": {"gates": ["gcqc"]},
+        "cgdf": {"gates": ["cgdf"]},
+        "asga_without_pafs": {"gates": ["qaog"]},
+        "asga_without_gate": {"gates": ["pafs"]},
+        "naive_sigmoid": {"gates": [], "attention": "sigmoid"},
+        "minimal_context": {"fusion_context": "minimal"},
+        "full_context": {"fusion_context": "full"},
+    }
 
-    def build_interest(self, dim):
-        """Makes the layers of the gates that are used."""
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
-        rows, views = (None, None, dim), (None, len(VIEWS))
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
         self.views = HistoryViews(config.view_cut, config.view_limits, name="views")
         if "pafs" in config.gates:
             self.target_sifting = PAFS(dtype=policy, name="target_sifting")
             self.behavior_sifting = PAFS(dtype=policy, name="behavior_sifting")
-            self.target_sifting.build(rows)
-            self.behavior_sifting.build(rows)
-        self.real_time = self.make_attention("real_time")
-        self.short_term = self.make_attention("short_term")
-        self.build_long_term(dim)
+        self.real_time = self.attention("real_time")
+        self.short_term = self.attention("short_term")
+        self.make_long_term()
         if "gcqc" in config.gates:
             self.calibration = GatedQueryCalibration(dtype=policy, name="calibration")
-            self.calibration.build(rows, rows)
         if "cgdf" in config.gates:
             purified = config.fusion_context == "purified"
             self.fusion = ContextGatedFusion(purified, dtype=policy, name="fusion")
-            width = sum(map(self.embedding.width, CONTEXTS[config.fusion_context]))
-            self.fusion.build(rows, (None, width), (None, *views, dim), views)
-        return len(VIEWS) * dim
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def make_attention(self, view: str) -> ASGA:
-        """The target attention of a view, built."""
+    def attention(self, view: str) -> ASGA:
+        """The target attention of a view."""
         config = self.config
-        layer = ASGA(
+        return ASGA(
             config.num_heads,
             "qaog" in config.gates,
             config.attention,
             dtype=self.dtype_policy,
             name=view,
         )
-        layer.build((None, None, config.dim), (None, None, config.dim))
-        return layer
 
-    def build_long_term(self, dim: int) -> None:
-        """Makes what `search_long_term` needs."""
-        self.long_term = self.make_attention("long_term")
+    def build_parts(self):
+        """Builds projections, gates, attentions and the head."""
+        config, width, dim = self.config, self.embedding.width, self.config.dim
+        rows, views = (None, None, dim), (None, len(VIEWS))
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        if "pafs" in config.gates:
+            self.target_sifting.build(rows)
+            self.behavior_sifting.build(rows)
+        self.real_time.build(rows, rows)
+        self.short_term.build(rows, rows)
+        self.build_long_term(rows)
+        if "gcqc" in config.gates:
+            self.calibration.build(rows, rows)
+        if "cgdf" in config.gates:
+            context = sum(map(width, CONTEXTS[config.fusion_context]))
+            self.fusion.build(rows, (None, context), (None, *views, dim), views)
+        self.head.build_for(self.embedding, len(VIEWS) * dim, dim)
 
-    def search_long_term(self, query_BCD, state: dict, view: tuple):
+    def make_long_term(self) -> None:
+        """Makes the layers that search the long-term view."""
+        self.long_term = self.attention("long_term")
+
+    def build_long_term(self, rows: tuple) -> None:
+        """Builds them.
+
+        Args:
+            rows: shape of queries and behaviors.
+        """
+        self.long_term.build(rows, rows)
+
+    def long_term_spec(self) -> dict:
+        """What the search adds to the state, declared."""
+        return {}
+
+    def encode_long_term(self, behaviors_BMD, visible_BM) -> dict:
+        """What the search adds to the state.
+
+        Args:
+            behaviors_BMD: of the long-term view.
+            visible_BM: bool, those that are in it.
+        """
+        return {}
+
+    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state: dict):
         """What the queries find in the long-term view, `[B, C, D]`.
 
         Args:
             query_BCD: the queries, calibrated.
+            behaviors_BMD: of the long-term view.
+            visible_BM: bool, those that are in it.
             state: from `encode`.
-            view: the long-term view of `HistoryViews`.
         """
-        return self._attend(self.long_term, query_BCD, state, view)
+        return self.long_term(query_BCD, behaviors_BMD, visible_BM)
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
+    def state_spec(self):
+        """User and request; the behaviors and their times; what the search adds."""
+        return {
+            **self.request_spec(),
+            "time": StateSpec((history,), "int64"),
+            "mask": StateSpec((history,), "bool"),
+            "behaviors": StateSpec((history, self.config.dim)),
+            **self.long_term_spec(),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Projects and sifts the behaviors."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
         if "pafs" in self.config.gates:
-            state["behaviors"] = self.behavior_sifting(state["behaviors"])
-        return state
+            rows_BND = self.behavior_sifting(rows_BND)
+        state = {
+            **self.request_state(user, context),
+            "time": behaviors["time"],
+            "mask": behaviors["mask"],
+            "behaviors": rows_BND,
+        }
+        positions, visible_BM = self._cut_views(state)["long_term"]
+        return state | self.encode_long_term(rows_BND[:, positions], visible_BM)
 
-    def cut_views(self, state: dict) -> dict:
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        interest_BCI = self._interest(target_BCD, state)
+        return self.head(interest_BCI, state["user"], state["context"], target_BCD)
+
+    def _cut_views(self, state: dict) -> dict:
         """The views of `HistoryViews`, from a state."""
         return self.views(state["time"], state["mask"], state["request_time"])
 
-    def interest(self, target_BCD, state, training=False):
+    def _interest(self, target_BCD, state):
         """The views side by side, weighed."""
         gates = self.config.gates
         if "pafs" in gates:
             target_BCD = self.target_sifting(target_BCD)
-        views = self.cut_views(state)
+        views = self._cut_views(state)
         found_BCD = self._attend(self.real_time, target_BCD, state, views["real_time"])
         query_BCD = target_BCD
         if "gcqc" in gates:
             query_BCD = self.calibration(target_BCD, found_BCD)
+        positions, visible_BM = views["long_term"]
+        behaviors_BMD = state["behaviors"][:, positions]
         found = [
             found_BCD,
             self._attend(self.short_term, query_BCD, state, views["short_term"]),
-            self.search_long_term(query_BCD, state, views["long_term"]),
+            self.search_long_term(query_BCD, behaviors_BMD, visible_BM, state),
         ]
         if "cgdf" in gates:
             return self._fuse(target_BCD, found, views, state)

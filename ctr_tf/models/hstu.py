@@ -1,4 +1,7 @@
-"""HSTU: a transducer of gated pointwise attention over behaviors and candidate."""
+"""HSTU: a transducer of gated pointwise attention over behaviors and candidate.
+
+Shape suffixes: `B` batch, `C` candidates, `D` model width.
+"""
 
 import dataclasses
 
@@ -6,18 +9,21 @@ import keras
 
 from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.hstu_block import HSTUBlock
-from ctr_tf.models.transformer_ranker import TransformerRanker, TransformerRankerConfig
+from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.layers.transformer_reader import TransformerReader
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import TransformerSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class HSTUConfig(TransformerRankerConfig):
+class HSTUConfig(TransformerSizes):
     """Sizes of `HSTU`."""
 
     name: str = "hstu"
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class HSTU(TransformerRanker):
+class HSTU(Ranker):
     """`HSTUBlock`s with the bias of positions and times; a tower scores.
 
     The candidate is the last of the sequence, at the request's time; a click is read
@@ -30,11 +36,51 @@ class HSTU(TransformerRanker):
     """
 
     config_class = HSTUConfig
-    relations = HSTUBias.relations
 
-    def make_block(self, name):
-        """A block with its own bias."""
-        bias = HSTUBias(self.schema.history_length, name="encoding")
-        return HSTUBlock(
-            self.config.num_heads, bias, dtype=self.dtype_policy, name=name
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
+        config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
+        self.transformer = TransformerReader(
+            [self._block(f"block_{index}") for index in range(config.num_blocks)],
+            HSTUBias.relations,
+            schema.zone,
+            dtype=policy,
+            name="transformer",
         )
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
+
+    def _block(self, name: str) -> HSTUBlock:
+        bias = HSTUBias(self.schema.history_length, name="encoding")
+        heads = self.config.num_heads
+        return HSTUBlock(heads, bias, dtype=self.dtype_policy, name=name)
+
+    def build_parts(self):
+        """Builds the projections, the blocks and the head."""
+        width, dim = self.embedding.width, self.config.dim
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.transformer.build((None, None, dim))
+        self.head.build_for(self.embedding, dim, dim)
+
+    def state_spec(self):
+        """User and request; the behaviors' keys and values."""
+        return {**self.request_spec(), "history": self.transformer.state_spec()}
+
+    def encode(self, user, behaviors, context, training=False):
+        """Runs the behaviors."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
+        time, mask = behaviors["time"], behaviors["mask"]
+        return {
+            **self.request_state(user, context),
+            "history": self.transformer.encode(rows_BND, time, mask, context["time"]),
+        }
+
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        interest_BCD = self.transformer(
+            target_BCD, state["history"], state["request_time"]
+        )
+        return self.head(interest_BCD, state["user"], state["context"], target_BCD)

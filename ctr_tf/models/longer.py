@@ -12,16 +12,19 @@ from keras import ops
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
+from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
 from ctr_tf.layers.token_merge import TokenMerge
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
-from ctr_tf.models.target_ranker import TargetRanker
-from ctr_tf.models.transformer_ranker import TransformerRanker, TransformerRankerConfig
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import TransformerSizes
 
 _GLOBALS = 2  # the user, CLS
 
 
 @dataclasses.dataclass(frozen=True)
-class LONGERConfig(TransformerRankerConfig):
+class LONGERConfig(TransformerSizes):
     """Sizes of `LONGER`.
 
     Args:
@@ -41,7 +44,7 @@ class LONGERConfig(TransformerRankerConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class LONGER(TransformerRanker):
+class LONGER(Ranker):
     """Cross-causal attention of few queries over all tokens, then among themselves.
 
     Behaviors carry their age and a learned position, counted from the latest;
@@ -59,34 +62,41 @@ class LONGER(TransformerRanker):
 
     Blocks are those of SparseCTR, pre-normalized with SwiGLU (ours).
 
-    State, batch first: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`,
-    `mask` `[B, G + 2]` and of each block l `block_<l>_key`, `block_<l>_value`
-    `[B, J, D]`, J = G + 2 in the first block, at most `recent` + 2 in the others.
-
     Reference:
         LONGER: Scaling Up Long Sequence Modeling in Industrial Recommenders (RecSys
         2025), section 3.
     """
 
     config_class = LONGERConfig
-    time_gaps = True
 
-    def make_block(self, name):
-        """A block of attention without relative encoding."""
-        policy = self.dtype_policy
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
+        config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
+        self.user_projection = self.dense(config.dim, "user")
+        self.gap = self.dense(config.dim, "gap", use_bias=False)
+        self.merge = TokenMerge(
+            config.merge, config.ffn_factor, dtype=policy, name="merge"
+        )
+        self.blocks = [self._block(f"block_{i}") for i in range(config.num_blocks)]
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
+
+    def _block(self, name: str) -> SparseBlock:
         attention = FullAttention(
             self.config.num_heads,
             RelativeEncoding(),
             sees_itself=True,
-            dtype=policy,
+            dtype=self.dtype_policy,
             name="attention",
         )
-        return SparseBlock(attention, self.config.ffn_factor, dtype=policy, name=name)
+        factor = self.config.ffn_factor
+        return SparseBlock(attention, factor, dtype=self.dtype_policy, name=name)
 
-    def build_interest(self, dim):
-        """Makes positions, merge, globals and blocks."""
-        sizes = {"position": self.schema.history_length, "cls": 1}
-        for name, rows in sizes.items():
+    def build_parts(self):
+        """Makes positions and CLS, builds projections, merge, blocks and head."""
+        width, dim = self.embedding.width, self.config.dim
+        for name, rows in (("position", self.schema.history_length), ("cls", 1)):
             weight = self.add_weight(
                 name=name,
                 shape=(rows, dim),
@@ -94,40 +104,71 @@ class LONGER(TransformerRanker):
                 autocast=False,
             )
             setattr(self, name, weight)
-        self.merge = TokenMerge(
-            self.config.merge,
-            self.config.ffn_factor,
-            dtype=self.dtype_policy,
-            name="merge",
-        )
-        self.merge.build((None, None, dim))
-        self.user_projection = keras.layers.Dense(
-            dim, dtype=self.dtype_policy, name="user"
-        )
-        self.user_projection.build((None, self.embedding.width("user")))
-        self.build_blocks(dim)
-        return dim
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.user_projection.build((None, width("user")))
+        self.gap.build((None, None, NUM_GAPS))
+        for layer in (self.merge, *self.blocks):
+            layer.build((None, None, dim))
+        self.head.build_for(self.embedding, dim, dim)
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = TargetRanker.encode(self, user, behaviors, context, training)
-        rows_BND, time_BN = state.pop("behaviors"), state.pop("time")
-        rows_BND = self.with_gap(rows_BND, time_BN, state["request_time"])
+    def state_spec(self):
+        """User and request; what each block's candidates attend to."""
+        dim = self.config.dim
+
+        def rows(axis):
+            return {name: StateSpec((axis, dim)) for name in ("key", "value")}
+
+        later = [rows(self._queries) for _ in self.blocks[1:]]
+        return {
+            **self.request_spec(),
+            "mask": StateSpec((self._keys,), "bool"),
+            "blocks": [rows(self._keys), *later],
+        }
+
+    def _keys(self, history_length: int) -> int:
+        """J of the first block: tokens and globals."""
+        return -(-history_length // self.config.merge) + _GLOBALS
+
+    def _queries(self, history_length: int) -> int:
+        """Q, and J of later blocks: the latest tokens and the globals."""
+        return min(self.config.recent + _GLOBALS, self._keys(history_length))
+
+    def encode(self, user, behaviors, context, training=False):
+        """Merges the behaviors and runs the queries."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
+        time_BN, request_time = behaviors["time"], context["time"]
+        rows_BND = self._with_gap(rows_BND, time_BN, request_time)
         rows_BND = rows_BND + self._positions(time_BN.shape[1], rows_BND.dtype)
         rows_BJD, mask_BJ = self._with_globals(
-            *self.merge(rows_BND, state["mask"]), user["embedding"]
+            *self.merge(rows_BND, behaviors["mask"]), user["embedding"]
         )
-        state["mask"] = mask_BJ
-        queries = min(self.config.recent + _GLOBALS, rows_BJD.shape[1])
+        state = {**self.request_state(user, context), "mask": mask_BJ, "blocks": []}
+        queries = self._queries(time_BN.shape[1])
         plan = {"position": ops.arange(rows_BJD.shape[1], dtype="int32")}
         for index, block in enumerate(self.blocks):
             _, kept = block.encode(rows_BJD, None, plan, with_queries=False)
-            state.update({f"block_{index}_{key}": kept[key] for key in kept})
+            state["blocks"].append(kept)
             if index < len(self.blocks) - 1:
                 relations = _older(mask_BJ, queries)
                 rows_BJD = block.score(rows_BJD[:, -queries:], kept, relations)
                 mask_BJ = mask_BJ[:, -queries:]
         return state
+
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        request_time = state["request_time"]
+        rows_BCD = self._with_gap(target_BCD, request_time[:, None], request_time)
+        hidden_B11J = 1.0 - ops.cast(state["mask"], "float32")[:, None, None]
+        for block, kept in zip(self.blocks, state["blocks"], strict=True):
+            hidden = hidden_B11J[..., -kept["key"].shape[1] :]
+            rows_BCD = block.score(rows_BCD, kept, hidden)
+        return self.head(rows_BCD, state["user"], state["context"], target_BCD)
+
+    def _with_gap(self, rows_BND, time_BN, request_time_B):
+        """Rows that know how long before the request they were."""
+        return rows_BND + self.gap(one_hot_gap(request_time_B, time_BN, rows_BND.dtype))
 
     def _positions(self, length: int, dtype):
         """`[N, D]`: the last rows of the table, 0 for what is older than all of it."""
@@ -141,12 +182,6 @@ class LONGER(TransformerRanker):
         rows = [tokens_BGD, user_B1D, ops.broadcast_to(cls_1D, ops.shape(user_B1D))]
         mask_BJ = ops.pad(mask_BG, ((0, 0), (0, _GLOBALS)), constant_values=True)
         return ops.concatenate(rows, axis=1), mask_BJ
-
-    def relations_to(self, state):
-        """What is hidden, `[B, 1, 1, J]`, of each block."""
-        hidden_B11J = 1.0 - ops.cast(state["mask"], "float32")[:, None, None]
-        sizes = [state[f"block_{i}_key"].shape[1] for i in range(len(self.blocks))]
-        return [hidden_B11J[..., -size:] for size in sizes]
 
 
 def _older(mask_BJ, queries: int):

@@ -1,15 +1,19 @@
 """The two halves that every model has: encode a user once, score any candidates.
 
-Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width.
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `T` labels, `D` width.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import keras
-from keras import ops
 
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
+from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.models.config_checks import check_tasks
+from ctr_tf.models.outputs import Outputs
 from ctr_tf.schema import Schema
 
 
@@ -24,9 +28,9 @@ class Ranker(keras.Model):
     dense computation on them. Training runs the first outside and the second inside
     the compiled (XLA) cluster, so that a step costs the same whatever a table's size.
 
-    A model sets `config_class`, the dataclass of the `config` that it is made from, and
-    implements `encode` and `score`; these get groups of tensors as
-    `FeatureEmbedding.assemble` makes them:
+    A model is composed of layers: it makes them in its constructor, builds them in
+    `build_parts`, declares its state in `state_spec`, and implements `encode` and
+    `score`. These get groups of tensors as `FeatureEmbedding.assemble` makes them:
 
     * `user`: `{"embedding": [B, Du]}`
     * `context`: `{"embedding": [B, Dx], "time": [B] int64}` (the request time)
@@ -37,55 +41,94 @@ class Ranker(keras.Model):
 
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
 
-    `tasks` are the further labels that it predicts, beside the one it is trained for.
-    Where there are any, logits and labels are `[B, C, T]`, one of T = 1 + len(tasks)
-    after the other, that one first; `by_task` takes them apart.
+    Logits are `[B, C, T]`: the label that the model is trained for, and then `tasks`,
+    the further ones that it predicts.
 
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
     schema's unless the model sets its own.
 
+    Class attributes of a model: `config_class`, the dataclass of its `config`;
+    `auxiliary`, names of further logits that only training needs;  `ablations` and
+    `alternatives`, variants by name, each the keys of the config that it sets, for
+    comparisons of the model with itself.
+
     Args:
         schema: of the data.
         table_sizes: embedding table name → rows (`Vocabularies.table_sizes`).
-        embedding_dim: width of the rows of a feature that does not set its own.
+        config: of the type `config_class`; its defaults where None.
         extra_tables: see `FeatureEmbedding`.
     """
 
-    config_class: type
-    tasks: tuple[str, ...] = ()
+    config_class: ClassVar[type]
+    auxiliary: ClassVar[tuple[str, ...]] = ()
+    ablations: ClassVar[dict[str, dict[str, Any]]] = {}
+    alternatives: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __init__(
         self,
         schema: Schema,
         table_sizes: dict[str, int],
-        embedding_dim: int = 8,
+        config: Any = None,
         extra_tables: Iterable[ExtraTable] = (),
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.config = config or self.config_class()
         self.schema = schema
         self.table_sizes = dict(table_sizes)
-        self.embedding_dim = embedding_dim
         self.embedding = FeatureEmbedding(
-            schema, table_sizes, embedding_dim, extra_tables, dtype=self.dtype_policy
+            schema,
+            table_sizes,
+            self.config.embedding_dim,
+            extra_tables,
+            dtype=self.dtype_policy,
         )
+        self.tasks = check_tasks(self.config.tasks, schema)
         self.num_chunks = schema.num_chunks
-        self.step = None
+
+    def dense(self, units: int, name: str, **options) -> keras.layers.Dense:
+        """A `Dense` of the model's precision."""
+        return keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
+
+    def build(self, input_shape=None):
+        """Makes all weights; the schema alone decides their shapes."""
+        if not self.built:
+            self.embedding.build()
+            self.build_parts()
+            self.built = True
+
+    def build_parts(self) -> None:
+        """Builds the model's layers beside the embedding."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `build_parts`.")
+
+    @property
+    def network(self) -> list[keras.Variable]:
+        """All variables but the tables (`embedding.tables`)."""
+        tables = {id(table.table) for table in self.embedding.tables.values()}
+        return [variable for variable in self.variables if id(variable) not in tables]
+
+    def count_weights(self) -> dict[str, int]:
+        """Trainable numbers of the `network` and of the `tables`."""
+        tables = self.embedding.tables.values()
+        return {
+            "network": sum(math.prod(v.shape) for v in self.network if v.trainable),
+            "tables": sum(table.rows * table.width for table in tables),
+        }
 
     def lookup(self, inputs: dict) -> dict:
         """Embedding rows of the batch, `{name: [..., width]}`; no XLA in here."""
         return self.embedding.lookup(inputs)
 
     def forward(self, inputs: dict, rows: dict, training: bool = False):
-        """The dense computation: logits `[B, C]` float32 from inputs and their rows."""
+        """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
         state, candidates = self._encoded(inputs, rows, training)
         return self.score(state, candidates, training=training)
 
-    def forward_in_training(self, inputs: dict, rows: dict) -> tuple:
-        """As `forward`, with the auxiliary logits as a second result."""
-        state, candidates = self._encoded(inputs, rows, training=True)
-        logits = self.score(state, candidates, training=True)
-        return logits, self.auxiliary_logits(state, candidates)
+    def outputs(self, inputs: dict, rows: dict, training: bool = False) -> Outputs:
+        """As `forward`, with the auxiliary logits."""
+        state, candidates = self._encoded(inputs, rows, training)
+        logits = self.score(state, candidates, training=training)
+        return Outputs(logits, self.auxiliary_logits(state, candidates))
 
     def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple[dict, dict]:
         groups = self.embedding.assemble(inputs, rows)
@@ -96,36 +139,42 @@ class Ranker(keras.Model):
         return state, groups["candidates"]
 
     def call(self, inputs: dict, training: bool = False):
-        """Logits `[B, C]` float32; see `ctr_tf.data` for the inputs."""
+        """Logits `[B, C, T]` float32; see `ctr_tf.data` for the inputs."""
         return self.forward(inputs, self.lookup(inputs), training=training)
 
+    def state_spec(self) -> dict:
+        """What `encode` gives, with a `StateSpec` in the place of each tensor."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `state_spec`.")
+
     def encode(
-        self, user: dict, behaviors: dict, context: dict, training=False
+        self, user: dict, behaviors: dict, context: dict, training: bool = False
     ) -> dict:
-        """The user's state, a flat dict of tensors whose first axis is the batch."""
+        """The user's state, as `state_spec` declares it."""
         raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
 
-    def score(self, state: dict, candidates: dict, training=False):
-        """Logits `[B, C]` float32, each from the state and its own candidate alone.
-
-        With `tasks`, `[B, C, T]`.
-        """
+    def score(self, state: dict, candidates: dict, training: bool = False):
+        """Logits `[B, C, T]` float32, each from the state and its own candidate."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
 
-    def by_task(self, values) -> list:
-        """Logits or labels `[B, C]` of each task, the main one first."""
-        return ops.unstack(values, axis=-1) if self.tasks else [values]
-
-    def join_tasks(self, values: list):
-        """Inverse of `by_task`."""
-        return ops.stack(values, axis=-1) if self.tasks else values[0]
-
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
-        """Further logits `[B, C]` by name, which only training needs.
-
-        Their cross-entropies are added to the loss, one to one. They are in no metric.
-        """
+        """Further logits `[B, C, 1]` by name, those of `auxiliary`."""
         return {}
+
+    def request_state(self, user: dict, context: dict) -> dict:
+        """The part of the state that every model has: user and request."""
+        return {
+            "request_time": context["time"],
+            "user": user["embedding"],
+            "context": context["embedding"],
+        }
+
+    def request_spec(self) -> dict:
+        """`request_state`, declared."""
+        return {
+            "request_time": StateSpec((), "int64"),
+            "user": StateSpec((self.embedding.width("user"),)),
+            "context": StateSpec((self.embedding.width("context"),)),
+        }
 
     def get_config(self):
         """Config with the schema as YAML."""
@@ -146,54 +195,3 @@ class Ranker(keras.Model):
         config["config"] = cls.config_class(**config["config"])
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
         return cls(**config)
-
-    def compile(self, optimizer, jit_compile: bool = False, row_dropout=None, **kwargs):
-        """Prepares for training with the loss of `ctr_tf.training.step`.
-
-        Args:
-            optimizer: one that takes a table's gradient as IndexedSlices
-                (`ctr_tf.training.optimizers.make_optimizer`).
-            jit_compile: whether XLA compiles the dense computation; the tables are
-                never part of it.
-            row_dropout: a `ctr_tf.training.row_dropout.RowDropout`, or None.
-            **kwargs: of `keras.Model.compile`.
-        """
-        from ctr_tf.training.step import Step  # TensorFlow only
-
-        if not self.built:
-            self.build()
-        optimizer.build(self.trainable_variables)
-        super().compile(optimizer, jit_compile=False, auto_scale_loss=False, **kwargs)
-        self.step = Step(self, jit_compile, row_dropout)
-
-    @property
-    def metrics(self):
-        """Loss and AUC over real candidates, once the model is compiled."""
-        return self.step.metrics if self.step else []
-
-    def train_step(self, data):
-        """Trains on a batch `(inputs, labels, weights)`."""
-        return self.step.train(data)
-
-    def test_step(self, data):
-        """Evaluates a batch `(inputs, labels, weights)`."""
-        return self.step.test(data)
-
-    def predict_step(self, data):
-        """Logits `[B, C]` of a batch."""
-        return self.step.predict(data) if self.step else super().predict_step(data)
-
-    def make_train_function(self, force=False):
-        """Keras' hook; see `Step.make_function`."""
-        if force or self.train_function is None:
-            self.train_function = self.step.make_function(self.train_step)
-        return self.train_function
-
-    def make_test_function(self, force=False):
-        """Keras' hook; see `Step.make_function`."""
-        if force or self.test_function is None:
-            self.test_function = self.step.make_function(self.test_step)
-        return self.test_function
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Nothing to do: the schema decides all shapes. See `distribution`."""

@@ -6,14 +6,19 @@ Shape suffixes: `B` batch, `C` candidates, `D` model width.
 import dataclasses
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.hash_collisions import HashCollisions
+from ctr_tf.layers.recent_attention import RecentAttention
+from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
-from ctr_tf.models.recent_ranker import RecentConfig, RecentRanker
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import RecentSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class SDIMConfig(RecentConfig):
+class SDIMConfig(RecentSizes):
     """Sizes of `SDIM`.
 
     Args:
@@ -31,15 +36,11 @@ class SDIMConfig(RecentConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class SDIM(RecentRanker):
-    """``interest = [mean of the candidate's buckets, attention(t, last behaviors)]``.
+class SDIM(Ranker):
+    """``interest = [mean of the candidate's buckets, attention(t, the latest)]``.
 
     Hashed are the rows of the items' features alone, for the reason that `ETA` gives;
-    summed are the projected behaviors.
-
-    State: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`, `buckets`
-    `[B, G 2^tau, D]`, and of the `recent` latest behaviors `behaviors` `[B, R, D]` and
-    `mask` `[B, R]`. It does not grow with the history.
+    summed are the projected behaviors. The state does not grow with the history.
 
     Reference:
         SDIM (Cao et al. 2022), "Sampling is all you need on modeling long-term user
@@ -48,32 +49,56 @@ class SDIM(RecentRanker):
 
     config_class = SDIMConfig
 
-    def build_found(self, dim):
-        """Makes the hash."""
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
         self.collisions = HashCollisions(
             config.num_groups, config.num_bits, dtype=policy, name="collisions"
         )
-        self.collisions.build((None, None, self.embedding.shared_dim))
-        return dim
-
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        state["buckets"] = self.collisions.encode(
-            self._hashed(behaviors), state["behaviors"], state["mask"]
+        self.recent = RecentAttention(
+            config.num_heads, config.recent, dtype=policy, name="recent"
         )
-        del state["time"]
-        return state | self.latest(state)
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
+
+    def build_parts(self):
+        """Builds the projections, the hash, the attention and the head."""
+        width, rows = self.embedding.width, (None, None, self.config.dim)
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.collisions.build((None, None, self.embedding.shared_dim))
+        self.recent.build(rows, rows)
+        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+
+    def state_spec(self):
+        """User and request; the buckets; the latest behaviors."""
+        dim, recent = self.config.dim, self.recent.axis
+        return {
+            **self.request_spec(),
+            "buckets": StateSpec((self.collisions.num_buckets, dim)),
+            "recent": StateSpec((recent, dim)),
+            "recent_mask": StateSpec((recent,), "bool"),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Sums up the buckets."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
+        hashed, mask_BN = self._hashed(behaviors), behaviors["mask"]
+        return {
+            **self.request_state(user, context),
+            "buckets": self.collisions.encode(hashed, rows_BND, mask_BN),
+            "recent": self.recent.latest(rows_BND),
+            "recent_mask": self.recent.latest(mask_BN),
+        }
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
         found_BCD = self.collisions.score(self._hashed(candidates), state["buckets"])
-        return super().score({**state, "found": found_BCD}, candidates, training)
-
-    def found(self, target_BCD, state):
-        """The mean of the candidates' buckets."""
-        return state["found"]
+        recent_BCD = self.recent(target_BCD, state["recent"], state["recent_mask"])
+        interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
+        return self.head(interest, state["user"], state["context"], target_BCD)
 
     def _hashed(self, group: dict):
         return self.embedding.shared(group["embedding"])

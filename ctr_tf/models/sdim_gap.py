@@ -9,6 +9,7 @@ import dataclasses
 import keras
 
 from ctr_tf.layers.hash_collisions import HashCollisions
+from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.gap import GAP, GAPConfig
 
@@ -42,8 +43,7 @@ class SDIMGAP(GAP):
     Hashed are the short-term attention's query and keys (ours): collisions say nothing
     about vectors of two unrelated spaces, and the hash has no gradient to relate them,
     while that attention learns to, for the same queries and behaviors of the same kind.
-
-    State: also `buckets` `[B, G 2^tau, D]`, of the long-term view.
+    The buckets of the view are part of the state.
 
     Reference:
         GAP-Net, table 2 (SDIM w/ GAP); SDIM (Cao et al. 2022), section 4.2.
@@ -51,34 +51,37 @@ class SDIMGAP(GAP):
 
     config_class = SDIMGAPConfig
 
-    def build_long_term(self, dim):
+    def make_long_term(self):
         """Makes the hash and the gate."""
-        config, policy = self.config, self.dtype_policy
+        config = self.config
         self.long_term = HashCollisions(
-            config.num_groups, config.num_bits, dtype=policy, name="long_term"
+            config.num_groups,
+            config.num_bits,
+            dtype=self.dtype_policy,
+            name="long_term",
         )
-        self.long_term.build((None, None, dim))
         if "qaog" in config.gates:
-            self.long_term_gate = keras.layers.Dense(
-                dim,
-                activation="sigmoid",
-                use_bias=False,
-                dtype=policy,
-                name="long_term_gate",
+            self.long_term_gate = self.dense(
+                config.dim, "long_term_gate", activation="sigmoid", use_bias=False
             )
-            self.long_term_gate.build((None, None, dim))
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        positions, visible_BM = self.cut_views(state)["long_term"]
-        behaviors_BMD = state["behaviors"][:, positions]
-        state["buckets"] = self.long_term.encode(
-            self.short_term.key(behaviors_BMD), behaviors_BMD, visible_BM
-        )
-        return state
+    def build_long_term(self, rows):
+        """Builds the hash and the gate."""
+        self.long_term.build(rows)
+        if "qaog" in self.config.gates:
+            self.long_term_gate.build(rows)
 
-    def search_long_term(self, query_BCD, state, view):
+    def long_term_spec(self):
+        """The buckets."""
+        return {"buckets": StateSpec((self.long_term.num_buckets, self.config.dim))}
+
+    def encode_long_term(self, behaviors_BMD, visible_BM):
+        """Sums up the buckets."""
+        hashed_BMD = self.short_term.key(behaviors_BMD)
+        buckets = self.long_term.encode(hashed_BMD, behaviors_BMD, visible_BM)
+        return {"buckets": buckets}
+
+    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state):
         """The mean of the buckets that the queries fall into."""
         hashed_BCD = self.short_term.query(query_BCD)
         found_BCD = self.long_term.score(hashed_BCD, state["buckets"])

@@ -9,12 +9,17 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.models.retrieval_ranker import RetrievalConfig, RetrievalRanker
+from ctr_tf.layers.recent_attention import RecentAttention
+from ctr_tf.layers.search_attention import SearchAttention
+from ctr_tf.layers.state_spec import StateSpec, history
+from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import SearchSizes
 from ctr_tf.schema import FIRST_ID, ITEM_KEY
 
 
 @dataclasses.dataclass(frozen=True)
-class SIMHardConfig(RetrievalConfig):
+class SIMHardConfig(SearchSizes):
     """Sizes of `SIMHard`.
 
     Args:
@@ -27,13 +32,11 @@ class SIMHardConfig(RetrievalConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class SIMHard(RetrievalRanker):
-    """Retrieves the latest behaviors whose category is the candidate's.
+class SIMHard(Ranker):
+    """``interest = [attention(t, the latest of t's category), attention(t, latest)]``.
 
-    As in `SIMSoft`, retrieved behaviors carry their time gaps, and every candidate also
+    As in `SIMSoft`, found behaviors carry their time gaps, and every candidate also
     looks at the latest ones. A category outside the vocabulary is like no other (ours).
-
-    The state has also `category`, `[B, N]` int64.
 
     Raises:
         ValueError: if `category` is not an item feature with ids.
@@ -44,36 +47,74 @@ class SIMHard(RetrievalRanker):
     """
 
     config_class = SIMHardConfig
-    time_gaps = True
 
     def __init__(self, schema, table_sizes, config=None, **kwargs):
         super().__init__(schema, table_sizes, config, **kwargs)
+        config, policy = self.config, self.dtype_policy
         items = (f for f in schema.of("item") if f.is_embedded and f.length == 1)
         known = [f.name for f in items]
         known.sort(key=lambda name: name == ITEM_KEY)
-        self.category = self.config.category or known[0]
+        self.category = config.category or known[0]
         if self.category not in known:
             raise ValueError(
                 unknown_name("item feature with one id", self.category, known)
             )
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
+        self.search = SearchAttention(
+            config.num_heads, config.top_k, dtype=policy, name="retrieved"
+        )
+        self.recent = RecentAttention(
+            config.num_heads, config.recent, dtype=policy, name="recent"
+        )
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        category_BN = ops.cast(behaviors["ids"][self.category], "int64")
-        return {**state, "category": category_BN}
+    def build_parts(self):
+        """Builds the projections, both attentions and the head."""
+        width, rows = self.embedding.width, (None, None, self.config.dim)
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.search.build(rows, with_gaps=True)
+        self.recent.build(rows, rows)
+        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+
+    def state_spec(self):
+        """User and request; the behaviors, their times and categories."""
+        return {
+            **self.request_spec(),
+            "time": StateSpec((history,), "int64"),
+            "mask": StateSpec((history,), "bool"),
+            "behaviors": StateSpec((history, self.config.dim)),
+            "category": StateSpec((history,), "int64"),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Projects the behaviors."""
+        return {
+            **self.request_state(user, context),
+            "time": behaviors["time"],
+            "mask": behaviors["mask"],
+            "behaviors": self.behavior_projection(behaviors["embedding"]),
+            "category": ops.cast(behaviors["ids"][self.category], "int64"),
+        }
 
     def score(self, state, candidates, training=False):
-        """Logits `[B, C]` float32."""
-        target_category_BC = ops.cast(candidates["ids"][self.category], "int64")
-        state = {**state, "target_category": target_category_BC}
-        return super().score(state, candidates, training)
-
-    def relevance(self, target_BCD, state):
-        """The later, the better, of one category."""
-        category_BC1 = state["target_category"][..., None]
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
+        behaviors_BND, mask_BN = state["behaviors"], state["mask"]
+        category_BC1 = ops.cast(candidates["ids"][self.category], "int64")[..., None]
         same_BCN = category_BC1 == state["category"][:, None]
         recency_BCN = ops.broadcast_to(
             ops.arange(same_BCN.shape[2], dtype="float32"), ops.shape(same_BCN)
         )
-        return recency_BCN, same_BCN & (category_BC1 >= FIRST_ID)
+        found_BCD = self.search(
+            target_BCD,
+            recency_BCN,
+            same_BCN & (category_BC1 >= FIRST_ID),
+            behaviors_BND,
+            state["time"],
+            state["request_time"],
+        )
+        recent_BCD = self.recent(target_BCD, behaviors_BND, mask_BN)
+        interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
+        return self.head(interest, state["user"], state["context"], target_BCD)

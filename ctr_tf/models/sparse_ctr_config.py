@@ -6,9 +6,10 @@ from ctr_tf.errors import unknown_name
 from ctr_tf.layers.evo_keys import BRANCHES, check_branches
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+from ctr_tf.models.sparse_patterns import PATTERNS
 
 SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
-ATTENTIONS = ("evo", "full", "dilated", "nsa", "kernel")
+ATTENTIONS = tuple(PATTERNS)
 CHUNKINGS = ("time", "fixed", "similarity")
 ENCODINGS = ("rel_temporal", "hstu", "t5", "alibi", "rope")
 
@@ -95,13 +96,3 @@ class SparseCTRConfig:
         bucket, is cut into the same P chunks.
         """
         return max(1, min(self.num_chunks, history_length // 4))
-
-    def dilation_for(self, history_length: int) -> int:
-        """The dilated attention's r, for as many keys as there are transition ones."""
-        count = self.transition * self.num_chunks_for(history_length)
-        return max(1, history_length // count)
-
-    @property
-    def has_user_key(self) -> bool:
-        """Whether behaviors and candidates attend to the user, too."""
-        return self.attention == "evo" and "local" in self.branches

@@ -6,15 +6,20 @@ Shape suffixes: `B` batch, `C` candidates, `M` clusters, `D` model width.
 import dataclasses
 
 import keras
+from keras import ops
 
 from ctr_tf.layers.behavior_clusters import BehaviorClusters
 from ctr_tf.layers.cluster_attention import ClusterAttention
+from ctr_tf.layers.recent_attention import RecentAttention
+from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
-from ctr_tf.models.recent_ranker import RecentConfig, RecentRanker
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.models.sizes import RecentSizes
 
 
 @dataclasses.dataclass(frozen=True)
-class TwinV2Config(RecentConfig):
+class TwinV2Config(RecentSizes):
     """Sizes of `TwinV2`.
 
     Args:
@@ -41,17 +46,13 @@ class TwinV2Config(RecentConfig):
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class TwinV2(RecentRanker):
-    """``interest = [attention(t, top clusters), attention(t, last behaviors)]``.
+class TwinV2(Ranker):
+    """``interest = [attention(t, top clusters), attention(t, the latest)]``.
 
     `BehaviorClusters` makes clusters by the rows of the items' features, as the paper
     does by item embeddings; `ClusterAttention` searches them and attends. (The paper's
-    model has other modules for the latest behaviors.)
-
-    State: `request_time` `[B]`, `user` `[B, Du]`, `context` `[B, Dx]`; `cluster`
-    `[B, M, D]`, `cluster_time` `[B, M]` int64, `cluster_size` `[B, M]`; and of the
-    `recent` latest behaviors `behaviors` `[B, R, D]` and `mask` `[B, R]`. M depends on
-    the schema's history length alone.
+    model has other modules for the latest behaviors.) M depends on the schema's history
+    length alone, and the state does not grow with the history.
 
     Reference:
         TWIN V2 (Si et al. 2024), "Scaling ultra-long user behavior sequence modeling
@@ -60,31 +61,64 @@ class TwinV2(RecentRanker):
 
     config_class = TwinV2Config
 
-    def build_found(self, dim):
-        """Makes clusters and the attention to them."""
+    def __init__(self, schema, table_sizes, config=None, **kwargs):
+        super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
+        self.behavior_projection = self.dense(config.dim, "behavior")
+        self.candidate_projection = self.dense(config.dim, "candidate")
         self.clusters = BehaviorClusters(
-            config.num_clusters_for(self.schema.history_length),
+            config.num_clusters_for(schema.history_length),
             config.cluster_size,
             dtype=policy,
             name="clusters",
         )
-        self.clusters.build((None, None, self.embedding.shared_dim))
         self.cluster_attention = ClusterAttention(
             config.num_heads, config.top_clusters, dtype=policy, name="cluster"
         )
-        self.cluster_attention.build((None, None, dim))
-        return dim
+        self.recent = RecentAttention(
+            config.num_heads, config.recent, dtype=policy, name="recent"
+        )
+        self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def encode(self, user, behaviors, context, training=False) -> dict:
-        """The user's state; see the class."""
-        state = super().encode(user, behaviors, context, training)
-        item = self.embedding.shared(behaviors["embedding"])
-        time = state.pop("time")
-        state |= self.clusters(item, state["behaviors"], time, state["mask"])
-        return state | self.latest(state)
+    def build_parts(self):
+        """Builds the projections, the clusters, both attentions and the head."""
+        width, rows = self.embedding.width, (None, None, self.config.dim)
+        self.behavior_projection.build((None, None, width("behavior")))
+        self.candidate_projection.build((None, None, width("candidate")))
+        self.clusters.build((None, None, self.embedding.shared_dim))
+        self.cluster_attention.build(rows)
+        self.recent.build(rows, rows)
+        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
 
-    def found(self, target_BCD, state):
-        """The attention over the clusters."""
+    def state_spec(self):
+        """User and request; the clusters; the latest behaviors."""
+        dim, recent = self.config.dim, self.recent.axis
+        count = self.clusters.num_clusters
+        return {
+            **self.request_spec(),
+            "cluster": StateSpec((count, dim)),
+            "cluster_time": StateSpec((count,), "int64"),
+            "cluster_size": StateSpec((count,), "float32"),
+            "recent": StateSpec((recent, dim)),
+            "recent_mask": StateSpec((recent,), "bool"),
+        }
+
+    def encode(self, user, behaviors, context, training=False):
+        """Clusters the behaviors."""
+        rows_BND = self.behavior_projection(behaviors["embedding"])
+        item, mask_BN = self.embedding.shared(behaviors["embedding"]), behaviors["mask"]
+        return {
+            **self.request_state(user, context),
+            **self.clusters(item, rows_BND, behaviors["time"], mask_BN),
+            "recent": self.recent.latest(rows_BND),
+            "recent_mask": self.recent.latest(mask_BN),
+        }
+
+    def score(self, state, candidates, training=False):
+        """Logits `[B, C, T]` float32."""
+        target_BCD = self.candidate_projection(candidates["embedding"])
         clusters = [state[k] for k in ("cluster", "cluster_time", "cluster_size")]
-        return self.cluster_attention(target_BCD, *clusters, state["request_time"])
+        found_BCD = self.cluster_attention(target_BCD, *clusters, state["request_time"])
+        recent_BCD = self.recent(target_BCD, state["recent"], state["recent_mask"])
+        interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
+        return self.head(interest, state["user"], state["context"], target_BCD)

@@ -101,13 +101,13 @@ class Reporter(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Starts the clock."""
-        self._started = time.perf_counter(), self.model.step.input_seconds
+        self._started = time.perf_counter(), self.model.input_seconds
 
     def on_train_batch_end(self, batch, logs=None):
         """Stops the clock, and reports now and then."""
         if batch:
             seconds = time.perf_counter() - self._started[0]
-            waited = self.model.step.input_seconds - self._started[1]
+            waited = self.model.input_seconds - self._started[1]
             self.steps += 1
             self.seconds += seconds
             self.input_seconds += waited

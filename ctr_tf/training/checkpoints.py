@@ -1,26 +1,35 @@
 """Checkpoints: everything that the next step depends on, written whole or not at all.
 
-    checkpoints/step-00001000/   weights, optimizer slots, metrics, and state.json: the
-                                 position in the data, the best validation, …
-    checkpoints/best-00000800/   the weights of the best validation so far
+    checkpoints/step-00001000/   tables, network, optimizer, metrics, and state.json:
+                                 the position in the data, the best validation, …
+    checkpoints/best-00000800/   the weights of the best validation so far: the first
+                                 ranker's, which is the one that is trained for
 
-A checkpoint is written to a hidden folder, which is renamed when it is complete.
+A checkpoint is written to a hidden folder, which is renamed when it is complete. Tables
+are written and read by those who keep them (`ctr_tf.tables`).
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import keras
 import tensorflow as tf
 
 from ctr_tf import files
-from ctr_tf.errors import storage_trouble
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.saved_variables import SavedVariables
+from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.training.trainer import MAIN, Trainer
 
 _log = logging.getLogger(__name__)
 _STATE = "state.json"
+_NETWORK = "network"
+_FORMAT = 2
 # What reading a file raises that was cut off, or is not there.
 _DAMAGE = (
     json.JSONDecodeError,
@@ -60,7 +69,7 @@ class Checkpoints:
 
     Args:
         folder: they lie in.
-        ranker: built, and compiled if it trains.
+        trainer: compiled.
         keep: latest ones kept, beside the best.
         data: identifies the training data; a checkpoint goes on only with its own.
         worker: index of this process; only the files of worker 0 become a checkpoint.
@@ -72,14 +81,14 @@ class Checkpoints:
     def __init__(
         self,
         folder: str | Path,
-        ranker,
+        trainer: Trainer,
         keep: int = 2,
         data: str = "",
         worker: int = 0,
         content: str = "",
     ):
         self.folder = Path(folder)
-        self.ranker = ranker
+        self.trainer = trainer
         self.keep = keep
         self.data = data
         self.worker = worker
@@ -89,12 +98,17 @@ class Checkpoints:
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint to go on from, and removes old ones."""
         state = {**dataclasses.asdict(progress), "data": self.data}
-        self._write(f"step-{progress.step:08d}", self._variables(), state)
+        with self._writing(f"step-{progress.step:08d}", state) as folder:
+            SavedVariables(_NETWORK, self._network() | self._metrics()).write(folder)
+            self.trainer.store.save(folder)
         self._remove_all_but("step-*", self.keep)
 
     def save_best(self, step: int) -> None:
         """Writes the weights alone, and removes the last best."""
-        self._write(f"best-{step:08d}", {"model": self._variables()["model"]}, {})
+        ranker = self.trainer.ranker
+        with self._writing(f"best-{step:08d}", {}) as folder:
+            SavedVariables(_NETWORK, {MAIN: named(ranker)}).write(folder)
+            ReplicatedTables(ranker.embedding.tables).save(folder, slots=False)
         self._remove_all_but("best-*", 1)
 
     def restore(self) -> Progress:
@@ -128,61 +142,45 @@ class Checkpoints:
         return Progress()
 
     def _restore(self, folder: Path) -> Progress:
-        state = _read_state(folder)
+        state = _read_state(folder, self.content)
+        if state.get("format") != _FORMAT:
+            raise ValueError(
+                f"Checkpoint '{folder}' was written by an older version. A run cannot "
+                "go on from it, but a new one can start from its weights: "
+                "`ctr-tf train --from`."
+            )
         if state.pop("data") != self.data:
             raise ValueError(
                 f"Checkpoint '{folder}' was made from other data than the data set has "
                 "now: a run goes on only with its own data."
             )
-        self._read(folder, ("model", "optimizer"), state)
-        del state["shapes"], state["content_hash"]
+        SavedVariables(_NETWORK, self._network()).read(folder)
+        self.trainer.store.load(folder)
+        del state["format"], state["content_hash"]
         return Progress(**state)
 
     def restore_metrics(self) -> None:
         """Reads the running metrics of the checkpoint that was restored, if any."""
         if self._restored is not None:
-            self._read(self._restored, ("metrics",), _read_state(self._restored))
+            SavedVariables(_NETWORK, self._metrics()).read(self._restored)
             self._restored = None
 
-    def load_weights(self, weights: str) -> None:
-        """Reads the model's weights.
+    def _network(self) -> dict[str, dict]:
+        parts = {name: named(ranker) for name, ranker in self.trainer.rankers.items()}
+        return parts | {"optimizer": _numbered(self.trainer.optimizer.variables)}
 
-        Args:
-            weights: `"best"` or `"last"`.
+    def _metrics(self) -> dict[str, dict]:
+        metrics = self.trainer.metrics
+        return {"metrics": _numbered([v for m in metrics for v in m.variables])}
 
-        Raises:
-            FileNotFoundError: if there is no such checkpoint.
-            ValueError: for another word, or if the model's weights differ.
-        """
-        patterns = {"best": "best-*", "last": "step-*"}
-        if weights not in patterns:
-            raise ValueError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
-        folder = _latest(self.folder, patterns[weights])
-        if folder is None:
-            raise FileNotFoundError(
-                f"There is no {weights} checkpoint ('{patterns[weights]}') in "
-                f"'{self.folder}'."
-            )
-        self._read(folder, ("model",), _read_state(folder))
-
-    def _variables(self) -> dict[str, list]:
-        ranker = self.ranker
-        parts: dict[str, Any] = {"model": ranker.variables}
-        if ranker.step:
-            parts["optimizer"] = ranker.optimizer.variables
-            parts["metrics"] = [v for m in ranker.metrics for v in m.variables]
-        return {key: [v.value for v in part] for key, part in parts.items()}
-
-    def _write(self, name: str, variables: dict, state: dict) -> None:
+    @contextlib.contextmanager
+    def _writing(self, name: str, state: dict) -> Iterator[Path]:
+        """A folder to write to; it takes its place when it is complete."""
         temporary = self.folder / f".{name}.{self.worker}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        try:
-            tf.train.Checkpoint(**variables).write(str(temporary / "variables"))
-        except tf.errors.OpError as error:
-            # Of a full disk it is "out of range", which Keras takes for the data's end.
-            raise OSError(storage_trouble(error) or str(error)) from error
-        state |= {"shapes": self._shapes(), "content_hash": self.content}
+        yield temporary
+        state |= {"format": _FORMAT, "content_hash": self.content}
         (temporary / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
         if self.worker:
             shutil.rmtree(temporary)
@@ -192,42 +190,89 @@ class Checkpoints:
         files.sync(temporary)
         temporary.rename(final)
 
-    def _shapes(self) -> list:
-        return [[v.path, list(v.shape)] for v in self.ranker.variables]
-
-    def _read(self, folder: Path, keys: tuple[str, ...], state: dict) -> None:
-        if state.get("content_hash") != self.content:
-            raise ValueError(
-                f"Checkpoint '{folder}' was made with another schema or other "
-                "vocabularies: it must have the content hash "
-                f"{self.content!r}. Received: {state.get('content_hash')!r}"
-            )
-        saved, own = state["shapes"], self._shapes()
-        for (path, shape), (_, expected) in zip(saved, own, strict=False):
-            if shape != expected:
-                raise ValueError(
-                    f"Checkpoint '{folder}' does not fit the model: '{path}' has shape "
-                    f"{shape} there, and {expected} by this schema and vocabularies."
-                )
-        if len(saved) != len(own):
-            raise ValueError(
-                f"Checkpoint '{folder}' does not fit the model: it has {len(saved)} "
-                f"variables, and the model {len(own)}."
-            )
-        variables = self._variables()
-        checkpoint = tf.train.Checkpoint(**{key: variables[key] for key in keys})
-        status = checkpoint.read(str(folder / "variables"))
-        status.assert_existing_objects_matched().expect_partial()
-
     def _remove_all_but(self, pattern: str, count: int) -> None:
         if not self.worker:
             for folder in sorted(self.folder.glob(pattern))[:-count]:
                 shutil.rmtree(folder)
 
 
-def _latest(folder: Path, pattern: str) -> Path | None:
-    return max(folder.glob(pattern), default=None)
+def load_weights(
+    folder: str | Path, ranker: Ranker, weights: str = "best", content: str = ""
+) -> None:
+    """Reads a model's weights.
+
+    Args:
+        folder: of a run's checkpoints.
+        ranker: built.
+        weights: `"best"` or `"last"`.
+        content: hash of schema and vocabularies; weights are read only for their own.
+
+    Raises:
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: for another word, or if the model's weights differ.
+    """
+    patterns = {"best": "best-*", "last": "step-*"}
+    if weights not in patterns:
+        raise ValueError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
+    found = max(Path(folder).glob(patterns[weights]), default=None)
+    if found is None:
+        raise FileNotFoundError(
+            f"There is no {weights} checkpoint ('{patterns[weights]}') in '{folder}'."
+        )
+    state = _read_state(found, content)
+    if state.get("format") != _FORMAT:
+        _load_first_format(found, ranker, state["shapes"])
+        return
+    SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(found)
+    ReplicatedTables(ranker.embedding.tables).load(found, slots=False)
 
 
-def _read_state(folder: Path) -> dict:
-    return json.loads((folder / _STATE).read_text("utf-8"))
+def named(ranker: Ranker) -> dict[str, tf.Variable]:
+    """The variables of a ranker's network, by their paths within it."""
+    return _by_path(ranker.network)
+
+
+def _by_path(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
+    """Without the model's own name, of which Keras counts those of a process."""
+    return {variable.path.partition("/")[2]: variable.value for variable in variables}
+
+
+def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
+    return {str(index): variable.value for index, variable in enumerate(variables)}
+
+
+def _read_state(folder: Path, content: str) -> dict:
+    state = json.loads((folder / _STATE).read_text("utf-8"))
+    if state["content_hash"] != content:
+        raise ValueError(
+            f"Checkpoint '{folder}' was made with another schema or other "
+            f"vocabularies: it must have the content hash {content!r}. "
+            f"Received: {state['content_hash']!r}"
+        )
+    return state
+
+
+def _load_first_format(folder: Path, ranker: Ranker, shapes: list) -> None:
+    """Reads weights as they were written before tables had a file of their own.
+
+    A model's layers have since moved into parts, so a path there is the end of a path
+    here.
+    """
+    own = _by_path(ranker.variables)
+    wanted = []
+    for path, shape in shapes:
+        tail = path.partition("/")[2]
+        fits = [p for p in own if p == tail or p.endswith(f"/{tail}")]
+        if len(fits) != 1 or own[fits[0]].shape.as_list() != shape:
+            raise ValueError(
+                f"Checkpoint '{folder}' does not fit the model, which has no one "
+                f"variable for '{path}' of shape {shape}."
+            )
+        wanted.append(own[fits[0]])
+    if len(wanted) != len(own):
+        raise ValueError(
+            f"Checkpoint '{folder}' does not fit the model: it has {len(wanted)} "
+            f"variables, and the model {len(own)}."
+        )
+    status = tf.train.Checkpoint(model=wanted).read(str(folder / "variables"))
+    status.assert_existing_objects_matched().expect_partial()

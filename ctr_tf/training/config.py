@@ -5,8 +5,10 @@ from typing import Any
 
 from ctr_tf.data.config import DataConfig
 from ctr_tf.errors import unknown_name
-from ctr_tf.models import MODELS, SparseCTRConfig
+from ctr_tf.models import MODELS
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distribution import STRATEGIES
+from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 from ctr_tf.training.row_dropout import RowDropoutConfig
 
@@ -79,7 +81,7 @@ def _choose_model(values: Any) -> type:
     name = name or SparseCTRConfig.name
     if name not in MODELS:
         raise ValueError(f"`model.name`: {unknown_name('model', name, MODELS)}")
-    return MODELS[name][0]
+    return MODELS[name].config_class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Config:
         run: folder of the run: checkpoints, logs, metrics, plots.
         data: the prepared data set and its batches.
         model: its `name` selects the model, and with it the other keys.
+        objective: what is made small: the weight of each term.
         optimizer: of the weights.
         training: how long, how exactly and where.
     """
@@ -99,5 +102,6 @@ class Config:
     model: Any = dataclasses.field(
         default_factory=SparseCTRConfig, metadata={"choose": _choose_model}
     )
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

@@ -65,3 +65,32 @@ class DefinedMean(keras.metrics.Mean):
         count = tf.convert_to_tensor(self.count)
         nan = tf.constant(float("nan"), count.dtype)
         return tf.where(count > 0, tf.math.divide_no_nan(self.total, count), nan)
+
+
+def request_auc(
+    labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The AUC of each request's slate, and its weight in the mean over requests.
+
+    Args:
+        labels: `[B, C]`, 0 or 1.
+        logits: `[B, C]`.
+        weights: `[B, C]`, 0 on padding.
+
+    Returns:
+        AUC `[B]`, ties counted half, and weight `[B]`: the number of real candidates,
+        or 0 where the slate lacks clicked or unclicked ones.
+    """
+    real = weights > 0
+    count_B = tf.reduce_sum(tf.cast(real, tf.float32), -1)
+    logits = tf.where(real, tf.cast(logits, tf.float32), tf.float32.min)
+    ordered = tf.sort(logits)
+    below = tf.searchsorted(ordered, logits, "left")
+    not_above = tf.searchsorted(ordered, logits, "right")
+    padding_B1 = tf.cast(tf.shape(labels)[1], tf.float32) - count_B[:, None]
+    rank = tf.cast(below + not_above + 1, tf.float32) / 2 - padding_B1
+    clicked = tf.cast(real & (labels > 0.5), tf.float32)
+    clicks_B = tf.reduce_sum(clicked, -1)
+    pairs_B = clicks_B * (count_B - clicks_B)
+    wins_B = tf.reduce_sum(rank * clicked, -1) - clicks_B * (clicks_B + 1) / 2
+    return tf.math.divide_no_nan(wins_B, pairs_B), tf.where(pairs_B > 0, count_B, 0)

@@ -1,18 +1,23 @@
 """The optimizer and the learning-rate schedule that a recipe describes."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import keras
 
 from ctr_tf.errors import unknown_name
-from ctr_tf.training.paired_optimizer import PairedOptimizer, TableLossScaleOptimizer
-from ctr_tf.training.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam
+from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam
+from ctr_tf.training.paired_optimizer import (
+    SGD,
+    Adagrad,
+    Adam,
+    LossScaleOptimizer,
+    PairedOptimizer,
+)
 
-DENSE = {
-    "adam": keras.optimizers.Adam,
-    "adagrad": keras.optimizers.Adagrad,
-    "sgd": keras.optimizers.SGD,
-}
+DENSE = {"adam": Adam, "adagrad": Adagrad, "sgd": SGD}
 TABLES = {"adam": RowWiseAdam, "adagrad": RowWiseAdagrad}
 SCHEDULES = ("constant", "cosine")
 
@@ -68,23 +73,29 @@ class OptimizerConfig:
 
 
 def make_optimizer(
-    config: OptimizerConfig, total_steps: int = 1, loss_scaling: bool = False
-) -> keras.optimizers.Optimizer:
+    config: OptimizerConfig,
+    tables: Mapping[str, EmbeddingTable],
+    total_steps: int = 1,
+    loss_scaling: bool = False,
+) -> PairedOptimizer | LossScaleOptimizer:
     """Makes the optimizer.
 
     Args:
         config: what it is like.
+        tables: name → table, built.
         total_steps: of the training, where a cosine schedule ends.
         loss_scaling: dynamic, as `mixed_float16` needs it.
     """
     table_rate = config.table_learning_rate or config.learning_rate
-    optimizer = PairedOptimizer(
-        DENSE[config.dense](learning_rate(config, config.learning_rate, total_steps)),
-        TABLES[config.tables](learning_rate(config, table_rate, total_steps)),
-        global_clipnorm=config.global_clipnorm,
+    network = DENSE[config.dense](
+        learning_rate(config, config.learning_rate, total_steps),
         weight_decay=config.weight_decay,
     )
-    return TableLossScaleOptimizer(optimizer) if loss_scaling else optimizer
+    of_rows = TABLES[config.tables](learning_rate(config, table_rate, total_steps))
+    optimizer = PairedOptimizer(
+        network, ReplicatedTables(tables, of_rows), config.global_clipnorm
+    )
+    return LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
 def learning_rate(config: OptimizerConfig, peak: float, total_steps: int):

@@ -1,126 +1,105 @@
-"""One optimizer for the tables and one for the rest, used as one by Keras.
+"""The network's optimizer and that of the tables, one step of both together.
 
 `keras.optimizers.MultiOptimizer` would pair them, but it clips each part by a global
 norm of its own, and each part reduces its own gradients over the replicas, after
-clipping. Here the training step has summed the gradients over the replicas before, so
-that clipping and loss scaling see those of the global batch, all of them together.
+clipping. Here gradients have been summed over the replicas before, so that clipping and
+loss scaling see those of the global batch, all of them together.
 """
+
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from ctr_tf.training.row_wise_optimizers import RowWiseOptimizer, unique_rows
+from ctr_tf.tables.replicated import ReplicatedTables
 
 
-def is_table(variable: keras.Variable) -> bool:
-    """Whether a variable is an embedding table (`EmbeddingTable` marks its own)."""
-    return getattr(variable, "row_wise", False)
+class _Summed:
+    """An optimizer whose gradients have been summed over the replicas before."""
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)
 
 
-@keras.saving.register_keras_serializable(package="ctr_tf")
+class Adam(_Summed, keras.optimizers.Adam):
+    """Keras' own, for a network; see `PairedOptimizer`."""
+
+
+class Adagrad(_Summed, keras.optimizers.Adagrad):
+    """Keras' own, for a network; see `PairedOptimizer`."""
+
+
+class SGD(_Summed, keras.optimizers.SGD):
+    """Keras' own, for a network; see `PairedOptimizer`."""
+
+
 class PairedOptimizer(keras.optimizers.Optimizer):
-    """Updates embedding tables by one optimizer and dense weights by another.
+    """Updates the network by its optimizer, and tables by theirs.
 
-    Gradients must have been summed over the replicas already.
+    Gradients are those of the global batch, as `ReplicatedTables.gradients` gives those
+    of tables.
 
     Args:
-        dense: a Keras optimizer; its own clipping, weight decay and averages are not
-            used.
-        tables: a row-wise optimizer.
-        global_clipnorm: gradients of tables and dense weights, taken together, are
-            scaled down to this norm.
-        weight_decay: of dense weights, decoupled as in AdamW; tables have none.
-        name: of the optimizer.
+        network: one of this module's optimizers; only it may decay weights.
+        tables: with their optimizer.
+        global_clipnorm: all gradients, taken together, are scaled down to this norm.
     """
 
     def __init__(
         self,
-        dense: keras.optimizers.Optimizer,
-        tables: RowWiseOptimizer,
+        network: keras.optimizers.Optimizer,
+        tables: ReplicatedTables,
         global_clipnorm: float | None = None,
-        weight_decay: float | None = None,
-        name="paired",
-        **kwargs,
     ):
-        kwargs.pop("learning_rate", None)
-        super().__init__(
-            learning_rate=0.0,
-            global_clipnorm=global_clipnorm,
-            weight_decay=weight_decay,
-            name=name,
-            **kwargs,
-        )
-        self.dense = dense
+        super().__init__(learning_rate=0.0, global_clipnorm=global_clipnorm)
+        self.network = network
         self.tables = tables
 
     def build(self, variables):
-        """Makes the slots of both."""
-        if self.built:
-            return
-        variables = list(variables)
-        tables = [v for v in variables if is_table(v)]
-        self.exclude_from_weight_decay(tables)
-        self.tables.build(tables)
-        self.dense.build([v for v in variables if not is_table(v)])
-        super().build(variables)
-        self._tables = {self._var_key(v) for v in tables}
+        """Makes the network's slots."""
+        self.network.build(variables)
+        self.built = True
 
     @property
     def variables(self):
-        """Own variables, then those of `dense`, then those of `tables`."""
-        return [*self._variables, *self.dense.variables, *self.tables.variables]
+        """Those of the network's optimizer; the tables save their own."""
+        return self.network.variables
 
     @property
     def learning_rate(self):
-        """Current learning rate of the dense weights."""
-        return self.dense.learning_rate
+        """Current learning rate of the network."""
+        return self.network.learning_rate
 
-    def apply(self, grads, trainable_variables=None):
-        """Updates the variables by gradients of the global batch."""
-        grads = [
-            unique_rows(g) if isinstance(g, tf.IndexedSlices) else g for g in grads
-        ]
-        super().apply(grads, trainable_variables)
-        self.dense.iterations.assign_add(1)
-        self.tables.iterations.assign_add(1)
+    @property
+    def iterations(self):
+        """Steps done."""
+        return self.network.iterations
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates one variable by the optimizer it belongs to."""
-        if self._var_key(variable) in self._tables:
-            rate = self.tables.learning_rate
-            self.tables.update_rows(gradient.indices, gradient.values, variable, rate)
-        else:
-            self.dense.update_step(gradient, variable, self.dense.learning_rate)
+    def apply(self, grads: Sequence, trainable_variables: Sequence) -> None:
+        """Updates network and tables.
 
-    def _clip_gradients(self, grads):
-        if not self.global_clipnorm:
-            return grads
-        return tf.clip_by_global_norm(grads, self.global_clipnorm)[0]
+        Args:
+            grads: see the class.
+            trainable_variables: whose they are: variables of the network, and names of
+                tables.
+        """
+        pairs = list(zip(grads, trainable_variables, strict=True))
+        if self.global_clipnorm:
+            factor = self._clip_factor(pairs)
+            pairs = [(_scaled(gradient, factor), owner) for gradient, owner in pairs]
+        of_network = [pair for pair in pairs if not isinstance(pair[1], str)]
+        if of_network:
+            self.network.apply(*zip(*of_network, strict=True))
+        self.tables.apply(_of_tables(pairs))
 
-    def _all_reduce_sum_gradients(self, grads_and_vars):
-        return list(grads_and_vars)  # the training step has summed them
-
-    def get_config(self):
-        """Config."""
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "dense": serialize(self.dense),
-            "tables": serialize(self.tables),
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Inverse of `get_config`."""
-        config = dict(config)
-        for key in ("dense", "tables"):
-            config[key] = keras.saving.deserialize_keras_object(
-                config[key], custom_objects=custom_objects
-            )
-        return cls(**config)
+    def _clip_factor(self, pairs):
+        squares = [2 * tf.nn.l2_loss(g) for g, v in pairs if not isinstance(v, str)]
+        squares.append(self.tables.squared_norm(_of_tables(pairs)))
+        norm = tf.sqrt(tf.add_n(squares))
+        return self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
 
 
-class TableLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
+class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """Dynamic loss scaling that looks only at the rows of a table's gradient.
 
     Keras' own makes a table's gradient dense in order to look for NaN and infinity.
@@ -130,3 +109,14 @@ class TableLossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
         """Whether every gradient is finite; sparse ones by their rows."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return super().check_finite(values)
+
+
+def _of_tables(pairs) -> dict[str, tf.IndexedSlices]:
+    return {owner: gradient for gradient, owner in pairs if isinstance(owner, str)}
+
+
+def _scaled(gradient, factor):
+    if isinstance(gradient, tf.IndexedSlices):
+        values = gradient.values * factor
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return gradient * factor

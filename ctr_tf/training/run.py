@@ -17,7 +17,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
-from ctr_tf.training.checkpoints import Checkpoints
+from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
 
 _log = logging.getLogger(__name__)
@@ -66,8 +66,7 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
         dtype=config.training.precision,
     )
     content = content_hash(schema, vocabularies)
-    checkpoints = Checkpoints(checkpoint_folder(folder), ranker, content=content)
-    checkpoints.load_weights(weights)
+    load_weights(checkpoint_folder(folder), ranker, weights, content)
     return Run(folder, config, schema, vocabularies, ranker)
 
 

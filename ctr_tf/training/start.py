@@ -4,6 +4,7 @@ import itertools
 import logging
 from pathlib import Path
 
+import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,14 +58,15 @@ def start_from(ranker: Ranker, data: PreparedData, folder: str | Path) -> None:
         folder: of the run, see `check_start`.
     """
     run = load_run(folder)
-    rows = _vocabulary_of_tables(ranker)
-    for new, old in zip(ranker.variables, run.ranker.variables, strict=True):
-        name = rows.get(id(new))
-        if name is None:
-            new.assign(old.numpy())
-        else:
-            new.assign(_mapped(new, old, name, data.vocabularies, run.vocabularies))
-    for name in sorted(set(rows.values())):
+    for new, old in zip(ranker.network, run.ranker.network, strict=True):
+        new.assign(old.numpy())
+    vocabularies = _vocabulary_of_tables(ranker)
+    for table, new in ranker.embedding.tables.items():
+        old = run.ranker.embedding.tables[table].table.numpy()
+        if name := vocabularies.get(table):
+            old = _mapped(new.table, old, name, data.vocabularies, run.vocabularies)
+        new.table.assign(old)
+    for name in sorted(set(vocabularies.values())):
         known = _places(name, data.vocabularies, run.vocabularies) >= 0
         _log.info(
             "%s: %s of %s values have rows in '%s', %s are new",
@@ -73,8 +75,8 @@ def start_from(ranker: Ranker, data: PreparedData, folder: str | Path) -> None:
         )  # fmt: skip
 
 
-def _vocabulary_of_tables(ranker: Ranker) -> dict[int, str]:
-    """Variable (by `id`) → the vocabulary that its rows stand for."""
+def _vocabulary_of_tables(ranker: Ranker) -> dict[str, str]:
+    """Table → the vocabulary that its rows stand for."""
     embedding = ranker.embedding
     features = {
         f"{group}_{feature.name}": feature
@@ -82,14 +84,20 @@ def _vocabulary_of_tables(ranker: Ranker) -> dict[int, str]:
         for feature in of_group
     }
     found = {}
-    for key, table in embedding.lookups().values():
+    for key, table in embedding.sources().values():
         if name := features[key].vocabulary_name:
-            found[id(embedding.tables[table].table)] = name
+            found[table] = name
     return found
 
 
-def _mapped(new, old, name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:
-    values, before = new.numpy().copy(), old.numpy()
+def _mapped(
+    new: keras.Variable,
+    before: np.ndarray,
+    name: str,
+    to: Vocabularies,
+    of: Vocabularies,
+) -> np.ndarray:
+    values = new.numpy().copy()
     values[:FIRST_ID] = before[:FIRST_ID]  # padding and unknown
     place = _places(name, to, of)
     known = np.flatnonzero(place >= 0)

@@ -42,11 +42,13 @@ from ctr_tf.training.distribution import (
     worker,
 )
 from ctr_tf.training.huge_pages import use_huge_pages
+from ctr_tf.training.objective import make_objective
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
 from ctr_tf.training.start import check_start, start_from
+from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 _ADAPT_BATCHES = 100  # that the statistics of numeric features are measured on
@@ -73,17 +75,18 @@ def train(config: Config) -> dict:
     check_start(config, data)
     folder = open_run(config, data) if index == 0 else Path(config.run)
     with strategy.scope():
-        ranker = _compiled_ranker(config, data, total_steps)
+        trainer = _make_trainer(config, data, total_steps)
+    ranker = trainer.ranker
     checkpoints = Checkpoints(
         checkpoint_folder(folder),
-        ranker,
+        trainer,
         options.keep_checkpoints,
         fingerprint(data),
         index,
         data.content_hash,
     )
     progress = checkpoints.restore()
-    use_huge_pages([*ranker.variables, *ranker.optimizer.variables])
+    use_huge_pages(trainer.store.variables)
     _announce(config, data, ranker, progress, total_steps)
 
     read = functools.partial(
@@ -131,7 +134,7 @@ def train(config: Config) -> dict:
             )
             callbacks = [StepCounter(progress), reporter, validating, checkpointing]
             if progress.step < total_steps:
-                ranker.fit(
+                trainer.fit(
                     distribute(strategy, batches),
                     steps_per_epoch=total_steps - progress.step,
                     shuffle=False,
@@ -139,7 +142,7 @@ def train(config: Config) -> dict:
                     callbacks=callbacks,
                 )
             else:  # killed in the last validation
-                validating.set_model(ranker)
+                validating.set_model(trainer)
                 validating.make_up()
                 progress.finished = True
                 checkpoints.save(progress)
@@ -179,7 +182,7 @@ def _adapt(ranker, read: Callable, strategy, seed: int) -> None:
         ranker.embedding.adapt(inputs)
 
 
-def _compiled_ranker(config: Config, data: PreparedData, total_steps: int):
+def _make_trainer(config: Config, data: PreparedData, total_steps: int) -> Trainer:
     options = config.training
     ranker = build_ranker(
         config.model,
@@ -191,24 +194,22 @@ def _compiled_ranker(config: Config, data: PreparedData, total_steps: int):
     jit_compile = options.jit_compile
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
-    ranker.compile(
-        make_optimizer(config.optimizer, total_steps, scaling),
+    trainer = Trainer(make_objective(config.objective, ranker), ranker)
+    trainer.compile(
+        make_optimizer(config.optimizer, trainer.tables, total_steps, scaling),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),
     )
-    return ranker
+    return trainer
 
 
 def _announce(config, data, ranker, progress: Progress, total_steps: int) -> None:
-    counts = {"tables": 0, "network": 0}
-    for variable in ranker.trainable_variables:
-        size = int(tf.size(variable.value))
-        counts["tables" if getattr(variable, "row_wise", 0) else "network"] += size
+    counts = ranker.count_weights()
     _log.info(
         "%s: %s weights in tables, %s in the network; %s training samples, %d steps of "
         "%d",
         config.model.name,
-        *(f"{count:,}" for count in counts.values()),
+        *(f"{counts[part]:,}" for part in ("tables", "network")),
         f"{data.num_samples('train'):,}",
         *(total_steps, config.data.batch_size),
     )

@@ -30,8 +30,9 @@ def _native(variable):
 class RowWiseOptimizer(keras.optimizers.Optimizer):
     """Base: an optimizer that updates rows.
 
-    Subclasses implement `update_rows`. On its own it is a Keras optimizer like any
-    other; beside a dense one it is used through `PairedOptimizer`.
+    Subclasses implement `update_rows`. On one replica it is a Keras optimizer like any
+    other; on several, gradients must have been summed over them, as `ReplicatedTables`
+    does.
 
     Args:
         learning_rate: float or schedule.
@@ -47,29 +48,39 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
                     f" does without it. Received: {option}={getattr(self, option)!r}"
                 )
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Updates the rows of one table.
+    def apply(self, grads, trainable_variables=None):
+        """Updates tables by gradients whose rows may repeat.
 
         Args:
-            gradient: `tf.IndexedSlices`; rows may repeat.
-            variable: the table.
-            learning_rate: scalar.
+            grads: `tf.IndexedSlices` each.
+            trainable_variables: the tables.
 
         Raises:
             ValueError: for a dense gradient, whose cost would grow with the table.
         """
-        if not isinstance(gradient, tf.IndexedSlices):
-            raise ValueError(
-                f"{type(self).__name__} takes the gradient of '{variable.name}' as "
-                f"tf.IndexedSlices. Received: {type(gradient).__name__}"
-            )
-        gradient = unique_rows(gradient)
+        for gradient in grads:
+            if not isinstance(gradient, tf.IndexedSlices):
+                raise ValueError(
+                    f"{type(self).__name__} takes gradients as tf.IndexedSlices. "
+                    f"Received: {type(gradient).__name__}"
+                )
+        self.apply_unique([unique_rows(g) for g in grads], trainable_variables)
+
+    def apply_unique(self, grads, trainable_variables=None):
+        """As `apply`, for gradients in which every row is there once."""
+        super().apply(grads, trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras' hook: updates one table by a gradient of unique rows."""
         self.update_rows(
             gradient.indices,
             gradient.values,
             variable,
             tf.cast(learning_rate, "float32"),
         )
+
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return list(grads_and_vars)  # they are those of all replicas
 
     def update_rows(self, rows, gradient, variable, learning_rate):
         """Updates `rows` `[n]`, each there once, by `gradient` `[n, width]`."""

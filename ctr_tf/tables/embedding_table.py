@@ -39,7 +39,6 @@ class EmbeddingTable(keras.layers.Layer):
             dtype="float32",
             autocast=False,
         )
-        self.table.row_wise = True  # see `ctr_tf.training.paired_optimizer`
         self.built = True
 
     def call(self, ids):

@@ -1,0 +1,51 @@
+"""A reader of the history: attention to the latest behaviors.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `R` latest ones, `D` width.
+"""
+
+import keras
+
+from ctr_tf.layers.checks import check_positive
+from ctr_tf.layers.target_attention import TargetAttention
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class RecentAttention(TargetAttention):
+    """`TargetAttention` over the last behaviors.
+
+    Args:
+        num_heads: H; divides D.
+        count: R, how many.
+
+    Call arguments:
+        target: `[B, C, D]`.
+        behaviors: `[B, N, D]`; the last R are enough.
+        mask: `[B, N]` bool; the last R are enough.
+
+    Returns:
+        `[B, C, D]`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide D, or `count` is not positive.
+    """
+
+    def __init__(self, num_heads: int, count: int, **kwargs):
+        super().__init__(num_heads, **kwargs)
+        check_positive(count=count)
+        self.count = count
+
+    def call(self, target, behaviors, mask):
+        """Asks the latest of every candidate."""
+        return super().call(target, self.latest(behaviors), self.latest(mask))
+
+    def latest(self, rows):
+        """`[B, N, …]` → `[B, R, …]`: the last ones, fewer where there are fewer."""
+        return rows[:, -self.count :]
+
+    def axis(self, history_length: int) -> int:
+        """R for histories of a length, to declare a state by."""
+        return min(history_length, self.count)
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "count": self.count}

@@ -1,0 +1,77 @@
+"""A reader of the history: attention to the few behaviors that a search finds.
+
+Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `J` found ones, `D` width, `E`
+width of found ones.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.checks import check_positive
+from ctr_tf.layers.target_attention import TargetAttention
+from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
+from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class SearchAttention(TargetAttention):
+    """`TargetAttention` of each candidate over its own top k behaviors.
+
+    What is relevant is said from outside; no gradient passes through the selection.
+
+    Args:
+        num_heads: H; divides D.
+        top_k: k.
+
+    Call arguments:
+        target: `[B, C, D]`.
+        relevance: `[B, C, N]`, higher is better.
+        visible: `[B, N]` or `[B, C, N]` bool, what may be found at all.
+        behaviors: `[B, N, D]`.
+        time: `[B, N]` int64 seconds, or None. With them, found behaviors carry their
+            time gaps to the request (`one_hot_gap`).
+        request_time: `[B]` int64 seconds, or None.
+
+    Returns:
+        `[B, C, D]`.
+
+    Raises:
+        ValueError: if `num_heads` does not divide D, or `top_k` is not positive.
+
+    Reference:
+        SIM (CIKM 2020), sections 3.2 and 3.3.
+    """
+
+    def __init__(self, num_heads: int, top_k: int, **kwargs):
+        super().__init__(num_heads, **kwargs)
+        check_positive(top_k=top_k)
+        self.top_k = top_k
+
+    def build(self, target_shape, with_gaps=False):
+        """Makes the projections.
+
+        Args:
+            target_shape: `[B, C, D]`.
+            with_gaps: whether times will be given.
+        """
+        width = target_shape[-1]
+        found = width + NUM_GAPS if with_gaps else width
+        super().build(target_shape, (None, None, None, found))
+
+    def call(self, target, relevance, visible, behaviors, time=None, request_time=None):
+        """Finds behaviors and asks them."""
+        index_BCJ, found_BCJ = top_behaviors(relevance, visible, self.top_k)
+        keys_BCJE = take_behaviors(behaviors, index_BCJ)
+        if time is not None:
+            time_BCJ = take_behaviors(time, index_BCJ)
+            gap = one_hot_gap(request_time, time_BCJ, keys_BCJE.dtype)
+            keys_BCJE = ops.concatenate([keys_BCJE, gap], axis=-1)
+        return super().call(target, keys_BCJE, found_BCJ)
+
+    def compute_output_shape(self, target_shape, *more_shapes, **other_shapes):
+        """The shape of the target."""
+        return target_shape
+
+    def get_config(self):
+        """Config."""
+        return {**super().get_config(), "top_k": self.top_k}

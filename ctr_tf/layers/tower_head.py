@@ -1,0 +1,79 @@
+"""The last part of most models: towers over all that is known of a candidate.
+
+Shape suffixes: `B` batch, `C` candidates, `T` labels, `I` width of the interest, `E`
+width of what is shown, `D` width.
+"""
+
+import keras
+from keras import ops
+
+from ctr_tf.layers.tower import Tower
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class TowerHead(keras.layers.Layer):
+    """``logit_t = Tower_t([interest, user, context, shown])``, a tower a label.
+
+    Args:
+        units: hidden widths of the towers.
+        tasks: labels beside the first, each with a tower of its own.
+
+    Call arguments:
+        interest: `[B, C, I]`, what the history says about each candidate.
+        user: `[B, D]`.
+        context: `[B, D]`, of the request.
+        shown: `[B, C, E]`, of the candidates.
+
+    Returns:
+        Logits `[B, C, T]`, float32 under every policy.
+    """
+
+    def __init__(
+        self, units: tuple[int, ...] = (64, 32), tasks: tuple[str, ...] = (), **kwargs
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.units = tuple(units)
+        self.tasks = tuple(tasks)
+        self.towers = [
+            Tower(units, dtype=self.dtype_policy, name=name)
+            for name in ("tower", *(f"tower_{task}" for task in tasks))
+        ]
+
+    def build(self, interest_shape, user_shape, context_shape, shown_shape):
+        """Builds the towers."""
+        shapes = (interest_shape, user_shape, context_shape, shown_shape)
+        width = sum(shape[-1] for shape in shapes)
+        for tower in self.towers:
+            tower.build((None, None, width))
+        self.built = True
+
+    def build_for(self, embedding, interest: int, shown: int) -> None:
+        """Builds for a model's embedding, and the widths of the interest and shown."""
+        user, context = ((None, embedding.width(g)) for g in ("user", "context"))
+        self.build((None, None, interest), user, context, (None, None, shown))
+
+    def call(self, interest, user, context, shown):
+        """Scores every candidate by itself."""
+        batch, count = ops.shape(shown)[:2]
+        known = [
+            ops.broadcast_to(
+                ops.cast(value, shown.dtype)[:, None], (batch, count, value.shape[-1])
+            )
+            for value in (user, context)
+        ]
+        rows = [ops.cast(interest, shown.dtype), *known, shown]
+        rows_BCI = ops.concatenate(rows, axis=-1)
+        return ops.stack([tower(rows_BCI) for tower in self.towers], axis=-1)
+
+    def compute_output_spec(self, interest, user, context, shown):
+        """One float32 logit a candidate and label."""
+        shape = (*shown.shape[:2], len(self.towers))
+        return keras.KerasTensor(shape, dtype="float32")
+
+    def get_config(self):
+        """Config."""
+        return {
+            **super().get_config(),
+            "units": list(self.units),
+            "tasks": list(self.tasks),
+        }

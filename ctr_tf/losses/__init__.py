@@ -1,0 +1,13 @@
+"""What training makes small: one file a term of the objective.
+
+`LOSSES` are the terms that a recipe's section `objective` weighs by name.
+"""
+
+from ctr_tf.losses.auxiliary import AuxiliaryLoss
+from ctr_tf.losses.listwise import ListwiseSoftmax
+from ctr_tf.losses.log_loss import LogLoss
+from ctr_tf.losses.loss import Loss
+
+LOSSES: dict[str, type[Loss]] = {
+    loss.name: loss for loss in (LogLoss, ListwiseSoftmax, AuxiliaryLoss)
+}

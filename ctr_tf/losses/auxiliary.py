@@ -1,0 +1,31 @@
+"""The log loss of what a model predicts on the side, to train a part of its own."""
+
+from keras import ops
+
+from ctr_tf.losses.log_loss import cross_entropy
+from ctr_tf.losses.loss import Loss
+
+
+class AuxiliaryLoss(Loss):
+    """Sum, over the auxiliary logits, of their log losses; see `Ranker.auxiliary`.
+
+    They predict the first label, the one that the ranker is trained for.
+    """
+
+    name = "auxiliary"
+    weight = 1.0
+
+    def count(self, labels, weights):
+        """The weight of all candidates."""
+        return ops.sum(weights)
+
+    def total(self, outputs, labels, weights):
+        """Of all auxiliary logits."""
+        return sum(
+            ops.sum(cross_entropy(labels[..., :1], logits, weights))
+            for logits in outputs[self.ranker].auxiliary.values()
+        )
+
+    def applies_to(self, ranker):
+        """Whether it has auxiliary logits."""
+        return bool(ranker.auxiliary)

@@ -1,0 +1,38 @@
+"""The log loss of each candidate by itself.
+
+Shape suffixes: `B` batch, `C` candidates, `T` labels.
+"""
+
+from keras import ops
+
+from ctr_tf.losses.loss import Loss
+
+
+class LogLoss(Loss):
+    """Mean binary cross-entropy over the real candidates, and over the labels."""
+
+    name = "log_loss"
+    weight = 1.0
+
+    def count(self, labels, weights):
+        """The weight of all candidates."""
+        return ops.sum(weights)
+
+    def total(self, outputs, labels, weights):
+        """Of the main logits."""
+        return ops.sum(cross_entropy(labels, outputs[self.ranker].logits, weights))
+
+
+def cross_entropy(labels_BCT, logits_BCT, weights_BC):
+    """Weighted binary cross-entropy of each candidate, `[B, C]` float32, 0 on padding.
+
+    Args:
+        labels_BCT: 0 … 1; the mean over the T labels is taken.
+        logits_BCT: as the labels; those of padding have no influence, NaN included.
+        weights_BC: 0 on padding.
+    """
+    real_BC = weights_BC > 0
+    logits_BCT = ops.where(real_BC[..., None], ops.cast(logits_BCT, "float32"), 0.0)
+    losses_BCT = ops.binary_crossentropy(labels_BCT, logits_BCT, from_logits=True)
+    losses_BC = ops.mean(losses_BCT, axis=-1) * weights_BC
+    return ops.where(real_BC, losses_BC, 0.0)

@@ -1,0 +1,1 @@
+"""Embedding rows apart from the network: how they are kept, updated and saved."""

@@ -1,0 +1,101 @@
+"""The objective of a training: a sum of named, weighted terms."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras import ops
+
+from ctr_tf.losses import LOSSES, Loss
+from ctr_tf.models.outputs import Outputs
+
+ObjectiveConfig = dataclasses.make_dataclass(
+    "ObjectiveConfig",
+    [(name, float, loss.weight) for name, loss in LOSSES.items()],
+    namespace={"__post_init__": lambda self: _check_weights(self), "__doc__": ""},
+    frozen=True,
+)
+ObjectiveConfig.__doc__ = """What each term weighs; 0 leaves it out.
+
+Args:
+    log_loss: see `ctr_tf.losses.log_loss`.
+    listwise: see `ctr_tf.losses.listwise`.
+    auxiliary: see `ctr_tf.losses.auxiliary`; nothing where a model has none.
+"""
+
+
+def _check_weights(config: Any) -> None:
+    weights = dataclasses.asdict(config)
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(
+                f"`objective.{name}` must not be negative. Received: {weight!r}"
+            )
+    if not weights["log_loss"] + weights["listwise"] > 0:
+        raise ValueError(
+            "The objective needs `log_loss` or `listwise`: nothing else trains the "
+            f"scores. Received: objective={weights}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """A weighted term.
+
+    Args:
+        name: that it is logged under.
+        loss: what it is.
+        weight: that it is multiplied by; positive.
+    """
+
+    name: str
+    loss: Loss
+    weight: float = 1.0
+
+
+class Objective:
+    """``sum of weight · total / count``, over its terms and the global batch.
+
+    Args:
+        terms: one or more, of different names.
+    """
+
+    def __init__(self, terms: Sequence[Term]):
+        self.terms = tuple(terms)
+        names = [term.name for term in self.terms]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"An objective has terms of different names. Received: {names}"
+            )
+
+    def counts(self, labels: Any, weights: Any) -> dict[str, Any]:
+        """Each term's count over a share of the batch; see `Loss.count`."""
+        return {t.name: t.loss.count(labels, weights) for t in self.terms}
+
+    def factors(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+        """What each term's total is multiplied by, from the global batch's counts."""
+        return {t.name: t.weight / ops.maximum(counts[t.name], 1.0) for t in self.terms}
+
+    def totals(
+        self, outputs: Mapping[str, Outputs], labels: Any, weights: Any
+    ) -> dict[str, Any]:
+        """Each term's sum over a share of the batch; see `Loss.total`."""
+        return {t.name: t.loss.total(outputs, labels, weights) for t in self.terms}
+
+
+def make_objective(config: Any, ranker: Any) -> Objective:
+    """The objective that a recipe describes, for one ranker.
+
+    Args:
+        config: an `ObjectiveConfig`.
+        ranker: terms that do not apply to it are left out.
+    """
+    weights = dataclasses.asdict(config)
+    losses = {name: loss() for name, loss in LOSSES.items() if weights[name]}
+    return Objective(
+        [
+            Term(name, loss, weights[name])
+            for name, loss in losses.items()
+            if loss.applies_to(ranker)
+        ]
+    )

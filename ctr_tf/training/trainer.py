@@ -1,0 +1,261 @@
+"""Training and evaluation under Keras' `fit`: an objective, and the rankers it is of.
+
+    rows       = rows of the batch, from the tables                  (no XLA)
+    totals, logits, gradients of rows and network                    (XLA, if asked for)
+    gradients  = sum over all replicas                               (no XLA)
+    optimizer  updates the network, and the rows of the batch        (no XLA)
+
+How tables are kept, how their gradients travel and how rows are updated is the work of
+`ctr_tf.tables`; what is made small, that of `ctr_tf.losses`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ctr_tf.models.outputs import Outputs
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.training import distribution
+from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
+from ctr_tf.training.objective import Objective
+from ctr_tf.training.row_dropout import RowDropout
+
+MAIN = "main"
+
+
+class Trainer(keras.Model):
+    """Trains one ranker, or several on the same batches.
+
+    Metrics are those of the first ranker: the objective as `loss`, each of its terms
+    where there are several, `auc`, `gauc_request`, and `auc_<task>` of further tasks.
+
+    Args:
+        objective: what is made small.
+        rankers: built; one, or several by name, that which is trained for first.
+    """
+
+    def __init__(self, objective: Objective, rankers: Ranker | Mapping[str, Ranker]):
+        super().__init__()
+        if isinstance(rankers, Ranker):
+            rankers = {MAIN: rankers}
+        self.objective = objective
+        self.rankers = dict(rankers)
+        self.tables = _tables_of(rankers)
+        self.ranker = next(iter(rankers.values()))
+        self.input_seconds = 0.0
+        self._terms = {
+            term.name: DefinedMean(term.name, dtype="float32")
+            for term in objective.terms
+        }
+        self._aucs = [
+            LogitAUC(name)
+            for name in ("auc", *(f"auc_{task}" for task in self.ranker.tasks))
+        ]
+        self._ranking = DefinedMean("gauc_request", dtype="float32")
+        self.built = True
+
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer,
+        jit_compile: bool = False,
+        row_dropout: RowDropout | None = None,
+    ) -> None:
+        """Prepares for training.
+
+        Args:
+            optimizer: of `make_optimizer`, with this trainer's `tables`.
+            jit_compile: whether XLA compiles the dense computation; the tables are
+                never part of it.
+            row_dropout: what training does to embedding rows; None: nothing.
+        """
+        network = {id(v): v for r in self.rankers.values() for v in r.network}
+        self._network = [v for v in network.values() if v.trainable]
+        optimizer.build(self._network)
+        super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
+        self.store = getattr(optimizer, "inner_optimizer", optimizer).tables
+        self._row_dropout = row_dropout
+        options = {"jit_compile": jit_compile, "autograph": False}
+        self._compiled_gradients = tf.function(self._gradients, **options)
+        self._compiled_forward = tf.function(self._forward, **options)
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Those that are kept from batch to batch."""
+        return [*self._terms.values(), *self._aucs, self._ranking]
+
+    def train_step(self, data: tuple) -> dict:
+        """Trains on one replica's share of a global batch.
+
+        Args:
+            data: `(inputs, labels, weights)`; see `ctr_tf.data`.
+
+        Returns:
+            The metrics so far.
+        """
+        inputs, labels, weights = data
+        lookups = self._lookups(inputs)
+        rows = self._rows(lookups)
+        if self._row_dropout is not None:
+            rows = {name: self._dropped(name, rows[name]) for name in rows}
+        counts = _sum_over_replicas(self.objective.counts(labels, weights))
+        factors = self.objective.factors(counts)
+        factors = {n: self.optimizer.scale_loss(f) for n, f in factors.items()}
+        logits, totals, (of_rows, of_network) = self._compiled_gradients(
+            inputs, rows, labels, weights, factors
+        )
+        of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
+        pairs = zip(of_network, self._network, strict=True)
+        pairs = [pair for pair in pairs if pair[0] is not None]
+        summed = _sum_over_replicas([gradient for gradient, _ in pairs])
+        self.optimizer.apply(
+            [*summed, *of_tables.values()],
+            [*(variable for _, variable in pairs), *of_tables],
+        )
+        return self._update_metrics(labels, logits, weights, totals)
+
+    def test_step(self, data: tuple) -> dict:
+        """Evaluates one replica's share of a global batch; returns the metrics."""
+        inputs, labels, weights = data
+        rows = self._rows(self._lookups(inputs))
+        outputs = self._compiled_forward(inputs, rows)
+        totals = self.objective.totals(outputs, labels, weights)
+        logits = next(iter(outputs.values())).logits
+        return self._update_metrics(labels, logits, weights, totals)
+
+    def predict_step(self, data: Any) -> tf.Tensor:
+        """Logits `[B, C, T]` of the first ranker."""
+        inputs = data[0] if isinstance(data, tuple) else data
+        return self.ranker(inputs, training=False)
+
+    def _lookups(self, inputs: dict) -> dict[str, dict]:
+        """Of each ranker, what its rows are called → the table's name here, and ids."""
+        names = {id(table): name for name, table in self.tables.items()}
+        return {
+            name: {
+                row: (names[id(ranker.embedding.tables[table])], ids)
+                for row, (table, ids) in ranker.embedding.lookups(inputs).items()
+            }
+            for name, ranker in self.rankers.items()
+        }
+
+    def _rows(self, lookups: dict[str, dict]) -> dict[str, dict]:
+        return {name: self.store.lookup(own) for name, own in lookups.items()}
+
+    def _dropped(self, name: str, rows: dict) -> dict:
+        sources = self.rankers[name].embedding.sources()
+        keys = {row: key for row, (key, _) in sources.items()}
+        return self._row_dropout(rows, self.optimizer.iterations, keys)
+
+    def _gradients(self, inputs, rows, labels, weights, factors):
+        network = [variable.value for variable in self._network]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch((rows, network))
+            outputs = self._forward(inputs, rows, training=True)
+            totals = self.objective.totals(outputs, labels, weights)
+            loss = tf.add_n([totals[name] * factors[name] for name in totals])
+        logits = next(iter(outputs.values())).logits
+        return logits, totals, tape.gradient(loss, (rows, network))
+
+    def _forward(self, inputs, rows, training=False) -> dict[str, Outputs]:
+        return {
+            name: ranker.outputs(inputs, rows[name], training=training)
+            for name, ranker in self.rankers.items()
+        }
+
+    def _update_metrics(self, labels, logits, weights, totals) -> dict:
+        counts = self.objective.counts(labels, weights)
+        for name, mean in self._terms.items():
+            mean.update_state(
+                tf.math.divide_no_nan(totals[name], counts[name]), counts[name]
+            )
+        self._ranking.update_state(
+            *request_auc(labels[..., 0], logits[..., 0], weights)
+        )
+        for index, auc in enumerate(self._aucs):
+            auc.update_state(labels[..., index], logits[..., index], weights)
+        terms = {name: mean.result() for name, mean in self._terms.items()}
+        return {
+            "loss": self._loss(),
+            **(terms if len(terms) > 1 else {}),
+            **{m.name: m.result() for m in (*self._aucs, self._ranking)},
+        }
+
+    def _loss(self):
+        """The weighted sum of the terms' means; what has no mean yet adds nothing."""
+        weights = {term.name: term.weight for term in self.objective.terms}
+        means = {
+            name: tf.math.divide_no_nan(mean.total.value, mean.count.value)
+            for name, mean in self._terms.items()
+        }
+        return tf.add_n([weights[name] * mean for name, mean in means.items()])
+
+    def make_train_function(self, force: bool = False) -> Callable:
+        """Keras' hook; see `_on_batches`."""
+        if force or self.train_function is None:
+            self.train_function = self._on_batches(self.train_step)
+        return self.train_function
+
+    def make_test_function(self, force: bool = False) -> Callable:
+        """Keras' hook; see `_on_batches`."""
+        if force or self.test_function is None:
+            self.test_function = self._on_batches(self.test_step)
+        return self.test_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Nothing to do: the schema decides all shapes. See `distribution`."""
+
+    def _on_batches(self, step: Callable) -> Callable[[Iterator], dict]:
+        """A Keras train or test function: runs a step on an iterator's next batch.
+
+        It differs from Keras' own in three points. It waits for the batch outside of
+        the graph, so that the time it waited is known (`input_seconds`). It traces once
+        for each history and slate length with the batch left open, because models rely
+        on static shapes in all axes but the batch. And it reduces the logs in a way
+        that every strategy allows (see `ctr_tf.training.distribution`).
+        """
+        strategy = self.distribute_strategy
+
+        def on_replicas(data):
+            logs = strategy.run(step, args=(data,))
+            return distribution.reduce_logs(strategy, logs)
+
+        functions: dict[tuple, Callable] = {}
+
+        def function(iterator):
+            started = time.perf_counter()
+            data = next(iterator)
+            self.input_seconds += time.perf_counter() - started
+            if self.run_eagerly:
+                return on_replicas(data)
+            specs = tf.nest.map_structure(distribution.open_batch, data)
+            key = tuple(str(spec) for spec in tf.nest.flatten(specs))
+            if key not in functions:
+                functions[key] = tf.function(
+                    on_replicas, input_signature=(specs,), autograph=False
+                )
+            return functions[key](data)
+
+        return function
+
+
+def _tables_of(rankers: Mapping[str, Ranker]) -> dict[str, EmbeddingTable]:
+    """Name → table of all rankers, each once; those of the first by their own names."""
+    found: dict[str, EmbeddingTable] = {}
+    for index, (name, ranker) in enumerate(rankers.items()):
+        for table_name, table in ranker.embedding.tables.items():
+            if not any(table is known for known in found.values()):
+                found[f"{name}/{table_name}" if index else table_name] = table
+    return found
+
+
+def _flat(nested: Mapping[str, Mapping]) -> dict[tuple[str, str], Any]:
+    return {(name, key): v for name, own in nested.items() for key, v in own.items()}
+
+
+def _sum_over_replicas(values):
+    replica = tf.distribute.get_replica_context()
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, values)
