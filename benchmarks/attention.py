@@ -108,12 +108,7 @@ class Subject:
         inputs = _inputs(schema, batch, candidates, ranker.num_chunks)
         self.inputs = {key: tf.constant(value) for key, value in inputs.items()}
         self.rows = ranker.lookup(self.inputs)
-        tables = {id(table.table) for table in ranker.embedding.tables.values()}
-        weights = [
-            weight.value
-            for weight in ranker.trainable_weights
-            if id(weight) not in tables
-        ]
+        weights = [weight.value for weight in ranker.network if weight.trainable]
 
         def forward(inputs, rows):
             return ranker.forward(inputs, rows)

@@ -45,36 +45,44 @@ def _ours(rows: int):
     import keras
     import tensorflow as tf
 
+    from ctr_tf.losses import LogLoss
     from ctr_tf.models import Ranker
+    from ctr_tf.models.outputs import Outputs
+    from ctr_tf.models.sizes import TowerSizes
     from ctr_tf.schema import FIRST_ID, Categorical, Schema
     from ctr_tf.training.huge_pages import use_huge_pages
+    from ctr_tf.training.objective import Objective, Term
     from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+    from ctr_tf.training.trainer import Trainer
 
     class Mean(Ranker):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            self.dense = keras.layers.Dense(1)
-
         def build(self, input_shape=None):
             self.embedding.tables["item_id"].build()
             self.embedding.built = True
-            self.dense.build((None, WIDTH))
+            self.logit = keras.layers.Dense(1)
+            self.logit.build((None, WIDTH))
             self.built = True
 
-        def forward_in_training(self, inputs, rows):
+        def outputs(self, inputs, rows, training=False):
             mean = keras.ops.mean(rows["behavior_item_id"], axis=1)
-            return self.dense(mean), {}
+            return Outputs(self.logit(mean)[:, None], {})
 
     item = Categorical("item_id", "item", hash_buckets=rows - FIRST_ID)
     schema = Schema(name="bench", features=(item,))
     sizes = {f.table: f.num_ids for f in schema.features if f.is_embedded}
-    ranker = Mean(schema, sizes, WIDTH)
-    ranker.compile(make_optimizer(OptimizerConfig()))
-    use_huge_pages([*ranker.variables, *ranker.optimizer.variables])
+    ranker = Mean(schema, sizes, TowerSizes("mean", embedding_dim=WIDTH))
+    ranker.build()
+    trainer = Trainer(Objective([Term("log_loss", LogLoss())]), ranker)
+    trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
+    use_huge_pages(trainer.store.variables)
     dataset = _dataset(rows).map(
-        lambda ids, labels: ({"behavior_item_id": ids}, labels, tf.ones_like(labels))
+        lambda ids, labels: (
+            {"behavior_item_id": ids},
+            labels[..., None],
+            tf.ones_like(labels),
+        )
     )
-    return ranker, dataset
+    return trainer, dataset
 
 
 def _stock(rows: int):

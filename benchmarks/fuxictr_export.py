@@ -126,7 +126,7 @@ class Exporter:
             self._histories.append(row_N[visible_N] if visible_N.any() else row_N[:1])
         lengths_B = [len(history) for history in self._histories[first:]]
         rows = {
-            "label": labels[real_BC].astype("int64"),
+            "label": labels[..., 0][real_BC].astype("int64"),
             "user_index": np.repeat(first + np.arange(len(sizes_B)), sizes_B),
             "item_index": self._item_indices(target_BCF[real_BC]),
             "seq_len": np.repeat(lengths_B, sizes_B),

@@ -68,7 +68,8 @@ def _input_rate(batches, config, seconds: float) -> float:
 def _training_rate(data, batch, config, seconds: float, jit_compile: bool) -> float:
     import tensorflow as tf
 
-    from ctr_tf.models import SparseCTRConfig, build_ranker
+    from ctr_tf.models import build_ranker
+    from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
     from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 
     ranker = build_ranker(

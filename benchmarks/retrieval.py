@@ -33,20 +33,35 @@ ROWS = 10_000
 def _full_attention(schema, sizes):
     """Target attention over the whole history, as a model."""
     from ctr_tf.layers.target_attention import TargetAttention
-    from ctr_tf.models.target_ranker import TargetRanker, TargetRankerConfig
+    from ctr_tf.layers.tower_head import TowerHead
+    from ctr_tf.models.ranker import Ranker
+    from ctr_tf.models.sizes import TowerSizes
 
-    class FullTargetAttention(TargetRanker):
-        config_class = TargetRankerConfig
-
-        def build_interest(self, dim):
+    class FullTargetAttention(Ranker):
+        def build_parts(self):
+            width, dim = self.embedding.width, self.config.dim
+            self.behavior_projection = self.dense(dim, "behavior")
+            self.behavior_projection.build((None, None, width("behavior")))
+            self.candidate_projection = self.dense(dim, "candidate")
+            self.candidate_projection.build((None, None, width("candidate")))
             self.attention = TargetAttention(self.config.num_heads, name="attention")
             self.attention.build((None, None, dim), (None, None, dim))
-            return dim
+            self.head = TowerHead(self.config.head_units, name="head")
+            self.head.build_for(self.embedding, dim, dim)
 
-        def interest(self, target_BCD, state, training=False):
-            return self.attention(target_BCD, state["behaviors"], state["mask"])
+        def encode(self, user, behaviors, context, training=False):
+            return {
+                **self.request_state(user, context),
+                "mask": behaviors["mask"],
+                "behaviors": self.behavior_projection(behaviors["embedding"]),
+            }
 
-    ranker = FullTargetAttention(schema, sizes, TargetRankerConfig("full"))
+        def score(self, state, candidates, training=False):
+            target_BCD = self.candidate_projection(candidates["embedding"])
+            found_BCD = self.attention(target_BCD, state["behaviors"], state["mask"])
+            return self.head(found_BCD, state["user"], state["context"], target_BCD)
+
+    ranker = FullTargetAttention(schema, sizes, TowerSizes("full"))
     ranker.build()
     return ranker
 
@@ -63,8 +78,7 @@ def make_ranker(name: str, schema):
     }
     if name == "full":
         return _full_attention(schema, sizes)
-    config_class, _ = known[name]
-    return build_ranker(config_class(), schema, sizes)
+    return build_ranker(known[name].config_class(), schema, sizes)
 
 
 class Subject:
@@ -80,6 +94,8 @@ class Subject:
     def __init__(self, name: str, schema, inputs: dict, xla: bool):
         import tensorflow as tf
 
+        from ctr_tf.layers.state_spec import flatten
+
         ranker = make_ranker(name, schema)
         rows = ranker.lookup(inputs)
         groups = ranker.embedding.assemble(inputs, rows)
@@ -94,7 +110,8 @@ class Subject:
         }
         state = compiled["encode"](*user)
         self.state_bytes = sum(
-            value.dtype.size * value[0].shape.num_elements() for value in state.values()
+            value.dtype.size * value[0].shape.num_elements()
+            for value in flatten(state).values()
         )
         arguments = {
             "forward": (inputs, rows),

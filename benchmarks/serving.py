@@ -62,7 +62,8 @@ def export(folder: Path, length: int) -> Path:
     """
     from ctr_tf.data import random_samples
     from ctr_tf.data.prepared import PreparedData
-    from ctr_tf.models import SparseCTRConfig, build_ranker
+    from ctr_tf.models import build_ranker
+    from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
     from serving.export import ExportOptions, export_ranker
 
     schema = bench_schema(length)

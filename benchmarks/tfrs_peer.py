@@ -108,7 +108,7 @@ class TFRSPeer(tfrs.Model):
         real = weights > 0
         logits = tf.boolean_mask(self(features, training=training), real)
         labels = tf.boolean_mask(labels, real)
-        return self.task(labels[:, None], logits[:, None])
+        return self.task(labels, logits[:, None])
 
     def _features(self, groups: Iterable[str]) -> list[tuple[str, Feature]]:
         return [(group, f) for group in groups for f in self._groups[group]]

@@ -4,8 +4,12 @@ import re
 
 import numpy as np
 
+from ctr_tf.layers.state_spec import flatten
 from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
+from ctr_tf.training.objective import ObjectiveConfig, make_objective
+from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+from ctr_tf.training.trainer import Trainer
 
 VOCABULARY_SIZE = 50
 REQUEST_TIME = 1_700_000_000
@@ -126,9 +130,31 @@ def weights_by_path(model) -> dict:
     return {prefix.sub("", weight.path): weight for weight in model.weights}
 
 
+def scores(model, inputs) -> np.ndarray:
+    """Logits `[B, C]` of the label that a model is trained for."""
+    return np.asarray(model(inputs))[..., 0]
+
+
+def encode(model, inputs) -> dict:
+    """A batch's states, flat: path → tensor."""
+    groups = model.embedding.assemble(inputs, model.lookup(inputs))
+    state = model.encode(groups["user"], groups["behaviors"], groups["context"])
+    return flatten(state)
+
+
 def make_labels(inputs: dict, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Random clicks and the weights (1 on real candidates): `[B, C]` float32 each."""
+    """Random clicks `[B, C, 1]` and the weights `[B, C]`, 1 on real candidates."""
     random = np.random.default_rng(seed)
     mask = inputs["candidate_mask"]
     labels = (random.random(mask.shape) < 0.3) & mask
-    return labels.astype(np.float32), mask.astype(np.float32)
+    return labels.astype(np.float32)[..., None], mask.astype(np.float32)
+
+
+def make_trainer(ranker, options=None, objective=None, loss_scaling=False, **compiled):
+    """A compiled trainer of one ranker; by default Adam, on the default objective."""
+    trainer = Trainer(make_objective(objective or ObjectiveConfig(), ranker), ranker)
+    optimizer = make_optimizer(
+        options or OptimizerConfig(), trainer.tables, loss_scaling=loss_scaling
+    )
+    trainer.compile(optimizer, **compiled)
+    return trainer

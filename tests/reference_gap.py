@@ -151,7 +151,8 @@ def gap(model, inputs):
             else:
                 interest = np.concatenate(found)
             output = np.concatenate([interest, user, context, target])
-            for hidden in model.tower.hidden:
+            last = model.head.towers[0]
+            for hidden in last.hidden:
                 output = relu(dense(hidden, output))
-            logits[-1].append(dense(model.tower.logit, output)[0])
+            logits[-1].append(dense(last.logit, output)[0])
     return np.array(logits)

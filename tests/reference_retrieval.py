@@ -113,7 +113,7 @@ def logits(model, inputs, found) -> np.ndarray:
     """Logits `[B, C]` of a model with a branch for the latest behaviors.
 
     Args:
-        model: a `TargetRanker` with `recent_attention`.
+        model: one with `recent`, a `RecentAttention`.
         inputs: a batch.
         found: function of target `[D]`, item `[E]` and a user's history, a dict of
             `items` `[N, E]`, `behaviors` `[N, D]`, `time`, `mask` `[N]`,
@@ -139,10 +139,10 @@ def logits(model, inputs, found) -> np.ndarray:
             target = dense(model.candidate_projection, candidate)
             parts = [
                 found(target, candidate[:shared], history),
-                target_attention(model.recent_attention, target, recent),
+                target_attention(model.recent, target, recent),
                 rows["user"][b],
                 rows["context"][b],
                 target,
             ]
-            result[b, c] = tower(model.tower, np.concatenate(parts))
+            result[b, c] = tower(model.head.towers[0], np.concatenate(parts))
     return result

@@ -257,7 +257,7 @@ def sparse_ctr(model, inputs):
             ]
         )
         profile = None
-        if model.config.has_user_key:
+        if model.pattern.sees_user:
             profile = dense(model.user_projection, relu(dense(model.user_hidden, user)))
         time = inputs["behavior_time"][row]
         sequence = MixedSequence(
@@ -277,5 +277,5 @@ def sparse_ctr(model, inputs):
                 model.num_chunks,
                 model.config.transition,
             )
-        logits.append(prediction_head(model.head, rows[-count:], user))
+        logits.append(prediction_head(model.heads[0], rows[-count:], user))
     return np.array(logits)

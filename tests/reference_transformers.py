@@ -105,18 +105,18 @@ def sparse_block(block, queries, rows, mask):
     return queries + swiglu(block.ffn, rms_norm(block.ffn_norm, queries))
 
 
-def gap_rows(model, time, request_time):
+def gap_rows(gap, time, request_time):
     """What rows learn from the time between them and the request."""
-    kernel = array(model.gap.kernel)
+    kernel = array(gap.kernel)
     buckets = [max(int(request_time) - int(t), 1).bit_length() - 1 for t in time]
     return kernel[np.minimum(buckets, 31)]
 
 
 def bst(model, behaviors, candidate, time, request_time, user):
     rows = np.concatenate([behaviors, candidate[None]])
-    rows = rows + gap_rows(model, [*time, request_time], request_time)
+    rows = rows + gap_rows(model.transformer.gap, [*time, request_time], request_time)
     mask = causal([*(time > 0), True])
-    for block in model.blocks:
+    for block in model.transformer.blocks:
         rows = bst_block(block, rows, mask)
     return rows[-1]
 
@@ -124,7 +124,7 @@ def bst(model, behaviors, candidate, time, request_time, user):
 def hstu(model, behaviors, candidate, time, request_time, user):
     rows = np.concatenate([behaviors, candidate[None]])
     mask = causal([*(time > 0), True])
-    for block in model.blocks:
+    for block in model.transformer.blocks:
         rows = hstu_block(block, rows, mask, [*time, request_time])
     return rows[-1]
 
@@ -147,9 +147,9 @@ def merged_tokens(layer, rows, valid):
 
 def longer(model, behaviors, candidate, time, request_time, user):
     """In the paper's order: globals, then tokens, the latest first; i sees j >= i."""
-    rows = behaviors + gap_rows(model, time, request_time)
+    rows = behaviors + gap_rows(model.gap, time, request_time)
     rows = rows + array(model.position)[-len(rows) :]
-    candidate = candidate + gap_rows(model, [request_time], request_time)[0]
+    candidate = candidate + gap_rows(model.gap, [request_time], request_time)[0]
     user = dense(model.user_projection, user)
     tokens = merged_tokens(model.merge, rows, time > 0)
     rows = np.array([candidate, array(model.cls)[0], user, *tokens])
@@ -175,5 +175,5 @@ def logits(model, inputs):
         for target in dense(model.candidate_projection, candidates):
             interest = read_out(model, behaviors, target, time, request_time, user)
             known = np.concatenate([interest, user, context, target])
-            scores[-1].append(tower(model.tower, known)[0])
+            scores[-1].append(tower(model.head.towers[0], known)[0])
     return np.array(scores)

@@ -8,8 +8,8 @@ candidates, `L` a feature's length:
   with 0 on the left, oldest first; `candidate_<f>` `[B, C]`, padded with 0 on the
   right; `candidate_mask` bool `[B, C]`. Embedded features are int64 ids, numeric ones
   float32.
-* `labels`, `weights`: float32 `[B, C]`; weight 1 on candidates, 0 on padding. With
-  `tasks`, labels are `[B, C, T]`: that of `DataConfig.label`, then those of the tasks.
+* `labels`: float32 `[B, C, T]`, that of `DataConfig.label`, then those of `tasks`.
+* `weights`: float32 `[B, C]`; 1 on candidates, 0 on padding.
 * with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
   `history_length` int64 `[B]` (before cutting) and `true_probability` float32
   `[B, C]`, NaN where unknown, which it is for all labels but the schema's first.

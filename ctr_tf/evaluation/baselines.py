@@ -147,7 +147,8 @@ def fit_popularity(data: PreparedData, prior: float) -> Popularity:
     for inputs, labels, weights, metadata in _batches(data, "validation"):
         ids = (metadata["request_id"].numpy(), metadata["user_id"].numpy())
         for choice, metrics in zip(choices, measured, strict=True):
-            metrics.update(labels.numpy(), choice(inputs), weights.numpy() > 0, *ids)
+            label_BC, mask_BC = labels.numpy()[..., 0], weights.numpy() > 0
+            metrics.update(label_BC, choice(inputs), mask_BC, *ids)
     aucs = [metrics.result()["auc"] for metrics in measured]
     _check_validation(data, aucs[0])
     best = int(np.argmax(aucs))
@@ -238,7 +239,7 @@ def _sparse(
     data: PreparedData, split: str, features: SparseFeatures
 ) -> Iterator[SparseBatch]:
     for inputs, labels, _, _ in _batches(data, split):
-        yield features.batch(_arrays(inputs), labels.numpy())
+        yield features.batch(_arrays(inputs), labels.numpy()[..., 0])
 
 
 def _arrays(inputs: Mapping) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ def predictions(
     """
     for inputs, labels, weights, metadata in batches:
         yield Predictions(
-            labels=np.asarray(labels),
+            labels=np.asarray(labels)[..., 0],
             probabilities=np.asarray(score(inputs)),
             mask=np.asarray(weights) > 0,
             **{name: np.asarray(value) for name, value in metadata.items()},

@@ -240,7 +240,7 @@ class FeatureEmbedding(keras.layers.Layer):
             inputs: encoded features, `{key: ids}` among others.
         """
         return {
-            name: (table, self._row_ids(inputs, key))
+            name: (table, self.row_ids(inputs, key))
             for name, (key, table) in self.sources().items()
             if key in inputs
         }
@@ -254,7 +254,7 @@ class FeatureEmbedding(keras.layers.Layer):
             **{extra.name: (extra.key, extra.name) for extra in extras},
         }
 
-    def _row_ids(self, inputs: dict, key: str):
+    def row_ids(self, inputs: dict, key: str):
         """Ids of the rows that an embedded feature takes, of the shape of its input."""
         ordered = self.ordered_keys()
         if key not in ordered:

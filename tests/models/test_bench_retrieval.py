@@ -22,8 +22,8 @@ def test_one_json_object_and_a_picture(capsys, tmp_path):
         assert min(result[f"{one}_seconds"] for one in retrieval.PASSES) > 0
     state = {key: result["state_bytes"] for key, result in results.items()}
     assert state["sdim", 120] == state["sdim", 60]
-    # Time, mask and a vector of 32 numbers a behavior.
-    assert state["full", 120] - state["full", 60] == 60 * (8 + 1 + 4 * 32)
+    # Mask and a vector of 32 numbers a behavior.
+    assert state["full", 120] - state["full", 60] == 60 * (1 + 4 * 32)
 
 
 def test_sizes_are_positive():

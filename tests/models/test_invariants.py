@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
+from ctr_tf.layers.state_spec import FLOAT, flatten
 from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.bst import BSTConfig
 from ctr_tf.models.can import CANConfig
@@ -80,7 +82,7 @@ def pad(value, before, after):
 
 
 def scores(model, inputs):
-    return np.asarray(model(inputs))
+    return helpers.scores(model, inputs)
 
 
 def test_every_model_is_here():
@@ -110,6 +112,31 @@ def test_candidates_are_isolated_and_padding_is_nothing(config):
 
 
 @all_models
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_the_state_is_as_declared(config, dtype):
+    model = make(config, dtype)
+    declared = flatten(model.state_spec())
+    grown = set()
+    for history in (5, 16):
+        inputs = batch(model, history=history, lengths=[history] * 4)
+        state = helpers.encode(model, inputs)
+        assert list(state) == list(declared)
+        for path, spec in declared.items():
+            value = ops.convert_to_tensor(state[path])
+            assert tuple(value.shape) == (4, *spec.at(history)), path
+            expected = model.compute_dtype if spec.dtype == FLOAT else spec.dtype
+            assert keras.backend.standardize_dtype(value.dtype) == expected, path
+    for path, spec in declared.items():
+        small, large = spec.at(5), spec.at(16)
+        grown |= {path} if small != large else set()
+        assert all(
+            a == b or i in spec.grows
+            for i, (a, b) in enumerate(zip(small, large, strict=True))
+        )
+    assert grown <= {path for path, spec in declared.items() if spec.grows}
+
+
+@all_models
 def test_padding_is_nothing_in_training_either(config):
     model = make(config)
     model.build()
@@ -124,7 +151,7 @@ def test_padding_is_nothing_in_training_either(config):
     for given in (inputs, padded):
         model.set_weights(weights)
         given = {key: tf.constant(value) for key, value in given.items()}
-        logits, _ = model.forward_in_training(given, model.lookup(given))
+        logits = model.forward(given, model.lookup(given), training=True)
         recorded = [np.asarray(v) for v in model.non_trainable_variables]
         seen.append((np.asarray(logits)[:, :5], recorded))
     (logits, recorded), (of_padded, recorded_there) = seen
@@ -181,8 +208,7 @@ def gradients(model, inputs, rows):
 
 
 def dense_weights(model):
-    tables = {id(table.table) for table in model.embedding.tables.values()}
-    return [w for w in model.trainable_weights if id(w) not in tables]
+    return [weight for weight in model.network if weight.trainable]
 
 
 @all_models
@@ -214,7 +240,7 @@ def test_overfits_64_samples(name):
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
             losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, logits)
-            loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+            loss = tf.reduce_sum(losses[..., 0] * weights) / tf.reduce_sum(weights)
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
         return loss

@@ -36,7 +36,7 @@ def eta(model, target, item, history):
     planes = np.asarray(model.hash.planes)
     chosen = reference.nearest(item, history["items"], history["mask"], planes, 4)
     keys = history["behaviors"][chosen]
-    return reference.target_attention(model.retrieved_attention, target, keys)
+    return reference.target_attention(model.search, target, keys)
 
 
 def sdim(model, target, item, history):
@@ -72,7 +72,7 @@ def test_equals_the_formulas(config, found):
     inputs = helpers.make_inputs(model.schema, candidates=3, lengths=LENGTHS)
     expected = reference.logits(model, inputs, lambda *args: found(model, *args))
     assert np.std(expected) > 0.05
-    np.testing.assert_allclose(model(inputs), expected, atol=1e-4)
+    np.testing.assert_allclose(helpers.scores(model, inputs), expected, atol=1e-4)
 
 
 def test_eta_finds_the_candidate_itself_first():
@@ -92,8 +92,7 @@ def test_the_state_does_not_grow_with_the_batch_history(config):
     states = []
     for length in (8, 32):
         inputs = helpers.make_inputs(model.schema, history=length, lengths=[8] * 4)
-        groups = model.embedding.assemble(inputs, model.lookup(inputs))
-        state = model.encode(groups["user"], groups["behaviors"], groups["context"])
+        state = helpers.encode(model, inputs)
         states.append({key: tuple(value.shape) for key, value in state.items()})
     assert states[0] == states[1]
 

@@ -9,6 +9,7 @@ import pytest
 import reference_sparse_ctr as reference
 from keras import ops
 
+from ctr_tf.layers.state_spec import unflatten
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, SparseCTRConfig
 
@@ -44,7 +45,9 @@ def test_equals_the_mixed_sequence(options):
         schema, batch=5, num_chunks=model.num_chunks, lengths=[24, 1, 2, 9, 23]
     )
     expected = reference.sparse_ctr(model, inputs)
-    np.testing.assert_allclose(model(inputs), expected, rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        helpers.scores(model, inputs), expected, rtol=1e-4, atol=2e-5
+    )
 
 
 def test_local_time_decides_the_weekend():
@@ -55,19 +58,18 @@ def test_local_time_decides_the_weekend():
     )
     inputs = helpers.make_inputs(schema, num_chunks=model.num_chunks)
     expected = reference.sparse_ctr(model, inputs)
-    np.testing.assert_allclose(model(inputs), expected, rtol=1e-4, atol=2e-5)
-
-
-def state_of(model, inputs):
-    features = model.embedding.assemble(inputs, model.lookup(inputs))
-    return model.encode(features["user"], features["behaviors"], features["context"])
+    np.testing.assert_allclose(
+        helpers.scores(model, inputs), expected, rtol=1e-4, atol=2e-5
+    )
 
 
 def test_the_state_does_not_grow_with_the_history():
     sizes = set()
     for history in (256, 1024):
         schema, model = make(history=history, dim=32, num_heads=8)
-        state = state_of(model, helpers.make_inputs(schema, batch=1, num_chunks=16))
+        state = helpers.encode(
+            model, helpers.make_inputs(schema, batch=1, num_chunks=16)
+        )
         sizes.add(sum(np.asarray(value).nbytes for value in state.values()))
         blocks = [np.asarray(v).nbytes for k, v in state.items() if "block" in k]
         assert sum(blocks) == (16 + 32 + 5 + 1) * 2 * 32 * 4 * 2
@@ -83,20 +85,22 @@ def test_a_state_of_few_behaviors_fits_into_that_of_many(attention):
     short = {
         k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
     }
-    whole, state = state_of(model, inputs), state_of(model, short)
+    whole, state = helpers.encode(model, inputs), helpers.encode(model, short)
     for key, value in state.items():
         missing = np.subtract(whole[key].shape, value.shape)
         state[key] = ops.convert_to_tensor(np.pad(value, [(n, 0) for n in missing]))
     candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
-    expected = model.score(whole, candidates)
-    np.testing.assert_allclose(model.score(state, candidates), expected, atol=1e-5)
+    spec = model.state_spec()
+    expected = model.score(unflatten(whole, spec), candidates)
+    found = model.score(unflatten(state, spec), candidates)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_state_scores_any_number_of_candidates():
     schema, model = make()
     inputs = helpers.make_inputs(schema, candidates=7, num_chunks=model.num_chunks)
     features = model.embedding.assemble(inputs, model.lookup(inputs))
-    state = state_of(model, inputs)
+    state = unflatten(helpers.encode(model, inputs), model.state_spec())
     whole = model.score(state, features["candidates"])
     part = keras.tree.map_structure(lambda v: v[:, 2:5], features["candidates"])
     np.testing.assert_allclose(model.score(state, part), whole[:, 2:5], atol=1e-6)

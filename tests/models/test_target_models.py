@@ -1,5 +1,6 @@
 """DIN, CAN and SIM: their scores against NumPy, from features to the logit."""
 
+import helpers
 import keras
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from ctr_tf.models.can import CANConfig
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
-from ctr_tf.models.target_ranker import TargetRankerConfig
-from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+from ctr_tf.models.sizes import TowerSizes
+from ctr_tf.training.objective import ObjectiveConfig
+from ctr_tf.training.optimizers import OptimizerConfig
 
 SCHEMA = make_schema()
 SMALL = {"dim": 8, "num_heads": 2, "embedding_dim": 4, "head_units": (6,)}
@@ -34,11 +36,11 @@ def make(config):
     return build_ranker(config, SCHEMA, make_table_sizes(SCHEMA))
 
 
-def train_step(model, *batch):
+def train_step(trainer, *batch):
     """One step without tracing it."""
     tf.config.run_functions_eagerly(True)
     try:
-        return model.train_step(tf.nest.map_structure(tf.constant, batch))
+        return trainer.train_step(tf.nest.map_structure(tf.constant, batch))
     finally:
         tf.config.run_functions_eagerly(False)
 
@@ -58,8 +60,8 @@ def retrieved(model, inputs, b, index, target, behaviors, valid):
     recent = [n for n in valid if n >= len(behaviors) - model.config.recent]
     return np.concatenate(
         [
-            attention(model.retrieved_attention, target, keys),
-            attention(model.recent_attention, target, behaviors[recent]),
+            attention(model.search, target, keys),
+            attention(model.recent, target, behaviors[recent]),
         ]
     )
 
@@ -81,7 +83,7 @@ def can(model, inputs, b, c, target, behaviors, valid):
 
 
 def sim_soft(model, inputs, b, c, target, behaviors, valid):
-    score = behaviors @ dense(model.search, target)
+    score = behaviors @ dense(model.similarity, target)
     best = sorted(valid, key=lambda n: -score[n])[: model.config.top_k]
     return retrieved(model, inputs, b, np.array(best, int), target, behaviors, valid)
 
@@ -112,7 +114,7 @@ def test_scores_equal_numpy(case):
         inputs[f"{group}_category"] = np.minimum(inputs[f"{group}_category"], 4) % 4
         inputs[f"{group}_item_id"] = np.minimum(inputs[f"{group}_item_id"], 12)
     groups = model.embedding.assemble(inputs, model.lookup(inputs))
-    logits = np.asarray(model(inputs))
+    logits = helpers.scores(model, inputs)
     behaviors, targets, user, context = (
         np.asarray(groups[group]["embedding"], np.float64)
         for group in ("behaviors", "candidates", "user", "context")
@@ -129,36 +131,46 @@ def test_scores_equal_numpy(case):
         valid = np.flatnonzero(inputs["behavior_time"][b] > 0)
         found = interest(model, inputs, b, c, targets[b, c], behaviors[b], valid)
         known = np.concatenate([found, user[b], context[b], shown[b, c]])
-        expected = tower(model.tower, known)
+        expected = tower(model.head.towers[0], known)
         np.testing.assert_allclose(logits[b, c], expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_search_of_sim_soft_is_trained_by_a_loss_that_is_not_reported():
+def test_the_search_of_sim_soft_is_trained_by_a_loss_of_its_own():
     model = randomize(make(SIMSoftConfig(**SMALL, **FEW)), scale=0.1)
     inputs = make_inputs(SCHEMA, batch=8)
     labels, weights = make_labels(inputs)
     groups = model.embedding.assemble(inputs, model.lookup(inputs))
-    before = np.asarray(model(inputs))
+    before = helpers.scores(model, inputs)
 
     behaviors = dense(model.behavior_projection, groups["behaviors"]["embedding"])
     targets = dense(model.candidate_projection, groups["candidates"]["embedding"])
     valid = inputs["behavior_time"] > 0
-    score = np.einsum("bcd,bnd->bcn", dense(model.search, targets), behaviors)
+    score = np.einsum("bcd,bnd->bcn", dense(model.similarity, targets), behaviors)
     found = np.einsum("bcn,bnd->bcd", score * valid[:, None], behaviors)
     expected = tower(model.search_tower, np.concatenate([found, targets], axis=-1))
-    logits, auxiliary = model.forward_in_training(inputs, model.lookup(inputs))
-    np.testing.assert_allclose(logits, before, atol=1e-5)
-    np.testing.assert_allclose(auxiliary["search"], expected, rtol=1e-3, atol=1e-3)
+    logits, auxiliary = model.outputs(inputs, model.lookup(inputs), training=True)
+    np.testing.assert_allclose(logits[..., 0], before, atol=1e-5)
+    np.testing.assert_allclose(
+        auxiliary["search"][..., 0], expected, rtol=1e-3, atol=1e-3
+    )
 
     real = weights > 0
-    loss = sum(
-        log_loss(labels[real], sigmoid(values[real])) for values in (before, expected)
-    )
+    labels_BC = labels[..., 0]
+    losses = [
+        log_loss(labels_BC[real], sigmoid(values[real]))
+        for values in (before, expected)
+    ]
     old = {v.path: v.numpy() for v in model.trainable_variables}
-    model.compile(make_optimizer(OptimizerConfig("sgd", learning_rate=1e-3)))
-    metrics = train_step(model, inputs, labels, weights)
-    reported = log_loss(labels[real], sigmoid(before[real]))
-    np.testing.assert_allclose(metrics["loss"], reported, rtol=1e-4)
+    options = OptimizerConfig("sgd", learning_rate=1e-3)
+    weighed = ObjectiveConfig(auxiliary=0.5)
+    trainer = helpers.make_trainer(model, options, weighed)
+    metrics = train_step(trainer, inputs, labels, weights)
+    for name, value in (
+        ("log_loss", losses[0]),
+        ("auxiliary", losses[1]),
+        ("loss", losses[0] + losses[1] / 2),
+    ):
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
     for part in ("search/", "search_tower/", "behavior/", "table_item_id/"):
         moved = [
             np.abs(v.numpy() - old[v.path]).max()
@@ -167,10 +179,13 @@ def test_the_search_of_sim_soft_is_trained_by_a_loss_that_is_not_reported():
         ]
         assert moved and min(moved) > 0, part
 
-    # One step of SGD lowers the sum of both losses by about rate * |gradient|^2.
-    after, auxiliary = model.forward_in_training(inputs, model.lookup(inputs))
-    both = (np.asarray(after), np.asarray(auxiliary["search"]))
-    assert sum(log_loss(labels[real], sigmoid(x[real])) for x in both) < loss
+    # One step of SGD lowers the loss by about rate * |gradient|^2.
+    after, auxiliary = model.outputs(inputs, model.lookup(inputs))
+    main, search = (
+        log_loss(labels_BC[real], sigmoid(np.asarray(values)[..., 0][real]))
+        for values in (after, auxiliary["search"])
+    )
+    assert main + search / 2 < losses[0] + losses[1] / 2
 
 
 def test_extra_tables_train_their_own_rows_only():
@@ -179,14 +194,13 @@ def test_extra_tables_train_their_own_rows_only():
     labels, weights = make_labels(inputs)
     tables = {k: t.table for k, t in model.embedding.tables.items()}
     old = {name: table.numpy() for name, table in tables.items()}
-    model.compile(make_optimizer(OptimizerConfig(learning_rate=0.01)))
-    train_step(model, inputs, labels, weights)
+    trainer = helpers.make_trainer(model, OptimizerConfig(learning_rate=0.01))
+    train_step(trainer, inputs, labels, weights)
     for name, key, width in (
         ("co_action_inputs", "behavior_item_id", 16),
         ("co_action_weights", "candidate_item_id", 16 * 8 + 8 * 4),
     ):
         assert tables[name].shape == (len(old["item_id"]), width)
-        assert tables[name].row_wise
         changed = (tables[name].numpy() != old[name]).any(axis=1)
         assert changed.any() and set(np.flatnonzero(changed)) <= set(inputs[key].flat)
 
@@ -205,8 +219,8 @@ def test_extra_tables_in_the_config_of_the_embedding():
 @pytest.mark.parametrize(
     ("make_it", "message"),
     [
-        (lambda: TargetRankerConfig("x", dim=0), "positive integer. Received: dim=0"),
-        (lambda: TargetRankerConfig("x", num_heads=5), "divide `dim`=32. Received: nu"),
+        (lambda: TowerSizes("x", dim=0), "positive integer. Received: dim=0"),
+        (lambda: TowerSizes("x", num_heads=5), "divide `dim`=32. Received: nu"),
         (lambda: DINConfig(head_units=[8, -1]), "Received: head_units=(8, -1)"),
         (lambda: DINConfig(activation_units=(1.5,)), "activation_units=(1.5,)"),
         (lambda: CANConfig(co_action_dim=0), "Received: co_action_dim=0"),

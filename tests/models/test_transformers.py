@@ -8,6 +8,7 @@ import reference_transformers as reference
 from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.hstu_block import HSTUBlock
 from ctr_tf.layers.post_norm_block import PostNormBlock
+from ctr_tf.layers.state_spec import unflatten
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.models import build_ranker
 from ctr_tf.models.bst import BSTConfig
@@ -41,12 +42,9 @@ def test_equals_the_sequence_of_each_candidate(config):
         model.schema, batch=4, candidates=3, lengths=[13, 0, 1, 8]
     )
     expected = reference.logits(model, inputs)
-    np.testing.assert_allclose(model(inputs), expected, rtol=1e-3, atol=1e-3)
-
-
-def encode(model, inputs):
-    features = model.embedding.assemble(inputs, model.lookup(inputs))
-    return model.encode(features["user"], features["behaviors"], features["context"])
+    np.testing.assert_allclose(
+        helpers.scores(model, inputs), expected, rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["bst", "hstu", "longer", "longer, all queries"])
@@ -57,14 +55,14 @@ def test_a_state_of_few_behaviors_fits_into_that_of_many(name):
     short = {
         k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
     }
-    whole, state = encode(model, inputs), encode(model, short)
+    whole, state = helpers.encode(model, inputs), helpers.encode(model, short)
     for key, value in state.items():
         missing = np.subtract(whole[key].shape, value.shape)
         state[key] = np.pad(value, [(count, 0) for count in missing])
     candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
     np.testing.assert_allclose(
-        model.score(state, candidates),
-        model.score(whole, candidates),
+        model.score(unflatten(state, model.state_spec()), candidates),
+        model.score(unflatten(whole, model.state_spec()), candidates),
         rtol=1e-5,
         atol=1e-5,
     )
@@ -74,12 +72,12 @@ def test_a_state_of_few_behaviors_fits_into_that_of_many(name):
 def test_the_past_does_not_see_the_future(name):
     model = make(CONFIGS[name])
     inputs = helpers.make_inputs(model.schema, batch=2, lengths=[13, 10])
-    before = encode(model, inputs)
+    before = helpers.encode(model, inputs)
     other = {**inputs, "behavior_item_id": inputs["behavior_item_id"].copy()}
     other["behavior_item_id"][:, 11:] += 1
-    after = encode(model, other)
+    after = helpers.encode(model, other)
     for key, value in before.items():
-        if key.startswith("block_"):
+        if "blocks/" in key:
             change = np.abs(after[key] - value).max(axis=(0, 2))
             # LONGER: of 13 behaviors in threes, all but the last token and the globals,
             # and those that later blocks keep.

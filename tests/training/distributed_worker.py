@@ -9,12 +9,19 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
-from helpers import make_inputs, make_labels, make_schema, make_table_sizes
+from helpers import (
+    make_inputs,
+    make_labels,
+    make_schema,
+    make_table_sizes,
+    make_trainer,
+)
 
-from ctr_tf.models import SparseCTRConfig, build_ranker
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.distribution import distribute, make_strategy, worker
-from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+from ctr_tf.training.optimizers import OptimizerConfig
 
 SCHEMA = make_schema()
 CONFIG = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
@@ -45,20 +52,22 @@ def train(distribution, precision, checkpoints=None):
         # is 0 by symmetry, as that of a bias under a softmax is.
         options = OptimizerConfig("sgd", learning_rate=0.01, global_clipnorm=0.5)
         scaling = precision == "mixed_float16"
-        ranker.compile(make_optimizer(options, loss_scaling=scaling))
+        trainer = make_trainer(ranker, options, loss_scaling=scaling)
     batches = distribute(strategy, global_batches)
-    ranker.fit(batches, epochs=2, steps_per_epoch=3, shuffle=False, verbose=0)
-    values = ranker.evaluate(batches, steps=3, verbose=0, return_dict=True)
+    trainer.fit(batches, epochs=2, steps_per_epoch=3, shuffle=False, verbose=0)
+    values = trainer.evaluate(batches, steps=3, verbose=0, return_dict=True)
     if checkpoints:
-        own = Checkpoints(checkpoints, ranker, worker=worker(strategy)[0])
+        own = Checkpoints(checkpoints, trainer, worker=worker(strategy)[0])
         own.save(Progress(step=6))
         while not list(checkpoints.glob("step-*")):  # the chief's rename
             time.sleep(0.01)
         own.restore()
         own.restore_metrics()
-        again = {m.name: float(m.result()) for m in ranker.metrics}
+        again = {m.name: float(m.result()) for m in trainer.metrics}
+        again["loss"] = again.pop("log_loss")
         assert all(abs(again[k] - v) < 1e-6 for k, v in values.items()), (again, values)
-    variables = [*ranker.variables, *ranker.optimizer.variables]
+    slots = [*trainer.optimizer.variables, *trainer.store.optimizer.variables]
+    variables = [*ranker.variables, *slots]
     return [v.numpy() for v in variables], values
 
 

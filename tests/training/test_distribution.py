@@ -13,7 +13,7 @@ import pytest
 from distributed_worker import train
 from small_run import train_two_steps
 
-from ctr_tf.models import SparseCTRConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distribution import make_strategy
 from ctr_tf.training.run import load_run
 

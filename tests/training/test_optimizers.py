@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ctr_tf.training.paired_optimizer import PairedOptimizer, TableLossScaleOptimizer
-from ctr_tf.training.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam, unique_rows
+from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam, unique_rows
+from ctr_tf.training.paired_optimizer import SGD, LossScaleOptimizer, PairedOptimizer
 
 ROWS, WIDTH, STEPS = 20, 3, 6
 
 
 def table(seed=0):
     value = np.random.default_rng(seed).normal(size=(ROWS, WIDTH)).astype("float32")
-    variable = keras.Variable(value)
-    variable.row_wise = True
-    return variable
+    return keras.Variable(value)
 
 
 def batches():
@@ -91,57 +91,100 @@ def test_options_that_touch_every_row_are_refused():
         RowWiseAdagrad(weight_decay=0.1)
 
 
-def pair(**options):
-    return PairedOptimizer(keras.optimizers.SGD(1.0), RowWiseAdagrad(1.0), **options)
+def pair(global_clipnorm=None, **network):
+    """An optimizer of one weight of four numbers and one table, and these two."""
+    layer = EmbeddingTable(ROWS, WIDTH)
+    layer.build()
+    layer.table.assign(table().numpy())
+    weights = keras.Variable(np.ones(4, "float32"))
+    store = ReplicatedTables({"items": layer}, RowWiseAdagrad(1.0))
+    optimizer = PairedOptimizer(SGD(1.0, **network), store, global_clipnorm)
+    optimizer.build([weights])
+    return optimizer, weights, layer.table
+
+
+def apply(optimizer, weights, of_weights, ids, of_rows):
+    unique = unique_rows(slices(np.array(ids), of_rows))
+    optimizer.apply([tf.constant(of_weights), unique], [weights, "items"])
 
 
 def test_pair_clips_by_the_norm_of_all_gradients_together():
-    weights = keras.Variable(np.zeros(4, "float32"))
-    optimizer = pair(global_clipnorm=1.0)
-    ids, gradient = np.array([3, 3]), np.full((2, WIDTH), 2.0, "float32")
-    variable = table()
-    optimizer.apply([slices(ids, gradient), tf.fill([4], 3.0)], [variable, weights])
+    optimizer, weights, variable = pair(global_clipnorm=1.0)
+    gradient = np.full((2, WIDTH), 2.0, "float32")
+    apply(optimizer, weights, np.full(4, 3.0, "f"), [3, 3], gradient)
     norm = np.sqrt(WIDTH * 4.0**2 + 4 * 3.0**2)  # the two slices are one row's
-    np.testing.assert_allclose(weights.numpy(), -3.0 / norm, rtol=1e-6)
+    np.testing.assert_allclose(weights.numpy(), 1 - 3.0 / norm, rtol=1e-6)
     g = 4.0 / norm
     np.testing.assert_allclose(
         table().numpy()[3] - variable.numpy()[3], g / np.sqrt(0.1 + g * g), rtol=1e-5
     )
 
 
+def test_a_norm_that_is_small_is_left_alone():
+    optimizer, weights, _ = pair(global_clipnorm=10.0)
+    apply(optimizer, weights, np.full(4, 3.0, "f"), [3], np.ones((1, WIDTH), "f"))
+    np.testing.assert_allclose(weights.numpy(), 1 - 3.0, rtol=1e-6)
+
+
 def test_weight_decay_leaves_tables_alone():
-    variable, weights = table(), keras.Variable(np.ones(4, "float32"))
-    ids, gradient = np.array([0]), np.zeros((1, WIDTH), "float32")
-    optimizer = pair(weight_decay=0.5)
-    optimizer.apply([slices(ids, gradient), tf.zeros(4)], [variable, weights])
+    optimizer, weights, variable = pair(weight_decay=0.5)
+    apply(optimizer, weights, np.zeros(4, "f"), [0], np.zeros((1, WIDTH), "f"))
     np.testing.assert_array_equal(variable.numpy(), table().numpy())
     np.testing.assert_allclose(weights.numpy(), 0.5)
 
 
-def test_pair_round_trips_config_and_slots():
-    optimizer = pair(global_clipnorm=2.0)
+def test_tables_and_slots_are_saved_and_loaded(tmp_path):
+    optimizer, weights, variable = pair()
     ids, gradient = next(batches())
-    optimizer.apply([slices(ids, gradient)], [table()])
-    copy = PairedOptimizer.from_config(optimizer.get_config())
-    assert copy.global_clipnorm == 2.0 and isinstance(copy.tables, RowWiseAdagrad)
-    copy.build([table()])
-    store = {}
-    optimizer.save_own_variables(store)
-    copy.load_own_variables(store)
-    for one, other in zip(optimizer.variables, copy.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    apply(optimizer, weights, np.ones(4, "f"), ids, gradient)
+    optimizer.tables.save(tmp_path)
+    other, _, fresh = pair()
+    other.tables.load(tmp_path)
+    np.testing.assert_array_equal(fresh.numpy(), variable.numpy())
+    assert np.abs(variable.numpy() - table().numpy()).max() > 0.1
+    for one, two in zip(
+        optimizer.tables.optimizer.variables,
+        other.tables.optimizer.variables,
+        strict=True,
+    ):
+        np.testing.assert_array_equal(two.numpy(), one.numpy())
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"items": (ROWS, 2)},
+            "'items' must have the shape [20, 2]. Received: [20, 3]",
+        ),
+        ({"users": (4, 2)}, "it has no 'users', of shape [4, 2], among its tables."),
+        ({}, "its 'items' of tables, of shape [20, 3], is nothing that is wanted"),
+    ],
+)
+def test_other_tables_are_told(tables, message, tmp_path):
+    optimizer, *_ = pair()
+    optimizer.tables.save(tmp_path)
+    layers = {name: EmbeddingTable(*shape) for name, shape in tables.items()}
+    for layer in layers.values():
+        layer.build()
+    with pytest.raises(ValueError) as error:
+        ReplicatedTables(layers).load(tmp_path, slots=False)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_loss_scaling_skips_a_step_that_is_not_finite(bad):
-    variable = table()
-    optimizer = TableLossScaleOptimizer(pair(), initial_scale=8.0)
+    inner, weights, variable = pair()
+    optimizer = LossScaleOptimizer(inner, initial_scale=8.0)
+    optimizer.build([weights])
     gradient = np.full((1, WIDTH), bad, "float32")
-    optimizer.apply([slices(np.array([2]), gradient)], [variable])
+    apply(optimizer, weights, np.ones(4, "f"), [2], gradient)
     np.testing.assert_array_equal(variable.numpy(), table().numpy())
+    np.testing.assert_array_equal(weights.numpy(), 1.0)
     assert float(optimizer.dynamic_scale) == 4.0
-    optimizer.apply([slices(np.array([2]), np.ones((1, WIDTH), "f"))], [variable])
+    apply(optimizer, weights, np.ones(4, "f"), [2], np.ones((1, WIDTH), "f"))
     g = 1 / 4
     np.testing.assert_allclose(
         table().numpy()[2] - variable.numpy()[2], g / np.sqrt(0.1 + g * g), rtol=1e-5
     )
+    np.testing.assert_allclose(weights.numpy(), 1 - g)

@@ -1,0 +1,116 @@
+"""Each loss beside its formula in NumPy, and that padding has no part in it."""
+
+import numpy as np
+import pytest
+
+from ctr_tf.losses import LOSSES, AuxiliaryLoss, ListwiseSoftmax, LogLoss
+from ctr_tf.models.outputs import Outputs
+from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
+
+LABELS = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]], "float32")
+SIZES = np.array([4, 3, 2, 2])  # the last slate has one click, and padding after it
+WEIGHTS = (np.arange(4) < SIZES[:, None]).astype("float32")
+
+
+def logits(seed=0, tasks=1):
+    return np.random.default_rng(seed).normal(size=(4, 4, tasks)).astype("float32")
+
+
+def bce(label, logit):
+    p = 1 / (1 + np.exp(-logit))
+    return -np.log(p) if label else -np.log(1 - p)
+
+
+def mean(loss, outputs, labels=LABELS[..., None]):
+    """What a loss is, on one replica; padding is NaN."""
+    hidden = np.where(WEIGHTS[..., None] > 0, outputs.logits, np.nan)
+    auxiliary = {
+        name: np.where(WEIGHTS[..., None] > 0, value, np.nan)
+        for name, value in outputs.auxiliary.items()
+    }
+    outputs = {"main": Outputs(hidden.astype("float32"), auxiliary)}
+    return float(loss.total(outputs, labels, WEIGHTS) / loss.count(labels, WEIGHTS))
+
+
+def test_log_loss():
+    values = logits()
+    losses = [
+        bce(LABELS[b, c], values[b, c, 0]) for b in range(4) for c in range(SIZES[b])
+    ]
+    found = mean(LogLoss(), Outputs(values, {}))
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_log_loss_is_the_mean_over_the_labels():
+    values, other = logits(tasks=2), np.roll(LABELS, 1, axis=1)
+    labels = np.stack([LABELS, other], axis=-1)
+    parts = [
+        mean(LogLoss(), Outputs(values[..., t : t + 1], {}), labels[..., t : t + 1])
+        for t in range(2)
+    ]
+    found = mean(LogLoss(), Outputs(values, {}), labels)
+    assert found == pytest.approx(np.mean(parts), rel=1e-5)
+
+
+def test_listwise_softmax():
+    values = logits()[..., 0]
+    losses = []
+    for b in (0, 3):  # the second has no click, the third nothing else
+        real = slice(0, SIZES[b])
+        share = np.exp(values[b, real]) / np.exp(values[b, real]).sum()
+        clicks = LABELS[b, real]
+        losses.append(-(clicks * np.log(share)).sum() / clicks.sum())
+    found = mean(ListwiseSoftmax(), Outputs(logits(), {}))
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+    shifted = Outputs(logits() + np.arange(4, dtype="f")[:, None, None], {})
+    assert mean(ListwiseSoftmax(), shifted) == pytest.approx(found, rel=1e-5)
+
+
+def test_auxiliary_loss_is_the_sum_of_its_parts():
+    parts = {"one": logits(1), "two": logits(2)}
+    expected = sum(mean(LogLoss(), Outputs(value, {})) for value in parts.values())
+    found = mean(AuxiliaryLoss(), Outputs(logits(), parts))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values())
+def test_slates_without_candidates_are_nothing(loss):
+    none = np.zeros((2, 3), "float32")
+    outputs = Outputs(np.full((2, 3, 1), np.nan, "float32"), {"x": none[..., None]})
+    assert float(loss().count(none[..., None], none)) == 0
+    assert float(loss().total({"main": outputs}, none[..., None], none)) == 0
+
+
+def test_an_objective_weighs_means_of_the_global_batch():
+    objective = Objective([Term("a", LogLoss(), 2.0), Term("b", ListwiseSoftmax(), 3)])
+    outputs = {"main": Outputs(logits(), {})}
+    labels = LABELS[..., None]
+    whole = objective.totals(outputs, labels, WEIGHTS)
+    factors = objective.factors(objective.counts(labels, WEIGHTS))
+    shares = [
+        objective.totals({"main": Outputs(logits()[s], {})}, labels[s], WEIGHTS[s])
+        for s in (slice(0, 1), slice(1, 4))
+    ]
+    for name, weight, loss in (("a", 2, LogLoss()), ("b", 3, ListwiseSoftmax())):
+        expected = weight * mean(loss, outputs["main"])
+        assert float(whole[name] * factors[name]) == pytest.approx(expected, rel=1e-5)
+        parts = sum(float(share[name] * factors[name]) for share in shares)
+        assert parts == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ObjectiveConfig(listwise=-1.0), "Received: -1.0"),
+        (lambda: ObjectiveConfig(log_loss=0.0), "needs `log_loss` or `listwise`"),
+        (lambda: Objective([]), "Received: []"),
+        (
+            lambda: Objective([Term("a", LogLoss()), Term("a", LogLoss())]),
+            "Received: ['a', 'a']",
+        ),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert message in str(error.value)
