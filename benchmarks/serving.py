@@ -60,9 +60,9 @@ def export(folder: Path, length: int) -> Path:
     Returns:
         The folder of versions.
     """
-    from ctr_tf.data import random_samples
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.models import SparseCTRConfig, build_ranker
+    from ctr_tf.synthetic import random_samples
     from serving.export import ExportOptions, export_ranker
 
     schema = bench_schema(length)

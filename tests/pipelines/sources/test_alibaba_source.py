@@ -116,7 +116,7 @@ def test_bad_rows_are_rejected_with_a_reason(result):
         },
         "behaviors": {"missing field cate": 1, "negative time": 1},
     }
-    assert result.manifest["events"]["behaviors"]["merged"] == 1  # there twice
+    assert result.manifest.events["behaviors"].merged == 1  # there twice
 
 
 def test_shards_tell_the_same(tmp_path, monkeypatch):
