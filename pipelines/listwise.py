@@ -60,8 +60,8 @@ from pipelines.publish import (
     WriteShard,
 )
 from pipelines.run import run_pipeline
-from pipelines.sources.files import check_all_read
 from pipelines.sources.source import TABLES, Source, get_source
+from pipelines.sources.unread import check_all_read
 from pipelines.splits import SplitRule, parse_time
 from pipelines.summary import folder_notes, summary
 from pipelines.vocabulary import BuildVocabularies

@@ -14,8 +14,8 @@ import pytest
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
 from pipelines.limits import RejectionLimits
-from pipelines.sources.files import check_all_read
 from pipelines.sources.source import TABLES, get_source
+from pipelines.sources.unread import check_all_read
 
 SOURCE = get_source("jsonl")
 START = 1_700_000_000
