@@ -211,5 +211,6 @@ class Manifest(Document):
         return {**self.events, "clicks": self.clicks}
 
     def files_of(self, split: str) -> list[RecordFile]:
-        """Record files of a split, in order."""
-        return [file for file in self.files if file.path.startswith(f"{split}/")]
+        """Record files of a split, by path."""
+        files = (file for file in self.files if file.path.startswith(f"{split}/"))
+        return sorted(files, key=lambda file: file.path)

@@ -16,6 +16,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed, read_examples
 from ctr_tf.data.records import check_example, record_spec
 from ctr_tf.data.writing import serialize
+from ctr_tf.schema import RESERVED_KEYS
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -49,6 +50,13 @@ def test_the_spec_names_every_key_of_a_sample():
     assert spec["candidate_position"].dtype == "int64"
     assert spec["user_age"].dtype == "float32"
     assert spec["true_probability"].optional
+
+
+def test_no_feature_can_take_a_key_that_every_record_has():
+    every = {key for key, field in record_spec(SCHEMA).items() if not field.feature}
+    of_features = {field.length_key for field in record_spec(SCHEMA).values()}
+    labels = {f"label_{name}" for name in SCHEMA.labels[1:]}
+    assert every - of_features - labels <= set(RESERVED_KEYS)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
