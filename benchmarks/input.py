@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 def write_samples(folder: Path) -> None:
     """Writes the data set that is read."""
-    from ctr_tf.data import random_samples as samples
+    from ctr_tf.synthetic import random_samples as samples
 
     schema = bench_schema(HISTORY_LENGTH)
     vocabularies = samples.random_vocabularies(schema, _VALUES)

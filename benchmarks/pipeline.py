@@ -212,7 +212,7 @@ def measure(events: int) -> dict:
         started = time.perf_counter()
         behaviors = run_polars(raw, SCHEMA)
         polars = time.perf_counter() - started
-        expected = sum(split["behaviors"] for split in manifest["splits"].values())
+        expected = sum(split.behaviors for split in manifest.splits.values())
         if behaviors != expected:
             raise RuntimeError(
                 f"polars found {behaviors} behaviors, the job {expected}: the two do "
@@ -220,9 +220,9 @@ def measure(events: int) -> dict:
             )
         return {
             "events": events,
-            "samples": sum(s["samples"] for s in manifest["splits"].values()),
+            "samples": sum(s.samples for s in manifest.splits.values()),
             "behaviors_in_histories": behaviors,
-            "bytes_written": sum(file["bytes"] for file in manifest["files"]),
+            "bytes_written": sum(file.bytes for file in manifest.files),
             "job_seconds": job,
             "job_cpu_seconds": job_cpu,
             "job_events_per_second": events / job,

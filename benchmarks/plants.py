@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 from ctr_tf.compare.variants import Variant
-from ctr_tf.data.synthetic_config import PLANTS
 from ctr_tf.errors import check_positive_options
 from ctr_tf.layers.temporal_relations import RELATIONS
+from ctr_tf.synthetic.config import PLANTS
 
 _log = logging.getLogger(__name__)
 

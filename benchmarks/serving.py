@@ -60,10 +60,10 @@ def export(folder: Path, length: int) -> Path:
     Returns:
         The folder of versions.
     """
-    from ctr_tf.data import random_samples
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.models import build_ranker
     from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+    from ctr_tf.synthetic import random_samples
     from serving.export import ExportOptions, export_ranker
 
     schema = bench_schema(length)

@@ -26,9 +26,9 @@ def state_layout(variant: str, length: int):
         length: N.
     """
     from benchmarks.attention import _schema
-    from ctr_tf.data.random_samples import random_vocabularies
     from ctr_tf.models import build_ranker
     from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+    from ctr_tf.synthetic.random_samples import random_vocabularies
     from serving.signatures import ServingModule
 
     schema = _schema(length)

@@ -14,7 +14,7 @@ from ctr_tf import __version__
 from ctr_tf.errors import storage_trouble, unknown_name
 
 VERBS = {
-    "synthesize": ("ctr_tf.data.synthetic", "write raw logs whose truth is known"),
+    "synthesize": ("ctr_tf.synthetic.synthesize", "write logs whose truth is known"),
     "prepare": ("pipelines.listwise", "raw logs → listwise TFRecord samples (Beam)"),
     "inspect": ("ctr_tf.data.inspect", "show a prepared data set and its samples"),
     "train": ("ctr_tf.training.train", "train a model by a recipe"),

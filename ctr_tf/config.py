@@ -1,8 +1,8 @@
 """Configuration: nested dataclasses, read from YAML with overrides by dotted key.
 
-A config is a dataclass whose fields are numbers, strings, booleans, tuples of these,
-or further such dataclasses. Every error names the full dotted key and the value
-received, and an unknown key the nearest known one.
+A config is a dataclass whose fields are numbers, strings, booleans, further such
+dataclasses, or tuples of these, or dicts of these by name. Every error names the full
+dotted key and the value received, and an unknown key the nearest known one.
 """
 
 import dataclasses
@@ -113,7 +113,7 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
             )
         choose = fields[name].metadata.get("choose")
         kind = choose(value) if choose else hints[name]
-        arguments[name] = _convert(kind, value, full)
+        arguments[name] = _convert(kind, value, full, what)
     try:
         return cls(**arguments)
     except ValueError as error:
@@ -121,21 +121,27 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
             raise
         raise ValueError(f"`{key}`: {error}") from error
     except TypeError as error:
-        missing = ", ".join(_required(cls) - set(arguments))
-        raise ValueError(f"`{key or 'config'}` lacks {missing}.") from error
+        missing = ", ".join(name for name in _required(cls) if name not in arguments)
+        where = key or what.removesuffix(" key")
+        raise ValueError(f"`{where}` lacks {missing}.") from error
 
 
 def to_mapping(config: Any) -> dict:
     """The config as nested dicts, lists and plain values; `parse` reads it back."""
-    result = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            value = to_mapping(value)
-        elif isinstance(value, tuple):
-            value = list(value)
-        result[field.name] = value
-    return result
+    return {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+    }
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_mapping(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
 
 
 def dump(config: Any, path: str | Path) -> None:
@@ -161,33 +167,41 @@ def _join(key: str, name: object) -> str:
     return f"{key}.{name}" if key else str(name)
 
 
-def _required(cls: type) -> set[str]:
+def _required(cls: type) -> list[str]:
     missing = dataclasses.MISSING
-    return {
+    return [
         field.name
         for field in dataclasses.fields(cls)
         if field.default is missing and field.default_factory is missing
-    }
+    ]
 
 
-def _convert(kind: Any, value: Any, key: str) -> Any:
+def _convert(kind: Any, value: Any, key: str, what: str) -> Any:
     """Checks a value against a field's type; ints become floats, lists tuples."""
     if dataclasses.is_dataclass(kind):
         if isinstance(value, kind):
             return value
-        return parse(kind, {} if value is None else value, key)
+        return parse(kind, {} if value is None else value, key, what)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         if type(value) in inner:
             return value
-        return _convert([t for t in inner if t is not type(None)][-1], value, key)
+        kind = [t for t in inner if t is not type(None)][-1]
+        return _convert(kind, value, key, what)
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(
-                _convert(inner[0], item, f"{key}[{index}]")
+                _convert(inner[0], item, f"{key}[{index}]", what)
                 for index, item in enumerate(value)
             )
         raise ValueError(f"`{key}` must be a list. Received: {value!r}")
+    if origin is dict:
+        if isinstance(value, Mapping):
+            return {
+                str(name): _convert(inner[1], item, _join(key, name), what)
+                for name, item in value.items()
+            }
+        raise ValueError(f"`{key}` must hold keys and values. Received: {value!r}")
     if kind is float:
         if isinstance(value, str) and _EXPONENT.fullmatch(value):
             return float(value)

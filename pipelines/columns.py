@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.data.example import Packed, pack_float, pack_int64
 from ctr_tf.schema import ITEM_KEY, Feature
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.arrow import column, numpy
-from pipelines.example import Packed, pack_float, pack_int64
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Steps of the scoring job: samples in, rows of scores out."""
 
-import hashlib
 import io
 import json
 import zlib
@@ -15,8 +14,8 @@ import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
-from ctr_tf.data.prepared import FORMAT_VERSION
-from ctr_tf.data.records import check_example, raw_records
+from ctr_tf.data.reading import UnreadableRecordError, read_records
+from ctr_tf.data.records import check_example
 from ctr_tf.schema import (
     FIRST_ID,
     ITEM_KEY,
@@ -24,7 +23,8 @@ from ctr_tf.schema import (
     Schema,
 )
 from ctr_tf.schema.vocabulary import Vocabularies
-from pipelines.publish import REPORT, write_file
+from pipelines.publish import write_file, write_report
+from pipelines.score_manifest import SampleCounts, ScoreFile, ScoreManifest
 
 _COLUMNS = ("request_id", "user_id", "request_time", "candidate", "item_id")
 
@@ -36,7 +36,7 @@ class ReadSamples(beam.DoFn):
         schema: of the data and of the model.
         vocabularies: of the data.
         maps: see `ctr_tf.schema.vocabulary.id_maps`.
-        compression: `""` or `"GZIP"`.
+        compression: of the file.
     """
 
     OUTPUTS = ("rejected",)
@@ -56,21 +56,19 @@ class ReadSamples(beam.DoFn):
 
     def process(self, file: str) -> Iterator:
         """Reads one file."""
-        records = iter(raw_records(file, self._compression))
         index = 0
-        while True:
-            try:
-                record = next(records, None)
-            except tf.errors.OpError as error:  # the rest of the file is lost, too
-                yield _rejected("unreadable record file", file, index, error.message)
-                return
-            if record is None:
-                return
-            try:
-                yield self._sample(record.numpy())
-            except Exception as error:  # protobuf has its own for a bad message
-                yield _rejected("unfit sample", file, index, str(error))
-            index += 1
+        try:
+            for record in read_records(file, self._compression):
+                yield self._read(record, file, index)
+                index += 1
+        except UnreadableRecordError as error:  # the rest of the file is lost, too
+            yield _rejected("unreadable record file", file, index, str(error))
+
+    def _read(self, record: bytes, file: str, index: int):
+        try:
+            return self._sample(record)
+        except Exception as error:  # protobuf has its own for a bad message
+            return _rejected("unfit sample", file, index, str(error))
 
     def _sample(self, record: bytes) -> tuple[tuple, bytes]:
         example = tf.train.Example.FromString(record)
@@ -157,7 +155,7 @@ class WriteScores(beam.DoFn):
         item = next(f for f in schema.candidate if f.name == ITEM_KEY)
         self._item_type = {"int64": pa.int64(), "string": pa.string()}[item.dtype]
 
-    def process(self, keyed: tuple[int, Iterable[tuple | None]]) -> Iterator[dict]:
+    def process(self, keyed: tuple[int, Iterable[tuple | None]]) -> Iterator[ScoreFile]:
         """Writes one file."""
         shard, samples = keyed
         samples = [sample for sample in samples if sample is not None]
@@ -172,13 +170,7 @@ class WriteScores(beam.DoFn):
             content = "".join(f"{line}\n" for line in lines).encode()
         name = f"part-{shard:05d}-of-{self._num_shards:05d}.{self._format}"
         write_file(FileSystems.join(self._folder, name), content)
-        yield {
-            "path": name,
-            "samples": len(samples),
-            "candidates": len(table),
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-        }
+        yield ScoreFile.of(name, len(samples), len(table), content)
 
     def _table(self, samples: list[tuple]) -> pa.Table:
         sizes = [len(sample[4]) for sample in samples]
@@ -212,20 +204,17 @@ class WriteScoreReport(beam.DoFn):
         self._model = model
         self._format = format
 
-    def process(self, _: None, files: list[dict], rejected: list[tuple]) -> None:
+    def process(self, _: None, files: list[ScoreFile], rejected: list[tuple]) -> None:
         """Writes it."""
-        samples = sum(file["samples"] for file in files)
+        samples = sum(file.samples for file in files)
         reasons = {reason: count for _, reason, count, _ in rejected}
         read = samples + sum(reasons.values())
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "model": self._model,
-            "format": self._format,
-            "samples": samples,
-            "candidates": sum(file["candidates"] for file in files),
-            "events": {"samples": {"read": read, "kept": samples, "rejected": reasons}},
-            "files": sorted(files, key=lambda file: file["path"]),
-        }
-        examples = {reason: example for _, reason, _, example in rejected}
-        report = json.dumps({"manifest": manifest, "examples": examples})
-        write_file(FileSystems.join(self._folder, REPORT), report.encode())
+        manifest = ScoreManifest(
+            model=self._model,
+            format=self._format,
+            samples=samples,
+            candidates=sum(file.candidates for file in files),
+            events={"samples": SampleCounts(read, samples, reasons)},
+            files=tuple(sorted(files, key=lambda file: file.path)),
+        )
+        write_report(self._folder, manifest, rejected)

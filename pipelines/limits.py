@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
+from ctr_tf.data.manifest import Counts
 from ctr_tf.errors import unknown_name
 
 CLICKS = "clicks"
@@ -67,24 +68,21 @@ class RejectionLimits:
                 )
         return cls(fraction, allowed)
 
-    def faults(self, events: Mapping[str, Mapping]) -> list[str]:
+    def faults(self, events: Mapping[str, Counts]) -> list[str]:
         """What is wrong, one line for each table that lost too many rows.
 
         Args:
-            events: table → rows `read`, `kept` and, by reason, `rejected`; that of
-                clicks has no reasons, and all that are not kept were lost.
+            events: table or `CLICKS` → what became of its rows.
         """
         return [
             fault for table, count in events.items() for fault in self._of(table, count)
         ]
 
-    def _of(self, table: str, count: Mapping) -> list[str]:
-        read, reasons = count["read"], dict(count["rejected"])
-        if table == CLICKS:
-            reasons = {"": read - count["kept"]}
+    def _of(self, table: str, count: Counts) -> list[str]:
+        read = count.read
         what = "clicked exposures" if table == CLICKS else f"rows of {table}"
         faults, rest = [], 0
-        for reason, number in reasons.items():
+        for reason, number in count.lost.items():
             most = self.allowed.get(f"{table}:{reason}")
             if most is None:
                 rest += number
@@ -99,6 +97,6 @@ class RejectionLimits:
                 f"{rest:,} of {read:,} {what} are unfit for use, more than {most:g} of "
                 "them"
             )
-        if read and not count["kept"] and not faults:
+        if read and not count.kept and not faults:
             faults.append(f"all {read:,} {what} are unfit for use")
         return faults

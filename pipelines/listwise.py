@@ -47,6 +47,8 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from ctr_tf.data.manifest import SPLITS, Manifest
+from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from pipelines import steps
@@ -58,16 +60,14 @@ from pipelines.publish import (
     WriteShard,
 )
 from pipelines.run import run_pipeline
-from pipelines.sources.files import check_all_read
-from pipelines.sources.source import TABLES, Shard, Source, get_source
+from pipelines.sources.source import TABLES, Source, get_source
+from pipelines.sources.unread import check_all_read
 from pipelines.splits import SplitRule, parse_time
-from pipelines.statistics import SPLITS
+from pipelines.summary import folder_notes, summary
 from pipelines.vocabulary import BuildVocabularies
 
 _log = logging.getLogger(__name__)
 _REJECTED_FILES = 8
-_MANY_UNKNOWN = 0.2  # share of rows or values that is told
-_MANY_TWICE = 0.1  # share of clicks that are told again that is told
 
 
 class ListwiseOptions(PipelineOptions):
@@ -117,7 +117,7 @@ class ListwiseOptions(PipelineOptions):
         )
 
 
-def run(argv: list[str]) -> dict:
+def run(argv: list[str]) -> Manifest:
     """Runs the job.
 
     Args:
@@ -141,9 +141,9 @@ def run(argv: list[str]) -> dict:
     folder = _required(options, "input")
     output = Output(_required(options, "output"), options.overwrite)
     check_positive_options(options, "num_shards", "num_buckets")
-    if options.compression not in ("none", "gzip"):
+    if options.compression not in COMPRESSIONS:
         raise ValueError(
-            "`--compression` must be 'none' or 'gzip'. "
+            f"`--compression` must be {' or '.join(map(repr, COMPRESSIONS))}. "
             f"Received: {options.compression!r}"
         )
     schema = _load_schema(options.schema, source, folder)
@@ -160,10 +160,10 @@ def run(argv: list[str]) -> dict:
         pipeline = beam.Pipeline(options=beam_options)
         build(pipeline, source, schema, shards, rule, options, temporary)
         run_pipeline(pipeline)
-        manifest = output.finish(limits)
+        manifest = output.finish(Manifest, limits)
     seconds = time.perf_counter() - started
-    notes = _folder_notes(ignored, shards)
-    _log.info("%s", _summary(manifest, notes, seconds, output.path))
+    notes = folder_notes(ignored, shards)
+    _log.info("%s", summary(manifest, notes, seconds, output.path))
     return manifest
 
 
@@ -318,72 +318,6 @@ def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
         validation_days=options.validation_days,
         test_days=options.test_days,
     )
-
-
-def _folder_notes(ignored: list[str], shards: list[Shard]) -> list[str]:
-    """What of the input folder is not used, one line each."""
-    notes = [f"not read: {', '.join(ignored)}"] if ignored else []
-    empty = sorted({shard.path for shard in shards if shard.is_empty})
-    if empty:
-        notes.append(f"empty files, {len(empty):,}: {', '.join(empty)}")
-    for table, unused in sorted({(s.table, s.unused) for s in shards if s.unused}):
-        notes.append(f"columns of {table} that are not used: {', '.join(unused)}")
-    return notes
-
-
-def _summary(manifest: dict, notes: list[str], seconds: float, path: str) -> str:
-    events = manifest["events"]
-    head = f"{'table':<12}{'read':>13}{'kept':>13}{'merged':>13}{'rejected':>13}"
-    lines = ["", head]
-    for table, count in events.items():
-        rejected = sum(count["rejected"].values())
-        numbers = (count["read"], count["kept"], count["merged"], rejected)
-        lines.append(f"{table:<12}" + "".join(f"{n:>13,}" for n in numbers))
-        for reason, number in count["rejected"].items():
-            lines.append(f"  {number:>10,} {reason}")
-    lines.append(f"{'split':<12}{'samples':>13}{'candidates':>13}{'clicks':>13}")
-    for split, count in manifest["splits"].items():
-        numbers = (count["samples"], count["candidates"], count["clicks"])
-        lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
-    lines += [f"{name:<50}{count:>13,}" for name, count in manifest["joins"].items()]
-    lines += [f"WARNING: {warning}" for warning in _warnings(manifest)]
-    lines += notes
-    total = events["exposures"]["read"] + events["behaviors"]["read"]
-    lines.append(
-        f"{total:,} events in {seconds:.1f} s, {total / seconds:,.0f}/s → {path}"
-    )
-    return "\n".join(lines)
-
-
-def _warnings(manifest: dict) -> list[str]:
-    """What looks as if the tables, or the vocabularies and the log, do not fit."""
-    joins, warnings = manifest["joins"], []
-    for known, unknown, what in (
-        ("users known", "users unknown", "users with requests have no row in users"),
-        *(
-            (f"{rows} with item row", f"{rows} without item row", f"{rows} {lack}")
-            for rows, lack in (
-                ("candidates", "are of items that have no row in items"),
-                ("behaviors", "are of items that have no row in items"),
-            )
-        ),
-    ):
-        missing, all_rows = joins.get(unknown, 0), joins.get(known, 0)
-        all_rows += missing
-        if missing > _MANY_UNKNOWN * all_rows:
-            warnings.append(f"{missing:,} of {all_rows:,} {what}")
-    again, clicks = joins.get("clicks again in behaviors", 0), joins.get("clicks", 0)
-    if again > _MANY_TWICE * clicks:
-        warnings.append(
-            f"{again:,} of {clicks:,} clicks stand again in the behaviors within an "
-            "hour: histories hold them twice"
-        )
-    in_train = manifest["out_of_vocabulary"][SPLITS[0]]
-    for split in SPLITS[1:]:
-        for name, share in manifest["out_of_vocabulary"][split].items():
-            if share > max(_MANY_UNKNOWN, 2 * in_train.get(name, 0)):
-                warnings.append(f"{share:.0%} of {name} in {split} are unknown")
-    return warnings
 
 
 def main(argv: list[str]) -> int:

@@ -5,14 +5,13 @@ Workers write into a temporary folder beside the output; one rename publishes it
 
 import contextlib
 import glob
-import gzip
-import hashlib
 import json
 import logging
 import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
@@ -21,19 +20,30 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from ctr_tf import files
-from ctr_tf.data.prepared import FORMAT_VERSION, MANIFEST, STATISTICS
+from ctr_tf.data.manifest import (
+    MANIFEST,
+    SPLITS,
+    Counts,
+    Document,
+    Manifest,
+    RecordFile,
+    Split,
+    TableCounts,
+)
+from ctr_tf.data.prepared import STATISTICS
+from ctr_tf.data.record_files import compressed, file_name
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, content_hash
 from pipelines.arrow import column, concat, from_bytes
-from pipelines.limits import CLICKS, RejectionLimits
+from pipelines.limits import RejectionLimits
 from pipelines.sources.source import TABLES
-from pipelines.statistics import SPLITS, Statistics
+from pipelines.statistics import Statistics
 from pipelines.vocabulary import complete
 
 REPORT = "report.json"
 _LONGEST_EXAMPLE = 1_000
+D = TypeVar("D", bound=Document)
 _log = logging.getLogger(__name__)
-_EXTENSION = {"none": "", "gzip": ".gz"}
 
 
 def write_file(path: str, data: bytes | memoryview) -> None:
@@ -80,7 +90,7 @@ class WriteShard(beam.DoFn):
     Args:
         folder: of the data set in the making.
         num_shards: of each split.
-        compression: `"none"` or `"gzip"`.
+        compression: of the file, a key of `ctr_tf.data.record_files.COMPRESSIONS`.
     """
 
     def __init__(self, folder: str, num_shards: int, compression: str):
@@ -88,25 +98,20 @@ class WriteShard(beam.DoFn):
         self._num_shards = num_shards
         self._compression = compression
 
-    def process(self, keyed: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[dict]:
+    def process(
+        self, keyed: tuple[tuple[str, int], Iterable[bytes]]
+    ) -> Iterator[RecordFile]:
         """Writes one file."""
         (split, shard), blocks = keyed
-        name = f"{split}/part-{shard:05d}-of-{self._num_shards:05d}.tfrecord"
-        name += _EXTENSION[self._compression]
+        name = file_name(split, shard, self._num_shards, self._compression)
         samples = concat(from_bytes(block) for block in blocks if block)
         data = memoryview(b"")
         if len(samples):
             keys = ("request_time", "request_id", "user_id")
             data = _content(samples.sort_by([(key, "ascending") for key in keys]))
-        if self._compression == "gzip":
-            data = gzip.compress(data, compresslevel=6, mtime=0)
+        data = compressed(data, self._compression)
         write_file(FileSystems.join(self._folder, name), data)
-        yield {
-            "path": name,
-            "samples": len(samples),
-            "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(),
-        }
+        yield RecordFile.of(name, len(samples), data)
 
 
 def _content(samples: pa.Table) -> memoryview:
@@ -165,7 +170,7 @@ class WriteReport(beam.DoFn):
         counts: dict[str, int],
         statistics: Statistics,
         rejected: list[tuple[str, str, int, str]],
-        files: list[dict],
+        files: list[RecordFile],
     ) -> None:
         """Writes them."""
         self._write("schema.yaml", self._schema.to_yaml().encode())
@@ -175,53 +180,63 @@ class WriteReport(beam.DoFn):
             self._write(f"vocabularies/{name}.txt", text.encode())
         report = statistics.report(self._schema, words)
         self._write(STATISTICS, _json(report))
-        examples, events = {}, {}
-        for table in TABLES:
-            reasons = Counter()
-            for where, reason, count, example in sorted(rejected):
-                if where == table:
-                    reasons[reason] += count
-                    examples.setdefault(reason, example)
-            events[table] = {
-                "read": counts.get(f"{table} read", 0),
-                "kept": counts.get(f"{table} kept", 0),
-                "merged": counts.get(f"{table} merged", 0),
-                "rejected": dict(reasons),
-            }
-        manifest = {
-            "format_version": FORMAT_VERSION,
-            "name": self._schema.name,
-            "compression": self._compression,
-            "content_hash": content_hash(self._schema, words),
-            "content": content_digests(self._schema, words),
-            "events": events,
-            CLICKS: {
-                "read": counts.get("clicks read", 0),
-                "kept": counts.get("clicks kept", 0),
-            },
-            "out_of_vocabulary": statistics.unknown_shares(),
-            "joins": {
+        manifest = Manifest(
+            name=self._schema.name,
+            compression=self._compression,
+            content_hash=content_hash(self._schema, words),
+            content=content_digests(self._schema, words),
+            events={table: _table_counts(table, counts, rejected) for table in TABLES},
+            clicks=Counts(counts.get("clicks read", 0), counts.get("clicks kept", 0)),
+            out_of_vocabulary=statistics.unknown_shares(),
+            joins={
                 name.removeprefix("join "): count
                 for name, count in sorted(counts.items())
                 if name.startswith("join ")
             },
-            "splits": _splits(statistics, starts),
-            "files": sorted(files, key=lambda file: file["path"]),
-        }
-        report = {"manifest": manifest, "examples": examples}
-        self._write(REPORT, _json(report))
+            splits=_splits(statistics, starts),
+            files=tuple(sorted(files, key=lambda file: file.path)),
+        )
+        write_report(self._folder, manifest, rejected)
 
     def _write(self, name: str, data: bytes) -> None:
         write_file(FileSystems.join(self._folder, *name.split("/")), data)
 
 
-def _splits(statistics: Statistics, starts: tuple[int, int]) -> dict:
+def _table_counts(
+    table: str, counts: dict[str, int], rejected: list[tuple[str, str, int, str]]
+) -> TableCounts:
+    reasons = Counter()
+    for where, reason, count, _ in sorted(rejected):
+        if where == table:
+            reasons[reason] += count
+    kinds = (counts.get(f"{table} {kind}", 0) for kind in ("read", "kept", "merged"))
+    return TableCounts(*kinds, dict(reasons))
+
+
+def _splits(statistics: Statistics, starts: tuple[int, int]) -> dict[str, Split]:
     begins = dict(zip(SPLITS, (None, *starts), strict=True))
     ranges = statistics.time_ranges()
     return {
-        split: {**totals, "begins": begins[split], "time_range": ranges[split]}
+        split: Split(**totals, begins=begins[split], time_range=ranges[split])
         for split, totals in statistics.totals().items()
     }
+
+
+def write_report(
+    folder: str, manifest: Document, rejected: list[tuple[str, str, int, str]]
+) -> None:
+    """Writes what `Output.finish` decides by.
+
+    Args:
+        folder: of the data set in the making.
+        manifest: to be published, if not too much was rejected.
+        rejected: outputs of `WriteRejected`.
+    """
+    examples = {}
+    for _, reason, _, example in sorted(rejected):
+        examples.setdefault(reason, example)
+    report = {"manifest": manifest.to_mapping(), "examples": examples}
+    write_file(FileSystems.join(folder, REPORT), _json(report))
 
 
 class Output:
@@ -259,10 +274,11 @@ class Output:
         finally:
             remove(self._temporary)
 
-    def finish(self, limits: RejectionLimits) -> dict:
+    def finish(self, kind: type[D], limits: RejectionLimits) -> D:
         """Publishes the folder.
 
         Args:
+            kind: of the manifest.
             limits: of the rows put aside.
 
         Returns:
@@ -275,9 +291,10 @@ class Output:
         report_path = FileSystems.join(self._temporary, REPORT)
         report = json.loads(read_file(report_path))
         remove(report_path)
-        manifest = report["manifest"]
+        manifest = kind.from_mapping(report["manifest"])
         self._check_rejected(manifest, report["examples"], limits)
-        write_file(FileSystems.join(self._temporary, MANIFEST), _json(manifest))
+        path = FileSystems.join(self._temporary, MANIFEST)
+        write_file(path, manifest.to_json().encode())
         self._publish()
         return manifest
 
@@ -300,17 +317,14 @@ class Output:
             _log.warning("An earlier job was killed: removed '%s'.", left)
 
     def _check_rejected(
-        self, manifest: dict, examples: dict, limits: RejectionLimits
+        self, manifest: Document, examples: dict[str, str], limits: RejectionLimits
     ) -> None:
-        events = dict(manifest["events"])
-        if CLICKS in manifest:
-            events[CLICKS] = {**manifest[CLICKS], "rejected": {}}
-        faults = limits.faults(events)
+        faults = limits.faults(manifest.counts)
         if not faults:
             return
         reasons = Counter()
-        for count in events.values():
-            reasons.update(count["rejected"])
+        for count in manifest.counts.values():
+            reasons.update({r: n for r, n in count.lost.items() if r in examples})
         kept_at = f"{self.path}.rejected"
         remove(kept_at)
         FileSystems.rename([FileSystems.join(self._temporary, "rejected")], [kept_at])

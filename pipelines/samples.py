@@ -6,21 +6,17 @@ import pyarrow.compute as pc
 
 from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.slate import SLATE_SIZE
+from ctr_tf.data.example import pack_bytes, pack_float, pack_int64
+from ctr_tf.data.record_files import frame
+from ctr_tf.data.records import label_key
+from ctr_tf.data.writing import SampleWriter
 from ctr_tf.schema import USER_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.arrow import column, hash_ids, numpy
 from pipelines.chunks import window_chunks
 from pipelines.columns import Column, ItemColumns, computed, stored
-from pipelines.example import (
-    encode_examples,
-    encode_feature,
-    pack_bytes,
-    pack_float,
-    pack_int64,
-)
 from pipelines.histories import UserBucket
 from pipelines.statistics import Statistics, coverage
-from pipelines.tfrecord import frame
 
 
 class SampleEncoder:
@@ -60,6 +56,7 @@ class SampleEncoder:
         self._slate = slate_stop - self._size, slate_stop
         self._split = np.searchsorted(starts, self._time, side="right")
         self.statistics = Statistics()
+        self._writer = SampleWriter(schema)
         self._covered = {}
 
     def encode(self) -> pa.Table:
@@ -73,16 +70,15 @@ class SampleEncoder:
         ids = self._bucket.request_ids(self._schema)
         request_ids, hashes = ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
         user_ids = self._user_ids()
-        features = [
-            encode_feature("request_id", pack_bytes(request_ids)),
-            encode_feature("user_id", pack_bytes(user_ids)),
-            encode_feature("request_time", pack_int64(self._time)),
-            *self._user_features(),
-            *self._context_features(),
-            *self._behavior_features(),
-            *self._candidate_features(),
-            *self._labels(),
-        ]
+        self._writer.add("request_id", pack_bytes(request_ids))
+        self._writer.add("user_id", pack_bytes(user_ids))
+        self._writer.add("request_time", pack_int64(self._time))
+        self._add_user()
+        self._add_context()
+        self._add_behaviors()
+        self._add_candidates()
+        self._add_labels()
+        records = frame(self._writer.records())
         return pa.table(
             {
                 "split": self._split,
@@ -90,7 +86,7 @@ class SampleEncoder:
                 "request_time": self._time,
                 "request_id": pa.array(request_ids, pa.binary()),
                 "user_id": pa.array(user_ids, pa.binary()),
-                "record": pa.array(frame(encode_examples(features)), pa.large_binary()),
+                "record": pa.array(records, pa.large_binary()),
             }
         )
 
@@ -98,34 +94,29 @@ class SampleEncoder:
         ids = column(self._bucket.users, USER_KEY).cast(pa.string()).cast(pa.binary())
         return ids.take(pa.array(self._user)).to_pylist()
 
-    def _user_features(self) -> list[list[bytes]]:
-        return [
-            self._lists(f"user_{f.name}", f, self._bucket.users, self._user)
-            for f in self._schema.user
-        ]
+    def _add_user(self) -> None:
+        for feature in self._schema.user:
+            key = f"user_{feature.name}"
+            self._add_lists(key, feature, self._bucket.users, self._user)
 
-    def _context_features(self) -> list[list[bytes]]:
+    def _add_context(self) -> None:
         every = np.arange(len(self._time))
-        result = []
         for feature in self._schema.context:
-            name = f"context_{feature.name}"
+            key = f"context_{feature.name}"
             if feature.computed:
                 values = {SLATE_SIZE.name: self._size} | self._clock(self._time)
                 one = computed(feature, values[feature.name])
-                result.append(self._values(name, one, (every, every + 1)))
+                self._add_values(key, one, (every, every + 1))
             else:
-                result.append(self._lists(name, feature, self._bucket.requests, every))
-        return result
+                self._add_lists(key, feature, self._bucket.requests, every)
 
-    def _behavior_features(self) -> list[list[bytes]]:
+    def _add_behaviors(self) -> None:
         timeline, window = self._bucket.timeline, self._window
         time = numpy(timeline, "time") // self._schema.ticks
         clock = self._clock(time)
         chunks = window_chunks(time, *window, self._schema.num_chunks)
-        result = [
-            encode_feature("behavior_time", pack_int64(time), *window),
-            encode_feature("behavior_chunk", pack_int64(chunks[0]), *chunks[1:]),
-        ]
+        self._writer.add("behavior_time", pack_int64(time), *window)
+        self._writer.add("behavior_chunk", pack_int64(chunks[0]), *chunks[1:])
         for feature in self._schema.behavior:
             if feature.role == "item":
                 values = self._items.of(timeline, feature)
@@ -134,15 +125,12 @@ class SampleEncoder:
             else:
                 raw = column(timeline, feature.name)
                 values = stored(feature, raw, len(time), self._vocabularies)
-            name = f"behavior_{feature.name}"
-            result += self._ranges(name, values, window)
+            self._add_ranges(f"behavior_{feature.name}", values, window)
         length = window[1] - window[0]
         self.statistics.add_count("history_length", length, self._split)
-        return result
 
-    def _candidate_features(self) -> list[list[bytes]]:
+    def _add_candidates(self) -> None:
         candidates, slate = self._bucket.candidates, self._slate
-        result = []
         for place in self._schema.computed.places:
             counts = self._computed_candidate(place.of)
             self._counters |= place.values(counts, slate[0])
@@ -154,67 +142,56 @@ class SampleEncoder:
             else:
                 raw = column(candidates, feature.name)
                 values = stored(feature, raw, len(candidates), self._vocabularies)
-            name = f"candidate_{feature.name}"
-            result += self._ranges(name, values, slate)
+            self._add_ranges(f"candidate_{feature.name}", values, slate)
         self.statistics.add_count("slate_size", self._size, self._split)
         self.statistics.add_times(self._time, self._split)
-        return result
 
     def _computed_candidate(self, name: str) -> np.ndarray:
         if name in self._counters:
             return self._counters[name]
         return numpy(self._bucket.candidates, name)
 
-    def _labels(self) -> list[list[bytes]]:
+    def _add_labels(self) -> None:
         candidates, slate = self._bucket.candidates, self._slate
-        first, *others = self._schema.labels
-        label = numpy(candidates, first)
+        for name in self._schema.labels:
+            label = numpy(candidates, name)
+            self._writer.add(label_key(self._schema, name), pack_float(label), *slate)
+        label = numpy(candidates, self._schema.labels[0])
         clicks = np.add.reduceat(label.astype(np.int64), slate[0])
         self.statistics.add_count("clicks", clicks, self._split)
-        result = [encode_feature("label", pack_float(label), *slate)]
-        for name in others:
-            packed = pack_float(numpy(candidates, name))
-            result.append(encode_feature(f"label_{name}", packed, *slate))
         probability = column(candidates, "true_probability")
         if probability is not None:
             values = pc.fill_null(probability, np.nan).to_numpy(zero_copy_only=False)
-            result.append(
-                encode_feature("true_probability", pack_float(values), *slate)
-            )
-        return result
+            self._writer.add("true_probability", pack_float(values), *slate)
 
     def _clock(self, time: np.ndarray) -> dict[str, np.ndarray]:
         return {clock.name: clock.batch(time, self._schema.zone) for clock in CLOCKS}
 
-    def _lists(
-        self, name: str, feature: Feature, table: pa.Table, rows: np.ndarray
-    ) -> list[bytes]:
+    def _add_lists(
+        self, key: str, feature: Feature, table: pa.Table, rows: np.ndarray
+    ) -> None:
         """A feature of users or requests; each sample takes one of the table's rows."""
         raw = column(table, feature.name)
         values = stored(feature, raw, len(table), self._vocabularies)
-        return self._values(name, values, (rows, rows + 1))
+        self._add_values(key, values, (rows, rows + 1))
 
-    def _ranges(
-        self,
-        name: str,
-        values: Column,
-        ranges: tuple[np.ndarray, np.ndarray],
-    ) -> list[list[bytes]]:
+    def _add_ranges(
+        self, key: str, values: Column, ranges: tuple[np.ndarray, np.ndarray]
+    ) -> None:
         """A feature of behaviors or candidates, with its lengths where it has lists."""
-        features = [self._values(name, values, ranges)]
+        self._add_values(key, values, ranges)
         if values.offset is not None:
             lengths = pack_int64(np.diff(values.offset))
-            features.append(encode_feature(f"{name}_length", lengths, *ranges))
-        return features
+            self._writer.add(f"{key}_length", lengths, *ranges)
 
-    def _values(
-        self, name: str, values: Column, ranges: tuple[np.ndarray, np.ndarray]
-    ) -> list[bytes]:
+    def _add_values(
+        self, key: str, values: Column, ranges: tuple[np.ndarray, np.ndarray]
+    ) -> None:
         """A feature of which each sample takes the values of a range of rows."""
         ranges = values.ranges(*ranges)
         weights = self._coverage(len(values.values), ranges)
-        self.statistics.add_column(name, values, weights)
-        return encode_feature(name, values.pack(), *ranges)
+        self.statistics.add_column(key, values, weights)
+        self._writer.add(key, values.pack(), *ranges)
 
     def _coverage(self, rows: int, ranges: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """See `coverage`; features that share their ranges share the answer."""

@@ -58,6 +58,7 @@ from pipelines.inference import (
 from pipelines.limits import RejectionLimits
 from pipelines.publish import Output, WriteRejected
 from pipelines.run import run_pipeline
+from pipelines.score_manifest import ScoreManifest
 from serving.exported import SCHEMA, find_version, load_content
 
 FORMATS = ("parquet", "jsonl")
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run(argv: list[str]) -> dict:
+def run(argv: list[str]) -> ScoreManifest:
     """Runs the job.
 
     Args:
@@ -121,12 +122,13 @@ def run(argv: list[str]) -> dict:
         pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
         build(pipeline, model, data, split, maps, options, temporary)
         run_pipeline(pipeline)
-        manifest = output.finish(RejectionLimits(options.max_rejected_fraction))
+        limits = RejectionLimits(options.max_rejected_fraction)
+        manifest = output.finish(ScoreManifest, limits)
     seconds = time.perf_counter() - started
     _log.info(
         "%s samples, %s candidates scored in %.1f s → %s",
-        f"{manifest['samples']:,}",
-        f"{manifest['candidates']:,}",
+        f"{manifest.samples:,}",
+        f"{manifest.candidates:,}",
         seconds,
         output.path,
     )

@@ -6,11 +6,11 @@ requests counts three times.
 
 import numpy as np
 
+from ctr_tf.data.manifest import SPLITS
 from ctr_tf.schema import OUT_OF_VOCABULARY_ID, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.columns import Column
 
-SPLITS = ("train", "validation", "test")
 TOP_VALUES = 20
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
@@ -113,12 +113,9 @@ class Statistics:
             }
         return result
 
-    def time_ranges(self) -> dict[str, list[int] | None]:
+    def time_ranges(self) -> dict[str, tuple[int, int] | None]:
         """Split → first and last request time, None for a split without samples."""
-        return {
-            split: list(times) if times else None
-            for split, times in zip(SPLITS, self._times, strict=True)
-        }
+        return dict(zip(SPLITS, self._times, strict=True))
 
     def unknown_shares(self) -> dict[str, dict[str, float]]:
         """Split → feature → share of its values that are in no vocabulary."""

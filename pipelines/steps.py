@@ -10,6 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from ctr_tf.data.manifest import SPLITS
 from ctr_tf.schema import USER_KEY, Schema
 from ctr_tf.time import MAX_TIME
 from pipelines.arrow import (
@@ -28,7 +29,7 @@ from pipelines.items import ItemTable, merge_items
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import SplitRule
-from pipelines.statistics import SPLITS, Statistics
+from pipelines.statistics import Statistics
 from pipelines.validation import validate
 from pipelines.vocabulary import complete, count_values
 

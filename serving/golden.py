@@ -9,15 +9,16 @@ import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import check_example, places, read_examples, record_spec
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example, places, record_spec
+from ctr_tf.data.writing import serialize
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
 
-_SPLITS = ("test", "validation", "train")
 _TWICE = "encode_user and score_candidates"
 _BLOCK = 32  # samples scored together
 # By precision: the same sums in another order, or a stored state rounded, may move a
@@ -32,7 +33,7 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
     are samples in which two behaviors differ in values that are unknown alone: the
     export takes them for one.
     """
-    split = next((s for s in _SPLITS if data.num_samples(s)), _SPLITS[-1])
+    split = next((s for s in SPLITS[::-1] if data.num_samples(s)), SPLITS[0])
     examples = read_examples(data.files(split), data.compression)
     hashed = [
         f"{group}_{feature.name}"

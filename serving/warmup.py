@@ -16,8 +16,9 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import serialize
-from ctr_tf.data.records import BEHAVIORS, CANDIDATES, raw_records, take
+from ctr_tf.data.reading import read_records
+from ctr_tf.data.records import BEHAVIORS, CANDIDATES, take
+from ctr_tf.data.writing import serialize
 from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
@@ -69,7 +70,7 @@ def write_warmup(
 
 def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
     """The requests of a warm-up file."""
-    for record in raw_records(str(path)).as_numpy_iterator():
+    for record in read_records(str(path), "none"):
         yield PredictionLog.FromString(record).predict_log.request
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.data.config import DataConfig
-from ctr_tf.data.random_samples import (
+from ctr_tf.schema import FIRST_ID, Schema
+from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.schema import FIRST_ID, Schema
-from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.train import train
 

@@ -13,7 +13,7 @@ def test_counts_agree_from_raw_log_to_report(world):
     meta = json.loads((world / "raw" / "meta.json").read_text("utf-8"))
     data = PreparedData.load(world / "data")
     samples = sum(data.num_samples(split) for split in data.splits)
-    assert samples * 10 == data.manifest["events"]["exposures"]["kept"]
+    assert samples * 10 == data.manifest.events["exposures"].kept
     evaluation = world / "run" / "evaluation" / "test"
     metrics = json.loads((evaluation / "metrics.json").read_text("utf-8"))
     assert metrics["samples"] == data.num_samples("test") > 0

@@ -1,1 +1,1 @@
-"""Records ⇄ tensors: prepared data sets, tf.data input, the synthetic log generator."""
+"""Records ⇄ tensors: writing, reading, the manifest, prepared data sets, batches."""

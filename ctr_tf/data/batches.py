@@ -78,7 +78,7 @@ class BatchReader:
 
         Raises:
             tf.errors.InvalidArgumentError: while running, if a sample is bad;
-                `ctr_tf.data.records.diagnosed` finds out which.
+                `ctr_tf.data.reading.diagnosed` finds out which.
         """
         fields = self._fields()
         parsed = tf.io.parse_example(

@@ -35,7 +35,7 @@ import tensorflow as tf
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.records import untuned
+from ctr_tf.data.reading import record_dataset, untuned
 
 _no_autograph = tf.autograph.experimental.do_not_convert
 _OPEN_FILES = 16
@@ -181,7 +181,7 @@ def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
     files = tf.constant(data.files(split))
 
     def read_file(file):
-        return tf.data.TFRecordDataset(file, data.compression)
+        return record_dataset(file, data.compression)
 
     if not training:
         records = tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)

@@ -18,8 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.data.prepared import MANIFEST, PreparedData
-from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.manifest import MANIFEST, Split
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example, label_key
 from ctr_tf.data.text_tables import (
     WIDTH,
     bands,
@@ -48,31 +50,28 @@ def describe(data: PreparedData) -> str:
     lines = [f"{schema.name}   {data.folder}", ""]
     rows = [
         [name, *_split_row(split, schema)]
-        for name, split in data.manifest["splits"].items()
+        for name, split in data.manifest.splits.items()
     ]
     header = ["split", "samples", "candidates", "clicks", "rate", "history"]
     header += ["from", "to"]
     lines += table(header, rows, [False] + [True] * 5 + [False] * 2)
     lines += ["", *_schema_lines(schema, data.vocabularies)]
-    events = data.manifest.get("events", {})
-    read = (plural(event["read"], name[:-1]) for name, event in events.items())
-    lines += paragraph("read", list(read))
+    events = data.manifest.events
+    read = [plural(rows.read, name[:-1]) for name, rows in events.items()]
+    lines += paragraph("read", read)
     rejected = [
         f"{plural(count, name[:-1])}: {reason}"
-        for name, event in events.items()
-        for reason, count in event["rejected"].items()
+        for name, rows in events.items()
+        for reason, count in rows.rejected.items()
     ]
     return "\n".join(lines + paragraph("rejected", rejected))
 
 
-def _split_row(split: Mapping, schema: Schema) -> list[str]:
-    counts = [split.get(key) for key in ("samples", "candidates", "clicks")]
-    samples, candidates, clicks = counts
-    row = ["-" if count is None else f"{count:,}" for count in counts]
-    row.append(f"{clicks / candidates:.2%}" if candidates else "-")
-    behaviors = split.get("behaviors", 0)
-    row.append(f"{behaviors / samples:.1f}" if behaviors else "-")
-    moments = split.get("time_range") or ()
+def _split_row(split: Split, schema: Schema) -> list[str]:
+    row = [f"{n:,}" for n in (split.samples, split.candidates, split.clicks)]
+    row.append(f"{split.clicks / split.candidates:.2%}" if split.candidates else "-")
+    row.append(f"{split.behaviors / split.samples:.1f}" if split.behaviors else "-")
+    moments = split.time_range or ()
     times = [local_time(moment, schema.zone)[4:-3] for moment in moments]
     return row + (times or ["-", "-"])
 
@@ -119,10 +118,8 @@ def find_samples(
     """
     wanted = {"request_id": request_id, "user_id": user_id}
     wanted = {key: value.encode() for key, value in wanted.items() if value is not None}
-    counts = {
-        str(data.folder / entry["path"]): entry["samples"]
-        for entry in data.manifest["files"]
-    }
+    files = data.manifest.files_of(split)
+    counts = {str(data.folder / file.path): file.samples for file in files}
     first = 0
     for file in data.files(split):
         if first + counts[file] > index:
@@ -214,11 +211,9 @@ def _slate(sample, schema, vocabularies, full) -> list[str]:
     size = len(label)
     shown = size if full else min(size, MOST_CANDIDATES)
     columns = [("#", True, [str(i + 1) for i in range(size)])]
-    keys = [schema.labels[0], *schema.labels[1:]]
-    for name, key in zip(
-        keys, ["label", *(f"label_{k}" for k in keys[1:])], strict=True
-    ):
-        columns.append((name, True, [f"{value:g}" for value in sample[key]]))
+    for name in schema.labels:
+        values = sample[label_key(schema, name)]
+        columns.append((name, True, [f"{value:g}" for value in values]))
     if "true_probability" in sample:
         words = [f"{value:.3f}" for value in sample["true_probability"]]
         columns.append(("truth", True, words))
@@ -322,7 +317,7 @@ def main(argv: Sequence[str]) -> int:
     data = PreparedData.load(arguments.data)
     if arguments.verify:
         data.verify()
-        files = len(data.manifest["files"]) + len(data.manifest["content"])
+        files = len(data.manifest.files) + len(data.manifest.content)
         print(f"{data.folder}: all {files} files are what {MANIFEST} says")
         return 0
     print(describe(data))

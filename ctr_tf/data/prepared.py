@@ -1,13 +1,6 @@
 """A prepared data set: the folder that `ctr-tf prepare` publishes.
 
-`manifest.json` is written last, so a folder without one is not a data set. Of it the
-input reads::
-
-    {"format_version": 3, "compression": "none" or "gzip",
-     "splits": {"train": {"samples": …, "max_candidates": …, …}, …},
-     "content_hash": of schema and vocabularies, "content": {file: SHA-256 of it, …},
-     "files": [{"path": "train/part-00000-of-00008.tfrecord", "samples": …,
-                "bytes": …, "sha256": …}, …]}
+`manifest.json` is written last, so a folder without one is not a data set.
 """
 
 import hashlib
@@ -17,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.data.manifest import MANIFEST, Manifest, RecordFile, Split
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import (
@@ -27,10 +21,7 @@ from ctr_tf.schema.vocabulary import (
     without_limits,
 )
 
-MANIFEST = "manifest.json"
-FORMAT_VERSION = 3
 STATISTICS = "statistics.json"
-COMPRESSIONS = {"none": "", "gzip": "GZIP"}  # the job's name → TensorFlow's
 
 
 class PreparedData:
@@ -40,7 +31,7 @@ class PreparedData:
         folder: of the data set.
         schema: of the data.
         vocabularies: of its categorical features.
-        manifest: see the module.
+        manifest: what the records are.
         id_maps: record key → the id by `vocabularies` of each stored one, where the
             records were written by others; see `read_as`.
     """
@@ -50,7 +41,7 @@ class PreparedData:
         folder: Path,
         schema: Schema,
         vocabularies: Vocabularies,
-        manifest: dict,
+        manifest: Manifest,
         id_maps: Mapping[str, np.ndarray] | None = None,
     ):
         self.folder = folder
@@ -80,16 +71,7 @@ class PreparedData:
                 f"'{folder}' is not a prepared data set: it has no {MANIFEST}, which "
                 "`ctr-tf prepare` writes last."
             )
-        try:
-            manifest = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"'{path}' is not JSON: {error}") from error
-        found = manifest.get("format_version") if isinstance(manifest, dict) else None
-        if found != FORMAT_VERSION:
-            raise ValueError(
-                f"'{path}' must have format_version {FORMAT_VERSION}; prepare the data "
-                f"again with this version. Received: {found!r}"
-            )
+        manifest = Manifest.load(path)
         schema = Schema.load(folder / "schema.yaml")
         vocabularies = Vocabularies.load(folder / "vocabularies", schema)
         data = cls(folder, schema, vocabularies, manifest)
@@ -126,27 +108,25 @@ class PreparedData:
     @property
     def content_hash(self) -> str:
         """Of schema and vocabularies by which the records were written."""
-        return self.manifest["content_hash"]
+        return self.manifest.content_hash
 
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, those without samples included."""
-        return tuple(self.manifest["splits"])
+        return tuple(self.manifest.splits)
 
     @property
     def compression(self) -> str:
-        """Of the record files, as TensorFlow names it: `""` or `"GZIP"`."""
-        return COMPRESSIONS[self.manifest["compression"]]
+        """Of the record files."""
+        return self.manifest.compression
 
     def num_samples(self, split: str) -> int:
         """Samples of a split."""
-        return self._split(split)["samples"]
+        return self._split(split).samples
 
     def max_candidates(self, *splits: str) -> int:
         """Candidates of the largest slate, over all splits by default."""
-        return max(
-            self._split(split)["max_candidates"] for split in splits or self.splits
-        )
+        return max(self._split(split).max_candidates for split in splits or self.splits)
 
     def slate_quantiles(self) -> dict[str, int]:
         """Quantile → size, of the training's slates; {} where nobody counted them."""
@@ -172,7 +152,7 @@ class PreparedData:
         for path in entries:
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
-        return [str(path) for path, entry in entries.items() if entry["samples"]]
+        return [str(path) for path, entry in entries.items() if entry.samples]
 
     def verify(self, *splits: str) -> None:
         """Compares every record file with the manifest's size and checksum.
@@ -191,9 +171,9 @@ class PreparedData:
             for path, expected in self._entries(split).items():
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                if digest != expected["sha256"]:
+                if digest != expected.sha256:
                     raise ValueError(
-                        f"'{path}' must have the SHA-256 {expected['sha256']}. "
+                        f"'{path}' must have the SHA-256 {expected.sha256}. "
                         f"Received: {digest}"
                     )
 
@@ -201,14 +181,14 @@ class PreparedData:
         for path, expected in self._entries(split).items():
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
-            if path.stat().st_size != expected["bytes"]:
+            if path.stat().st_size != expected.bytes:
                 raise ValueError(
-                    f"'{path}' must have {expected['bytes']} bytes. "
+                    f"'{path}' must have {expected.bytes} bytes. "
                     f"Received: {path.stat().st_size}"
                 )
 
     def _check_content(self) -> None:
-        expected = self.manifest.get("content", {})
+        expected = self.manifest.content
         for name, digest in content_digests(self.schema, self.vocabularies).items():
             if digest != expected.get(name):
                 raise ValueError(
@@ -216,26 +196,22 @@ class PreparedData:
                     f"the SHA-256 {expected.get(name)}. Received: {digest}"
                 )
         found = content_hash(self.schema, self.vocabularies)
-        if found != self.manifest.get("content_hash"):
+        if found != self.content_hash:
             raise ValueError(
                 f"'{self.folder / MANIFEST}' must have the content_hash {found}. "
-                f"Received: {self.manifest.get('content_hash')}"
+                f"Received: {self.content_hash}"
             )
 
-    def _split(self, split: str) -> dict:
-        if split not in self.manifest["splits"]:
+    def _split(self, split: str) -> Split:
+        if split not in self.manifest.splits:
             raise ValueError(
                 f"'{self.folder}': {unknown_name('split', split, self.splits)}"
             )
-        return self.manifest["splits"][split]
+        return self.manifest.splits[split]
 
-    def _entries(self, split: str) -> dict[Path, dict]:
+    def _entries(self, split: str) -> dict[Path, RecordFile]:
         """Record file → its entry in the manifest, in order."""
-        return {
-            self.folder / entry["path"]: entry
-            for entry in sorted(self.manifest["files"], key=lambda e: e["path"])
-            if entry["path"].startswith(f"{split}/")
-        }
+        return {self.folder / file.path: file for file in self.manifest.files_of(split)}
 
 
 def _missing(path: Path) -> str:

@@ -1,19 +1,21 @@
 """The record of a sample: every key with its shape and dtype, and what a bad one is.
 
 A sample is one `tf.train.Example`, unpadded, oldest behavior first. `record_spec` is
-the one place that says which keys it has; the input, the inspector and the serving
-signatures ask it.
+the one place that says which keys it has; the job's writer, the input, the inspector
+and the serving signatures ask it. Records are written by `ctr_tf.data.writing` and
+read by `ctr_tf.data.reading`; this module needs no TensorFlow.
 """
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+import typing
 
 import numpy as np
-import tensorflow as tf
 
 from ctr_tf.schema import Feature, Schema
+
+if typing.TYPE_CHECKING:
+    import tensorflow as tf
 
 BEHAVIORS = "behaviors"
 CANDIDATES = "candidates"
@@ -123,7 +125,7 @@ def label_key(schema: Schema, label: str | None = None) -> str:
     return f"label_{label}"
 
 
-def example_values(example: tf.train.Example, field: Field) -> np.ndarray | None:
+def example_values(example: "tf.train.Example", field: Field) -> np.ndarray | None:
     """The values of one key, None where it is absent.
 
     Raises:
@@ -140,7 +142,7 @@ def example_values(example: tf.train.Example, field: Field) -> np.ndarray | None
     return np.array(list(getattr(feature, kind).value), dtype)
 
 
-def check_example(example: tf.train.Example, schema: Schema) -> dict[str, np.ndarray]:
+def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.ndarray]:
     """Reads one sample and checks it against the schema.
 
     Returns:
@@ -225,91 +227,3 @@ def take(
             lists = places(sample, field)
             result[key] = np.concatenate([lists[i] for i in index] or [sample[key][:0]])
     return result
-
-
-def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset without TensorFlow's tuner.
-
-    The tuner may cost up to a minute at the end of an iterator: when its thread is
-    cancelled it may look too early, sleep on, and the iterator waits for it. Without
-    it, AUTOTUNE parallel calls are as many as there are cores, 16 at most.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
-
-
-def raw_records(file: str, compression: str = "") -> tf.data.Dataset:
-    """The serialized records of one TFRecord file, to be read one by one."""
-    return untuned(tf.data.TFRecordDataset(file, compression))
-
-
-def read_examples(
-    files: Iterable[str], compression: str = ""
-) -> Iterator[tuple[str, int, tf.train.Example]]:
-    """Reads records one by one; for people and for diagnosis, not for training.
-
-    Args:
-        files: TFRecord files.
-        compression: `""` or `"GZIP"`.
-
-    Yields:
-        File, index of the record in it (from 0), and the sample.
-
-    Raises:
-        ValueError: names the file, the record's index and what is wrong with it.
-    """
-    for file in map(str, files):
-        records = iter(raw_records(file, compression))
-        index = 0
-        while True:
-            try:
-                record = next(records, None)
-            except tf.errors.OpError as error:
-                raise ValueError(
-                    f"{file}: record {index} is corrupt or cut off ({error.message})."
-                ) from error
-            if record is None:
-                break
-            example = tf.train.Example()
-            try:
-                example.ParseFromString(record.numpy())
-            except Exception as error:
-                raise ValueError(
-                    f"{file}: record {index} is not a tf.train.Example ({error})."
-                ) from error
-            yield file, index, example
-            index += 1
-
-
-def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
-    """Looks through records for the first bad one.
-
-    Raises:
-        ValueError: names the file, the record's index, the key and what is wrong.
-    """
-    for file, index, example in read_examples(files, compression):
-        try:
-            check_example(example, schema)
-        except ValueError as error:
-            raise ValueError(f"{file}: record {index}: {error}") from error
-
-
-@contextlib.contextmanager
-def diagnosed(data, *splits: str):
-    """Turns an input error of the loop inside into one that names the bad record.
-
-    The fast path reads and parses whole batches, so TensorFlow's own error knows
-    neither file nor record. Where it fails, the records are read once more, one by
-    one, to find the culprit.
-
-    Args:
-        data: a `ctr_tf.data.prepared.PreparedData`.
-        *splits: those that the loop reads.
-    """
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-        for split in splits:
-            find_fault(data.files(split), data.compression, data.schema)
-        raise

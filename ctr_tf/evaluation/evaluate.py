@@ -205,7 +205,7 @@ def evaluate_run(
     """
     from ctr_tf.data.dataset import dataset
     from ctr_tf.data.prepared import PreparedData
-    from ctr_tf.data.records import diagnosed
+    from ctr_tf.data.reading import diagnosed
     from ctr_tf.evaluation.scorer import Scorer
     from ctr_tf.training.run import load_run
 

@@ -11,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.random_samples import random_sample, serialize
+from ctr_tf.data.writing import serialize
 from ctr_tf.scaling.flops import graph_flops, request_graph
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.synthetic.random_samples import random_sample
 
 _WARM_UP = 3
 _CALLS = 50

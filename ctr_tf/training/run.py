@@ -156,5 +156,5 @@ def checkpoint_folder(folder: str | Path) -> Path:
 
 def fingerprint(data: PreparedData) -> str:
     """Identifies a data set by its manifest."""
-    text = yaml.safe_dump(data.manifest, sort_keys=True)
+    text = yaml.safe_dump(data.manifest.to_mapping(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -24,7 +24,7 @@ from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.records import diagnosed
+from ctr_tf.data.reading import diagnosed
 from ctr_tf.models import build_ranker
 from ctr_tf.training.callbacks import (
     Checkpointing,

@@ -52,8 +52,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files
 from pipelines.sources.columns import Column, canonical_columns, time_column
+from pipelines.sources.raw_files import find_file
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source, Split
 
 _OBTAINED = "https://tianchi.aliyun.com/dataset/56"
@@ -94,15 +95,15 @@ class Alibaba(Source):
         """Byte ranges of the four files; see `Source.shards`."""
         shards = []
         for table, name in _FILES.items():
-            path = files.find_file(folder, name, _OBTAINED)
+            path = find_file(folder, name, _OBTAINED)
             columns = _columns(table, schema)
-            shards += files.table_shards(table, [path], columns)
+            shards += table_shards(table, [path], columns)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Gives the columns their names; see `Source.read`."""
         columns, names = _columns(shard.table, schema), _NAMES[shard.table]
-        for batch in files.read_shard(shard, columns):
+        for batch in read_shard(shard, columns):
             rows = batch.rows
             batch.rows = rows.rename_columns(
                 [names.get(name, name) for name in rows.column_names]

@@ -1,11 +1,38 @@
-"""What sources do to batches: rows made of other rows, rows that are there twice."""
+"""Batches: of a shard, of rows made of other rows; rows that are there twice."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from pipelines.sources.source import Batch, Rejected
+from pipelines.sources.source import Batch, Rejected, Shard
+
+
+def batch_of(
+    shard: Shard,
+    rows: pa.Table,
+    numbers: np.ndarray,
+    rejected: list[Rejected],
+    raw: Callable[[int], str | bytes | dict] | None = None,
+) -> Batch:
+    """A batch of rows that were read of a shard.
+
+    Args:
+        shard: that was read.
+        rows: with the types of the source's columns.
+        numbers: int64, of each row in the file.
+        rejected: rows that could not be read.
+        raw: see `Batch`.
+    """
+    return Batch(
+        table=shard.table,
+        rows=rows,
+        origin=shard.origin,
+        first_row=int(numbers[0]) if len(numbers) else shard.first_row,
+        rejected=rejected,
+        row_numbers=numbers,
+        raw=raw,
+    )
 
 
 def derived(

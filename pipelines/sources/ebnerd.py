@@ -44,9 +44,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, time_column
+from pipelines.sources.raw_files import find_file
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source, Split
 
 _USER_FEATURES = ("is_subscriber", "is_sso_user", "gender", "age", "postcode")
@@ -63,14 +64,14 @@ class Ebnerd(Source):
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Row groups of the two files; see `Source.shards`."""
-        behaviors = files.find_file(folder, "behaviors.parquet")
-        history = files.find_file(folder, "history.parquet")
+        behaviors = find_file(folder, "behaviors.parquet")
+        history = find_file(folder, "history.parquet")
         shards = []
         for table, path in (("exposures", behaviors), ("behaviors", history)):
             columns = _columns(table, schema)
-            shards += files.table_shards(table, [path], columns)
+            shards += table_shards(table, [path], columns)
         # A user's rows stand anywhere in the file, so one shard finds the latest.
-        users = files.table_shards("users", [behaviors], _columns("users", schema))
+        users = table_shards("users", [behaviors], _columns("users", schema))
         if users:
             whole = dataclasses.replace(users[0], stop=users[-1].stop)
             shards.append(whole)
@@ -79,7 +80,7 @@ class Ebnerd(Source):
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Explodes the lists; see `Source.read`."""
         columns = _columns(shard.table, schema)
-        batches = files.read_shard(shard, columns)
+        batches = read_shard(shard, columns)
         if shard.table == "users":
             yield _latest_users(list(batches))
         elif shard.table == "behaviors":

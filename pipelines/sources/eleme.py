@@ -64,9 +64,10 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY, HOUR
-from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, coerce, time_column
+from pipelines.sources.raw_files import join, list_folder, missing_file
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source
 from pipelines.sources.text import Dialect
 
@@ -123,22 +124,22 @@ class Eleme(Source):
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Byte ranges of the files, once for each table; see `Source.shards`."""
-        found = [info.base_name for info in files.list_folder(folder)]
+        found = [info.base_name for info in list_folder(folder)]
         names = [name for name in found if _FILE_NAME.fullmatch(name)]
         if not names:
             what = "file 'D1_0.csv', 'D1_1.csv', …"
-            raise files.missing_file(folder, what, found, _OBTAINED)
-        paths = [files.join(folder, name) for name in names]
+            raise missing_file(folder, what, found, _OBTAINED)
+        paths = [join(folder, name) for name in names]
         shards = []
         for table in ("exposures", "behaviors"):
             columns = _columns(table, schema)
-            shards += files.table_shards(table, paths, columns, dialect=_DIALECT)
+            shards += table_shards(table, paths, columns, dialect=_DIALECT)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads the rows as exposures, or takes their lists apart."""
         columns = _columns(shard.table, schema)
-        for batch in files.read_shard(shard, columns, _DIALECT):
+        for batch in read_shard(shard, columns, _DIALECT):
             if shard.table == "exposures":
                 yield _exposures(batch)
             else:

@@ -53,8 +53,15 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ctr_tf.schema import USER_KEY, Schema
-from pipelines.sources import files
 from pipelines.sources.columns import Column, canonical_columns
+from pipelines.sources.raw_files import (
+    SUFFIXES,
+    RawFile,
+    files_below,
+    join,
+    list_folder,
+)
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import TABLES, Batch, Shard, Source
 
 
@@ -82,12 +89,12 @@ class Jsonl(Source):
                         f"Received: {', '.join(file.path for file in paths)}"
                     )
                 columns = self.columns(table, schema)
-                shards += files.table_shards(table, paths, columns, report_unused=True)
+                shards += table_shards(table, paths, columns, report_unused=True)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard; see `Source.read`."""
-        yield from files.read_shard(shard, self.columns(shard.table, schema))
+        yield from read_shard(shard, self.columns(shard.table, schema))
 
     def columns(self, table: str, schema: Schema) -> tuple[Column, ...]:
         """The columns of a table."""
@@ -98,11 +105,11 @@ class Jsonl(Source):
         return canonical_columns(table, schema, user_id_type)
 
 
-def _table_files(folder: str, table: str) -> list[files.RawFile]:
-    infos = files.list_folder(folder)
+def _table_files(folder: str, table: str) -> list[RawFile]:
+    infos = list_folder(folder)
     found = {}
     for info in infos:
-        file = files.RawFile.named(files.join(folder, info.base_name))
+        file = RawFile.named(join(folder, info.base_name))
         is_folder = info.type == fs.FileType.Directory
         if file.stem == table and (is_folder or file.format):
             kind = (is_folder, file.format, file.compression)
@@ -119,17 +126,17 @@ def _table_files(folder: str, table: str) -> list[files.RawFile]:
             raise FileNotFoundError(
                 f"There is no table 'exposures' in '{folder}': expected a file or "
                 f"folder 'exposures' with one of the endings "
-                f"{', '.join(files.SUFFIXES)}. "
+                f"{', '.join(SUFFIXES)}. "
                 f"Found: {', '.join(names) or '(nothing)'}."
             )
         return []
     ((kind, of_kind),) = found.items()
     if not kind[0]:
         return of_kind
-    parts = files.files_below(of_kind[0].path)
+    parts = files_below(of_kind[0].path)
     if not parts:
         raise FileNotFoundError(
             f"The folder '{of_kind[0].path}' holds no file that ends in "
-            f"{', '.join(files.SUFFIXES)}."
+            f"{', '.join(SUFFIXES)}."
         )
     return parts

@@ -45,9 +45,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column, canonical_columns, time_column
+from pipelines.sources.raw_files import find_file
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source, Split
 
 LOG_START_MS = 1_649_347_200_000  # 2022-04-08 00:00, UTC+8
@@ -73,13 +74,13 @@ class KuaiRand(Source):
         """Row groups and byte ranges of the five files; see `Source.shards`."""
         shards = []
         for table, names in _TABLES.items():
-            paths = [files.find_file(folder, name) for name in names]
-            shards += files.table_shards(table, paths, _columns(table, schema))
+            paths = [find_file(folder, name) for name in names]
+            shards += table_shards(table, paths, _columns(table, schema))
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Gives the columns their names; see `Source.read`."""
-        for batch in files.read_shard(shard, _columns(shard.table, schema)):
+        for batch in read_shard(shard, _columns(shard.table, schema)):
             if shard.table == "exposures":
                 batch = _exposures(batch)
             elif shard.table == "behaviors":

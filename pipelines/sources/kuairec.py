@@ -59,9 +59,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
-from pipelines.sources import files
 from pipelines.sources.batches import derived, first_of_each
 from pipelines.sources.columns import Column, canonical_columns
+from pipelines.sources.raw_files import find_file, join, list_folder
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source
 
 CLICK_RATIO, LIKE_RATIO = 1.0, 2.0
@@ -93,17 +94,17 @@ class KuaiRec(Source):
         """Byte ranges of the files; one shard for all videos; see `Source.shards`."""
 
         def find(name):
-            return files.find_file(folder, name, _OBTAINED)
+            return find_file(folder, name, _OBTAINED)
 
         views = [find(_VIEWS)]
-        if _MORE_VIEWS in (info.base_name for info in files.list_folder(folder)):
+        if _MORE_VIEWS in (info.base_name for info in list_folder(folder)):
             views.append(find(_MORE_VIEWS))
         items = _columns("items", schema)
-        days = files.table_shards("items", [find(_ITEMS)], items)
-        files.table_shards("items", [find(_TAGS)], _TAG_COLUMNS)  # checks it
+        days = table_shards("items", [find(_ITEMS)], items)
+        table_shards("items", [find(_TAGS)], _TAG_COLUMNS)  # checks it
         return [
-            *files.table_shards("exposures", views, _VIEW_COLUMNS),
-            *files.table_shards("users", [find(_USERS)], _columns("users", schema)),
+            *table_shards("exposures", views, _VIEW_COLUMNS),
+            *table_shards("users", [find(_USERS)], _columns("users", schema)),
             # A video's days stand anywhere in the file, so one shard finds the first.
             dataclasses.replace(days[0], stop=days[-1].stop),
         ]
@@ -111,13 +112,13 @@ class KuaiRec(Source):
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Turns views into clicks, days into videos; see `Source.read`."""
         if shard.table == "exposures":
-            yield from map(_exposures, files.read_shard(shard, _VIEW_COLUMNS))
+            yield from map(_exposures, read_shard(shard, _VIEW_COLUMNS))
             return
-        batches = files.read_shard(shard, _columns(shard.table, schema))
+        batches = read_shard(shard, _columns(shard.table, schema))
         if shard.table == "users":
             yield from batches
         else:
-            tags = files.join(posixpath.dirname(shard.path), _TAGS)
+            tags = join(posixpath.dirname(shard.path), _TAGS)
             yield from _items(batches, tags)
 
 
@@ -168,8 +169,8 @@ def _tags(path: str) -> tuple[pa.Array, pa.Array, list]:
     """The videos, the tags of each joined by "|", and the rows put aside."""
     batches = [
         batch
-        for shard in files.table_shards("items", [path], _TAG_COLUMNS)
-        for batch in files.read_shard(shard, _TAG_COLUMNS)
+        for shard in table_shards("items", [path], _TAG_COLUMNS)
+        for batch in read_shard(shard, _TAG_COLUMNS)
     ]
     rows = pa.concat_tables([batch.rows for batch in batches]).combine_chunks()
     text = pc.replace_substring_regex(rows["feat"], r"[\[\]\s]", "")

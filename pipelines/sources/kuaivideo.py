@@ -52,9 +52,10 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY
-from pipelines.sources import files
 from pipelines.sources.batches import derived
 from pipelines.sources.columns import Column
+from pipelines.sources.raw_files import find_file, join
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source, Split
 
 TEST_START = 4_102_444_800  # 2100-01-01
@@ -88,14 +89,14 @@ class KuaiVideo(Source):
             ("exposures", ("train.parquet", "valid.parquet", _TEST)),
             ("behaviors", (_USERS,)),
         ):
-            paths = [files.find_file(folder, name, _OBTAINED) for name in names]
-            shards += files.table_shards(table, paths, _COLUMNS[table])
+            paths = [find_file(folder, name, _OBTAINED) for name in names]
+            shards += table_shards(table, paths, _COLUMNS[table])
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Makes up the times; see `Source.read`."""
         lengths, starts = _users(posixpath.dirname(shard.path))
-        for batch in files.read_shard(shard, _COLUMNS[shard.table]):
+        for batch in read_shard(shard, _COLUMNS[shard.table]):
             if shard.table == "exposures":
                 yield _exposures(batch, lengths, starts)
             else:
@@ -106,14 +107,14 @@ def _users(folder: str) -> tuple[np.ndarray, np.ndarray]:
     """Length of each user's sequence, -1 where unknown, and where his test begins."""
     columns = _COLUMNS["behaviors"]
     numbers, counts = [], []
-    for batch in _read_all(files.join(folder, _USERS), columns):
+    for batch in _read_all(join(folder, _USERS), columns):
         numbers.append(batch.numbers() - 1)
         counts.append(pc.list_value_length(batch.rows["full_item_seq"]).to_numpy())
     user = np.concatenate([*numbers, np.zeros(0, np.int64)])
     lengths = np.full(user.max(initial=-1) + 1, -1)
     lengths[user] = np.concatenate([*counts, np.zeros(0, np.int64)])
     starts = lengths + 1
-    for batch in _read_all(files.join(folder, _TEST), _PLACE):
+    for batch in _read_all(join(folder, _TEST), _PLACE):
         user, place = (batch.rows[column.name].to_numpy() for column in _PLACE)
         known = _known(user, place, lengths)
         np.minimum.at(starts, user[known], place[known])
@@ -121,8 +122,8 @@ def _users(folder: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_all(path: str, columns: tuple[Column, ...]) -> Iterator[Batch]:
-    for shard in files.table_shards("", [path], columns):
-        yield from files.read_shard(shard, columns)
+    for shard in table_shards("", [path], columns):
+        yield from read_shard(shard, columns)
 
 
 def _known(user: np.ndarray, place: np.ndarray, lengths: np.ndarray) -> np.ndarray:

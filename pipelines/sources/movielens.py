@@ -49,8 +49,9 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY, local_time
-from pipelines.sources import files
 from pipelines.sources.columns import Column, time_column
+from pipelines.sources.raw_files import join, list_folder, missing_file
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import Batch, Shard, Source
 from pipelines.sources.text import CSV, Dialect
 
@@ -84,17 +85,17 @@ class MovieLens(Source):
             present = [name for name in names if name in found]
             if not present:
                 what = f"'{names[0]}' or '{names[1]}'"
-                raise files.missing_file(folder, what, found, _OBTAINED)
-            shards += _shards(table, files.join(folder, present[0]), schema)
+                raise missing_file(folder, what, found, _OBTAINED)
+            shards += _shards(table, join(folder, present[0]), schema)
         if _USERS in found:
-            shards += _shards("users", files.join(folder, _USERS), schema)
+            shards += _shards("users", join(folder, _USERS), schema)
         return shards
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Turns ratings into clicks; see `Source.read`."""
         columns = _columns(shard.table, schema)
         dialect = _dialect(shard.path, columns)
-        for batch in files.read_shard(shard, columns, dialect):
+        for batch in read_shard(shard, columns, dialect):
             if shard.table == "exposures":
                 batch.rows = _exposures(batch.rows, schema.zone)
             elif shard.table == "items":
@@ -106,13 +107,13 @@ class MovieLens(Source):
 
 
 def _names(folder: str) -> list[str]:
-    return [info.base_name for info in files.list_folder(folder)]
+    return [info.base_name for info in list_folder(folder)]
 
 
 def _shards(table: str, path: str, schema: Schema) -> list[Shard]:
     columns = _columns(table, schema)
     dialect = _dialect(path, columns)
-    return files.table_shards(table, [path], columns, dialect=dialect)
+    return table_shards(table, [path], columns, dialect=dialect)
 
 
 def _dialect(path: str, columns: tuple[Column, ...]) -> Dialect:

@@ -19,6 +19,7 @@ stops the reading.
 
 import dataclasses
 import importlib
+import posixpath
 from collections.abc import Callable, Iterator
 from importlib import resources
 
@@ -65,6 +66,14 @@ class Shard:
     def is_empty(self) -> bool:
         """Whether its file has no row."""
         return self.stop == 0
+
+    @property
+    def origin(self) -> str:
+        """How people know its file: the name, with its folder in a folder table."""
+        folder, name = posixpath.split(self.path)
+        folder = posixpath.basename(folder)
+        inside = folder.split(".")[0] == self.table
+        return f"{folder}/{name}" if inside else name
 
 
 @dataclasses.dataclass(frozen=True)

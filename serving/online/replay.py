@@ -23,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import column, numpy
 from pipelines.histories import UserBucket, build_user_bucket

@@ -19,12 +19,12 @@ from benchmarks.fuxictr_export import UNIT, Exporter
 from ctr_tf.config import load
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.schema import Categorical, Numeric, Schema
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.schema import Categorical, Numeric, Schema
 from ctr_tf.training.config import Config
 
 HISTORY = 4  # behaviors that reach a model; samples have up to 8

@@ -17,12 +17,12 @@ from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
 from ctr_tf.compare.variants import Variant, ablations_of, variants
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 
 BUDGET = "configs/sparsectr_synthetic.yaml"
 

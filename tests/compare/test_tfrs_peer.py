@@ -9,12 +9,12 @@ import pytest
 from helpers import make_schema
 from sklearn.metrics import roc_auc_score
 
-from ctr_tf.data.random_samples import (
+from ctr_tf.evaluation.scores import load_scores
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.evaluation.scores import load_scores
 
 
 def test_it_trains_from_the_same_records(tmp_path):

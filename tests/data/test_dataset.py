@@ -11,7 +11,7 @@ from ctr_tf import time as times
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset, slate_sizes, steps_per_epoch
 from ctr_tf.data.prepared import STATISTICS, PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from ctr_tf.cli import main as ctr_tf
-from ctr_tf.data import random_samples
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table
 from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.synthetic import random_samples
 
 SCHEMA = Schema(
     name="shop",
@@ -185,9 +185,10 @@ def test_the_summary_tells_what_the_manifest_knows(folder):
         "behaviors": 10,
         "time_range": [NOW, NOW + DAY],
     }
+    kept = {"kept": 1_000, "merged": 0, "rejected": {"odd": 10}}
     manifest["events"] = {
-        "exposures": {"read": 1_010, "kept": 1_000, "rejected": {"odd": 10}},
-        "users": {"read": 1, "kept": 1, "rejected": {}},
+        "exposures": {"read": 1_010} | kept,
+        "users": {"read": 1, "kept": 1, "merged": 0, "rejected": {}},
     }
     path.write_text(json.dumps(manifest))
     lines = lines_of(describe(PreparedData.load(folder)))

@@ -13,13 +13,15 @@ from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.data.reading import diagnosed, read_examples
+from ctr_tf.data.records import check_example, record_spec
+from ctr_tf.data.writing import serialize
+from ctr_tf.schema import RESERVED_KEYS
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
-    serialize,
     write_prepared,
 )
-from ctr_tf.data.records import check_example, diagnosed, read_examples, record_spec
 
 SCHEMA = make_schema()
 VOCABULARIES = random_vocabularies(SCHEMA, 20)
@@ -48,6 +50,13 @@ def test_the_spec_names_every_key_of_a_sample():
     assert spec["candidate_position"].dtype == "int64"
     assert spec["user_age"].dtype == "float32"
     assert spec["true_probability"].optional
+
+
+def test_no_feature_can_take_a_key_that_every_record_has():
+    every = {key for key, field in record_spec(SCHEMA).items() if not field.feature}
+    of_features = {field.length_key for field in record_spec(SCHEMA).values()}
+    labels = {f"label_{name}" for name in SCHEMA.labels[1:]}
+    assert every - of_features - labels <= set(RESERVED_KEYS)
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip"])
@@ -194,9 +203,15 @@ def test_another_error_stays_what_it_is(tmp_path):
 def test_a_manifest_of_another_format(tmp_path):
     data = write(tmp_path / "data", make_samples(1))
     path = data.folder / "manifest.json"
-    path.write_text(json.dumps(data.manifest | {"format_version": 99}))
-    with pytest.raises(ValueError, match="must have format_version 3.* Received: 99"):
-        PreparedData.load(data.folder)
+    values = data.manifest.to_mapping()
+    for version, what in ((99, "is of a newer version"), (2, "must be prepared again")):
+        path.write_text(json.dumps(values | {"format_version": version}))
+        with pytest.raises(ValueError) as error:
+            PreparedData.load(data.folder)
+        assert str(error.value) == (
+            f"'{path}' must have format_version 3; what it tells of {what}. "
+            f"Received: {version}"
+        )
 
 
 def test_a_vocabulary_changed_by_hand(tmp_path):

@@ -10,15 +10,15 @@ from scipy import sparse
 from sklearn import linear_model
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    write_prepared,
-)
 from ctr_tf.evaluation import baselines, logistic_regression
 from ctr_tf.evaluation.logistic_regression import BatchStore, LogisticRegression
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.evaluation.sparse_features import SparseBatch, SparseFeatures
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
 
 SCHEMA = make_schema(history_length=8)
 VOCABULARIES = random_vocabularies(SCHEMA, 20)

@@ -11,9 +11,9 @@ from small_run import make_splits, reordered, train_two_steps
 from ctr_tf import cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
-from ctr_tf.data.random_samples import random_vocabularies, write_prepared
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import random_vocabularies, write_prepared
 from ctr_tf.training.run import load_run
 from serving.exported import EXPORT
 

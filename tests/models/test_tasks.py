@@ -14,12 +14,13 @@ from ctr_tf import cli
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
-from ctr_tf.data.random_samples import random_sample, random_vocabularies, serialize
+from ctr_tf.data.writing import serialize
 from ctr_tf.evaluation.predictions import sigmoid
 from ctr_tf.models import build_ranker
 from ctr_tf.models.gap import GAPConfig
 from ctr_tf.models.hstu import HSTUConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from ctr_tf.training.run import load_run
 from serving.signatures import ServingModule
 

@@ -1,18 +1,16 @@
 """Runs the listwise job on small logs and reads what it wrote."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
 from ctr_tf.computed.counters import CounterChoice
+from ctr_tf.data.manifest import SPLITS, Manifest
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines import listwise
 
 START = 1_700_000_000
-SPLITS = ("train", "validation", "test")
 
 SCHEMA = Schema(
     name="small",
@@ -190,4 +188,4 @@ def read_samples(output):
 
 def read_manifest(output):
     """The manifest of a prepared data set."""
-    return json.loads((output / "manifest.json").read_text("utf-8"))
+    return Manifest.load(output / "manifest.json")

@@ -14,8 +14,8 @@ import pytest
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
 from pipelines.limits import RejectionLimits
-from pipelines.sources.files import check_all_read
 from pipelines.sources.source import TABLES, get_source
+from pipelines.sources.unread import check_all_read
 
 SOURCE = get_source("jsonl")
 START = 1_700_000_000
@@ -400,10 +400,10 @@ def test_of_mutated_lines_each_is_kept_or_rejected(tmp_path, suffix):
     SCHEMA.save(tmp_path / "schema.yaml")
     limits = "exposures=1.0,clicks=1.0"
     manifest = prepare_mutated(tmp_path, limits)
-    count = manifest["events"]["exposures"]
-    assert count["read"] == 5_000
-    rejected = sum(count["rejected"].values())
-    assert count["kept"] + rejected == 5_000 and 500 < rejected < 4_500
+    count = manifest.events["exposures"]
+    assert count.read == 5_000
+    rejected = sum(count.rejected.values())
+    assert count.kept + rejected == 5_000 and 500 < rejected < 4_500
 
 
 def test_of_mutated_parquet_files_each_row_is_kept_or_rejected(tmp_path):
@@ -510,7 +510,7 @@ def test_allowances_of_reasons(tmp_path):
     (folder / "exposures.jsonl").write_bytes(lines(table))
     options = [f"--allow_rejected={word}" for word in words]
     manifest = prepare(folder, *options)
-    assert sum(manifest["events"]["exposures"]["rejected"].values()) == 51
+    assert sum(manifest.events["exposures"].rejected.values()) == 51
     options[0] = options[0].replace("0.25", "0.24")
     with pytest.raises(ValueError, match="50 of 200 rows of exposures have the fault"):
         prepare(folder, *options, "--overwrite")

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from job_helpers import (
     SCHEMA,
-    SPLITS,
     START,
     parse,
     random_log,
@@ -23,6 +22,7 @@ from job_helpers import (
     write_log,
 )
 
+from ctr_tf.data.manifest import SPLITS
 from ctr_tf.schema import MISSING
 
 
@@ -53,19 +53,19 @@ def assert_equals_reference(output, log, schema, validation_start, test_start):
         text = (output / "vocabularies" / f"{name}.txt").read_text("utf-8")
         assert text.split("\n")[:-1] == values
     manifest = read_manifest(output)
-    for table, count in manifest["events"].items():
-        assert count["read"] == len(log.get(table, []))
-        assert count["read"] == count["kept"] + sum(count["rejected"].values())
-    totals = manifest["splits"].values()
-    assert sum(s["samples"] for s in totals) == len(expected)
-    candidates = sum(s["candidates"] for s in totals)
-    exposures = manifest["events"]["exposures"]
-    assert candidates == exposures["kept"] - exposures["merged"]
+    for table, count in manifest.events.items():
+        assert count.read == len(log.get(table, []))
+        assert count.read == count.kept + sum(count.rejected.values())
+    totals = manifest.splits.values()
+    assert sum(s.samples for s in totals) == len(expected)
+    candidates = sum(s.candidates for s in totals)
+    exposures = manifest.events["exposures"]
+    assert candidates == exposures.kept - exposures.merged
     for split in SPLITS:
         of_split = [s for where, s in found.values() if where == split]
-        count = manifest["splits"][split]
-        assert count["clicks"] == sum(sum(s["label"]) for s in of_split)
-        assert count["behaviors"] == sum(len(s["behavior_time"]) for s in of_split)
+        count = manifest.splits[split]
+        assert count.clicks == sum(sum(s["label"]) for s in of_split)
+        assert count.behaviors == sum(len(s["behavior_time"]) for s in of_split)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -194,7 +194,7 @@ def test_gzip_holds_the_same_samples(prepared, tmp_path):
     options = ["--compression", "gzip", "--max_rejected_fraction", 0.3]
     manifest = run_job(folder / "raw", tmp_path / "out", *options)
     assert read_records(tmp_path / "out") == read_records(folder / "out")
-    assert all(f["path"].endswith(".tfrecord.gz") for f in manifest["files"])
+    assert all(f.path.endswith(".tfrecord.gz") for f in manifest.files)
 
 
 def test_nothing_of_the_future_reaches_a_sample(prepared, tmp_path):
@@ -387,7 +387,7 @@ def test_a_view_and_a_purchase_of_one_item_at_one_moment_are_two(tmp_path):
     assert sample["behavior_time"] == [START, START]
     words = (tmp_path / "out/vocabularies/action.txt").read_text().split()
     assert [words[i - 2] for i in sample["behavior_action"]] == ["2", "7"]
-    assert manifest["events"]["behaviors"]["merged"] == 1
+    assert manifest.events["behaviors"].merged == 1
 
 
 def test_a_request_id_that_comes_back_is_another_slate(tmp_path):
@@ -439,8 +439,8 @@ def test_a_click_as_a_row_of_its_own_is_no_duplicate(tmp_path):
     assert samples["a", "r1"]["label"] == [1]
     assert samples["a", "r1"]["candidate_position"] == [4]
     assert samples["a", "r2"]["behavior_time"] == [START + 7]
-    assert manifest["events"]["exposures"]["merged"] == 1
-    assert manifest["splits"]["train"]["clicks"] == 1
+    assert manifest.events["exposures"].merged == 1
+    assert manifest.splits["train"].clicks == 1
 
 
 def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
@@ -453,7 +453,7 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
     log["users"] = [{"user_id": "b", "age": 3}]
     log["items"] = [{"item_id": 1, "category": "x"}]
     _, manifest = small_samples(tmp_path, log)
-    joins = manifest["joins"]
+    joins = manifest.joins
     assert (joins["users known"], joins["users unknown"]) == (0, 1)
     assert joins["candidates with item row"] == 1
     assert joins["candidates without item row"] == 1

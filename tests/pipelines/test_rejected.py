@@ -71,12 +71,12 @@ def test_every_row_is_kept_or_rejected_with_its_reason(tmp_path):
     run_job(tmp_path / "raw", tmp_path / "out", "--max_rejected_fraction", 1)
     manifest = read_manifest(tmp_path / "out")
     for table, reasons in EXPECTED.items():
-        count = manifest["events"][table]
-        assert count["read"] == len(LOG[table])
+        count = manifest.events[table]
+        assert count.read == len(LOG[table])
         expected = {reason: len(rows) for reason, rows in reasons.items()}
-        assert count["rejected"] == expected
-        assert count["kept"] == count["read"] - sum(expected.values())
-    merged = {table: count["merged"] for table, count in manifest["events"].items()}
+        assert count.rejected == expected
+        assert count.kept == count.read - sum(expected.values())
+    merged = {table: count.merged for table, count in manifest.events.items()}
     assert merged == {"exposures": 2, "behaviors": 1, "users": 0, "items": 0}
     found = {
         (line["reason"], line["source"]) for line in lines(tmp_path / "out/rejected")
@@ -146,7 +146,7 @@ def test_values_that_a_kind_cannot_take_are_rejected(tmp_path):
     write_log(tmp_path / "raw", {"exposures": table}, schema)
     manifest = run_job(tmp_path / "raw", tmp_path / "out", "--max_rejected_fraction=1")
     words = item.wanted
-    assert manifest["events"]["exposures"]["rejected"] == {
+    assert manifest.events["exposures"].rejected == {
         f"bad value of item_id, not {words}": 1,
         f"bad value of tags, not {words}": 1,
     }
@@ -168,9 +168,9 @@ def test_clicks_before_their_exposure_or_in_a_far_future_are_rejected(tmp_path):
     write_log(tmp_path / "raw", {"exposures": rows}, schema)
     options = ("--max_rejected_fraction=1",)
     manifest = run_job(tmp_path / "raw", tmp_path / "out", *options)
-    counts = manifest["events"]["exposures"]
-    assert counts["kept"] == 3
-    assert counts["rejected"] == {
+    counts = manifest.events["exposures"]
+    assert counts.kept == 3
+    assert counts.rejected == {
         "click_time is before time": 1,
         "click_time is after the year 2242": 1,
     }

@@ -11,14 +11,15 @@ from small_run import reordered
 
 from ctr_tf.cli import main
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from pipelines import score
+from pipelines.score_manifest import SampleCounts, ScoreManifest
 from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
 from serving.score import Scorer
@@ -98,9 +99,9 @@ def test_scores_equal_those_of_raw_requests(model, data, expected, tmp_path, kin
     manifest = run(model.parent, output, *words)
     rows = read(output)
     assert_scores(rows, expected)
-    assert manifest == json.loads((output / "manifest.json").read_text("utf-8"))
-    assert (manifest["samples"], manifest["candidates"]) == (6, len(rows))
-    assert [f["path"] for f in manifest["files"]] == sorted(
+    assert manifest == ScoreManifest.load(output / "manifest.json")
+    assert (manifest.samples, manifest.candidates) == (6, len(rows))
+    assert [f.path for f in manifest.files] == sorted(
         path.name for path in output.glob("part-*")
     )
     slates = {row["request_id"]: [] for row in rows}
@@ -141,11 +142,7 @@ def test_a_bad_sample_is_kept_aside(model, data, samples, expected, tmp_path):
     note_size(folder, path)
     words = ["--data", folder, "--max_rejected_fraction", 0.5]
     manifest = run(model, tmp_path / "scores", *words)
-    assert manifest["events"]["samples"] == {
-        "read": 7,
-        "kept": 6,
-        "rejected": {"unfit sample": 1},
-    }
+    assert manifest.events == {"samples": SampleCounts(7, 6, {"unfit sample": 1})}
     assert_scores(read(tmp_path / "scores"), expected)
     (line,) = (tmp_path / "scores" / "rejected" / "part-00000.jsonl").open()
     assert json.loads(line)["source"].endswith("tfrecord: record 2")
@@ -156,7 +153,7 @@ def test_a_bad_sample_is_kept_aside(model, data, samples, expected, tmp_path):
     path.write_bytes(content[:-5])  # cut off: the last record is lost
     note_size(folder, path)
     manifest = run(model, tmp_path / "cut", *words)
-    assert manifest["events"]["samples"]["rejected"] == {
+    assert manifest.events["samples"].rejected == {
         "unfit sample": 1,
         "unreadable record file": 1,
     }
@@ -194,7 +191,7 @@ def test_raw_logs_are_prepared_and_scored(model, tmp_path):
     write_logs(tmp_path / "logs")
     words = ["--source", "jsonl", "--input", tmp_path / "logs"]
     manifest = run(model, tmp_path / "scores", *words)
-    assert (manifest["samples"], manifest["candidates"]) == (4, 12)
+    assert (manifest.samples, manifest.candidates) == (4, 12)
     scorer = Scorer(model)
     nothing = {
         name: None if name.startswith(("since", "item_age")) else 0

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from ctr_tf.data.dataset import DataConfig, dataset
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example
 from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature, Schema

@@ -12,7 +12,7 @@ from small_export import (
 )
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import random_sample, write_prepared
+from ctr_tf.synthetic.random_samples import random_sample, write_prepared
 from serving.export import export_ranker
 
 

@@ -6,13 +6,10 @@ import tensorflow as tf
 from helpers import make_schema
 
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.random_samples import (
-    random_sample,
-    random_vocabularies,
-    serialize,
-)
+from ctr_tf.data.writing import serialize
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from serving.export import ExportOptions
 
 SCHEMA = make_schema(history_length=16, num_chunks=4)

@@ -13,8 +13,8 @@ from small_export import HISTORIES, OPTIONS, SCHEMA, SLATES, VOCABULARIES
 
 from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.random_samples import serialize
 from ctr_tf.data.records import BEHAVIORS, take
+from ctr_tf.data.writing import serialize
 from ctr_tf.schema.vocabulary import content_hash
 from serving import golden, warmup
 from serving.export import ExportOptions, export_ranker, versions

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from small_export import SCHEMA, VOCABULARIES
 
-from ctr_tf.data.random_samples import serialize
+from ctr_tf.data.writing import serialize
 from ctr_tf.models import MODELS, build_ranker
 from serving.golden import model_scores
 from serving.request import request_from_sample, request_to_tensors

@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.random_samples import random_sample, random_vocabularies, serialize
 from ctr_tf.data.records import places, record_spec
+from ctr_tf.data.writing import serialize
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from ctr_tf.time import chunk_ids
 from serving.golden import call
 from serving.inputs import user_inputs

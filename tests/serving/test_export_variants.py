@@ -10,13 +10,13 @@ import tensorflow as tf
 from helpers import make_schema
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.models import build_ranker
-from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from serving import warmup
 from serving.export import ExportOptions, export_ranker
 from serving.exported import Exported

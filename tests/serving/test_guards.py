@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from small_export import SCHEMA, VOCABULARIES
 
-from ctr_tf.data.random_samples import random_sample
 from ctr_tf.schema import MISSING
+from ctr_tf.synthetic.random_samples import random_sample
 from serving.golden import call
 from serving.request import request_from_sample, request_to_tensors
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from helpers import make_schema
 
-from ctr_tf.data.random_samples import random_sample, random_vocabularies
 from ctr_tf.schema import MISSING, Categorical, Schema
+from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from serving.request import request_from_sample, request_to_tensors
 
 SCHEMA = make_schema()

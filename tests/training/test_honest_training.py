@@ -11,7 +11,7 @@ from helpers import make_schema
 from sklearn.metrics import roc_auc_score
 from test_train import run_training
 
-from ctr_tf.data.random_samples import (
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,

@@ -10,13 +10,13 @@ from test_train import recipe, run_training
 
 from ctr_tf import config as configs
 from ctr_tf.data.batches import BatchReader
-from ctr_tf.data.random_samples import (
+from ctr_tf.data.writing import serialize
+from ctr_tf.schema.vocabulary import Vocabularies, id_maps
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
-    serialize,
     write_prepared,
 )
-from ctr_tf.schema.vocabulary import Vocabularies, id_maps
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import load_run
 

@@ -17,7 +17,7 @@ from small_disk import with_small_files
 
 from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.random_samples import (
+from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,

@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from job_helpers import read_samples  # noqa: E402
 
+from ctr_tf.data.manifest import Manifest  # noqa: E402
 from pipelines import listwise  # noqa: E402
 from pipelines.sources.source import get_source  # noqa: E402
 
@@ -36,7 +37,7 @@ class Result:
         rejected: table → reason → rows.
     """
 
-    manifest: dict
+    manifest: Manifest
     samples: dict
     rejected: dict
 
@@ -75,7 +76,5 @@ def prepare(name, folder, output, *options):
         )
         for key, (split, sample) in read_samples(output).items()
     }
-    rejected = {
-        t: e["rejected"] for t, e in manifest["events"].items() if e["rejected"]
-    }
+    rejected = {t: e.rejected for t, e in manifest.events.items() if e.rejected}
     return Result(manifest, samples, rejected)

@@ -116,14 +116,14 @@ def test_bad_rows_are_rejected_with_a_reason(result):
         },
         "behaviors": {"missing field cate": 1, "negative time": 1},
     }
-    assert result.manifest["events"]["behaviors"]["merged"] == 1  # there twice
+    assert result.manifest.events["behaviors"].merged == 1  # there twice
 
 
 def test_shards_tell_the_same(tmp_path, monkeypatch):
     folder = write(tmp_path / "raw")
     whole, rejected = read_all(SOURCE, folder)
-    monkeypatch.setattr("pipelines.sources.files.SHARD_BYTES", 60)
-    monkeypatch.setattr("pipelines.sources.files.BLOCK_BYTES", 40)
+    monkeypatch.setattr("pipelines.sources.text_files.SHARD_BYTES", 60)
+    monkeypatch.setattr("pipelines.sources.text_files.BLOCK_BYTES", 40)
     shards = SOURCE.shards(str(folder), SOURCE.schema())
     assert len(shards) > 8
     parts, rejected_again = read_all(SOURCE, folder)

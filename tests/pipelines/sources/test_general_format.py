@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from source_reading import read_all
 
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
-from pipelines.sources import files
+from pipelines.sources import parquet_files, text_files
+from pipelines.sources.raw_files import SUFFIXES
 from pipelines.sources.source import get_source
 
 SCHEMA = Schema(
@@ -117,7 +118,7 @@ users = st.lists(
 @given(exposures=exposures, users=users)
 def test_three_notations_of_one_log_are_equal(tmp_path_factory, exposures, users):
     read = []
-    for suffix in files.SUFFIXES:
+    for suffix in SUFFIXES:
         folder = tmp_path_factory.mktemp("log")
         write(folder, "exposures", exposures, suffix)
         write(folder, "users", users, suffix)
@@ -129,7 +130,7 @@ def test_three_notations_of_one_log_are_equal(tmp_path_factory, exposures, users
             {key: value for key, value in row.items() if key != "unknown"}
             for row in rows
         ]
-        for suffix, tables in zip(files.SUFFIXES, read, strict=True):
+        for suffix, tables in zip(SUFFIXES, read, strict=True):
             known = {key for row in expected for key in row if row[key] is not None}
             assert known <= set(tables[table].column_names) <= set(expected[0])
             found = tables[table].to_pylist()
@@ -286,7 +287,7 @@ def test_long_rows_are_kept_whole(tmp_path):
     assert rejected[0][2] == "x" * 5_000
 
 
-@pytest.mark.parametrize("suffix", files.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_required_column_is_missing(tmp_path, suffix):
     row = {key: value for key, value in EXPOSURE.items() if key != "buy"}
     write(tmp_path, "exposures", [row], suffix)
@@ -341,7 +342,7 @@ def test_a_folder_table_without_files(tmp_path):
         SOURCE.shards(str(tmp_path), SCHEMA)
 
 
-@pytest.mark.parametrize("suffix", files.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_many_shards_and_blocks_read_the_same(tmp_path, suffix, monkeypatch):
     rng = random.Random(0)
     rows = [
@@ -351,10 +352,10 @@ def test_many_shards_and_blocks_read_the_same(tmp_path, suffix, monkeypatch):
     write(tmp_path, "exposures", rows, suffix)
     whole, _ = read_all(SOURCE, tmp_path, SCHEMA)
     assert whole["exposures"].to_pylist() == rows
-    monkeypatch.setattr(files, "SHARD_BYTES", 3_000)
-    monkeypatch.setattr(files, "BLOCK_BYTES", 500)
-    monkeypatch.setattr(files, "SHARD_ROWS", 50)
-    monkeypatch.setattr(files, "BATCH_ROWS", 7)
+    monkeypatch.setattr(text_files, "SHARD_BYTES", 3_000)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(parquet_files, "SHARD_ROWS", 50)
+    monkeypatch.setattr(parquet_files, "BATCH_ROWS", 7)
     shards = SOURCE.shards(str(tmp_path), SCHEMA)
     assert len(shards) >= 3
     batches = [batch for shard in shards for batch in SOURCE.read(shard, SCHEMA)]

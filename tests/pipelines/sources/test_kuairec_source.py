@@ -140,7 +140,7 @@ def test_bad_rows_are_rejected(result):
         "exposures": {"missing field timestamp": 2},
         "items": {"bad value of video_id, not an integer": 1},
     }
-    assert result.manifest["events"]["items"]["kept"] == 2
+    assert result.manifest.events["items"].kept == 2
 
 
 def test_the_small_matrix_may_be_absent_and_nothing_else(tmp_path):

@@ -99,7 +99,7 @@ def test_bad_rows_are_rejected(result):
 def test_shards_tell_the_same(tmp_path, monkeypatch):
     folder = write(tmp_path)
     whole, _ = read_all(SOURCE, folder)
-    monkeypatch.setattr("pipelines.sources.files.SHARD_ROWS", 1)
+    monkeypatch.setattr("pipelines.sources.parquet_files.SHARD_ROWS", 1)
     assert len(SOURCE.shards(str(folder), SOURCE.schema())) == 5
     parts, _ = read_all(SOURCE, folder)
     assert {k: v.to_pylist() for k, v in parts.items()} == {

@@ -10,7 +10,8 @@ from source_reading import real_data
 
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.records import check_example, read_examples
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example
 from ctr_tf.schema import MISSING
 from pipelines import listwise
 from pipelines.sources.ebnerd import Ebnerd
@@ -87,7 +88,7 @@ def counted(shown, keys, first, last):
 def records(prepared):
     rows = []
     for split in prepared.splits:
-        for _, _, example in read_examples(prepared.files(split)):
+        for _, _, example in read_examples(prepared.files(split), prepared.compression):
             sample = check_example(example, prepared.schema)
             keys = [k for k in sample if k.startswith("candidate_")]
             table = pd.DataFrame({k[len("candidate_") :]: sample[k] for k in keys})

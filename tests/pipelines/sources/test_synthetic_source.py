@@ -1,7 +1,7 @@
 import pytest
 from source_reading import read_all
 
-from ctr_tf.data.synthetic import WorldConfig, synthesize, write
+from ctr_tf.synthetic.synthesize import WorldConfig, synthesize, write
 from pipelines.sources.source import get_source
 
 WORLD = WorldConfig(users=40, items=200, days=6, behaviors_per_user=20)

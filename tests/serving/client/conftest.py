@@ -5,7 +5,7 @@ import pytest
 from running_server import Server, offline
 from small_export import SCHEMA, VOCABULARIES, make_ranker
 
-from ctr_tf.data.random_samples import random_sample
+from ctr_tf.synthetic.random_samples import random_sample
 from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from live_server import LiveServer, bytes_inside
 from small_export import SCHEMA, VOCABULARIES, make_ranker
 
-from ctr_tf.data.random_samples import serialize
+from ctr_tf.data.writing import serialize
 from serving.request import request_from_sample, request_to_tensors
 from serving.signatures import ServingModule
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from live_server import assert_close, predict_request, rows
 
-from ctr_tf.data.random_samples import serialize
+from ctr_tf.data.writing import serialize
 from serving.server.protos import GetModelStatusRequest, PredictRequest, types_pb2
 
 CODE = grpc.StatusCode

@@ -7,8 +7,8 @@ import typing
 
 import numpy as np
 
-from ctr_tf.data.synthetic_config import WorldConfig
-from ctr_tf.data.synthetic_world import Catalog, Sessions, Users
+from ctr_tf.synthetic.config import WorldConfig
+from ctr_tf.synthetic.world import Catalog, Sessions, Users
 
 DEVICES = ("phone", "tablet", "computer")
 

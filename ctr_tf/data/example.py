@@ -1,7 +1,7 @@
 """tf.train.Example in bulk: columns are encoded once, a sample's lists are slices.
 
 A packed protobuf list is the concatenation of its encoded values. So a whole sorted
-column is encoded in one vectorised pass, and the list of any range of its rows (the
+column is encoded in one vectorized pass, and the list of any range of its rows (the
 behaviors of a request, the candidates of a slate) is a slice of those bytes, however
 many ranges overlap. Only headers are added a sample, and those depend on lengths alone.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_KIND_TAGS = {"bytes": 0x0A, "float": 0x12, "int64": 0x1A}  # fields 1, 2, 3 of Feature
+_TAGS = {"bytes": 0x0A, "float32": 0x12, "int64": 0x1A}  # fields 1, 2, 3 of Feature
 _DELIMITED_1, _DELIMITED_2 = b"\x0a", b"\x12"  # length-delimited fields 1 and 2
 
 
@@ -20,12 +20,12 @@ class Packed:
     """Encoded values of one column.
 
     Args:
-        kind: `"int64"`, `"float"` or `"bytes"`, the list of `tf.train.Feature`.
+        dtype: `"int64"`, `"float32"` or `"bytes"`.
         data: the encoded values, one after another.
         offset: int64, one more than values; value i is `data[offset[i]:offset[i+1]]`.
     """
 
-    kind: str
+    dtype: str
     data: bytes
     offset: np.ndarray
 
@@ -70,7 +70,7 @@ def pack_float(values: np.ndarray) -> Packed:
         values: any real dtype, 1-D.
     """
     data = values.astype("<f4").tobytes()
-    return Packed("float", data, 4 * np.arange(len(values) + 1))
+    return Packed("float32", data, 4 * np.arange(len(values) + 1))
 
 
 def pack_bytes(values: Sequence[bytes]) -> Packed:
@@ -99,7 +99,7 @@ def encode_feature(
     Returns:
         The feature's entry in the map of `tf.train.Features`, one a sample.
     """
-    header, data = _Headers(name, packed.kind), packed.data
+    header, data = _Headers(name, packed.dtype), packed.data
     if start is None:
         begins, ends = packed.offset[:-1], packed.offset[1:]
     else:
@@ -135,12 +135,12 @@ class _ExampleHeaders(dict):
 class _Headers(dict):
     """Length of the packed values → what stands before them."""
 
-    def __init__(self, name: str, kind: str):
+    def __init__(self, name: str, dtype: str):
         super().__init__()
         key = name.encode()
         self._key = _DELIMITED_1 + varint(len(key)) + key
-        self._tag = bytes([_KIND_TAGS[kind]])
-        self._is_packed = kind != "bytes"
+        self._tag = bytes([_TAGS[dtype]])
+        self._is_packed = dtype != "bytes"
 
     def __missing__(self, length: int) -> bytes:
         inner = b""

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ctr_tf.cli import main as ctr_tf_main
-from ctr_tf.data.synthetic import TABLES, main, reachable_auc, synthesize
-from ctr_tf.data.synthetic_config import START, WorldConfig
+from ctr_tf.synthetic.config import START, WorldConfig
+from ctr_tf.synthetic.synthesize import TABLES, main, reachable_auc, synthesize
 from ctr_tf.time import DAY, HOUR, is_weekend
 
 SMALL = WorldConfig(users=400, items=400, days=14, behaviors_per_user=120)

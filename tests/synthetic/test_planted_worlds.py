@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctr_tf.cli import main as ctr_tf_main
-from ctr_tf.data.synthetic import TABLES, synthesize
-from ctr_tf.data.synthetic_config import PLANTS, WorldConfig
+from ctr_tf.synthetic.config import PLANTS, WorldConfig
+from ctr_tf.synthetic.synthesize import TABLES, synthesize
 from ctr_tf.time import DAY, HOUR
 
 SIZES = dict(users=24, items=100, days=20, behaviors_per_user=80, candidates=10)

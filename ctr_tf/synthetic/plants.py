@@ -1,7 +1,7 @@
 """A made-up world in which what the papers claim to exploit is planted one by one.
 
-In the world of `synthetic_world` everything comes at once. Here a model's part can be
-tried on the one structure that it is for:
+In the world of `ctr_tf.synthetic.world` everything comes at once. Here a model's part
+can be tried on the one structure that it is for:
 
     ctr-tf synthesize --plant daily_rhythm,weekly_rhythm --output RAW
 
@@ -56,9 +56,9 @@ requests, `K` categories, `C` candidates.
 
 import numpy as np
 
-from ctr_tf.data.synthetic_config import BRANDS_PER_CATEGORY, MIN_SESSION_SIZE
-from ctr_tf.data.synthetic_requests import DEVICES, Requests, World, mix, shown_sessions
-from ctr_tf.data.synthetic_world import ACTIONS, Catalog, Sessions
+from ctr_tf.synthetic.config import BRANDS_PER_CATEGORY, MIN_SESSION_SIZE
+from ctr_tf.synthetic.requests import DEVICES, Requests, World, mix, shown_sessions
+from ctr_tf.synthetic.world import ACTIONS, Catalog, Sessions
 from ctr_tf.time import DAY, HOUR, is_weekend
 
 NUM_CATEGORIES = 10  # few, which small data suffice for

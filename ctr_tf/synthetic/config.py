@@ -10,7 +10,7 @@ NUM_CATEGORIES = 20
 BRANDS_PER_CATEGORY = 5
 MIN_SESSION_SIZE = 3
 
-# What each plants is told in `synthetic_plants`.
+# What each plants is told in `ctr_tf.synthetic.plants`.
 PLANTS = {
     "sink_noise": "one view of the history matters to a candidate, others are noise",
     "realtime_trigger": "the latest behaviors decide which of the older ones matter",
@@ -36,8 +36,8 @@ class WorldConfig:
         behaviors_per_user: mean number of rows of a user in the behaviors table
             (clicks on slates come on top of them).
         max_history: the most rows that a user may have there.
-        plant: of `PLANTS`. None: the world of `synthetic_world`; else that of
-            `synthetic_plants`, with these structures together.
+        plant: of `PLANTS`. None: the world of `ctr_tf.synthetic.world`; else that of
+            `ctr_tf.synthetic.plants`, with these structures together.
     """
 
     users: int = 4_000

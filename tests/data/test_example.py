@@ -5,14 +5,14 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.example import (
+from ctr_tf.data.example import (
     encode_examples,
     encode_feature,
     pack_bytes,
     pack_float,
     pack_int64,
 )
-from pipelines.tfrecord import frame
+from ctr_tf.data.record_files import frame
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 

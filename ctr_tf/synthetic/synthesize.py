@@ -9,10 +9,10 @@ Writes a folder of raw tables, as a shop would have them, not samples:
 * `items`: item_id, category, brand, price
 * `meta.json`: the settings, the counts, and the best AUC that any model can reach
 
-Times are seconds, rows are in the order of time. `ctr_tf.data.synthetic_world` tells
+Times are seconds, rows are in the order of time. `ctr_tf.synthetic.world` tells
 how the world works. The same options give the same logs.
 
-With `--plant` the world is that of `ctr_tf.data.synthetic_plants`, in which what models
+With `--plant` the world is that of `ctr_tf.synthetic.plants`, in which what models
 claim to exploit can be planted one by one.
 """
 
@@ -30,15 +30,15 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from ctr_tf.data.synthetic_config import PLANTS, START, WorldConfig
-from ctr_tf.data.synthetic_plants import (
+from ctr_tf.errors import unknown_name
+from ctr_tf.synthetic.config import PLANTS, START, WorldConfig
+from ctr_tf.synthetic.plants import (
     PlantedCatalog,
     PlantedRequests,
     PlantedSessions,
 )
-from ctr_tf.data.synthetic_requests import DEVICES, Requests, World
-from ctr_tf.data.synthetic_world import AGE_GROUPS, Catalog, Sessions, Users
-from ctr_tf.errors import unknown_name
+from ctr_tf.synthetic.requests import DEVICES, Requests, World
+from ctr_tf.synthetic.world import AGE_GROUPS, Catalog, Sessions, Users
 
 FORMATS = ("parquet", "jsonl", "csv")
 TABLES = ("exposures", "behaviors", "users", "items")

@@ -24,7 +24,7 @@ its features sees none of it.
 
 import numpy as np
 
-from ctr_tf.data.synthetic_config import (
+from ctr_tf.synthetic.config import (
     BRANDS_PER_CATEGORY,
     MIN_SESSION_SIZE,
     NUM_CATEGORIES,

@@ -1,24 +1,25 @@
-"""Random samples in the record format, for benchmarks and tests: nothing to learn here.
+"""Random samples of any schema, for benchmarks and tests: nothing to learn here.
 
 Everything that follows from something else does: hour, weekend, chunks, slate size,
 places within the slate.
 """
 
-import hashlib
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from ctr_tf import time as times
-from ctr_tf.data.prepared import COMPRESSIONS, FORMAT_VERSION, MANIFEST
+from ctr_tf.data.manifest import MANIFEST, Counts, Manifest, RecordFile, Split
+from ctr_tf.data.record_files import compressed, file_name, frame
 from ctr_tf.data.records import record_spec
+from ctr_tf.data.writing import serialize
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
 
 LAST_TIME = 1_700_000_000
-_SUFFIX = {"none": "", "gzip": ".gz"}
+
+Sample = Mapping[str, np.ndarray]
 
 
 def random_vocabularies(schema: Schema, size: int) -> Vocabularies:
@@ -94,26 +95,11 @@ def random_sample(
     }
 
 
-def serialize(sample: dict[str, np.ndarray]) -> bytes:
-    """The sample as a serialized `tf.train.Example`."""
-    features = {}
-    for key, values in sample.items():
-        if values.dtype == object:
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
-        elif np.issubdtype(values.dtype, np.floating):
-            feature = tf.train.Feature(float_list=tf.train.FloatList(value=values))
-        else:
-            feature = tf.train.Feature(int64_list=tf.train.Int64List(value=values))
-        features[key] = feature
-    example = tf.train.Example(features=tf.train.Features(feature=features))
-    return example.SerializeToString()
-
-
 def write_prepared(
     folder: str | Path,
     schema: Schema,
     vocabularies: Vocabularies,
-    splits: dict[str, list[dict[str, np.ndarray]]],
+    splits: Mapping[str, Sequence[Sample]],
     shards: int = 2,
     compression: str = "none",
 ) -> None:
@@ -125,39 +111,48 @@ def write_prepared(
         vocabularies: of the samples.
         splits: split → samples.
         shards: files a split; sample i goes to file i % shards.
-        compression: `"none"` or `"gzip"`.
+        compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
     """
     folder = Path(folder)
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "compression": compression,
-        "content_hash": content_hash(schema, vocabularies),
-        "content": content_digests(schema, vocabularies),
-        "splits": {},
-        "files": [],
-    }
+    files = []
     for split, samples in splits.items():
         (folder / split).mkdir(parents=True)
-        slates = [len(sample["label"]) for sample in samples]
-        manifest["splits"][split] = {
-            "samples": len(samples),
-            "max_candidates": max(slates, default=0),
-        }
         for shard in range(shards):
-            name = f"{split}/part-{shard:05d}-of-{shards:05d}.tfrecord"
-            path = folder / (name + _SUFFIX[compression])
-            with tf.io.TFRecordWriter(str(path), COMPRESSIONS[compression]) as writer:
-                for sample in samples[shard::shards]:
-                    writer.write(serialize(sample))
-            content = path.read_bytes()
-            manifest["files"].append(
-                {
-                    "path": str(path.relative_to(folder)),
-                    "samples": len(samples[shard::shards]),
-                    "bytes": len(content),
-                    "sha256": hashlib.sha256(content).hexdigest(),
-                }
+            part = samples[shard::shards]
+            framed = b"".join(frame([serialize(sample) for sample in part]))
+            content = compressed(framed, compression)
+            files.append(
+                RecordFile.of(
+                    file_name(split, shard, shards, compression), len(part), content
+                )
             )
+            (folder / files[-1].path).write_bytes(content)
     schema.save(folder / "schema.yaml")
     vocabularies.save(folder / "vocabularies")
-    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    manifest = Manifest(
+        name=schema.name,
+        compression=compression,
+        content_hash=content_hash(schema, vocabularies),
+        content=content_digests(schema, vocabularies),
+        events={},
+        clicks=Counts(0, 0),
+        out_of_vocabulary={},
+        joins={},
+        splits={split: _count(samples) for split, samples in splits.items()},
+        files=tuple(files),
+    )
+    (folder / MANIFEST).write_text(manifest.to_json(), "utf-8")
+
+
+def _count(samples: Sequence[Sample]) -> Split:
+    slates = [len(sample["label"]) for sample in samples]
+    moments = [int(sample["request_time"][0]) for sample in samples]
+    return Split(
+        samples=len(samples),
+        candidates=sum(slates),
+        max_candidates=max(slates, default=0),
+        clicks=sum(int(sample["label"].sum()) for sample in samples),
+        behaviors=sum(len(sample["behavior_time"]) for sample in samples),
+        begins=None,
+        time_range=(min(moments), max(moments)) if moments else None,
+    )

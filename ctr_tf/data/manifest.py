@@ -1,0 +1,216 @@
+"""`manifest.json`: what a prepared data set holds, written by the job last of all."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from ctr_tf import config
+from ctr_tf.data.record_files import COMPRESSIONS
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 3
+SPLITS = ("train", "validation", "test")  # of the job, in the order of time
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """What became of rows, or of clicked exposures.
+
+    Args:
+        read: that the files have.
+        kept: that are used.
+    """
+
+    read: int
+    kept: int
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Reason → how many are not used for it; "" where none was noted."""
+        return {"": self.read - self.kept}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Document:
+    """What a job publishes beside its files; its fields are the keys of the JSON.
+
+    Args:
+        format_version: of this class, and of the files it tells of.
+    """
+
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """What was read → what became of it."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a file.
+
+        Raises:
+            ValueError: names the file, the key and the value received.
+        """
+        try:
+            values = json.loads(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"'{path}' is not JSON: {error}") from error
+        found = values.get("format_version") if isinstance(values, Mapping) else None
+        if found != FORMAT_VERSION:
+            newer = isinstance(found, int) and found > FORMAT_VERSION
+            way = "is of a newer version" if newer else "must be prepared again"
+            raise ValueError(
+                f"'{path}' must have format_version {FORMAT_VERSION}; what it tells of "
+                f"{way}. Received: {found!r}"
+            )
+        try:
+            return cls.from_mapping(values)
+        except ValueError as error:
+            raise ValueError(f"'{path}': {error}") from error
+
+    @classmethod
+    def from_mapping(cls, values: Mapping) -> Self:
+        """From what was read of JSON.
+
+        Raises:
+            ValueError: names the key and the value received.
+        """
+        return config.parse(cls, values, what="manifest key")
+
+    def to_mapping(self) -> dict:
+        """Keys and values as they stand in the file."""
+        return config.to_mapping(self)
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(self.to_mapping(), indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordFile:
+    """One file of samples.
+
+    Args:
+        path: within the data set, of `ctr_tf.data.record_files.file_name`.
+        samples: in it.
+        bytes: its size.
+        sha256: of its bytes.
+    """
+
+    path: str
+    samples: int
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str, samples: int, content: bytes | memoryview) -> Self:
+        """The entry of a file with this content."""
+        return cls(path, samples, len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The samples of one split.
+
+    Args:
+        samples: how many there are.
+        candidates: of all slates.
+        max_candidates: of the largest slate.
+        clicks: candidates whose first label is 1.
+        behaviors: of all histories.
+        begins: unix seconds, the earliest request time that it may hold; None: any.
+        time_range: unix seconds, its first and last request; None without samples.
+    """
+
+    samples: int
+    candidates: int
+    max_candidates: int
+    clicks: int
+    behaviors: int
+    begins: int | None
+    time_range: tuple[int, ...] | None
+
+    def __post_init__(self):
+        if self.time_range is not None and len(self.time_range) != 2:
+            raise ValueError(
+                "`time_range` must be two times. "
+                f"Received: time_range={list(self.time_range)}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TableCounts(Counts):
+    """What became of the rows of a raw table.
+
+    Args:
+        merged: those that tell what another one told.
+        rejected: reason → those that are unfit for use.
+    """
+
+    merged: int
+    rejected: dict[str, int]
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Reason → rows that are not used for it."""
+        return self.rejected
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest(Document):
+    """What a prepared data set holds.
+
+    Args:
+        name: of the schema.
+        compression: of the record files, a key of `COMPRESSIONS`.
+        content_hash: of schema and vocabularies.
+        content: file of the schema or of a vocabulary → SHA-256.
+        events: raw table → what became of its rows.
+        clicks: what became of the clicked exposures.
+        out_of_vocabulary: split → feature → share of its values that are unknown.
+        joins: what was joined → rows.
+        splits: name → its samples.
+        files: of records, by path.
+
+    Raises:
+        ValueError: names a key that is not what the others say.
+    """
+
+    name: str
+    compression: str
+    content_hash: str
+    content: dict[str, str]
+    events: dict[str, TableCounts]
+    clicks: Counts
+    out_of_vocabulary: dict[str, dict[str, float]]
+    joins: dict[str, int]
+    splits: dict[str, Split]
+    files: tuple[RecordFile, ...]
+
+    def __post_init__(self):
+        if self.compression not in COMPRESSIONS:
+            raise ValueError(
+                f"`compression` must be one of {', '.join(COMPRESSIONS)}. "
+                f"Received: {self.compression!r}"
+            )
+        for name, split in self.splits.items():
+            samples = sum(file.samples for file in self.files_of(name))
+            if split.samples != samples:
+                raise ValueError(
+                    f"`splits.{name}.samples` must be those of its files, {samples}. "
+                    f"Received: {split.samples}"
+                )
+
+    @property
+    def counts(self) -> Mapping[str, Counts]:
+        """Raw table → what became of its rows; and of the clicked exposures."""
+        return {**self.events, "clicks": self.clicks}
+
+    def files_of(self, split: str) -> list[RecordFile]:
+        """Record files of a split, by path."""
+        files = (file for file in self.files if file.path.startswith(f"{split}/"))
+        return sorted(files, key=lambda file: file.path)

@@ -1,0 +1,122 @@
+"""Reading records: as a dataset for training, one by one for people and diagnosis."""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator
+
+import tensorflow as tf
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.records import check_example
+from ctr_tf.schema import Schema
+
+_TENSORFLOW_NAMES = {"none": "", "gzip": "GZIP"}  # of `record_files.COMPRESSIONS`
+
+
+class UnreadableRecordError(ValueError):
+    """A record file is damaged; what comes after that place is lost, too."""
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset without TensorFlow's tuner.
+
+    The tuner may cost up to a minute at the end of an iterator: when its thread is
+    cancelled it may look too early, sleep on, and the iterator waits for it. Without
+    it, AUTOTUNE parallel calls are as many as there are cores, 16 at most.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
+def record_dataset(file: str | tf.Tensor, compression: str) -> tf.data.Dataset:
+    """The serialized records of one file, as part of a larger dataset.
+
+    Args:
+        file: its path.
+        compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
+    """
+    return tf.data.TFRecordDataset(file, _TENSORFLOW_NAMES[compression])
+
+
+def read_records(file: str, compression: str) -> Iterator[bytes]:
+    """Reads the serialized records of one file, one by one.
+
+    Args:
+        file: its path.
+        compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
+
+    Raises:
+        UnreadableRecordError: names the file and the record's index.
+    """
+    records = untuned(record_dataset(file, compression)).as_numpy_iterator()
+    for index in itertools.count():
+        try:
+            record = next(records, None)
+        except tf.errors.OpError as error:
+            raise UnreadableRecordError(
+                f"{file}: record {index} is corrupt or cut off ({error.message})."
+            ) from error
+        if record is None:
+            return
+        yield record
+
+
+def read_examples(
+    files: Iterable[str], compression: str
+) -> Iterator[tuple[str, int, tf.train.Example]]:
+    """Reads records one by one; for people and for diagnosis, not for training.
+
+    Args:
+        files: record files.
+        compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
+
+    Yields:
+        File, index of the record in it (from 0), and the sample.
+
+    Raises:
+        ValueError: names the file, the record's index and what is wrong with it.
+    """
+    for file in map(str, files):
+        for index, record in enumerate(read_records(file, compression)):
+            example = tf.train.Example()
+            try:
+                example.ParseFromString(record)
+            except Exception as error:  # protobuf has its own for a bad message
+                raise ValueError(
+                    f"{file}: record {index} is not a tf.train.Example ({error})."
+                ) from error
+            yield file, index, example
+
+
+def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
+    """Looks through records for the first bad one.
+
+    Raises:
+        ValueError: names the file, the record's index, the key and what is wrong.
+    """
+    for file, index, example in read_examples(files, compression):
+        try:
+            check_example(example, schema)
+        except ValueError as error:
+            raise ValueError(f"{file}: record {index}: {error}") from error
+
+
+@contextlib.contextmanager
+def diagnosed(data: PreparedData, *splits: str) -> Iterator[None]:
+    """Turns an input error of the loop inside into one that names the bad record.
+
+    The fast path reads and parses whole batches, so TensorFlow's own error knows
+    neither file nor record. Where it fails, the records are read once more, one by
+    one, to find the culprit.
+
+    Args:
+        data: that the loop reads.
+        *splits: of the data, those that it reads.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        for split in splits:
+            find_fault(data.files(split), data.compression, data.schema)
+        raise

@@ -1,0 +1,1 @@
+"""The worlds: raw logs whose click probability is known, and random samples."""
