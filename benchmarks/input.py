@@ -70,15 +70,19 @@ def _training_rate(data, batch, config, seconds: float, jit_compile: bool) -> fl
 
     from ctr_tf.models import build_ranker
     from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+    from ctr_tf.training.objective import ObjectiveConfig, make_objective
     from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+    from ctr_tf.training.trainer import Trainer
 
     ranker = build_ranker(
         SparseCTRConfig(sparsity="S2", dim=32, num_blocks=2),
         data.schema,
         data.vocabularies.table_sizes(data.schema),
     )
-    ranker.compile(make_optimizer(OptimizerConfig(), 1_000), jit_compile=jit_compile)
-    train = ranker.make_train_function()
+    trainer = Trainer(make_objective(ObjectiveConfig(), ranker), ranker)
+    optimizer = make_optimizer(OptimizerConfig(), trainer.tables, 1_000)
+    trainer.compile(optimizer, jit_compile=jit_compile)
+    train = trainer.make_train_function()
     batches = iter(tf.data.Dataset.from_tensors(batch).cache().repeat())
 
     def step():

@@ -49,7 +49,9 @@ class TokenMerge(keras.layers.Layer):
         check_positive(size=size)
         self.size = size
         self.ffn_factor = ffn_factor
-        attention = FullAttention(1, RelativeEncoding(), dtype=self.dtype_policy)
+        attention = FullAttention(
+            1, RelativeEncoding(), dtype=self.dtype_policy, name="full_attention"
+        )
         self.inner = SparseBlock(
             attention, ffn_factor, dtype=self.dtype_policy, name="inner"
         )

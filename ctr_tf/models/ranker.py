@@ -82,6 +82,7 @@ class Ranker(keras.Model):
             self.config.embedding_dim,
             extra_tables,
             dtype=self.dtype_policy,
+            name="feature_embedding",
         )
         self.tasks = check_tasks(self.config.tasks, schema)
         self.num_chunks = schema.num_chunks

@@ -15,7 +15,7 @@ from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
-from ctr_tf.compare.variants import Variant, ablations_of, variants
+from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 from ctr_tf.synthetic.random_samples import (
@@ -28,8 +28,10 @@ BUDGET = "configs/sparsectr_synthetic.yaml"
 
 
 def test_ablations_are_those_of_the_papers():
-    found = {v.name: v.overrides for v in ablations_of("sparsectr")}
-    assert found == {
+    rows = variants(["sparsectr", "sdim_gap", "din", "tfrs"], ablations=True)
+    found = {row.name: row.overrides for row in rows}
+    of_sparse_ctr = {k: v for k, v in found.items() if k.startswith("sparsectr-")}
+    assert of_sparse_ctr == {
         "sparsectr-A1": {"attention": "full"},
         "sparsectr-A2": {"branches": ["transition", "local"]},
         "sparsectr-A3": {"branches": ["global", "local"]},
@@ -39,10 +41,18 @@ def test_ablations_are_those_of_the_papers():
         "sparsectr-B3": {"relations": ["time", "weekend"]},
         "sparsectr-B4": {"relations": ["time", "hour"]},
     }
-    gap = {v.name: v.overrides for v in ablations_of("sdim_gap")}
-    assert gap["sdim_gap-baseline"] == {"gates": []}
-    assert gap["sdim_gap-full_context"] == {"fusion_context": "full"}
-    assert ablations_of("din") == ablations_of("tfrs") == []
+    assert found["sdim_gap-baseline"] == {"gates": []}
+    assert found["sdim_gap-full_context"] == {"fusion_context": "full"}
+    assert not any(name.startswith(("din-", "tfrs-")) for name in found)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kind", ["ablations", "alternatives"])
+def test_variants_are_configs_and_differ_from_the_model(name, kind):
+    model = MODELS[name]
+    default = model.config_class()
+    for keys in getattr(model, kind).values():
+        assert dataclasses.replace(default, **keys) != default
 
 
 def test_alternatives_are_all_that_sparsectr_offers():

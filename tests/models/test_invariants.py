@@ -25,6 +25,7 @@ from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.twin_v2 import TwinV2Config
+from ctr_tf.training.checkpoints import named
 
 SMALL = {"dim": 16, "num_heads": 4}
 CONFIGS = {
@@ -159,6 +160,14 @@ def test_padding_is_nothing_in_training_either(config):
     np.testing.assert_allclose(of_padded[real], logits[real], atol=1e-5)
     for value, there in zip(recorded, recorded_there, strict=True):
         np.testing.assert_allclose(there, value, atol=1e-5)
+
+
+@all_models
+def test_weights_are_named_alike_in_every_process(config):
+    """Checkpoints know them by their paths; Keras counts layers without a name."""
+    names = [list(named(make(config))) for _ in range(2)]
+    assert names[0] == names[1]
+    assert len(set(names[0])) == len(make(config).network)
 
 
 @all_models
