@@ -102,7 +102,7 @@ def test_recipes_are_those_of_the_installed_package(ctr_tf):
 
 
 def test_benches_ask_for_a_checkout(ctr_tf):
-    status, text = ctr_tf("bench", "attention")
+    status, text = ctr_tf("bench", "attention", "--help")
     assert status == 2
     assert text.startswith(
         "ctr-tf: error: Benches are run from a checkout of the source"
