@@ -17,7 +17,6 @@ setup(
     python_requires=">=3.11,<3.12",
     packages=find_packages(
         include=[
-            "benchmarks",
             "ctr_tf",
             "ctr_tf.*",
             "pipelines",
@@ -26,7 +25,7 @@ setup(
             "serving.*",
         ]
     ),
-    package_data={"pipelines.sources": ["*.yaml"]},
+    package_data={"ctr_tf.recipes": ["*.yaml"], "pipelines.sources": ["*.yaml"]},
     # One tested set. tensorflow-io 0.37.1 loads its kernels with TensorFlow 2.16 and
     # 2.17 only, so it decides the TensorFlow version.
     install_requires=[
@@ -64,5 +63,5 @@ setup(
             "ruff==0.17.6",
         ],
     },
-    entry_points={"console_scripts": ["ctr-tf = ctr_tf.cli:main"]},
+    entry_points={"console_scripts": ["ctr-tf = ctr_tf.commands.main:main"]},
 )

@@ -1,1 +1,1 @@
-"""Commands that measure; what they showed is in RESULTS.md."""
+"""Scripts that measure, run from a checkout; what they showed is in RESULTS.md."""

@@ -160,7 +160,7 @@ def measure_memory(variant, name, length, batch, candidates) -> int:
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
         environment = {**os.environ, "XLA_FLAGS": flags + " --xla_dump_hlo_as_text"}
-        command = [sys.executable, "-m", "benchmarks.attention"]
+        command = [sys.executable, "-m", "ctr_tf", "bench", "attention"]
         command += ["--compile_only", f"{variant},{name}", "--length", str(length)]
         command += ["--batch", str(batch), "--candidates", str(candidates)]
         subprocess.run(command, env=environment, check=True, capture_output=True)

@@ -159,7 +159,8 @@ def measure(kind: str, rows: int, timeout: float) -> dict:
     needed = COPIES[kind] * rows * WIDTH * 4
     if needed > _available_bytes():
         return {"left_out": f"needs about {needed / 2**30:.0f} GiB of memory"}
-    command = [sys.executable, "-m", "benchmarks.embedding", "--case", kind, str(rows)]
+    command = [sys.executable, "-m", "ctr_tf", "bench", "embedding"]
+    command += ["--case", kind, str(rows)]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     try:
         done = subprocess.run(

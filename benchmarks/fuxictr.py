@@ -48,6 +48,7 @@ from ctr_tf.compare.bootstrap import (
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options
 from ctr_tf.evaluation.scores import SCORES, load_scores
+from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.config import Config
 
 PYTHON = "CTR_TF_FUXICTR_PYTHON"
@@ -284,7 +285,7 @@ def main(argv: list[str]) -> int:
     add = parser.add_argument
     add("--data", required=True, help="folder of `ctr-tf prepare`")
     add("--python", help=f"interpreter that has fuxictr; default: ${PYTHON}")
-    add("--config", default="configs/din_synthetic.yaml", help="recipe of a DIN")
+    add("--config", default="din_synthetic", help="recipe of a DIN")
     add("--seeds", type=int, default=3, help="runs of each; default: 3")
     add("--output", help="new folder; default: runs/fuxictr-<name of the data>")
     add(
@@ -302,7 +303,7 @@ def main(argv: list[str]) -> int:
             f"Received: {a.python!r}"
         )
     overrides = [*a.overrides, f"data.path={json.dumps(a.data)}"]
-    recipe = configs.load(Config, a.config, overrides)
+    recipe = configs.load(Config, find_recipe(a.config), overrides)
     if recipe.model.name != "din":
         raise ValueError(
             f"`--config` must be a recipe of a DIN. Received: {recipe.model.name!r}"

@@ -19,6 +19,7 @@ from pathlib import Path
 from ctr_tf.compare.variants import Variant
 from ctr_tf.errors import check_positive_options
 from ctr_tf.layers.temporal_relations import RELATIONS
+from ctr_tf.recipes.find import find_recipe
 from ctr_tf.synthetic.config import PLANTS
 
 _log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ TRIALS = (
 
 def make_world(plant: str, folder: Path) -> None:
     """Makes and prepares the world of a plant, unless it is there."""
-    from ctr_tf.cli import resolve
+    from ctr_tf.commands.main import resolve
 
     raw, data = folder / "raw", folder / "data"
     if not data.exists():
@@ -188,7 +189,7 @@ def trial_jobs(trial: Trial, seeds: int, output: Path) -> list:
         list(trial.variants.values()),
         seeds,
         folder,
-        Path(f"configs/{trial.model}_synthetic.yaml"),
+        find_recipe(f"{trial.model}_synthetic"),
         data,
         (*BUDGET, *trial.settings),
     )

@@ -24,12 +24,12 @@ def same_kernels():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The main job, small: a folder with raw/, data/ and run/ (with run/export/1)."""
-    from ctr_tf.cli import main
+    from ctr_tf.commands.main import main
 
     folder = tmp_path_factory.mktemp("world")
     raw, data, run = (str(folder / name) for name in ("raw", "data", "run"))
     sizes = "--users=120 --days=8 --requests_per_user=6 --behaviors_per_user=60"
-    recipe = ["--config", "configs/sparsectr_synthetic.yaml"]
+    recipe = ["--config", "sparsectr_synthetic"]
     settings = ["data.batch_size=32", "training.epochs=1", "training.log_every=10"]
     for words in (
         ["synthesize", "--output", raw, *sizes.split()],

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
 
 
@@ -27,7 +27,7 @@ def test_score_needs_the_saved_model_alone(world):
     request = model / "assets.extra" / "example_request.json"
     program = (
         "import sys; sys.modules['keras'] = None;"  # TensorFlow takes it where it can
-        "from ctr_tf.cli import main; status = main(sys.argv[1:]);"
+        "from ctr_tf.commands.main import main; status = main(sys.argv[1:]);"
         "sys.exit(status or any(m.startswith('ctr_tf.models') for m in sys.modules))"
     )
     words = ["score", "--model", str(model), "--request", str(request), "--json"]
@@ -47,7 +47,7 @@ def test_a_wrong_request_is_refused_before_tensorflow_is_imported(world, tmp_pat
     path.write_text('{"request_time": 1700000000, "candidates": []}', "utf-8")
     program = (
         "import sys; sys.modules['tensorflow'] = None;"
-        "from ctr_tf.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from ctr_tf.commands.main import main; sys.exit(main(sys.argv[1:]))"
     )
     words = ["score", "--model", str(world / "run" / "export"), "--request", str(path)]
     result = subprocess.run(

@@ -18,7 +18,7 @@ from wrong_inputs import (
     words,
 )
 
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from serving.score import Scorer, read_request
 
 PREPARE = "prepare --source synthetic --input {world}/raw --output {tmp}/out"

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.schema import ITEM_KEY
 from ctr_tf.synthetic.config import START
 from ctr_tf.time import DAY
 
-TRAIN = ("train", "--config", "configs/sparsectr_synthetic.yaml")
+TRAIN = ("train", "--config", "sparsectr_synthetic")
 
 
 def run(*words):

@@ -8,7 +8,7 @@ import shutil
 
 import tensorflow as tf
 
-CONFIG = ("--config", "configs/sparsectr_synthetic.yaml")
+CONFIG = ("--config", "sparsectr_synthetic")
 
 
 def train_with(*overrides):

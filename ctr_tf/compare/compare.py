@@ -3,9 +3,9 @@
     ctr-tf compare --data DATA --models din,sparsectr --seeds 3 [key=value …]
 
 Every model is trained by one recipe's sections `data`, `optimizer` and `training`; its
-own section `model` is that of its recipe beside it, in `configs/`. `key=value` sets a
-key for all, `name:key=value` for one model. Each run is a process of its own. The same
-command goes on where it was interrupted, and more models or seeds add to what is there.
+own section `model` is that of its recipe beside it. `key=value` sets a key for all,
+`name:key=value` for one model. Each run is a process of its own. The same command goes
+on where it was interrupted, and more models or seeds add to what is there.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import check_positive_options, unknown_name
+from ctr_tf.recipes.find import find_recipe
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
     output = Path(
         arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
     )
-    budget = Path(arguments.config or f"configs/sparsectr_{data.schema.name}.yaml")
+    budget = find_recipe(arguments.config or f"sparsectr_{data.schema.name}")
     jobs = make_jobs(
         rows, arguments.seeds, output, budget, arguments.data, arguments.overrides
     )
@@ -107,7 +108,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--models", default="sparsectr", help="names, with commas between; also tfrs")
     add("--base", help="what others are compared with; default: the first model")
     add("--seeds", type=int, default=3, help="runs of each; default: 3")
-    add("--config", help="the budget; default: configs/sparsectr_<schema's name>.yaml")
+    add("--config", help="recipe: the budget; default: sparsectr_<schema's name>")
     add("--output", help="default: runs/compare-<name of the data>")
     add("--split", default="test", help="to evaluate on; default: test")
     add("--candidates", type=int, default=100, help="of the request that cost is of")

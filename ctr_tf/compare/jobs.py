@@ -261,8 +261,9 @@ def _run(job: Job, split: str, candidates: int, lock: int) -> int:
     for path in (job.recipe_file, job.log, job.run):
         path.parent.mkdir(parents=True, exist_ok=True)
     job.recipe_file.write_text(yaml.safe_dump(job.recipe, sort_keys=False), "utf-8")
-    module = "benchmarks.tfrs" if job.variant.model == TFRS else "ctr_tf.compare.run"
-    command = [sys.executable, "-m", module, "--config", str(job.recipe_file)]
+    peer = job.variant.model == TFRS
+    words = ["ctr_tf", "bench", "tfrs"] if peer else ["ctr_tf.compare.run"]
+    command = [sys.executable, "-m", *words, "--config", str(job.recipe_file)]
     command += ["--split", split, "--candidates", str(candidates)]
     with job.log.open("a", encoding="utf-8") as log:
         return subprocess.run(

@@ -1,9 +1,10 @@
 """`ctr-tf train`: trains a model by a recipe, or goes on where a killed run stopped.
 
-    ctr-tf train --config configs/sparsectr_synthetic.yaml data.path=DATA run=RUN …
+    ctr-tf train --config sparsectr_synthetic data.path=DATA run=RUN …
     ctr-tf train --config … --from RUN run=NEXT data.path=TOMORROW
 
-Any key of the recipe can be set as `key=value`. A run whose folder exists goes on from
+A recipe is named (`ctr-tf recipes` lists those that are shipped) or given by its path.
+Any key of it can be set as `key=value`. A run whose folder exists goes on from
 its latest checkpoint if the recipe is the same, and is refused otherwise. With `--from`
 a new run starts from another's best weights: on new data, whose vocabularies are mapped
 by their values, or for more steps.
@@ -26,6 +27,7 @@ from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
 from ctr_tf.models import build_ranker
+from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.callbacks import (
     Checkpointing,
     Reporter,
@@ -234,7 +236,9 @@ def main(argv: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", required=True, help="recipe, a YAML file")
+    parser.add_argument(
+        "--config", required=True, help="name of a shipped recipe, or a YAML file"
+    )
     parser.add_argument(
         "--from",
         dest="start_from",
@@ -246,7 +250,7 @@ def main(argv: list[str]) -> int:
     overrides = list(arguments.overrides)
     if arguments.start_from is not None:
         overrides.append(f"training.start_from={arguments.start_from}")
-    config = configs.load(Config, arguments.config, overrides)
+    config = configs.load(Config, find_recipe(arguments.config), overrides)
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
     with files.naming(config.run):
         metrics = train(config)

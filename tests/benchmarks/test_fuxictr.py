@@ -19,6 +19,7 @@ from benchmarks.fuxictr_export import UNIT, Exporter
 from ctr_tf.config import load
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.recipes.find import find_recipe
 from ctr_tf.schema import Categorical, Numeric, Schema
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -176,7 +177,7 @@ def test_mistakes_are_told(prepared, tmp_path, monkeypatch):
         fuxictr.main(words)
     words += ["--python", sys.executable]
     with pytest.raises(ValueError, match="recipe of a DIN. Received: 'sparsectr'"):
-        fuxictr.main([*words, "--config", "configs/sparsectr_synthetic.yaml"])
+        fuxictr.main([*words, "--config", "sparsectr_synthetic"])
     with pytest.raises(ValueError, match="must be positive. Received: 0"):
         fuxictr.main([*words, "--seeds", "0"])
     with pytest.raises(ValueError, match="must be a new folder"):
@@ -185,7 +186,7 @@ def test_mistakes_are_told(prepared, tmp_path, monkeypatch):
 
 def test_budget_is_the_same_for_both(tmp_path):
     words = ["data.path=x", "data.history_lengths=[8, 16]", "model.embedding_dim=4"]
-    recipe = load(Config, "configs/din_synthetic.yaml", words)
+    recipe = load(Config, find_recipe("din_synthetic"), words)
     ours = fuxictr.aligned(recipe, tmp_path / "run", 3)
     assert ours.optimizer.schedule == "constant" and not ours.optimizer.warmup_steps
     assert ours.optimizer.table_learning_rate is None
@@ -203,7 +204,7 @@ def test_beside_the_real_one(prepared, tmp_path):
     if not python:
         pytest.skip(f"{fuxictr.PYTHON} names no interpreter that has fuxictr")
     output = tmp_path / "run"
-    command = [sys.executable, "-m", "ctr_tf.cli", "bench", "fuxictr", "--json"]
+    command = [sys.executable, "-m", "ctr_tf", "bench", "fuxictr", "--json"]
     command += ["--data", str(prepared[0]), "--python", python, "--seeds", "1"]
     command += ["--output", str(output), "data.batch_size=8", "training.epochs=2"]
     done = subprocess.run(command, capture_output=True, text=True)

@@ -2,7 +2,7 @@ import pytest
 
 from benchmarks.plants import TRIALS, _table, trial_jobs
 from ctr_tf import config as configs
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from ctr_tf.synthetic.config import PLANTS
 from ctr_tf.training.config import Config
 

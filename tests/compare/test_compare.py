@@ -1,8 +1,8 @@
 """Variants, recipes, the table from made-up runs, and a comparison from end to end."""
 
 import csv
+import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,21 +10,23 @@ import yaml
 from helpers import make_schema
 
 from benchmarks.tfrs import PeerConfig
-from ctr_tf import cli
+from ctr_tf.commands.main import main
 from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.models import MODELS
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
+from ctr_tf.recipes.find import find_recipe
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
 
-BUDGET = "configs/sparsectr_synthetic.yaml"
+BUDGET = "sparsectr_synthetic"
 
 
 def test_ablations_are_those_of_the_papers():
@@ -81,8 +83,14 @@ def test_alternatives_are_all_that_sparsectr_offers():
 )
 def test_what_a_user_sees(data, words, message, tmp_path, capsys):
     options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
-    assert cli.main(["compare", *options, *words]) == 2
+    assert main(["compare", *options, *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_budget_is_the_recipe_of_the_schemas_name(data, tmp_path, capsys):
+    assert main(["compare", "--data", str(data), "--output", str(tmp_path)]) == 2
+    name = PreparedData.load(data).schema.name
+    assert f"Unknown recipe 'sparsectr_{name}'." in capsys.readouterr().err
 
 
 def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
@@ -116,7 +124,7 @@ def test_the_peer_reads_the_recipe_of_its_run(tmp_path):
     words = ["training.epochs=7", "tfrs:optimizer.learning_rate=0.25"]
     words.append("data.history_lengths=[4, 8]")
     rows = [Variant("din"), Variant("tfrs")]
-    jobs = make_jobs(rows, 2, tmp_path, Path(BUDGET), "DATA", words)
+    jobs = make_jobs(rows, 2, tmp_path, find_recipe(BUDGET), "DATA", words)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(jobs[-1].recipe))
     peer = PeerConfig.from_recipe(str(path))
@@ -211,7 +219,7 @@ def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
     options += ["--seeds", "1", "--candidates", "6", "data.batch_size=16"]
     options += ["training.epochs=1", "training.log_every=1"]
     models = ["--models", "din,sdim", "sdim:model.dim=16"]
-    assert cli.main(["compare", *options, *models]) == 0
+    assert main(["compare", *options, *models]) == 0
     table = json.loads((tmp_path / "table.json").read_text("utf-8"))
     din, sdim = table["rows"]
     assert (din["name"], sdim["name"]) == ("din", "sdim")
@@ -227,9 +235,9 @@ def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
     assert "| din | " in capsys.readouterr().out
 
     before = (run / "cost.json").stat().st_mtime_ns
-    assert cli.main(["compare", *options, *models, "--base", "sdim"]) == 0
+    assert main(["compare", *options, *models, "--base", "sdim"]) == 0
     assert (run / "cost.json").stat().st_mtime_ns == before
-    assert cli.main(["compare", *options, *models, "training.epochs=2"]) == 2
+    assert main(["compare", *options, *models, "training.epochs=2"]) == 2
     assert "training.epochs (1 and 2)" in capsys.readouterr().err
 
 
@@ -238,10 +246,10 @@ def test_a_run_that_fails_is_told(data, tmp_path, capsys, monkeypatch):
     options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]
     finish(Job(Variant("can"), 0, tmp_path, {}), 0.7, 1.0)
     models = ["--models", "din,can", "--base", "can", "--seeds", "1"]
-    assert cli.main(["compare", *options, *models]) == 1
+    assert main(["compare", *options, *models]) == 1
     shown = capsys.readouterr().out
     assert "| din (failed) |" in shown and "failed: din-seed-0, see" in shown
-    assert cli.main(["compare", *options, "--models", "din", "--seeds", "2"]) == 2
+    assert main(["compare", *options, "--models", "din", "--seeds", "2"]) == 2
     assert "No run came to its end" in capsys.readouterr().err
     assert (tmp_path / "logs" / "din-seed-0.txt").is_file()
     assert not (tmp_path / "logs" / "din-seed-1.txt").exists()

@@ -24,7 +24,7 @@ def test_it_trains_from_the_same_records(tmp_path):
     samples = [random_sample(schema, vocabularies, random, 6, 4) for _ in range(48)]
     splits = {"train": samples, "validation": [], "test": samples}
     write_prepared(tmp_path / "data", schema, vocabularies, splits)
-    command = [sys.executable, "-m", "ctr_tf.cli", "bench", "tfrs", "--json"]
+    command = [sys.executable, "-m", "ctr_tf", "bench", "tfrs", "--json"]
     command += ["--data", str(tmp_path / "data"), "--output", str(tmp_path / "run")]
     command += ["--epochs", "30", "--batch_size", "16", "--learning_rate", "0.01"]
     done = subprocess.run(command, capture_output=True, text=True)

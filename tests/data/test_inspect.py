@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from ctr_tf.cli import main as ctr_tf
+from ctr_tf.commands.main import main as ctr_tf
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table

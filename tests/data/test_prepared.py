@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import make_schema
 from small_run import reordered
 
-from ctr_tf import cli
+from ctr_tf.commands import main as cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_schema
 from small_run import make_splits, reordered, train_two_steps
 
-from ctr_tf import cli
+from ctr_tf.commands import main as cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.evaluation.predictions import sigmoid

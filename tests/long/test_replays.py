@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from redis_server import Redis
 
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
 from pipelines.sources.source import get_source
 from serving.online.replay import TOLERANCE, model_scores, replay
@@ -22,10 +22,9 @@ def make_run(source, raw, folder):
     """Prepared data and an export of a model that has learned a little."""
     words = ["--source", source, "--input", str(raw), "--output", str(folder / "data")]
     assert main(["prepare", *words]) == 0
-    recipe = Path("configs") / f"sparsectr_{source}.yaml"
     settings = [f"run={folder / 'run'}", f"data.path={folder / 'data'}"]
     settings += ["training.max_steps=20"]
-    assert main(["train", "--config", str(recipe), *settings]) == 0
+    assert main(["train", "--config", f"sparsectr_{source}", *settings]) == 0
     assert main(["export", "--run", str(folder / "run")]) == 0
     return PreparedData.load(folder / "data"), folder / "run" / "export"
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sklearn.metrics import log_loss, roc_auc_score
 from small_run import train_two_steps
 
-from ctr_tf import cli
+from ctr_tf.commands import main as cli
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset

@@ -34,7 +34,7 @@ def raw(tmp_path):
 
 def command(raw, output, *words):
     options = ["--source", "jsonl", "--input", str(raw), "--output", str(output)]
-    return [sys.executable, "-m", "ctr_tf.cli", "prepare", *options, *words]
+    return [sys.executable, "-m", "ctr_tf", "prepare", *options, *words]
 
 
 def names(folder):

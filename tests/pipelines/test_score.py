@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers import make_schema
 from small_run import reordered
 
-from ctr_tf.cli import main
+from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ctr_tf.cli import main as ctr_tf_main
+from ctr_tf.commands.main import main as ctr_tf_main
 from ctr_tf.synthetic.config import PLANTS, WorldConfig
 from ctr_tf.synthetic.synthesize import TABLES, synthesize
 from ctr_tf.time import DAY, HOUR

@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from ctr_tf.cli import main as ctr_tf_main
+from ctr_tf.commands.main import main as ctr_tf_main
 from ctr_tf.synthetic.config import START, WorldConfig
 from ctr_tf.synthetic.synthesize import TABLES, main, reachable_auc, synthesize
 from ctr_tf.time import DAY, HOUR, is_weekend

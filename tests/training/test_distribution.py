@@ -108,7 +108,7 @@ def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
     model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
     run = train_two_steps(tmp_path, helpers.make_schema(), model)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
-    command = ["-m", "ctr_tf.cli", "train", "--config", str(run / "config.yaml")]
+    command = ["-m", "ctr_tf", "train", "--config", str(run / "config.yaml")]
     processes = [launch([*command, *words], task) for task in cluster(1, 1)]
     try:
         for process in processes:

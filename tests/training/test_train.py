@@ -77,7 +77,7 @@ def assert_checkpoints_equal(one, other):
 def test_killed_and_resumed_equals_uninterrupted(whole, data, tmp_path):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(data, run)), "utf-8")
-    command = [sys.executable, "-m", "ctr_tf.cli", "train", "--config", str(path)]
+    command = [sys.executable, "-m", "ctr_tf", "train", "--config", str(path)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -185,7 +185,7 @@ def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
 def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(data, run, max_steps=2)), "utf-8")
-    words = ["-m", "ctr_tf.cli", "train", "--config", str(path)]
+    words = ["-m", "ctr_tf", "train", "--config", str(path)]
     ended = subprocess.run(
         with_small_files(bytes_left, words), capture_output=True, text=True
     )

@@ -120,7 +120,7 @@ def test_ids_are_ranked_as_by_the_saved_model(world, filled):
 
 
 def test_the_commands_rank_what_was_ingested(world, tmp_path):
-    run = [sys.executable, "-m", "ctr_tf.cli"]
+    run = [sys.executable, "-m", "ctr_tf"]
     model, where = str(world / "run" / "export"), str(tmp_path / "store")
     words = ["ingest", "--store", where, "--source", "synthetic"]
     found = subprocess.run(

@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctr_tf.cli import resolve
+from ctr_tf.commands.main import resolve
+from ctr_tf.recipes.find import find_recipe
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def _verb(name: str, *arguments: object) -> None:
 
 def _score_in_a_new_process(model: Path, request: Path) -> None:
     """Scores with nothing but the SavedModel: the model's code is never imported."""
-    command = [sys.executable, "-m", "ctr_tf.cli", "score", "--model", str(model)]
+    command = [sys.executable, "-m", "ctr_tf", "score", "--model", str(model)]
     _log.info("")
     _log.info("=== ctr-tf score --model %s --request %s", model, request)
     subprocess.run([*command, "--request", str(request)], check=True)
@@ -55,6 +56,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ctr-tf demo", description=__doc__)
     parser.add_argument("--source", default="synthetic", help="a source of `prepare`")
     parser.add_argument("--input", help="folder of raw logs; not for synthetic ones")
+    parser.add_argument("--config", help="recipe; default: sparsectr_<source>")
     parser.add_argument("--output", help="default: runs/demo-<source>")
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
@@ -63,6 +65,8 @@ def main(argv: list[str]) -> int:
             f"'synthetic'. Received: source='{arguments.source}', "
             f"input={arguments.input!r}"
         )
+    recipe = arguments.config or f"sparsectr_{arguments.source}"
+    find_recipe(recipe)  # an unknown name fails here, not after `prepare`
     folder = Path(arguments.output or f"runs/demo-{arguments.source}")
     raw, data, run = folder / "raw", folder / "data", folder / "run"
     for old in (raw, data, run):
@@ -74,7 +78,6 @@ def main(argv: list[str]) -> int:
         raw = Path(arguments.input)
     _verb("prepare", "--source", arguments.source, "--input", raw, "--output", data)
     _verb("inspect", data, "--split", "test")
-    recipe = Path("configs") / f"sparsectr_{arguments.source}.yaml"
     _verb("train", "--config", recipe, f"run={run}", f"data.path={data}")
     _verb("evaluate", "--run", run)
     _verb("export", "--run", run)

@@ -11,12 +11,14 @@ import sys
 from types import ModuleType
 
 from ctr_tf import __version__
+from ctr_tf.commands.benches import BENCHES, load_bench
 from ctr_tf.errors import storage_trouble, unknown_name
 
 VERBS = {
     "synthesize": ("ctr_tf.synthetic.synthesize", "write logs whose truth is known"),
     "prepare": ("pipelines.listwise", "raw logs → listwise TFRecord samples (Beam)"),
     "inspect": ("ctr_tf.data.inspect", "show a prepared data set and its samples"),
+    "recipes": ("ctr_tf.commands.recipes", "the recipes that `train` knows by name"),
     "train": ("ctr_tf.training.train", "train a model by a recipe"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
@@ -31,21 +33,7 @@ VERBS = {
     "replay": ("serving.online.replay", "does a store answer what the records say?"),
     "check": ("serving.check", "check a running server"),
     "loadtest": ("serving.loadtest", "load a running server, measure its latency"),
-    "demo": ("ctr_tf.demo", "all of the above, one after the other"),
-}
-BENCHES = {
-    "attention": "SparseCTR's attention beside full self-attention",
-    "fuxictr": "our DIN beside that of fuxictr, on the same samples",
-    "fuzz": "malformed requests to `ctr-tf serve`",
-    "embedding": "a table's step time beside stock Keras",
-    "input": "what tf.data delivers beside what training consumes",
-    "online": "a store of events: what it takes, holds and answers",
-    "pipeline": "the Beam job's events/s beside polars",
-    "plants": "whether a part of a model helps where there is what it is for",
-    "retrieval": "what a long history costs models that search it",
-    "serving": "one pass beside single ones, a cached state, latency",
-    "tfrs": "a DCN-V2 built with tensorflow-recommenders, on the same records",
-    "state": "bytes of a user's state for each history length",
+    "demo": ("ctr_tf.commands.demo", "all of the above, one after the other"),
 }
 
 
@@ -58,6 +46,7 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 def _help() -> str:
     lines = ["usage: ctr-tf VERB [options]      (ctr-tf VERB --help for each)", ""]
     lines += [f"  {verb:<18}{text}" for verb, (_, text) in VERBS.items()]
+    lines += ["", "in a checkout of the source:", ""]
     lines += [f"  {'bench ' + name:<18}{text}" for name, text in BENCHES.items()]
     return "\n".join(lines)
 
@@ -72,14 +61,11 @@ def resolve(argv: list[str]) -> tuple[ModuleType, list[str]]:
         The module, which has `main(argv)`, and the arguments left for it.
 
     Raises:
-        ValueError: names an unknown verb and the nearest known one.
+        ValueError: names an unknown verb and the nearest known one; see `load_bench`.
     """
     verb, *rest = argv
     if verb == "bench":
-        name = rest[0] if rest else "(none)"
-        if name not in BENCHES:
-            raise ValueError(unknown_name("bench", name, BENCHES))
-        return importlib.import_module(f"benchmarks.{name}"), rest[1:]
+        return load_bench(rest[0] if rest else "(none)"), rest[1:]
     if verb not in VERBS:
         raise ValueError(unknown_name("verb", verb, [*VERBS, "bench"]))
     return importlib.import_module(VERBS[verb][0]), rest
@@ -125,7 +111,3 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctr-tf: interrupted", file=sys.stderr)
         return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())
