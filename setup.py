@@ -31,7 +31,6 @@ setup(
     install_requires=[
         "apache-beam==2.77.0",
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
-        "grpcio-health-checking==1.62.3",
         "keras==3.15.1",
         "keras-rs==0.4.0",
         "lmdb==3.0.0",  # the online store that needs no server

@@ -5,39 +5,39 @@
 Starts a server on the export and sends it, over gRPC, REST and bare sockets, requests
 that are wrong in some way drawn by chance, made from the export's warm-up records.
 Every one must be answered in time with a named status; INTERNAL, UNKNOWN and HTTP 500
-count as failures. Where the server answers with scores, a second session on the same
-SavedModel, in this process, must give the same; a quarter of the requests are sound.
+count as failures. Where the server answers with scores, the same SavedModel, called in
+this process, must give the same; a quarter of the requests are sound.
 """
 
 import argparse
-import base64
 import collections
-import contextlib
 import json
 import random
 import re
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
-from serving.server import json_tensors
-from serving.server.checks import DEFAULT_SIGNATURE, check_inputs, read_inputs
-from serving.server.protos import PredictRequest, PredictResponse, types_pb2
-from serving.server.tensorflow_c import SavedModel
-from serving.server.tensors import from_proto
-from serving.server.warmup import warmup_requests
+from benchmarks.server_process import running_server
+from serving.exported import EXTRA, WARMUP, find_version
+from serving.json_tensors import to_json
+from serving.saved_model import call, read_meta_graph
+from serving.self_test import read_warmup
+from serving.server import json_requests
+from serving.specs import read_signatures
 
 _SECONDS = 60  # after which an answer counts as none
 _THREADS = 4
-_MAX_BYTES = 16 << 20  # of a message, as the server has it
+_DEFAULT_SIGNATURE = "serving_default"
 _BAD = {"INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "UNAVAILABLE", "500", "no answer"}
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _INTEGERS = (-1, 0, 1, 2**31, 2**40, 2**63 - 1, -(2**63))
@@ -65,18 +65,15 @@ class Fuzzer:
         grpc_address: of the server.
         rest_address: of the server.
         name: of the model.
-
-    Raises:
-        ValueError: if the export has no warm-up records to start from.
     """
 
     def __init__(
         self, folder: str | Path, grpc_address: str, rest_address: str, name="ctr"
     ):
-        self._model = SavedModel(folder)
-        self._requests = list(warmup_requests(Path(folder)))
-        if not self._requests:
-            raise ValueError(f"There are no warm-up records in '{folder}'.")
+        folder = Path(folder)
+        self._model = tf.saved_model.load(str(folder))
+        self._specs = read_signatures(read_meta_graph(folder).signature_def)
+        self._requests = list(read_warmup(folder / EXTRA / WARMUP))
         for request in self._requests:
             request.model_spec.name = name
             request.model_spec.ClearField("version_choice")
@@ -98,9 +95,8 @@ class Fuzzer:
                 work.result()
 
     def close(self) -> None:
-        """Frees the session and the channel."""
+        """Frees the channel."""
         self._channel.close()
-        self._model.close()
 
     def _one(self, kinds: list[str], seed: str) -> None:
         chance = random.Random(seed)
@@ -235,19 +231,12 @@ class Fuzzer:
 
     def _json(self, chance: random.Random) -> dict:
         request = self._request(chance)
-        inputs = {}
-        for name, tensor in request.inputs.items():
-            array = from_proto(name, tensor, _MAX_BYTES)
-            if array.dtype.kind == "O":
-                encoded = np.empty(array.size, object)
-                encoded[:] = [
-                    {"b64": base64.b64encode(value).decode()} for value in array.flat
-                ]
-                array = encoded.reshape(array.shape)
-            inputs[name] = array.tolist()
         return {
-            "signature_name": request.model_spec.signature_name or DEFAULT_SIGNATURE,
-            "inputs": inputs,
+            "signature_name": request.model_spec.signature_name,
+            "inputs": {
+                name: to_json(name, tf.make_ndarray(tensor))
+                for name, tensor in request.inputs.items()
+            },
         }
 
     def _grpc(self, data: bytes) -> str:
@@ -256,14 +245,15 @@ class Fuzzer:
         except grpc.RpcError as error:
             return error.code().name
         request = PredictRequest.FromString(data)
-        signature = self._signature(request.model_spec.signature_name)
+        inputs = {
+            name: tf.io.parse_tensor(tensor.SerializeToString(), tensor.dtype)
+            for name, tensor in request.inputs.items()
+        }
         found = {
-            name: from_proto(name, tensor, 1 << 30)
+            name: tf.make_ndarray(tensor)
             for name, tensor in PredictResponse.FromString(answer).outputs.items()
         }
-        self._compare(
-            signature, read_inputs(request, signature, _MAX_BYTES), found, "gRPC"
-        )
+        self._compare(request.model_spec.signature_name, inputs, found, "gRPC")
         return "OK"
 
     def _rest(self, body: bytes) -> str:
@@ -274,27 +264,25 @@ class Fuzzer:
         answer = self._exchange(self._rest_address, head.encode() + body)
         status, content = _http(answer)
         if status == "200":
-            request = json_tensors.parse(body)
-            signature = self._signature(request.get("signature_name", ""))
-            inputs = json_tensors.read_inputs(request, signature)
+            request = json_requests.parse(body)
+            name = request.get("signature_name", "") or _DEFAULT_SIGNATURE
+            inputs = json_requests.read_inputs(request, self._specs[name])
             found = json.loads(content).get("outputs")
             if found is not None:
-                found = {name: np.array(value) for name, value in found.items()}
-                self._compare(signature, inputs, found, "REST")
+                found = {key: np.array(value) for key, value in found.items()}
+                self._compare(name, inputs, found, "REST")
         return status
 
-    def _signature(self, name: str):
-        return self._model.signatures[name or DEFAULT_SIGNATURE]
-
-    def _compare(self, signature, inputs: dict, found: dict, door: str) -> None:
-        check_inputs(inputs, signature)
-        right = self._model.run(signature, inputs)
-        for name, array in found.items():
-            # In a batch with wider rows an output is wider than alone.
-            part = array[tuple(slice(size) for size in right[name].shape)]
-            if not np.allclose(part, right[name], 1e-3, 1e-5, equal_nan=True):
+    def _compare(self, name: str, inputs: dict, found: dict, door: str) -> None:
+        name = name or _DEFAULT_SIGNATURE
+        right = call(self._model.signatures[name], inputs)
+        for key, array in found.items():
+            expected = right[key].numpy()
+            if array.shape != expected.shape or not np.allclose(
+                array, expected, 1e-3, 1e-5, equal_nan=True
+            ):
                 with self._lock:
-                    self.failures.append(f"{door}: wrong {signature.name} {name}")
+                    self.failures.append(f"{door}: wrong {name} {key}")
 
     def _socket(self, address: str, data: bytes) -> str:
         return _http(self._exchange(address, data))[0]
@@ -341,31 +329,6 @@ def _damage(data: bytes, chance: random.Random) -> bytes:
     return bytes(result)
 
 
-@contextlib.contextmanager
-def _server(model: str) -> Iterator[tuple[subprocess.Popen, str, str]]:
-    """A server of its own, as soon as a version serves."""
-    command = [sys.executable, "-m", "serving.server", "--model", model]
-    command += ["--grpc_port=0", "--rest_port=0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        banner = "".join(process.stdout.readline() for _ in range(5))
-        addresses = re.findall(r"127\.0\.0\.1:\d+", banner)
-        end = time.monotonic() + 10 * _SECONDS
-        ready = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
-        while time.monotonic() < end and process.poll() is None:
-            host, _, port = addresses[1].rpartition(":")
-            with socket.create_connection((host, int(port))) as connection:
-                connection.sendall(ready)
-                if connection.recv(1 << 10).startswith(b"HTTP/1.1 200"):
-                    break
-            time.sleep(0.2)
-        yield process, addresses[0], addresses[1]
-    finally:
-        process.terminate()
-        process.wait(_SECONDS)
-        process.stdout.close()
-
-
 def _memory(process: subprocess.Popen) -> int:
     """Megabytes of a process."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -382,11 +345,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
-    versions = [p for p in Path(options.model).iterdir() if p.name.isdigit()]
-    with _server(options.model) as (process, grpc_address, rest_address):
-        fuzzer = Fuzzer(
-            max(versions, key=lambda p: int(p.name)), grpc_address, rest_address
-        )
+    with running_server(options.model) as server:
+        process = server.process
+        fuzzer = Fuzzer(find_version(options.model), server.grpc, server.rest)
         before, started = _memory(process), time.monotonic()
         fuzzer.run(options.requests, options.seed)
         seconds = time.monotonic() - started

@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks import serving
 from benchmarks.schemas import bench_schema
+from benchmarks.server_process import running_server
 from ctr_tf.errors import check_positive_options
 from ctr_tf.schema import Schema
 from ctr_tf.time import DAY
@@ -186,16 +187,12 @@ def measure_rank(
     """Latencies of `Client.rank` by rate; see `serving.load.Load.report`."""
     from serving.client import Client
     from serving.load import run_load
-    from serving.retry import Retry
 
-    retry = Retry(attempts=10_000, longest=0.5)
     random, reports = np.random.default_rng(2), {}
     with (
-        serving.running_server(models) as target,
+        running_server(models) as server,
         concurrent.futures.ThreadPoolExecutor(_PARALLEL) as pool,
-        Client(
-            target, model_dir=models, store=where, timeout=600.0, retry=retry
-        ) as client,
+        Client(server.grpc, model_dir=models, store=where, timeout=60.0) as client,
     ):
 
         def rank() -> None:
@@ -222,7 +219,7 @@ def measure_rank(
 
 def measure(length, users, calls, rates, seconds, redis: str | None) -> dict:
     """Everything, as the JSON object that `--json` prints."""
-    # As the server does, before TensorFlow is imported.
+    # As `ctr-tf bench serving`, and before TensorFlow is imported.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     schema, report = bench_schema(length), {}
     with tempfile.TemporaryDirectory() as temporary:

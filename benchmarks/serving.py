@@ -17,22 +17,19 @@ ever adds time. Medians are given beside them. The export pads slates to 1, 100 
 """
 
 import argparse
-import contextlib
 import json
 import logging
 import os
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.schemas import bench_schema
+from benchmarks.server_process import running_server
 from ctr_tf.errors import check_positive_options
 
 _log = logging.getLogger(__name__)
@@ -41,7 +38,7 @@ _CANDIDATES = 100
 _VALUES = 10_000
 _SAMPLES = 8
 _WARM_UP = 5
-_START_SECONDS = 600.0
+_TIMEOUT = 60.0  # of a call, seconds
 TARGETS = {
     "singles_over_one_pass": "≥ 50",
     "kept_over_full": "≤ 0.05",
@@ -89,7 +86,7 @@ def export(folder: Path, length: int) -> Path:
 
 
 def measure_calls(models: Path, repeats: int) -> dict:
-    """Times calls in this process, in a session as a server has it.
+    """Times calls in this process, in a session as TF Serving has it.
 
     Args:
         models: folder of versions.
@@ -156,37 +153,16 @@ def _calls(session, models: Path) -> dict[str, Callable]:
     return calls
 
 
-@contextlib.contextmanager
-def running_server(models: Path) -> Iterator[str]:
-    """`ctr-tf serve` on free ports; gives the address of gRPC."""
-    ports = []
-    with contextlib.ExitStack() as stack:
-        for _ in range(2):
-            probe = stack.enter_context(socket.socket())
-            probe.bind(("127.0.0.1", 0))
-            ports.append(str(probe.getsockname()[1]))
-    command = [sys.executable, "-m", "serving.server", "--model", str(models)]
-    command += ["--grpc_port", ports[0], "--rest_port", ports[1]]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield f"127.0.0.1:{ports[0]}"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 def measure_latency(models: Path, rate: float, seconds: float) -> dict:
     """Latencies on the server by mode; see `serving.load.Load.report`."""
     from serving.client import Client
     from serving.loadtest import MODES, load_test
-    from serving.retry import Retry
     from serving.sample_requests import resized, sample_request
 
-    retry = Retry(attempts=10_000, longest=0.5)
     reports = {}
     with (
-        running_server(models) as target,
-        Client(target, model_dir=models, timeout=_START_SECONDS, retry=retry) as client,
+        running_server(models) as server,
+        Client(server.grpc, model_dir=models, timeout=_TIMEOUT) as client,
     ):
         request = resized(sample_request(client.schema(), models), _CANDIDATES)
         for mode in MODES:
@@ -205,7 +181,8 @@ def measure(length: int, repeats: int, rate: float, seconds: float) -> dict:
         rate: requests/s on the server.
         seconds: of load, each mode.
     """
-    # As the server does, before TensorFlow is imported.
+    # As `docker/compose.yaml` has it, before TensorFlow is imported: for matrices as
+    # small as these, oneDNN's kernels take twice the time of Eigen's.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     from serving.exported import Exported, find_version
 

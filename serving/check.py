@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.errors import check_positive_options
-from serving.client import Client, Retry
+from serving.client import Client
+from serving.errors import INVALID_ARGUMENT, ServingError
 from serving.exported import Exported, find_version
 from serving.request import request_to_tensors
+from serving.retry import Retry
 from serving.sample_requests import resized, sample_request
 from serving.state_cache import StateCache
-from serving.transport import INVALID_ARGUMENT, ServingError
 
 _TOLERANCE = 1e-5  # in probability, for float32
 _CANDIDATES = 100

@@ -27,28 +27,23 @@ import numpy as np
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema import ITEM_KEY, Schema
+from serving.errors import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, ServingError
 from serving.exported import EXTRA, SCHEMA, Exported, find_version
 from serving.fit import SignatureSchema, check_signature
 from serving.inputs import candidate_inputs, user_inputs
 from serving.messages import Request, Scores, ranked
 from serving.request import request_to_tensors
 from serving.retry import Deadline, Retry
+from serving.specs import Signature
 from serving.state import STATE, STATE_VERSION, StateLayout, StateTensor
 from serving.state_cache import RedisStateCache, StateCache
-from serving.transport import (
-    AVAILABLE,
-    INVALID_ARGUMENT,
-    NOT_FOUND,
-    TRANSPORTS,
-    UNAVAILABLE,
-    ServingError,
-    Signature,
-)
+from serving.transport import TRANSPORTS
 
 if TYPE_CHECKING:
     from serving.online.store import OnlineStore
 
 SIGNATURES = ("serving_default", "encode_user", "score_candidates")
+_AVAILABLE = "AVAILABLE"  # a version's state
 _MAX_CANDIDATES = 1_000
 _CANDIDATE = "candidate_"
 _CANDIDATE_LENGTH = "candidate_length"
@@ -311,7 +306,9 @@ class Client:
 
     def _newest(self, timeout: float) -> int:
         states = self.transport.versions(timeout)
-        available = [version for version, state in states.items() if state == AVAILABLE]
+        available = [
+            version for version, state in states.items() if state == _AVAILABLE
+        ]
         if not available:  # yet: the server is loading it
             raise ServingError(
                 UNAVAILABLE, f"No version of '{self.model}' is available: {states}"

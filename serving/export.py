@@ -47,6 +47,7 @@ from serving.golden import (
     golden_requests,
     read_samples,
 )
+from serving.self_test import replay_warmup
 from serving.signatures import ServingModule
 from serving.sizes import (
     BATCH_SIZES,
@@ -55,7 +56,7 @@ from serving.sizes import (
     default_history_lengths,
 )
 from serving.state import STATE_DTYPES
-from serving.warmup import replay, write_warmup
+from serving.warmup import write_warmup
 
 _EXAMPLE_CANDIDATES = 50
 _POOL = 200  # samples whose candidates example and warm-up may take
@@ -164,7 +165,7 @@ def export_ranker(
         )
         warmup = temporary / EXTRA / WARMUP
         write_warmup(warmup, model.signatures, exported, samples[:_POOL], data)
-        records = replay(warmup, model.signatures)
+        records = replay_warmup(warmup, model.signatures)
         _log.info("Warm-up: %d requests, all answered.", records)
         _log.info("State of a user: %s.", describe_state(exported))
         files.sync(temporary)

@@ -13,7 +13,7 @@ from serving.inputs import (
     SLATE_SIZE,
     Input,
 )
-from serving.transport import Signature, Spec
+from serving.specs import Signature, Spec
 
 _GROUPS = ("user", "context", "behavior", "candidate")
 _NO_FEATURE = (

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.manifest import SPLITS
@@ -18,6 +17,7 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call, read_meta_graph
 
 _TWICE = "encode_user and score_candidates"
 _BLOCK = 32  # samples scored together
@@ -195,34 +195,18 @@ def score_twice(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
     return call(signatures["score_candidates"], tensors | state)["probability"].numpy()
 
 
-def call(signature, tensors: dict) -> dict[str, tf.Tensor]:
-    """Calls a signature with those of the tensors that it takes."""
-    specs = signature.structured_input_signature[1]
-    return signature(
-        **{
-            name: tf.convert_to_tensor(tensors[name], spec.dtype)
-            for name, spec in specs.items()
-        }
-    )
-
-
 def compiled_functions(folder: str | Path) -> list[str]:
     """Functions of a SavedModel that ask for XLA; stock TF Serving runs none."""
-    saved = SavedModel()
-    saved.ParseFromString((Path(folder) / "saved_model.pb").read_bytes())
-    found = []
-    for meta_graph in saved.meta_graphs:
-        graph = meta_graph.graph_def
-        holders = [(f.signature.name, f.attr) for f in graph.library.function]
-        holders += [(node.name, node.attr) for node in graph.node]
-        for function in graph.library.function:
-            holders += [
-                (f"{function.signature.name}/{node.name}", node.attr)
-                for node in function.node_def
-            ]
-        found += [
-            name
-            for name, attributes in holders
-            if "_XlaMustCompile" in attributes and attributes["_XlaMustCompile"].b
+    graph = read_meta_graph(folder).graph_def
+    holders = [(f.signature.name, f.attr) for f in graph.library.function]
+    holders += [(node.name, node.attr) for node in graph.node]
+    for function in graph.library.function:
+        holders += [
+            (f"{function.signature.name}/{node.name}", node.attr)
+            for node in function.node_def
         ]
-    return found
+    return [
+        name
+        for name, attributes in holders
+        if "_XlaMustCompile" in attributes and attributes["_XlaMustCompile"].b
+    ]

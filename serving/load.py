@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.transport import DEADLINE_EXCEEDED
+from serving.errors import DEADLINE_EXCEEDED
 
 NOT_SENT = "NOT_SENT"
 PERCENTILES = (50.0, 95.0, 99.0, 99.9)

@@ -27,11 +27,12 @@ import numpy as np
 
 from ctr_tf.errors import check_positive_options
 from serving.client import Client
+from serving.errors import DEADLINE_EXCEEDED, ServingError
 from serving.inputs import candidate_inputs, user_inputs
 from serving.load import Load, Send, plot, run_load
 from serving.request import request_to_tensors
 from serving.sample_requests import resized, sample_request
-from serving.transport import DEADLINE_EXCEEDED, GrpcTransport, ServingError
+from serving.transport import GrpcTransport
 
 MODES = ("full", "cached")
 _THREADS = 256  # more than a server of ours lets wait

@@ -5,7 +5,7 @@ import dataclasses
 import random
 import time
 
-from serving.transport import DEADLINE_EXCEEDED, UNAVAILABLE, ServingError
+from serving.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ServingError
 
 
 @dataclasses.dataclass(frozen=True)

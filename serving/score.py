@@ -38,18 +38,10 @@ class Scorer:
         """Arrays → outputs. To import TensorFlow and load the model takes seconds."""
         import tensorflow as tf
 
+        from serving.saved_model import call
+
         model = tf.saved_model.load(str(self.folder))
-
-        def predict(arrays: dict) -> dict:
-            tensors = {
-                name: tf.convert_to_tensor(
-                    value, tf.string if value.dtype == object else None
-                )
-                for name, value in arrays.items()
-            }
-            return model.signatures["serving_default"](**tensors)
-
-        return predict
+        return lambda arrays: call(model.signatures["serving_default"], arrays)
 
     def score(self, request: object) -> list[dict]:
         """Scores a request's candidates.

@@ -4,7 +4,6 @@ Both transports send tensors to a signature of a model and bring tensors back; b
 fail with a `ServingError` that carries the name of a gRPC status.
 """
 
-import dataclasses
 import json
 import threading
 
@@ -13,7 +12,6 @@ import numpy as np
 import requests
 import tensorflow as tf
 from google.protobuf.json_format import ParseDict
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -22,59 +20,17 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-AVAILABLE = "AVAILABLE"
-UNAVAILABLE = "UNAVAILABLE"
-INVALID_ARGUMENT = "INVALID_ARGUMENT"
-NOT_FOUND = "NOT_FOUND"
-DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
-_STATUS = {
-    400: INVALID_ARGUMENT,
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: NOT_FOUND,
-    409: "ALREADY_EXISTS",
-    412: "FAILED_PRECONDITION",
-    429: "RESOURCE_EXHAUSTED",
-    499: "CANCELLED",
-    501: "UNIMPLEMENTED",
-    503: UNAVAILABLE,
-    504: DEADLINE_EXCEEDED,
-}
-_MAX_ERROR = 1_000  # characters of a server's own words
-
-
-class ServingError(OSError):
-    """A server did not answer, or answered with an error.
-
-    Args:
-        status: name of a gRPC status, such as `"UNAVAILABLE"`.
-        message: of the server, or of the connection.
-    """
-
-    def __init__(self, status: str, message: str):
-        super().__init__(f"{status}: {message[:_MAX_ERROR]}")
-        self.status = status
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """A tensor of a signature.
-
-    Args:
-        dtype: as TensorFlow names it, such as `"int64"`.
-        shape: axes; `None` is open.
-    """
-
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Signature:
-    """A signature as a server describes it: name → spec, both ways."""
-
-    inputs: dict[str, Spec]
-    outputs: dict[str, Spec]
+from serving.errors import (
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    UNAVAILABLE,
+    ServingError,
+    status_of_http,
+)
+from serving.json_tensors import from_json, to_json
+from serving.specs import Signature, Spec, read_signatures
+from serving.tensors import to_proto
 
 
 class GrpcTransport:
@@ -155,7 +111,7 @@ class GrpcTransport:
         response = _call(self._predictions.GetModelMetadata, request, timeout)
         found = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(found)
-        return _signatures(found)
+        return read_signatures(found.signature_def)
 
     def versions(self, timeout: float) -> dict[int, str]:
         """Version → state (`"AVAILABLE"`, `"LOADING"`, …) of the model."""
@@ -202,7 +158,7 @@ class RestTransport:
         body = json.dumps(
             {
                 "signature_name": signature,
-                "inputs": {name: _to_json(value) for name, value in tensors.items()},
+                "inputs": {n: to_json(n, value) for n, value in tensors.items()},
             }
         )
         answer = self._call("POST", ":predict", timeout, version, body)
@@ -211,12 +167,12 @@ class RestTransport:
             found = dict.fromkeys(specs, found)  # TF Serving drops a lone name
         try:
             outputs = {
-                name: np.array(found[name], tf.as_dtype(spec.dtype).as_numpy_dtype)
+                name: from_json(name, found[name], spec.dtype)
                 for name, spec in specs.items()
             }
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ServingError) as error:
             text = f"'{self._url}' did not answer like '{signature}': {error}"
-            raise ServingError("INTERNAL", text) from error
+            raise ServingError(INTERNAL, text) from error
         return outputs, version
 
     def signatures(
@@ -228,7 +184,7 @@ class RestTransport:
         ParseDict(
             answer["metadata"]["signature_def"], found, ignore_unknown_fields=True
         )
-        return _signatures(found)
+        return read_signatures(found.signature_def)
 
     def versions(self, timeout: float) -> dict[int, str]:
         """Version → state of the model."""
@@ -267,9 +223,9 @@ class RestTransport:
         except requests.ConnectionError as error:
             raise ServingError(UNAVAILABLE, f"{url}: {error}") from error
         except (requests.RequestException, ValueError) as error:
-            raise ServingError("INTERNAL", f"{url}: {error}") from error
+            raise ServingError(INTERNAL, f"{url}: {error}") from error
         if not response.ok:
-            status = _STATUS.get(response.status_code, "INTERNAL")
+            status = status_of_http(response.status_code)
             raise ServingError(status, f"{url}: {response.text}")
         return answer
 
@@ -277,44 +233,8 @@ class RestTransport:
 TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
 
 
-def to_proto(value: np.ndarray, proto: TensorProto) -> None:
-    """Writes an array into an empty message; objects are strings or bytes."""
-    if value.dtype == object:
-        proto.dtype = tf.string.as_datatype_enum
-        proto.string_val.extend(
-            v.encode() if isinstance(v, str) else v for v in value.ravel().tolist()
-        )
-    else:
-        proto.dtype = tf.as_dtype(value.dtype).as_datatype_enum
-        proto.tensor_content = value.tobytes()
-    for size in value.shape:
-        proto.tensor_shape.dim.add(size=size)
-
-
-def _to_json(value: np.ndarray):
-    """An array as JSON; NaN is written as NaN, which TF Serving reads."""
-    return value.tolist()
-
-
 def _call(method, request, timeout: float):
     try:
         return method(request, timeout)
     except grpc.RpcError as error:
         raise ServingError(error.code().name, error.details() or "") from error
-
-
-def _signatures(found) -> dict[str, Signature]:
-    return {
-        name: Signature(
-            {key: _spec(info) for key, info in definition.inputs.items()},
-            {key: _spec(info) for key, info in definition.outputs.items()},
-        )
-        for name, definition in found.signature_def.items()
-        if not name.startswith("__")  # SavedModel's own, such as its init op
-    }
-
-
-def _spec(info) -> Spec:
-    sizes = (dim.size for dim in info.tensor_shape.dim)
-    shape = tuple(None if size < 0 else size for size in sizes)
-    return Spec(tf.as_dtype(info.dtype).name, shape)

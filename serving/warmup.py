@@ -16,14 +16,14 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import read_records
 from ctr_tf.data.records import BEHAVIORS, CANDIDATES, take
 from ctr_tf.data.writing import serialize
 from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
-from serving.golden import call
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
+from serving.tensors import to_proto
 
 MAX_RECORDS = 1_000  # TF Serving refuses a file with more
 
@@ -68,44 +68,13 @@ def write_warmup(
     return count
 
 
-def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
-    """The requests of a warm-up file."""
-    for record in read_records(str(path), "none"):
-        yield PredictionLog.FromString(record).predict_log.request
-
-
-def replay(path: str | Path, signatures) -> int:
-    """Runs every request as a server does when it loads the model.
-
-    Returns:
-        How many there are.
-
-    Raises:
-        RuntimeError: names the record that fails.
-    """
-    count = 0
-    for count, request in enumerate(read_warmup(path), start=1):
-        name = request.model_spec.signature_name
-        inputs = {
-            key: tf.io.parse_tensor(value.SerializeToString(), value.dtype)
-            for key, value in request.inputs.items()
-        }
-        try:
-            signatures[name](**inputs)
-        except (KeyError, TypeError, tf.errors.OpError) as error:
-            raise RuntimeError(
-                f"Warm-up record {count} of '{path}', for {name}, fails: {error}"
-            ) from error
-    return count
-
-
 def _requests(signatures, exported, samples, data) -> Iterator[PredictRequest]:
     def request(signature, tensors):
         result = PredictRequest()
         result.model_spec.name = exported.name
         result.model_spec.signature_name = signature
         for key in signatures[signature].structured_input_signature[1]:
-            result.inputs[key].CopyFrom(tf.make_tensor_proto(np.asarray(tensors[key])))
+            to_proto(np.asarray(tensors[key]), result.inputs[key])
         return result
 
     histories, slates = exported.history_lengths, exported.slate_sizes

@@ -11,8 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def same_kernels():
     """Keeps a choice of kernels from reaching the processes of later tests.
 
-    The server and its benchmark choose others than training does; weights of two
-    processes would then not be equal to the bit.
+    Benchmarks of serving choose others than training does; weights of two processes
+    would then not be equal to the bit.
     """
     before = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
     yield

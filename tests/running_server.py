@@ -1,16 +1,16 @@
 """A development server as a process of its own, and what it should answer."""
 
-import contextlib
-import json
+import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
+import tempfile
 
 import numpy as np
 
 from serving.score import Scorer
+
+SECONDS = 60  # that anything may take on a busy machine
 
 
 def free_port():
@@ -20,46 +20,44 @@ def free_port():
 
 
 class Server:
-    """`ctr-tf serve` as a process of its own."""
+    """`ctr-tf serve` as a process of its own, which may be started again and again."""
 
-    def __init__(self, model_dir, poll_seconds=1.0):
+    def __init__(self, model_dir, *options):
         self.grpc, self.rest = (f"127.0.0.1:{free_port()}" for _ in range(2))
         ports = [address.rpartition(":")[2] for address in (self.grpc, self.rest)]
-        self._command = [sys.executable, "-m", "serving.server"]
-        self._command += ["--model", str(model_dir)]
+        self._command = [sys.executable, "-m", "ctr_tf", "serve"]
+        self._command += ["--model", str(model_dir), *options]
         self._command += ["--grpc_port", ports[0], "--rest_port", ports[1]]
-        self._command += ["--file_system_poll_wait_seconds", str(poll_seconds)]
-        self._process = None
+        self._log = tempfile.TemporaryFile("w+")
+        self.process = None
+        self.banner = ""
 
     def start(self):
-        self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=self._log, text=True
         )
 
-    def wait(self, version=1, seconds=60.0):
-        """Waits until a version is available."""
-        url = f"http://{self.rest}/v1/models/ctr"
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise RuntimeError(self._process.stderr.read()[-2000:])
-            with contextlib.suppress(OSError, ValueError):
-                answer = json.load(urllib.request.urlopen(url, timeout=1))
-                for status in answer["model_version_status"]:
-                    if status["version"] == str(version):
-                        if status["state"] == "AVAILABLE":
-                            return
-            time.sleep(0.1)
-        raise TimeoutError(f"No version is available after {seconds} s.")
+    def wait(self):
+        """Waits until it says that it serves."""
+        self.banner = "".join(self.process.stdout.readline() for _ in range(4))
+        if "version" not in self.banner:
+            raise RuntimeError(self.log())
 
-    def stop(self):
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+    def log(self):
+        """What it has written beside the banner."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def stop(self, number=signal.SIGTERM):
+        """Sends a signal; the exit status."""
+        if self.process is None:
+            return None
+        self.process.send_signal(number)
+        try:
+            return self.process.wait(SECONDS)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
 
 
 def offline(model, requests):

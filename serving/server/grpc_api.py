@@ -1,28 +1,22 @@
-"""The gRPC door: PredictionService, ModelService and health, on asyncio.
+"""The gRPC door: PredictionService and ModelService.
 
-Requests arrive as bytes, so that a message which is no message is an INVALID_ARGUMENT,
-and so that an overloaded server refuses before it parses.
+Requests arrive as bytes, so that a message which is no message is an INVALID_ARGUMENT.
 """
 
-import asyncio
 import logging
-import time
+from collections.abc import Callable
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from grpc_health.v1 import health_pb2
+from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRequest
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
-from serving.server.core import Core
-from serving.server.errors import ServingError, invalid
-from serving.server.protos import (
-    GetModelMetadataRequest,
-    GetModelStatusRequest,
-    PredictRequest,
-)
+from serving.errors import INTERNAL, ServingError, invalid
+from serving.server.model import Model
 
 _PREDICTION = "tensorflow.serving.PredictionService"
 _MODEL = "tensorflow.serving.ModelService"
-_HEALTH = "grpc.health.v1.Health"
 _REFUSED = {
     (_PREDICTION, "Classify"): "has no classification signatures; use Predict",
     (_PREDICTION, "Regress"): "has no regression signatures; use Predict",
@@ -35,91 +29,40 @@ _REFUSED = {
 _log = logging.getLogger(__name__)
 
 
-class GrpcApi:
-    """The handlers of all methods.
+def handlers(model: Model) -> list[grpc.GenericRpcHandler]:
+    """All methods, for `grpc.Server.add_generic_rpc_handlers`."""
+    methods = {
+        _PREDICTION: {
+            "Predict": _answer(PredictRequest, model.predict),
+            "GetModelMetadata": _answer(GetModelMetadataRequest, model.metadata),
+        },
+        _MODEL: {"GetModelStatus": _answer(GetModelStatusRequest, model.status)},
+    }
+    for (service, method), reason in _REFUSED.items():
+        methods[service][method] = _refuse(method, reason)
+    return [
+        grpc.method_handlers_generic_handler(
+            service,
+            {n: grpc.unary_unary_rpc_method_handler(m) for n, m in found.items()},
+        )
+        for service, found in methods.items()
+    ]
 
-    Args:
-        core: that serves.
-    """
 
-    def __init__(self, core: Core):
-        self._core = core
-
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """For `grpc.aio.Server.add_generic_rpc_handlers`."""
-        methods = {
-            _PREDICTION: {
-                "Predict": self._predict,
-                "GetModelMetadata": self._answer(
-                    GetModelMetadataRequest, self._core.metadata
-                ),
-            },
-            _MODEL: {
-                "GetModelStatus": self._answer(
-                    GetModelStatusRequest, self._core.status
-                ),
-            },
-            _HEALTH: {
-                "Check": self._answer(health_pb2.HealthCheckRequest, self._health),
-            },
-        }
-        for (service, method), reason in _REFUSED.items():
-            methods[service][method] = _refuse(method, reason)
-        return [
-            grpc.method_handlers_generic_handler(
-                service,
-                {
-                    name: grpc.unary_unary_rpc_method_handler(handler)
-                    for name, handler in handlers.items()
-                },
-            )
-            for service, handlers in methods.items()
-        ]
-
-    async def _predict(self, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-        started = time.monotonic()
-        metrics, core = self._core.metrics, self._core
-        code = grpc.StatusCode.CANCELLED  # unless it gets to its end
+def _answer(request_class: type[Message], answer: Callable[[Message], Message]):
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes | None:
+        if not context.is_active():
+            return None  # it waited past its deadline, or its client has gone
         try:
-            core.batcher.check_room()
-            request = _parse(PredictRequest, data)
-            left = context.time_remaining()
-            pending = core.predict(request, left and started + left)
-            outputs = await asyncio.wrap_future(pending.future)
-            answer = core.predict_response(pending, outputs).SerializeToString()
-            code = grpc.StatusCode.OK
-            return answer
+            return answer(_parse(request_class, data)).SerializeToString()
         except ServingError as error:
-            code = error.code
-            await context.abort(error.code, error.message)
+            failure = error
         except Exception as error:
-            code = grpc.StatusCode.INTERNAL
-            _log.exception("Predict failed.")
-            await context.abort(code, f"{type(error).__name__}: {error}")
-        finally:
-            microseconds = (time.monotonic() - started) * 1e6
-            metrics.requests.add(1, core.name, code.name)
-            metrics.request_latency.add(microseconds, core.name, "Predict", "GRPC")
+            _log.exception("%s failed.", request_class.__name__)
+            failure = ServingError(INTERNAL, f"{type(error).__name__}: {error}")
+        context.abort(grpc.StatusCode[failure.status], failure.message)
 
-    def _answer(self, request_class: type[Message], answer):
-        """A handler of a request that needs no waiting."""
-
-        async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            try:
-                return answer(_parse(request_class, data)).SerializeToString()
-            except ServingError as error:
-                await context.abort(error.code, error.message)
-
-        return handle
-
-    def _health(self, request) -> health_pb2.HealthCheckResponse:
-        services = ("", self._core.name, _PREDICTION, _MODEL)
-        if request.service not in services:
-            raise ServingError(
-                grpc.StatusCode.NOT_FOUND, f"Unknown service '{request.service}'."
-            )
-        serves = self._core.serves
-        return health_pb2.HealthCheckResponse(status=1 if serves else 2)
+    return handle
 
 
 def _parse(request_class: type[Message], data: bytes) -> Message:
@@ -132,8 +75,8 @@ def _parse(request_class: type[Message], data: bytes) -> Message:
 
 
 def _refuse(method: str, reason: str):
-    async def handle(data: bytes, context: grpc.aio.ServicerContext) -> None:
-        await context.abort(
+    def handle(data: bytes, context: grpc.ServicerContext) -> None:
+        context.abort(
             grpc.StatusCode.UNIMPLEMENTED,
             f"{method}: this development server {reason}.",
         )

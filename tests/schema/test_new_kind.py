@@ -16,8 +16,8 @@ from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature, Schema
 from pipelines import listwise
-from serving.golden import call
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
 from serving.signatures import ServingModule
 
 START = 1_700_000_000

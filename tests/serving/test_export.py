@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from small_export import HISTORIES, OPTIONS, SCHEMA, SLATES, VOCABULARIES
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf import time_ops
 from ctr_tf.data.batches import BatchReader
@@ -19,9 +20,11 @@ from ctr_tf.schema.vocabulary import content_hash
 from serving import golden, warmup
 from serving.export import ExportOptions, export_ranker, versions
 from serving.exported import Exported, load_content
-from serving.golden import call, compiled_functions, score_once, score_twice
+from serving.golden import compiled_functions, score_once, score_twice
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
 from serving.score import Scorer, find_version, main
+from serving.self_test import replay_warmup
 from serving.signatures import ServingModule
 from serving.state import StateMismatchError
 
@@ -273,13 +276,13 @@ def test_another_model_refuses_the_state(
 def test_a_failing_warmup_record_is_named(small_export, signatures, tmp_path):
     path = small_export / "assets.extra" / "tf_serving_warmup_requests"
     (first, *_) = tf.data.TFRecordDataset(str(path)).as_numpy_iterator()
-    log = warmup.PredictionLog.FromString(first)
+    log = PredictionLog.FromString(first)
     del log.predict_log.request.inputs["request_time"]
     with tf.io.TFRecordWriter(str(tmp_path / "bad")) as writer:
         writer.write(first)
         writer.write(log.SerializeToString())
     with pytest.raises(RuntimeError, match="Warm-up record 2 of .*, for .*, fails"):
-        warmup.replay(tmp_path / "bad", signatures)
+        replay_warmup(tmp_path / "bad", signatures)
 
 
 def test_more_warmup_than_a_server_takes_is_refused(

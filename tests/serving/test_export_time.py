@@ -14,9 +14,9 @@ from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from ctr_tf.time import chunk_ids
-from serving.golden import call
 from serving.inputs import user_inputs
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
 from serving.signatures import ServingModule
 
 SCHEMA = helpers.make_schema(history_length=8, num_chunks=2)

@@ -17,11 +17,9 @@ from ctr_tf.synthetic.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from serving import warmup
 from serving.export import ExportOptions, export_ranker
 from serving.exported import Exported
 from serving.golden import (
-    call,
     compiled_functions,
     model_scores,
     read_samples,
@@ -29,6 +27,8 @@ from serving.golden import (
     score_twice,
 )
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
+from serving.self_test import read_warmup, replay_warmup
 
 SCHEMA = make_schema(history_length=12, num_chunks=3)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
@@ -136,7 +136,7 @@ def test_the_state_is_as_the_layout_says(variant, data):
 def test_warmup_covers_every_signature_and_size(variant):
     path = variant.folder / "assets.extra" / "tf_serving_warmup_requests"
     seen = collections.defaultdict(set)
-    for request in warmup.read_warmup(path):
+    for request in read_warmup(path):
         value = {key: tf.make_ndarray(tensor) for key, tensor in request.inputs.items()}
         sizes = [len(next(iter(value.values())))]
         if "behavior_length" in value:
@@ -161,7 +161,7 @@ def test_warmup_covers_every_signature_and_size(variant):
         "encode_user": {(b, n) for b in batches for n in histories},
         "score_candidates": {(b, c) for b in batches for c in slates},
     }
-    assert warmup.replay(path, variant.model.signatures) == sum(map(len, seen.values()))
+    assert replay_warmup(path, variant.model.signatures) == sum(map(len, seen.values()))
 
 
 def test_the_readme_tells_sizes_and_state(variant):

@@ -7,8 +7,8 @@ from small_export import SCHEMA, VOCABULARIES
 
 from ctr_tf.schema import MISSING
 from ctr_tf.synthetic.random_samples import random_sample
-from serving.golden import call
 from serving.request import request_from_sample, request_to_tensors
+from serving.saved_model import call
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from running_server import Server, offline
 from small_export import OPTIONS
 
 from serving.client import Client, layout_of
+from serving.errors import ServingError
 from serving.exported import Exported, find_version
 from serving.inputs import user_inputs
 from serving.messages import Request
 from serving.request import request_to_tensors
 from serving.retry import Retry
 from serving.state_cache import StateCache
-from serving.transport import ServingError
 
 TIMEOUT = 30.0
 
@@ -235,12 +235,16 @@ def test_a_swapped_version_is_encoded_anew(
 ):
     folder = tmp_path / "models"
     shutil.copytree(models, folder)
-    server = Server(folder, poll_seconds=0.2)
+    server = Server(folder)
     server.start()
     try:
         server.wait()
         with Client(
-            server.grpc, model_dir=folder / "1", cache=StateCache(), timeout=30
+            server.grpc,
+            model_dir=folder / "1",
+            cache=StateCache(),
+            timeout=30,
+            version_ttl=600,
         ) as client:
             for _ in range(2):
                 scores = client.score(requests[0], user="u")
@@ -248,13 +252,15 @@ def test_a_swapped_version_is_encoded_anew(
             assert scores.from_cache and scores.version == 1
             shutil.copytree(other_version, folder / "new")
             (folder / "new").rename(folder / "2")
-            server.wait(version=2)
-            client.version()
+            server.stop()
+            server.start()
+            server.wait()
             (anew,) = offline(folder / "2", requests[:1])
             assert np.abs(anew - expected[0]).max() > 1e-3
             for from_cache in (False, True):
                 scores = client.score(requests[0], user="u")
                 assert scores.version == 2 and scores.from_cache == from_cache
                 assert_close(scores.probability, anew)
+            assert client.counts["version gone"] == 1
     finally:
         server.stop()

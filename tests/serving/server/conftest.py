@@ -80,10 +80,8 @@ def bare_model(tmp_path_factory, exports):
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory, model):
+def server(model):
     """A server of version 1 for all tests that leave it as it is."""
-    log = tmp_path_factory.mktemp("log") / "server.log"
-    with LiveServer(model, log) as live:
-        live.wait_for(v1="AVAILABLE")
+    with LiveServer(model) as live:
         yield live
-        assert live.process.poll() is None, log.read_text()
+        assert live.process.poll() is None, live.log()

@@ -8,7 +8,7 @@ from benchmarks.fuzz import Fuzzer
 
 
 def test_a_thousand_malformed_requests(server, model, inputs, expected):
-    fuzzer = Fuzzer(model / "1", server.grpc_address, server.rest_address)
+    fuzzer = Fuzzer(model / "1", server.grpc, server.rest)
     fuzzer.run(1_000, seed=1)
     fuzzer.close()
     assert not fuzzer.failures

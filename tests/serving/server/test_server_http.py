@@ -1,4 +1,4 @@
-"""Clients that are slow, silent, rude or too many get an answer, and harm nobody."""
+"""Clients that are slow, silent or rude get an answer, and harm nobody."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from test_server_predict import rows
 
 
 def connect(server):
-    host, _, port = server.rest_address.rpartition(":")
+    host, _, port = server.rest.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=30)
 
 
@@ -69,7 +69,7 @@ def test_silent_and_slow_clients_hold_up_nobody(server, inputs, expected):
     slow = connect(server)
     try:
         slow.sendall(head + body[:10])
-        status, answer = server.rest("/v1/models/ctr:predict", body)
+        status, answer = server.http("/v1/models/ctr:predict", body)
         assert status == 200
         assert_close(answer["outputs"]["probability"], expected[1][0])
         slow.sendall(body[10:])
@@ -79,19 +79,3 @@ def test_silent_and_slow_clients_hold_up_nobody(server, inputs, expected):
     finally:
         for connection in (*silent, slow):
             connection.close()
-
-
-def test_too_many_connections_are_refused(server):
-    connections = []
-    try:
-        for _ in range(300):
-            connections.append(connect(server))
-        connections[-1].settimeout(30)
-        assert connections[-1].recv(1 << 10).startswith(b"HTTP/1.1 503")
-    finally:
-        for connection in connections:
-            connection.close()
-    end = 100
-    while server.rest("/healthz")[0] != 200 and end:
-        end -= 1
-    assert end

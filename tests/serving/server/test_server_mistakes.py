@@ -4,9 +4,11 @@ import grpc
 import numpy as np
 import pytest
 from live_server import assert_close, predict_request, rows
+from tensorflow.core.framework import types_pb2
+from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusRequest
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
 
 from ctr_tf.data.writing import serialize
-from serving.server.protos import GetModelStatusRequest, PredictRequest, types_pb2
 
 CODE = grpc.StatusCode
 
@@ -101,7 +103,7 @@ MISTAKES = {
     "dtype": (
         _dtype,
         CODE.INVALID_ARGUMENT,
-        'Input "candidate_item_id" must be int64. Received: float',
+        'Input "candidate_item_id" must be int64. Received: float32',
     ),
     "dtype that is none": (
         lambda r: setattr(r.inputs["user_age"], "dtype", 99),
@@ -132,7 +134,7 @@ MISTAKES = {
     "too many values": (
         _set("slate_size", "int64_val", [3, 3]),
         CODE.INVALID_ARGUMENT,
-        'Input "slate_size" of shape [1] must hold 1 values. Received: 2',
+        'Input "slate_size" of int64 must hold 1 values. Received: 2',
     ),
     "too few bytes": (
         _set("slate_size", "tensor_content", b"abc"),
@@ -212,7 +214,7 @@ REST_MISTAKES = [
 
 @pytest.mark.parametrize("path, body, status, message", REST_MISTAKES)
 def test_mistakes_over_rest(server, path, body, status, message):
-    found, answer = server.rest(path, body)
+    found, answer = server.http(path, body)
     assert found == status, answer
     assert message in answer["error"]
 
@@ -225,8 +227,8 @@ def test_mistakes_over_rest(server, path, body, status, message):
         ("request_time", [None], "Type: NoneType is not of expected type: int64"),
         ("request_time", [2**63], "is not of expected type: int64"),
         ("request_time", 1_700_000_000, "must have the shape [-1]"),
-        ("user_age", [["34"]], "Type: str is not of expected type: float"),
-        ("user_age", [[1e39]], "to float without loss of precision"),
+        ("user_age", [["34"]], "Type: str is not of expected type: float32"),
+        ("user_age", [[1e39]], "to float32 without loss of precision"),
         ("user_age", [[1.0], []], "at level: 1 expected size: 1. Received: []"),
         ("user_age", [[1.0], 2.0], "at level: 1 expected size: 1. Received: 2.0"),
         ("user_tags", [["a", "b", 3]], "Type: int is not of expected type: string"),
@@ -236,7 +238,7 @@ def test_mistakes_over_rest(server, path, body, status, message):
 )
 def test_wrong_values_over_rest(server, inputs, name, value, message):
     body = {"inputs": rows(inputs[0]) | {name: value}}
-    status, answer = server.rest("/v1/models/ctr:predict", body)
+    status, answer = server.http("/v1/models/ctr:predict", body)
     assert status == 400
     assert message in answer["error"]
 

@@ -60,7 +60,7 @@ def found(server, inputs):
     }
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        input=json.dumps([server.grpc_address, server.rest_address, plain]),
+        input=json.dumps([server.grpc, server.rest, plain]),
         capture_output=True,
         text=True,
         check=False,

@@ -5,8 +5,7 @@ import copy
 
 import numpy as np
 from live_server import arrays, assert_close, predict_request, rows
-
-from serving.server.protos import types_pb2
+from tensorflow.core.framework import types_pb2
 
 
 def test_scores_over_grpc(server, inputs, expected):
@@ -18,11 +17,11 @@ def test_scores_over_grpc(server, inputs, expected):
 def test_scores_over_rest(server, inputs, expected):
     for tensors, scores in zip(inputs, expected[1], strict=True):
         columns = rows(tensors)
-        status, answer = server.rest("/v1/models/ctr:predict", {"inputs": columns})
+        status, answer = server.http("/v1/models/ctr:predict", {"inputs": columns})
         assert status == 200
         assert_close(answer["outputs"]["probability"], scores)
         (row,) = [{name: value[0] for name, value in columns.items()}]
-        status, answer = server.rest(
+        status, answer = server.http(
             "/v1/models/ctr/versions/1:predict",
             {"signature_name": "serving_default", "instances": [row, row]},
         )
@@ -44,7 +43,7 @@ def test_records_over_both_doors(server, records, expected):
     examples[:] = records
     found = server.predict({"examples": examples}, "serialized_examples")
     encoded = [{"b64": base64.b64encode(record).decode()} for record in records]
-    _, answer = server.rest(
+    _, answer = server.http(
         "/v1/models/ctr:predict",
         {"signature_name": "serialized_examples", "instances": encoded},
     )

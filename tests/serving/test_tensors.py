@@ -1,4 +1,6 @@
-"""Tensors on the wire, held against TensorFlow's own reading and writing."""
+"""Tensors in messages and in JSON, held against TensorFlow's reading and writing."""
+
+import json
 
 import numpy as np
 import pytest
@@ -6,9 +8,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from serving.server.errors import ServingError
-from serving.server.tensors import TensorProto, from_proto, to_proto
+from serving.errors import ServingError
+from serving.json_tensors import from_json, to_json
+from serving.tensors import MAX_BYTES, from_proto, to_proto
 
 DTYPES = [
     tf.float32,
@@ -42,15 +46,25 @@ def assert_equal(found, expected):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.sampled_from(DTYPES).flatmap(values))
-def test_numbers(array):
+@given(st.sampled_from(DTYPES).flatmap(values), st.booleans())
+def test_numbers(array, typed):
     proto = TensorProto()
-    to_proto(array, proto)
-    assert not proto.tensor_content
+    to_proto(array, proto, typed)
+    assert not (typed and proto.tensor_content)
     assert_equal(tf.make_ndarray(proto), array)
     for received in (proto, tf.make_tensor_proto(array, shape=array.shape)):
-        found = from_proto("x", received, 1 << 20)
+        found = from_proto("x", received).numpy()
         assert found.dtype == array.dtype and found.shape == array.shape
+        assert_equal(found, array)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(DTYPES).flatmap(values))
+def test_numbers_in_json(array):
+    dtype = tf.as_dtype(array.dtype).name
+    found = from_json("x", json.loads(json.dumps(to_json("x", array))), dtype)
+    assert found.dtype == array.dtype
+    if array.size:  # a list of no lists does not tell how long these would be
         assert_equal(found, array)
 
 
@@ -59,9 +73,18 @@ def test_numbers(array):
 def test_strings(array):
     proto = TensorProto()
     to_proto(array, proto)
-    found = from_proto("x", proto, 1 << 20)
+    found = from_proto("x", proto).numpy()
+    found = np.array(found, object)  # of one string it is the string itself
     assert found.shape == array.shape and found.tolist() == array.tolist()
     assert tf.make_ndarray(proto).tolist() == array.tolist()
+    for name in ("x", "x_bytes"):
+        found = from_json(name, json.loads(json.dumps(to_json(name, array))), "string")
+        assert found.ravel().tolist() == array.ravel().tolist()
+
+
+def test_floats_in_json_are_as_short_as_they_can_be():
+    array = np.array([0.1, 1e-7, np.nan, np.inf], np.float32)
+    assert json.dumps(to_json("x", array)) == "[0.1, 1e-07, NaN, Infinity]"
 
 
 @pytest.mark.parametrize("dtype", ["DT_INT64", "DT_FLOAT", "DT_STRING", "DT_HALF"])
@@ -80,17 +103,18 @@ def test_too_few_values_are_filled_up_as_tensorflow_does(dtype, count):
     expected = tf.io.parse_tensor(
         proto.SerializeToString(), tf.as_dtype(proto.dtype)
     ).numpy()
-    assert from_proto("x", proto, 1000).tolist() == expected.tolist()
+    assert from_proto("x", proto).numpy().tolist() == expected.tolist()
 
 
 def test_what_a_tensor_may_not_be():
     proto = TensorProto(dtype="DT_INT64")
-    proto.tensor_shape.dim.add().size = 11
-    with pytest.raises(ServingError, match='"x" of shape .11. would take 88 bytes'):
-        from_proto("x", proto, 80)
+    proto.tensor_shape.dim.add().size = MAX_BYTES // 8 + 1
+    words = '"x" of shape .2097153. would take 16,777,224 bytes'
+    with pytest.raises(ServingError, match=words):
+        from_proto("x", proto)
     proto = TensorProto(dtype="DT_STRING", tensor_content=b"a")
     with pytest.raises(ServingError, match="must hold its strings in string_val"):
-        from_proto("x", proto, 80)
+        from_proto("x", proto)
     proto = TensorProto(dtype="DT_COMPLEX64")
     with pytest.raises(ServingError, match="not served. Received: complex64"):
-        from_proto("x", proto, 80)
+        from_proto("x", proto)
