@@ -56,12 +56,9 @@ def _ours(rows: int):
     from ctr_tf.training.trainer import Trainer
 
     class Mean(Ranker):
-        def build(self, input_shape=None):
-            self.embedding.tables["item_id"].build()
-            self.embedding.built = True
+        def build_parts(self):
             self.logit = keras.layers.Dense(1)
             self.logit.build((None, WIDTH))
-            self.built = True
 
         def outputs(self, inputs, rows, training=False):
             mean = keras.ops.mean(rows["behavior_item_id"], axis=1)

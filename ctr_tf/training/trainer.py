@@ -177,21 +177,24 @@ class Trainer(keras.Model):
         )
         for index, auc in enumerate(self._aucs):
             auc.update_state(labels[..., index], logits[..., index], weights)
-        terms = {name: mean.result() for name, mean in self._terms.items()}
+        return self.get_metrics_result()
+
+    def get_metrics_result(self) -> dict:
+        """Keras' hook: the metrics so far, by the names that they are reported under.
+
+        Within a replica they are those of its share; Keras asks again outside, where
+        they are those of all.
+        """
+        means = {name: mean.result() for name, mean in self._terms.items()}
+        loss = [
+            term.weight * tf.where(self._terms[term.name].count > 0, mean, 0.0)
+            for term, mean in zip(self.objective.terms, means.values(), strict=True)
+        ]
         return {
-            "loss": self._loss(),
-            **(terms if len(terms) > 1 else {}),
+            "loss": tf.add_n(loss),
+            **(means if len(means) > 1 else {}),
             **{m.name: m.result() for m in (*self._aucs, self._ranking)},
         }
-
-    def _loss(self):
-        """The weighted sum of the terms' means; what has no mean yet adds nothing."""
-        weights = {term.name: term.weight for term in self.objective.terms}
-        means = {
-            name: tf.math.divide_no_nan(mean.total.value, mean.count.value)
-            for name, mean in self._terms.items()
-        }
-        return tf.add_n([weights[name] * mean for name, mean in means.items()])
 
     def make_train_function(self, force: bool = False) -> Callable:
         """Keras' hook; see `_on_batches`."""

@@ -63,8 +63,7 @@ def train(distribution, precision, checkpoints=None):
             time.sleep(0.01)
         own.restore()
         own.restore_metrics()
-        again = {m.name: float(m.result()) for m in trainer.metrics}
-        again["loss"] = again.pop("log_loss")
+        again = {k: float(v) for k, v in trainer.get_metrics_result().items()}
         assert all(abs(again[k] - v) < 1e-6 for k, v in values.items()), (again, values)
     slots = [*trainer.optimizer.variables, *trainer.store.optimizer.variables]
     variables = [*ranker.variables, *slots]

@@ -121,21 +121,25 @@ def whole(data, run, **options):
 
 def weights_of(run):
     (best,) = (run / "checkpoints").glob("best-*")
-    reader = tf.train.load_checkpoint(str(best / "variables"))
-    names = [n for n in reader.get_variable_to_shape_map() if "VALUE" in n]
-    assert len(names) > 20
-    return {name: reader.get_tensor(name) for name in names}
+    weights = {}
+    for file in ("network", "tables"):
+        reader = tf.train.load_checkpoint(str(best / file))
+        names = [n for n in reader.get_variable_to_shape_map() if "VALUE" in n]
+        assert len(names) > 5
+        weights |= {name: reader.get_tensor(name) for name in names}
+    return weights
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "state"])
+@pytest.mark.parametrize("damage", ["cut", "tables cut", "gone", "state"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     data, tmp_path, caplog, damage
 ):
     expected = whole(data, tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     newest = max((tmp_path / "two" / "checkpoints").glob("step-*"))
-    values = newest / "variables.data-00000-of-00001"
-    if damage == "cut":
+    file = "tables" if "tables" in damage else "network"
+    values = newest / f"{file}.data-00000-of-00001"
+    if "cut" in damage:
         values.write_bytes(values.read_bytes()[:100])
     elif damage == "gone":
         values.unlink()
@@ -153,7 +157,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
 def test_checkpoints_that_are_all_damaged_are_told(data, tmp_path):
     whole(data, tmp_path / "run")
     for folder in (tmp_path / "run" / "checkpoints").glob("step-*"):
-        (folder / "variables.index").write_bytes(b"")
+        (folder / "network.index").write_bytes(b"")
     with pytest.raises(ValueError, match="All checkpoints of the run are damaged"):
         whole(data, tmp_path / "run")
 
