@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.errors import UserError
+
 VARIANTS = ("full", "S1", "S2", "S3", "S4")
 PAPER_SPEED = {"full": 1.0, "S1": 8.9, "S2": 5.2, "S3": 4.0, "S4": 2.0}
 PAPER_MEMORY = {"full": 87.5, "S1": 9.6, "S2": 22.0, "S3": 23.4, "S4": 44.4}
@@ -252,7 +254,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     sizes = (arguments.length, arguments.batch, arguments.candidates)
     if min(*sizes, arguments.repeats) < 1:
-        raise ValueError(
+        raise UserError(
             "Length, batch, candidates and repeats are positive. "
             f"Received: {(*sizes, arguments.repeats)}"
         )

@@ -22,6 +22,8 @@ import time
 
 import numpy as np
 
+from ctr_tf.errors import UserError
+
 BATCH, IDS, WIDTH = 64, 200, 32
 ROWS = (10_000, 1_000_000, 5_000_000, 10_000_000)
 STEPS = {"ours": (10, 100), "stock": (3, 10)}  # warm-up, measured
@@ -251,7 +253,7 @@ def main(argv: list[str]) -> int:
         print(json.dumps(measure_here(arguments.case[0], int(arguments.case[1]))))
         return 0
     if min(arguments.rows) < 10:
-        raise ValueError(f"A table has at least 10 rows. Received: {arguments.rows}")
+        raise UserError(f"A table has at least 10 rows. Received: {arguments.rows}")
     result = report(arguments.rows, arguments.timeout)
     print(json.dumps(result) if arguments.json else _table(result))
     return 0

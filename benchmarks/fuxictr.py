@@ -46,7 +46,7 @@ from ctr_tf.compare.bootstrap import (
     replicate_metrics,
 )
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.evaluation.scores import SCORES, load_scores
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.config import Config
@@ -138,7 +138,7 @@ def run_theirs(
         )
     if done.returncode:
         last = log.read_text("utf-8").strip().split("\n")[-1]
-        raise ValueError(f"fuxictr's DIN failed, see '{log}'. Received: {last}")
+        raise UserError(f"fuxictr's DIN failed, see '{log}'. Received: {last}")
     batches = dataset(
         data,
         "test",
@@ -297,7 +297,7 @@ def main(argv: list[str]) -> int:
     a = parser.parse_intermixed_args(argv)
     python = shutil.which(a.python or os.environ.get(PYTHON, ""))
     if python is None:
-        raise ValueError(
+        raise UserError(
             "`--python` must be the interpreter of an environment with fuxictr; "
             "`ctr-tf bench fuxictr --help` tells how to make one. "
             f"Received: {a.python!r}"
@@ -305,13 +305,13 @@ def main(argv: list[str]) -> int:
     overrides = [*a.overrides, f"data.path={json.dumps(a.data)}"]
     recipe = configs.load(Config, find_recipe(a.config), overrides)
     if recipe.model.name != "din":
-        raise ValueError(
+        raise UserError(
             f"`--config` must be a recipe of a DIN. Received: {recipe.model.name!r}"
         )
     check_positive_options(a, "seeds")
     output = Path(a.output or f"runs/fuxictr-{Path(a.data).resolve().name}")
     if output.exists():
-        raise ValueError(f"`--output` must be a new folder. Received: {output}")
+        raise UserError(f"`--output` must be a new folder. Received: {output}")
     deviation = None if a.table_deviation == "default" else float(a.table_deviation)
     report = measure(recipe, python, a.seeds, output, deviation)
     print(json.dumps(report) if a.json else table(report))

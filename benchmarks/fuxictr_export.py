@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import FeatureEmbedding
 from ctr_tf.schema import Feature
 
@@ -50,7 +51,7 @@ class Exporter:
         self._data, self._config, schema = data, config, data.schema
         for feature in (*schema.behavior, *schema.candidate):
             if feature.length > 1:
-                raise ValueError(
+                raise UserError(
                     "fuxictr's DIN takes one value of each feature of an item. "
                     f"Received: '{feature.name}' with length={feature.length}"
                 )

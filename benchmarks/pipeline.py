@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Bucketized, Categorical, Schema, parse_duration
 from ctr_tf.time import DAY
 from pipelines import listwise
@@ -243,7 +244,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.events < 1_000:
-        raise ValueError(
+        raise UserError(
             f"`--events` must be at least 1000. Received: {arguments.events}"
         )
     result = measure(arguments.events)

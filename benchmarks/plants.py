@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from ctr_tf.compare.variants import Variant
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.layers.temporal_relations import RELATIONS
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.synthetic.config import PLANTS
@@ -134,7 +134,7 @@ def make_world(plant: str, folder: Path) -> None:
         for words in (["synthesize", *logs, *sizes], ["prepare", *paths, *split]):
             module, rest = resolve(words)
             if module.main(rest):
-                raise ValueError(f"`ctr-tf {words[0]}` failed in '{folder}'.")
+                raise UserError(f"`ctr-tf {words[0]}` failed in '{folder}'.")
 
 
 def run(job) -> dict:

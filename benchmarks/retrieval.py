@@ -22,6 +22,7 @@ import sys
 import time
 
 from benchmarks.schemas import bench_schema
+from ctr_tf.errors import UserError
 
 MODELS = ("full", "din", "sim_soft", "sim_hard", "eta", "sdim", "twin_v2")
 LENGTHS = (256, 1_024, 4_096, 10_000)
@@ -256,7 +257,7 @@ def main(argv: list[str]) -> int:
     sizes = (arguments.batch, arguments.repeats)
     sizes += (*arguments.lengths, *arguments.candidates)
     if min(sizes) < 1:
-        raise ValueError(
+        raise UserError(
             f"Batch, repeats, lengths and candidates are positive. Received: {sizes}"
         )
     report = measure(

@@ -13,6 +13,8 @@ import json
 import sys
 import tempfile
 
+from ctr_tf.errors import UserError
+
 LENGTHS = (256, 512, 1024, 2048, 5_000, 10_000)
 VARIANTS = ("S1", "S2", "S3", "S4", "full")
 VOCABULARY = 100
@@ -83,7 +85,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args(argv)
     if min(arguments.lengths) < 1:
-        raise ValueError(f"`--lengths` are positive. Received: {arguments.lengths}")
+        raise UserError(f"`--lengths` are positive. Received: {arguments.lengths}")
     report = measure(arguments.lengths)
     print(json.dumps(report) if arguments.json else _table(report))
     return 0

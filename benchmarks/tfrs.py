@@ -20,6 +20,7 @@ import yaml
 
 from ctr_tf import config as configs
 from ctr_tf.data.config import DataConfig
+from ctr_tf.errors import UserError
 
 _log = logging.getLogger(__name__)
 _METRICS = ("auc", "gauc_user", "ndcg@10", "map", "log_loss")
@@ -151,7 +152,7 @@ def main(argv: list[str]) -> int:
     add("--json", action="store_true", help="one JSON object")
     a = parser.parse_args(argv)
     if bool(a.data) == bool(a.config):
-        raise ValueError(
+        raise UserError(
             f"Give either `--data` or `--config`. Received: {a.data!r}, {a.config!r}"
         )
     if a.config:

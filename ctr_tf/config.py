@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ctr_tf.errors import unknown_name
+from ctr_tf import files
+from ctr_tf.errors import UserError, unknown_name
 
 T = TypeVar("T")
 
@@ -33,17 +34,17 @@ def load(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
 
     Raises:
         FileNotFoundError: names the path.
-        ValueError: names the dotted key and the value received.
+        UserError: names the dotted key and the value received.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no config file at '{path}'.")
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        values = yaml.safe_load(files.read_text(path))
     except yaml.YAMLError as error:
-        raise ValueError(f"Config file '{path}' is not YAML: {error}") from error
+        raise UserError(f"Config file '{path}' is not YAML: {error}") from error
     if not isinstance(values, Mapping):
-        raise ValueError(
+        raise UserError(
             f"Config file '{path}' must hold keys and values. Received: {values!r}"
         )
     return parse(cls, override(values, overrides))
@@ -60,20 +61,20 @@ def override(values: Mapping, overrides: Sequence[str]) -> dict:
         A changed copy.
 
     Raises:
-        ValueError: for a word that is not of this form.
+        UserError: for a word that is not of this form.
     """
     result = dict(values)
     for word in overrides:
         key, equals, text = word.partition("=")
         if not equals or not all(key.split(".")):
-            raise ValueError(
+            raise UserError(
                 "An override has the form key=value, such as model.num_chunks=16. "
                 f"Received: '{word}'"
             )
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(
+            raise UserError(
                 f"`{key}`: the value is not YAML. Received: '{text}'"
             ) from error
         *parents, last = key.split(".")
@@ -97,10 +98,10 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
         what: what its keys are called there.
 
     Raises:
-        ValueError: names the dotted key and the value received.
+        UserError: names the dotted key and the value received.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"`{key}` must hold keys and values. Received: {values!r}")
+        raise UserError(f"`{key}` must hold keys and values. Received: {values!r}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     arguments = {}
@@ -108,7 +109,7 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
         full = _join(key, name)
         if name not in fields:
             known = [_join(key, field) for field in fields]
-            raise ValueError(
+            raise UserError(
                 f"{unknown_name(what, full, known)} Received: {full}={value!r}"
             )
         choose = fields[name].metadata.get("choose")
@@ -116,14 +117,14 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
         arguments[name] = _convert(kind, value, full, what)
     try:
         return cls(**arguments)
-    except ValueError as error:
+    except UserError as error:
         if not key or f"{key}." in str(error):
             raise
-        raise ValueError(f"`{key}`: {error}") from error
+        raise UserError(f"`{key}`: {error}") from error
     except TypeError as error:
         missing = ", ".join(name for name in _required(cls) if name not in arguments)
         where = key or what.removesuffix(" key")
-        raise ValueError(f"`{where}` lacks {missing}.") from error
+        raise UserError(f"`{where}` lacks {missing}.") from error
 
 
 def to_mapping(config: Any) -> dict:
@@ -194,14 +195,14 @@ def _convert(kind: Any, value: Any, key: str, what: str) -> Any:
                 _convert(inner[0], item, f"{key}[{index}]", what)
                 for index, item in enumerate(value)
             )
-        raise ValueError(f"`{key}` must be a list. Received: {value!r}")
+        raise UserError(f"`{key}` must be a list. Received: {value!r}")
     if origin is dict:
         if isinstance(value, Mapping):
             return {
                 str(name): _convert(inner[1], item, _join(key, name), what)
                 for name, item in value.items()
             }
-        raise ValueError(f"`{key}` must hold keys and values. Received: {value!r}")
+        raise UserError(f"`{key}` must hold keys and values. Received: {value!r}")
     if kind is float:
         if isinstance(value, str) and _EXPONENT.fullmatch(value):
             return float(value)
@@ -209,4 +210,4 @@ def _convert(kind: Any, value: Any, key: str, what: str) -> Any:
             return float(value)
     elif type(value) is kind:
         return value
-    raise ValueError(f"`{key}` must be {_WORDS[kind]}. Received: {value!r}")
+    raise UserError(f"`{key}` must be {_WORDS[kind]}. Received: {value!r}")

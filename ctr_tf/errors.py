@@ -6,6 +6,14 @@ import os
 import re
 from collections.abc import Iterable
 
+
+class UserError(ValueError):
+    """A mistake of the user, told in one line: the thing, the value received, the fix.
+
+    Every other exception is one of ours, and keeps its traceback.
+    """
+
+
 _MOST_NAMES = 40
 _OF_TENSORFLOW = re.compile(r"^\{\{.*?\}\} | \[Op:\w+\]")
 _STORAGE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -32,11 +40,11 @@ def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
 
 
 def check_positive_options(options, *names: str) -> None:
-    """Raises ValueError for an option of a command line that is not positive."""
+    """Raises UserError for an option of a command line that is not positive."""
     for name in names:
         value = getattr(options, name)
         if not value > 0:
-            raise ValueError(f"`--{name}` must be positive. Received: {value}")
+            raise UserError(f"`--{name}` must be positive. Received: {value}")
 
 
 def storage_trouble(error: Exception) -> str | None:

@@ -3,11 +3,15 @@
 import contextlib
 import fcntl
 import glob
+import json
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from ctr_tf.errors import UserError
 
 
 @contextlib.contextmanager
@@ -23,6 +27,30 @@ def naming(path: str | Path) -> Iterator[None]:
         if error.filename or not error.errno:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def read_text(path: str | Path) -> str:
+    """Reads a file of UTF-8 text.
+
+    Raises:
+        UserError: names the path, if it is something else.
+    """
+    try:
+        return Path(path).read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not UTF-8 text: {error}") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """Reads a file of JSON.
+
+    Raises:
+        UserError: names the path, if it is something else.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"'{path}' is not JSON: {error}") from error
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ctr_tf.errors import storage_trouble
+from ctr_tf.errors import UserError, storage_trouble
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -38,7 +38,7 @@ class SavedVariables:
         """Reads the parts; the file may hold others beside them.
 
         Raises:
-            ValueError: names the first variable that the file lacks, has beyond those
+            UserError: names the first variable that the file lacks, has beyond those
                 that are wanted, or has in another shape.
         """
         path = Path(folder) / self.file
@@ -55,12 +55,12 @@ class SavedVariables:
             }
             for key, (name, shape) in own.items():
                 if key not in there:
-                    raise ValueError(
+                    raise UserError(
                         f"'{path}' does not fit: it has no '{name}', of shape {shape}, "
                         f"among its {part}."
                     )
                 if there[key] != shape:
-                    raise ValueError(
+                    raise UserError(
                         f"'{path}' does not fit: '{name}' must have the shape {shape}. "
                         f"Received: {there[key]}"
                     )
@@ -68,7 +68,7 @@ class SavedVariables:
             for key in sorted(more):
                 if key.endswith(_VALUE):
                     name = _plain(key.removeprefix(f"{part}/").removesuffix(_VALUE))
-                    raise ValueError(
+                    raise UserError(
                         f"'{path}' does not fit: its '{name}' of {part}, of shape "
                         f"{there[key]}, is nothing that is wanted here."
                     )

@@ -12,7 +12,7 @@ from importlib import resources
 
 import numpy as np
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 HOUR = 3_600
 DAY = 86_400
@@ -31,12 +31,12 @@ def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
         Seconds, positive (or 0).
 
     Raises:
-        ValueError: if it is no such duration or not positive.
+        UserError: if it is no such duration or not positive.
     """
     match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
     seconds = int(match[1]) * _DURATION_UNITS[match[2] or "s"] if match else -1
     if seconds < 0 or (seconds == 0 and not may_be_zero):
-        raise ValueError(
+        raise UserError(
             f"A duration is a {'' if may_be_zero else 'positive '}whole number and a "
             f"unit, s, m, h or d (such as '2h'). Received: {text!r}"
         )
@@ -55,7 +55,7 @@ def transitions(zone: str) -> tuple[np.ndarray, np.ndarray]:
         offsets, local time minus UTC in seconds.
 
     Raises:
-        ValueError: names the zone.
+        UserError: names the zone.
     """
     offset = _offset_of(zone)
     days = range(0, MAX_TIME + DAY, DAY)
@@ -78,7 +78,7 @@ def _offset_of(zone: str):
     data = resources.files("tzdata")
     names = (data / "zones").read_text("utf-8").split()
     if zone not in names:
-        raise ValueError(unknown_name("time zone", zone, names))
+        raise UserError(unknown_name("time zone", zone, names))
     with data.joinpath("zoneinfo", *zone.split("/")).open("rb") as file:
         info = zoneinfo.ZoneInfo.from_file(file, key=zone)
     start = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -168,7 +168,7 @@ def chunk_ids(time: np.ndarray, valid: np.ndarray, num_chunks: int) -> np.ndarra
         `[B, N]` int64: 0 on padding, then 1 … P, oldest chunk first.
     """
     if num_chunks < 1:
-        raise ValueError(
+        raise UserError(
             f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
         )
     rows, length = time.shape

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.time import DAY, HOUR, MAX_TIME, transitions
 
 
@@ -58,7 +59,7 @@ def chunk_ids(time, valid, num_chunks: int):
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
     """
     if num_chunks < 1:
-        raise ValueError(
+        raise UserError(
             f"`num_chunks` must be positive. Received: num_chunks={num_chunks}"
         )
     gap = ops.clip(time[:, 1:] - time[:, :-1], 0, MAX_TIME)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.computed.event_index import EventIndex
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import (
     add_columns,
@@ -164,7 +165,7 @@ def _codes(tables: list[pa.Table], name: str) -> tuple[np.ndarray, pa.Array]:
     arrays = [column(table, name) for table in tables if len(table)]
     types = {array.type for array in arrays}
     if len(types) > 1:
-        raise ValueError(
+        raise UserError(
             f"`{name}` must have one type in all raw tables. "
             f"Received: {' and '.join(sorted(map(str, types)))}"
         )

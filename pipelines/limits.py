@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ctr_tf.data.manifest import Counts
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 CLICKS = "clicks"
 
@@ -28,7 +28,7 @@ class RejectionLimits:
             (f"allow_rejected {key}", value) for key, value in self.allowed.items()
         ):
             if not 0 <= value <= 1:
-                raise ValueError(
+                raise UserError(
                     f"`--{name}` must lie between 0 and 1. Received: {value}"
                 )
 
@@ -45,7 +45,7 @@ class RejectionLimits:
             tables: that there are.
 
         Raises:
-            ValueError: for a word that is not of this form, or an unknown table.
+            UserError: for a word that is not of this form, or an unknown table.
         """
         allowed, known = {}, (*tables, CLICKS)
         divider = rf",(?=\s*(?:{'|'.join(known)})\s*[:=])"
@@ -57,13 +57,13 @@ class RejectionLimits:
             except ValueError:
                 equals = ""
             if not equals:
-                raise ValueError(
+                raise UserError(
                     "`--allow_rejected` takes TABLE=FRACTION or TABLE:REASON=FRACTION, "
                     f"several with commas between. Received: '{word}'"
                 )
             table = key.split(":")[0].strip()
             if table not in known:
-                raise ValueError(
+                raise UserError(
                     f"`--allow_rejected`: {unknown_name('table', table, known)}"
                 )
         return cls(fraction, allowed)

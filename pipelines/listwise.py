@@ -49,7 +49,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from ctr_tf.data.manifest import SPLITS, Manifest
 from ctr_tf.data.record_files import COMPRESSIONS
-from ctr_tf.errors import check_positive_options, unknown_name
+from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from pipelines import steps
 from pipelines.limits import RejectionLimits
@@ -127,7 +127,7 @@ def run(argv: list[str]) -> Manifest:
         The manifest of the published data set.
 
     Raises:
-        ValueError: for an impossible option, or too many rejected rows.
+        UserError: for an impossible option, or too many rejected rows.
         FileNotFoundError: for raw files that do not exist.
         FileExistsError: if the output exists.
     """
@@ -142,7 +142,7 @@ def run(argv: list[str]) -> Manifest:
     output = Output(_required(options, "output"), options.overwrite)
     check_positive_options(options, "num_shards", "num_buckets")
     if options.compression not in COMPRESSIONS:
-        raise ValueError(
+        raise UserError(
             f"`--compression` must be {' or '.join(map(repr, COMPRESSIONS))}. "
             f"Received: {options.compression!r}"
         )
@@ -288,13 +288,13 @@ def check_options(argv: list[str]) -> None:
     known = [name for name in parser._option_string_actions if name[:2] == "--"]
     for word in parser.parse_known_args(argv)[1]:
         if word.startswith("--"):
-            raise ValueError(unknown_name("option", word.split("=")[0], known))
+            raise UserError(unknown_name("option", word.split("=")[0], known))
 
 
 def _required(options: ListwiseOptions, name: str) -> str:
     value = getattr(options, name)
     if not value:
-        raise ValueError(f"The listwise job needs `--{name}`. Received: {value!r}")
+        raise UserError(f"The listwise job needs `--{name}`. Received: {value!r}")
     return value
 
 

@@ -32,6 +32,7 @@ from ctr_tf.data.manifest import (
 )
 from ctr_tf.data.prepared import STATISTICS
 from ctr_tf.data.record_files import compressed, file_name
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, content_hash
 from pipelines.arrow import column, concat, from_bytes
@@ -285,7 +286,7 @@ class Output:
             The manifest.
 
         Raises:
-            ValueError: if more rows were rejected; their lines are in
+            UserError: if more rows were rejected; their lines are in
                 `<output>.rejected` then.
         """
         report_path = FileSystems.join(self._temporary, REPORT)
@@ -332,7 +333,7 @@ class Output:
             f"\n  {count:,} {reason}, such as {_shortened(examples[reason])}"
             for reason, count in reasons.most_common()
         )
-        raise ValueError(
+        raise UserError(
             f"{'; '.join(faults)}. See `--max_rejected_fraction` and "
             f"`--allow_rejected`. Nothing was published; all that is unfit is in "
             f"'{kept_at}'.{listed}\nReceived: max_rejected_fraction={limits.fraction}"

@@ -1,14 +1,18 @@
 """Running a pipeline so that a user's mistake in a worker is told like any other."""
 
 import builtins
+import importlib
 import logging
 import re
 
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
+from ctr_tf.errors import UserError
+
 _RAISED = re.compile(r"([A-Za-z_][\w.]*(?:Error|Exception|ArrowInvalid)): (.*)")
-_MENDABLE = (OSError, ValueError)
+_MENDABLE = (OSError, UserError)
+_OURS = ("ctr_tf.", "pipelines.")
 _WHERE = re.compile(r" \[while running '[^']*'\]\s*$")
 
 
@@ -16,14 +20,14 @@ def run_pipeline(pipeline: beam.Pipeline) -> None:
     """Runs a pipeline to its end.
 
     A runner hands on a worker's error as a text, which is its traceback; an error that
-    a user can mend, of a value or of the disk, becomes again what it was.
+    a user can mend, a `UserError` or one of the disk, becomes again what it was.
 
     Args:
         pipeline: with all its steps.
 
     Raises:
         OSError: if a worker could not read or write.
-        ValueError: if a worker was given what it cannot take.
+        UserError: if a worker was given what it cannot take.
         RuntimeError: if anything else went wrong.
     """
     logger = logging.getLogger("apache_beam.runners.common")
@@ -51,14 +55,22 @@ def original_error(text: str) -> Exception | None:
         if match is None:
             continue
         message = "\n".join([match[2], *lines[place + 1 :]])
-        kind = getattr(builtins, match[1], None)
-        if match[1].endswith(".BeamIOError"):
-            kind = OSError
+        kind = _exception_class(match[1])
         for base in _MENDABLE:
-            if isinstance(kind, type) and issubclass(kind, base):
+            if kind is not None and issubclass(kind, base):
                 return base(_WHERE.sub("", message))
         return None
     return None
+
+
+def _exception_class(name: str) -> type[Exception] | None:
+    """The class of Python's own errors and of ours, by the name in a traceback."""
+    if name.endswith(".BeamIOError"):
+        return OSError
+    if not name.startswith(_OURS):
+        return getattr(builtins, name, None)
+    module, _, name = name.rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _is_a_bug(record: logging.LogRecord) -> bool:

@@ -43,7 +43,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import without_limits
 from ctr_tf.time import MAX_TIME
@@ -101,7 +101,7 @@ def run(argv: list[str]) -> ScoreManifest:
         The manifest of the published scores.
 
     Raises:
-        ValueError: for an impossible option, data that do not fit the model, or too
+        UserError: for an impossible option, data that do not fit the model, or too
             many rejected samples.
         FileNotFoundError: for a model or data that do not exist.
         FileExistsError: if the output exists.
@@ -221,7 +221,7 @@ def _samples(
 def _check(options: argparse.Namespace) -> None:
     raw = bool(options.source and options.input)
     if bool(options.data) == raw or bool(options.source) != bool(options.input):
-        raise ValueError(
+        raise UserError(
             "Give `--data`, or `--source` and `--input`. Received: "
             f"data={options.data}, source={options.source}, input={options.input}"
         )

@@ -4,6 +4,7 @@ import datetime
 
 import numpy as np
 
+from ctr_tf.errors import UserError
 from ctr_tf.time import DAY
 from pipelines.sources.source import Split
 
@@ -18,14 +19,14 @@ def parse_time(option: str, text: str) -> int:
         text: its value.
 
     Raises:
-        ValueError: if it is neither.
+        UserError: if it is neither.
     """
     if text.lstrip("-").isdigit():
         return int(text)
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f"`--{option}` must be an ISO date-time, such as 2024-05-01T00:00, or unix "
             f"seconds. Received: {text!r}"
         ) from None
@@ -45,7 +46,7 @@ class SplitRule:
         test_days: length of the test, which ends with the last exposure.
 
     Raises:
-        ValueError: if two rules are given for one split, or one is negative.
+        UserError: if two rules are given for one split, or one is negative.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class SplitRule:
             ("test", test_from, test_days),
         ):
             if start is not None and days is not None:
-                raise ValueError(
+                raise UserError(
                     f"Give `--{name}_from` or `--{name}_days`, not both. "
                     f"Received: {start} and {days}"
                 )
             if days is not None and days < 0:
-                raise ValueError(
+                raise UserError(
                     f"`--{name}_days` must not be negative. Received: {days}"
                 )
         self._default = default
@@ -81,7 +82,7 @@ class SplitRule:
             counts: exposures at each of them.
 
         Raises:
-            ValueError: if the test would begin before the validation.
+            UserError: if the test would begin before the validation.
         """
         if not len(times):
             return _NEVER, _NEVER
@@ -96,7 +97,7 @@ class SplitRule:
             fraction /= max(1, counts[earlier].sum())
             validation = min(test, _quantile(times[earlier], counts[earlier], fraction))
         if validation > test:
-            raise ValueError(
+            raise UserError(
                 "The validation must begin before the test. Received: validation from "
                 f"{_date(validation)}, test from {_date(test)}"
             )

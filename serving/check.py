@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from serving.client import Client
 from serving.errors import INVALID_ARGUMENT, ServingError
 from serving.exported import Exported, find_version
@@ -235,7 +235,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     addresses = {"grpc": options.target, "rest": options.rest}
     if not any(addresses.values()):
-        raise ValueError("Give `--target`, `--rest`, or both. Received: neither")
+        raise UserError("Give `--target`, `--rest`, or both. Received: neither")
     check_positive_options(options, "requests")
     failed = False
     for transport, address in addresses.items():

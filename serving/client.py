@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import ITEM_KEY, Schema
 from serving.errors import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, ServingError
 from serving.exported import EXTRA, SCHEMA, Exported, find_version
@@ -85,11 +85,11 @@ class Client:
         version_ttl: float = 5.0,
     ):
         if transport not in TRANSPORTS:
-            raise ValueError(unknown_name("transport", transport, TRANSPORTS))
+            raise UserError(unknown_name("transport", transport, TRANSPORTS))
         if not timeout > 0:
-            raise ValueError(f"`timeout` must be positive. Received: {timeout!r}")
+            raise UserError(f"`timeout` must be positive. Received: {timeout!r}")
         if max_candidates is not None and max_candidates < 1:
-            raise ValueError(
+            raise UserError(
                 f"`max_candidates` must be positive. Received: {max_candidates!r}"
             )
         self.model = model
@@ -132,7 +132,7 @@ class Client:
             Scores in the order of the candidates.
 
         Raises:
-            ValueError: names what does not fit in the request.
+            UserError: names what does not fit in the request.
             ServingError: of the server, or `DEADLINE_EXCEEDED`.
         """
         if not isinstance(request, Request):
@@ -175,11 +175,11 @@ class Client:
             probable first; the position is the one in `candidates`.
 
         Raises:
-            ValueError: without a store, or for what does not fit; names it.
+            UserError: without a store, or for what does not fit; names it.
             ServingError: of the server, or `DEADLINE_EXCEEDED`.
         """
         if self._store is None:
-            raise ValueError("`rank` needs a store of events: Client(…, store=…).")
+            raise UserError("`rank` needs a store of events: Client(…, store=…).")
         request = self._store.request(
             user, candidates, context, time=time, slate_size=slate_size
         )
@@ -204,7 +204,7 @@ class Client:
         """What a request must give, checked against the newest version.
 
         Raises:
-            ValueError: names the input in which server and schema differ.
+            UserError: names the input in which server and schema differ.
         """
         deadline = self._deadline()
         return self._fitting_schema(deadline, self._current(deadline))
@@ -281,7 +281,7 @@ class Client:
             return None
         try:
             return self._layouts[version].deserialize(serialized)
-        except ValueError:  # another model's, or damaged
+        except UserError:  # another model's, or damaged
             self.cache.counts.refused += 1
             return None
 
@@ -321,7 +321,7 @@ class Client:
                 signatures = deadline.call(self.transport.signatures, version=version)
                 for name in SIGNATURES:
                     if name not in signatures:
-                        raise ValueError(
+                        raise UserError(
                             f"Version {version} of '{self.model}' lacks the signature "
                             f"'{name}'. Received: {sorted(signatures)}"
                         )

@@ -27,6 +27,7 @@ import tensorflow as tf
 from ctr_tf import files
 from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_hash
@@ -95,7 +96,7 @@ class ExportOptions:
             if sizes or name != "history_lengths":
                 check_sizes(name, sizes)
         if self.samples < 1:
-            raise ValueError(f"`samples` must be positive. Received: {self.samples}")
+            raise UserError(f"`samples` must be positive. Received: {self.samples}")
 
 
 def export_ranker(

@@ -7,6 +7,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from ctr_tf import files
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from serving.state import StateLayout
@@ -70,7 +72,7 @@ class Exported:
                 f"'{folder}' is not a model written by `ctr-tf export`: it has no "
                 f"{EXTRA}/{EXPORT}."
             )
-        value = json.loads(path.read_text("utf-8"))
+        value = files.read_json(path)
         for key in ("history_lengths", "slate_sizes", "batch_sizes"):
             value[key] = tuple(value[key])
         return cls(**value | {"state": StateLayout.from_json(value["state"])})
@@ -81,7 +83,7 @@ def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
 
     Raises:
         FileNotFoundError: names what is missing.
-        ValueError: if they are not those that were exported.
+        UserError: if they are not those that were exported.
     """
     folder = Path(folder)
     schema = Schema.load(folder / EXTRA / SCHEMA)
@@ -89,7 +91,7 @@ def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
     expected = Exported.load(folder).content_hash
     found = content_hash(schema, vocabularies)
     if found != expected:
-        raise ValueError(
+        raise UserError(
             f"'{folder}' is not as it was exported: schema and vocabularies must have "
             f"the content hash {expected!r}. Received: {found!r}"
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import Place
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Categorical, Feature, Numeric
 from serving.inputs import (
     BEHAVIOR_LENGTH,
@@ -79,24 +80,24 @@ def check_signature(inputs: Sequence[Input], signature: Signature) -> None:
     """Checks that a server takes these inputs, and no others.
 
     Raises:
-        ValueError: names the first input in which the two differ.
+        UserError: names the first input in which the two differ.
     """
     expected = {i.name: i for i in inputs}
     for name in sorted(expected.keys() | signature.inputs.keys()):
         if name not in signature.inputs:
-            raise ValueError(
+            raise UserError(
                 f"The server's model does not take `{name}`. "
                 f"Received: {', '.join(sorted(signature.inputs))}"
             )
         received = signature.inputs[name]
         if name not in expected:
-            raise ValueError(
+            raise UserError(
                 f"The server's model needs `{name}`, which the schema does not have. "
                 f"Received: {received}"
             )
         wanted = Spec(expected[name].dtype, expected[name].shape)
         if received != wanted:
-            raise ValueError(
+            raise UserError(
                 f"`{name}` must be {wanted} for the server's model. "
                 f"Received: {received}"
             )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.errors import UserError
 from serving.errors import DEADLINE_EXCEEDED
 
 NOT_SENT = "NOT_SENT"
@@ -85,7 +86,7 @@ def run_load(send: Send, rate: float, seconds: float, timeout: float) -> Load:
     """
     scheduled = max(1, round(rate * seconds))
     if scheduled > _MAX_REQUESTS:
-        raise ValueError(
+        raise UserError(
             f"A load test has at most {_MAX_REQUESTS:,} requests. "
             f"Received: {rate} requests/s for {seconds} s"
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +37,17 @@ class Request:
         """From the request's form in JSON.
 
         Raises:
-            ValueError: names an unknown key, or one that is missing.
+            UserError: names an unknown key, or one that is missing.
         """
         if not isinstance(request, Mapping):
-            raise ValueError(f"A request must be an object. Received: {request!r}")
+            raise UserError(f"A request must be an object. Received: {request!r}")
         known = [field.name for field in dataclasses.fields(cls)]
         for key in request:
             if key not in known:
-                raise ValueError(f"The request: {unknown_name('key', key, known)}")
+                raise UserError(f"The request: {unknown_name('key', key, known)}")
         for key in ("request_time", "candidates"):
             if key not in request:
-                raise ValueError(f"The request lacks '{key}'.")
+                raise UserError(f"The request lacks '{key}'.")
         return cls(**request)
 
     def to_json(self, with_behaviors: bool = True) -> dict:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
@@ -43,7 +43,7 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
         Input name → array.
 
     Raises:
-        ValueError: names the place in the request and the value received.
+        UserError: names the place in the request and the value received.
     """
     needed = ["request_time", "candidates"]
     if schema.computed.slate_size:
@@ -51,11 +51,11 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     _check_object("the request", request, [*needed, *_KEYS])
     for key in needed:
         if key not in request:
-            raise ValueError(f"The request lacks '{key}'.")
+            raise UserError(f"The request lacks '{key}'.")
     time = _time("request_time", request["request_time"])
     candidates = _list("candidates", request["candidates"])
     if not candidates:
-        raise ValueError("`candidates` must hold at least one. Received: []")
+        raise UserError("`candidates` must hold at least one. Received: []")
     tensors = {
         names.REQUEST_TIME: np.array([time]),
         names.CANDIDATE_LENGTH: np.array([len(candidates)]),
@@ -63,7 +63,7 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     if schema.computed.slate_size:
         size = request[names.SLATE_SIZE]
         if not _is_whole(size) or size < 1:
-            raise ValueError(
+            raise UserError(
                 "`slate_size` must be how many candidates are shown, a positive whole "
                 f"number. Received: {size!r}"
             )
@@ -96,7 +96,7 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
     for feature in features:
         place = f"{group}.{feature.name}"
         if feature.name not in values:
-            raise ValueError(_lacks(group, feature.name, features))
+            raise UserError(_lacks(group, feature.name, features))
         name, value = f"{group}_{feature.name}", [values[feature.name]]
         if feature.length > 1:
             array, lengths = _lists(feature, value, lambda _, place=place: place)
@@ -139,14 +139,14 @@ def _times(times: list, latest: int) -> np.ndarray:
     for i, value in enumerate(times):
         place = f"behaviors[{i}].time"
         if _time(place, value) > latest:
-            raise ValueError(
+            raise UserError(
                 f"`{place}` must be before the request, at {latest} at the latest. "
                 f"Received: {value}"
             )
         if value < before:
             break
         before = value
-    raise ValueError(
+    raise UserError(
         f"`behaviors` must be sorted by time, oldest first: `{place}` is before the "
         f"{before} of the one before it. Received: {value}"
     )
@@ -171,7 +171,7 @@ def _row_columns(
             columns[name] = [row[name] for row in rows]
         except KeyError:
             i = next(i for i, row in enumerate(rows) if name not in row)
-            raise ValueError(_lacks(f"{what}[{i}]", name, features)) from None
+            raise UserError(_lacks(f"{what}[{i}]", name, features)) from None
     return columns
 
 
@@ -182,10 +182,10 @@ def _check_columns(
     _check_object(f"`{what}`", columns, wanted, "feature")
     for name in wanted:
         if name not in columns:
-            raise ValueError(_lacks(what, name, features))
+            raise UserError(_lacks(what, name, features))
         count = len(_list(f"{what}.{name}", columns[name]))
         if count != len(columns["time"]):
-            raise ValueError(
+            raise UserError(
                 f"`{what}.{name}` must hold as many values as `{what}.time`, "
                 f"{len(columns['time'])}. Received: {count}"
             )
@@ -242,7 +242,7 @@ def _array(feature: Feature, values: list, place: Callable[[int], str]) -> np.nd
             for i, value in enumerate(values)
             if value is not None and not feature.fits_json([value])
         )
-        raise ValueError(
+        raise UserError(
             f"`{place(i)}` must be {feature.wanted}, or null where it is "
             f"unknown. Received: {values[i]!r}"
         )
@@ -263,15 +263,15 @@ def _lacks(place: str, name: str, features: Sequence[Feature]) -> str:
 
 def _check_object(place: str, value: object, known: Collection[str], what="key"):
     if not isinstance(value, Mapping):
-        raise ValueError(f"{place} must be an object {{…}}. Received: {value!r}")
+        raise UserError(f"{place} must be an object {{…}}. Received: {value!r}")
     for key in value:
         if key not in known:
-            raise ValueError(f"{place}: {unknown_name(what, key, known)}")
+            raise UserError(f"{place}: {unknown_name(what, key, known)}")
 
 
 def _list(place: str, value: object) -> list:
     if not isinstance(value, list):
-        raise ValueError(f"`{place}` must be a list […]. Received: {value!r}")
+        raise UserError(f"`{place}` must be a list […]. Received: {value!r}")
     return value
 
 
@@ -281,11 +281,11 @@ def _is_whole(value: object) -> bool:
 
 def _time(place: str, value: object) -> int:
     if not _is_whole(value) or value <= 0:
-        raise ValueError(
+        raise UserError(
             f"`{place}` must be whole seconds since 1970-01-01 UTC. Received: {value!r}"
         )
     if value >= MAX_TIME:
-        raise ValueError(
+        raise UserError(
             f"`{place}` must be seconds since 1970-01-01 UTC, not milliseconds. "
             f"Received: {value}"
         )

@@ -5,6 +5,7 @@ import dataclasses
 import random
 import time
 
+from ctr_tf.errors import UserError
 from serving.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ServingError
 
 
@@ -24,7 +25,7 @@ class Retry:
 
     def __post_init__(self):
         if self.attempts < 1:
-            raise ValueError(f"`attempts` must be positive. Received: {self.attempts}")
+            raise UserError(f"`attempts` must be positive. Received: {self.attempts}")
 
     def wait(self, attempt: int) -> float:
         """Seconds before the call after the `attempt`-th, drawn anew each time."""

@@ -1,9 +1,9 @@
 """Requests for checks and load tests of a server whose traffic nobody has at hand."""
 
 import itertools
-import json
 from pathlib import Path
 
+from ctr_tf import files
 from ctr_tf.schema import Schema
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version
 from serving.fit import SignatureSchema
@@ -24,7 +24,7 @@ def sample_request(
     """
     if model_dir is not None:
         path = find_version(model_dir) / EXTRA / EXAMPLE_REQUEST
-        return json.loads(path.read_text("utf-8"))
+        return files.read_json(path)
 
     def unknown(group: str) -> dict:
         names = [feature.name for feature in given(schema, group)]

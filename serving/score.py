@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from ctr_tf import files
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version, load_content
 from serving.messages import ranked
@@ -26,7 +28,7 @@ class Scorer:
 
     Raises:
         FileNotFoundError: if there is no export in the folder.
-        ValueError: if its schema or vocabularies are not those that were exported.
+        UserError: if its schema or vocabularies are not those that were exported.
     """
 
     def __init__(self, model: str | Path):
@@ -54,7 +56,7 @@ class Scorer:
             probable first; the position is the one in the request.
 
         Raises:
-            ValueError: names what is wrong with the request.
+            UserError: names what is wrong with the request.
         """
         tensors = request_to_tensors(request, self.schema)
         outputs = self._predict(tensors)  # the first call loads the model
@@ -80,11 +82,12 @@ def read_request(path: str) -> object:
     """Reads a request from a JSON file, or from standard input for ``-``."""
     if path != "-" and not Path(path).is_file():
         raise FileNotFoundError(f"There is no request at '{path}'.")
-    text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+    if path != "-":
+        return files.read_json(path)
     try:
-        return json.loads(text)
+        return json.load(sys.stdin)
     except ValueError as error:
-        raise ValueError(f"The request '{path}' is not JSON: {error}") from error
+        raise UserError(f"The request '-' is not JSON: {error}") from error
 
 
 def main(argv: list[str]) -> int:

@@ -7,7 +7,6 @@ score wrongly: here it shows. TF Serving runs the warm-up requests, and looks at
 answer.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
+from ctr_tf import files
 from ctr_tf.data.records import raw_records
 from ctr_tf.schema import Schema
 from serving.exported import EXTRA, GOLDEN, SCHEMA
@@ -83,7 +83,7 @@ def replay_golden(folder: str | Path, signatures) -> int:
     """
     path = Path(folder) / EXTRA / GOLDEN
     schema = Schema.load(Path(folder) / EXTRA / SCHEMA)
-    golden = json.loads(path.read_text("utf-8"))
+    golden = files.read_json(path)
     for i, item in enumerate(golden):
         tensors = request_to_tensors(item["request"], schema)
         right = np.array(item["probability"])

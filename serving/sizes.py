@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
+from ctr_tf.errors import UserError
 from serving.stacked import by_dtype
 
 _FEWEST_BEHAVIORS = 32
@@ -36,11 +37,11 @@ def default_history_lengths(longest: int) -> tuple[int, ...]:
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    """The sizes as a tuple; ValueError unless they are positive and ascending."""
+    """The sizes as a tuple; UserError unless they are positive and ascending."""
     sizes = tuple(sizes)
     ascending = all(a < b for a, b in zip(sizes, sizes[1:], strict=False))
     if not sizes or sizes[0] < 1 or not ascending:
-        raise ValueError(
+        raise UserError(
             f"`{name}` must be positive and ascending. Received: {list(sizes)}"
         )
     return sizes

@@ -38,6 +38,8 @@ from collections.abc import Mapping, Sequence
 import ml_dtypes
 import numpy as np
 
+from ctr_tf.errors import UserError
+
 STATE = "state_"
 STATE_VERSION = STATE + "version"
 STATE_DTYPES = ("float32", "bfloat16")
@@ -46,7 +48,7 @@ _MAGIC = b"CTRSTATE"
 _HEADER = struct.Struct("<8sIQII")
 
 
-class StateMismatchError(ValueError):
+class StateMismatchError(UserError):
     """The state was made by another model or in another layout: encode it anew."""
 
 
@@ -130,21 +132,21 @@ class StateLayout:
 
         Raises:
             StateMismatchError: if another model made it.
-            ValueError: names the tensor that is missing or does not fit.
+            UserError: names the tensor that is missing or does not fit.
         """
         if STATE_VERSION in state:
             self._check_fingerprint(int(state[STATE_VERSION][row]), self.version)
         parts = []
         for tensor in self.packed:
             if tensor.name not in state:
-                raise ValueError(
+                raise UserError(
                     f"The state lacks the tensor '{tensor.name}'. "
                     f"Received: {sorted(state)}"
                 )
             value = np.asarray(state[tensor.name])
             shape, dtype = value.shape[1:], value.dtype.name
             if shape != tensor.shape or dtype != tensor.dtype:
-                raise ValueError(
+                raise UserError(
                     f"`{tensor.name}` must be {tensor.dtype} of shape "
                     f"(batch, {tensor.size}). Received: {dtype} {value.shape}"
                 )
@@ -166,7 +168,7 @@ class StateLayout:
 
         Raises:
             StateMismatchError: names both models, or both layouts.
-            ValueError: if the bytes are no state, or not whole.
+            UserError: if the bytes are no state, or not whole.
         """
         payloads = [self._payload(value) for value in serialized]
         rows = len(payloads)
@@ -182,7 +184,7 @@ class StateLayout:
 
     def _payload(self, serialized: bytes) -> memoryview:
         if len(serialized) < _HEADER.size or serialized[: len(_MAGIC)] != _MAGIC:
-            raise ValueError(
+            raise UserError(
                 "These bytes are not the state of a user: they do not begin with "
                 f"{_MAGIC}. Received: {len(serialized)} bytes that begin with "
                 f"{bytes(serialized[: len(_MAGIC)])}"
@@ -191,11 +193,11 @@ class StateLayout:
         self._check_fingerprint(fingerprint, version)
         payload = memoryview(serialized)[_HEADER.size :]
         if not len(payload) == size == self.payload_bytes:
-            raise ValueError(
+            raise UserError(
                 f"A state has {self.num_bytes} bytes. Received: {len(serialized)} bytes"
             )
         if zlib.crc32(payload) != checksum:
-            raise ValueError(
+            raise UserError(
                 "The state is damaged: its checksum does not fit. "
                 f"Received: {len(serialized)} bytes"
             )

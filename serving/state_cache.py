@@ -10,6 +10,8 @@ import logging
 import threading
 import time
 
+from ctr_tf.errors import UserError
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class StateCache:
     def __init__(self, capacity: int = 256 * 2**20, ttl: float = 300.0):
         for name, value in (("capacity", capacity), ("ttl", ttl)):
             if not value > 0:
-                raise ValueError(f"`{name}` must be positive. Received: {value!r}")
+                raise UserError(f"`{name}` must be positive. Received: {value!r}")
         self.capacity = capacity
         self.ttl = ttl
         self.counts = CacheCounts()
@@ -106,7 +108,7 @@ class RedisStateCache:
         from redis.retry import Retry
 
         if not ttl > 0:
-            raise ValueError(f"`ttl` must be positive. Received: {ttl!r}")
+            raise UserError(f"`ttl` must be positive. Received: {ttl!r}")
         self.ttl = ttl
         self.counts = CacheCounts()
         self._error = redis.RedisError

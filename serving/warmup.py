@@ -18,6 +18,7 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.records import BEHAVIORS, CANDIDATES, take
 from ctr_tf.data.writing import serialize
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
@@ -48,7 +49,7 @@ def write_warmup(
         How many records there are.
 
     Raises:
-        ValueError: if the sizes need more than TF Serving takes.
+        UserError: if the sizes need more than TF Serving takes.
     """
     count = 0
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -58,7 +59,7 @@ def write_warmup(
             writer.write(log.SerializeToString())
             count += 1
             if count > MAX_RECORDS:
-                raise ValueError(
+                raise UserError(
                     f"TF Serving takes at most {MAX_RECORDS:,} warm-up records: choose "
                     "fewer sizes. Received: "
                     f"history_lengths={exported.history_lengths}, "

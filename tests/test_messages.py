@@ -18,7 +18,9 @@ from wrong_inputs import (
     words,
 )
 
+from ctr_tf.commands import recipes
 from ctr_tf.commands.main import main
+from ctr_tf.errors import UserError
 from serving.score import Scorer, read_request
 
 PREPARE = "prepare --source synthetic --input {world}/raw --output {tmp}/out"
@@ -260,3 +262,18 @@ def test_an_unusual_request_is_scored(change, scorer):
     scores = scorer.score(request)
     assert len(scores) == len(request["candidates"])
     assert all(0 < score["probability"] < 1 for score in scores)
+
+
+@pytest.mark.parametrize("mistake", [UserError, FileNotFoundError])
+def test_a_bug_keeps_its_traceback_and_a_mistake_is_one_line(
+    mistake, monkeypatch, capsys
+):
+    def fails(error):
+        return lambda argv: (_ for _ in ()).throw(error)
+
+    monkeypatch.setattr(recipes, "main", fails(mistake("say what is wrong")))
+    assert main(["recipes"]) == 2
+    assert capsys.readouterr().err == "ctr-tf: error: say what is wrong\n"
+    monkeypatch.setattr(recipes, "main", fails(ValueError("math domain error")))
+    with pytest.raises(ValueError, match="math domain error"):
+        main(["recipes"])

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 BENCHES = {
     "attention": "SparseCTR's attention beside full self-attention",
@@ -34,13 +34,13 @@ def load_bench(name: str) -> ModuleType:
         The module, which has `main(argv)`.
 
     Raises:
-        ValueError: names an unknown bench and the nearest known one, or says that the
+        UserError: names an unknown bench and the nearest known one, or says that the
             package was installed without a checkout.
     """
     if name not in BENCHES:
-        raise ValueError(unknown_name("bench", name, BENCHES))
+        raise UserError(unknown_name("bench", name, BENCHES))
     if not (_CHECKOUT / "benchmarks" / f"{name}.py").is_file():
-        raise ValueError(
+        raise UserError(
             "Benches are run from a checkout of the source, where `pip install "
             f"--editable .` makes `ctr-tf`; this package lies in '{_CHECKOUT}' without "
             f"one. Received: bench '{name}'"

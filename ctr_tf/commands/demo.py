@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctr_tf.commands.main import resolve
+from ctr_tf.errors import UserError
 from ctr_tf.recipes.find import find_recipe
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def _verb(name: str, *arguments: object) -> None:
     module, rest = resolve([name, *words])
     status = module.main(rest)
     if status:
-        raise ValueError(f"The stage `ctr-tf {name}` failed with status {status}.")
+        raise UserError(f"The stage `ctr-tf {name}` failed with status {status}.")
     _log.info("=== %s took %.0f s", name, time.perf_counter() - started)
 
 
@@ -60,7 +61,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--output", help="default: runs/demo-<source>")
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
-        raise ValueError(
+        raise UserError(
             "Give `--input` (INPUT=… with make) for a source of real logs, none for "
             f"'synthetic'. Received: source='{arguments.source}', "
             f"input={arguments.input!r}"

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from ctr_tf import __version__
 from ctr_tf.commands.benches import BENCHES, load_bench
-from ctr_tf.errors import storage_trouble, unknown_name
+from ctr_tf.errors import UserError, storage_trouble, unknown_name
 
 VERBS = {
     "synthesize": ("ctr_tf.synthetic.synthesize", "write logs whose truth is known"),
@@ -61,13 +61,13 @@ def resolve(argv: list[str]) -> tuple[ModuleType, list[str]]:
         The module, which has `main(argv)`, and the arguments left for it.
 
     Raises:
-        ValueError: names an unknown verb and the nearest known one; see `load_bench`.
+        UserError: names an unknown verb and the nearest known one; see `load_bench`.
     """
     verb, *rest = argv
     if verb == "bench":
         return load_bench(rest[0] if rest else "(none)"), rest[1:]
     if verb not in VERBS:
-        raise ValueError(unknown_name("verb", verb, [*VERBS, "bench"]))
+        raise UserError(unknown_name("verb", verb, [*VERBS, "bench"]))
     return importlib.import_module(VERBS[verb][0]), rest
 
 
@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         module, rest = resolve(argv)
         return module.main(rest) or 0
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         if os.environ.get("CTR_TF_TRACEBACK"):
             raise
         print(f"ctr-tf: error: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import check_positive_options, unknown_name
+from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.recipes.find import find_recipe
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     rows = chosen(arguments)
     base = arguments.base or rows[0].name
     if base not in (names := [row.name for row in rows]):
-        raise ValueError(unknown_name("base", base, names))
+        raise UserError(unknown_name("base", base, names))
     output = Path(
         arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
     )
@@ -73,7 +73,7 @@ def _report(
         if result is not None:
             finished.setdefault(job.variant.name, []).append(result)
     if not finished:
-        raise ValueError(f"No run came to its end; see '{jobs[0].log.parent}'.")
+        raise UserError(f"No run came to its end; see '{jobs[0].log.parent}'.")
     exceptions = [w for w in overrides if ":" in w.partition("=")[0]]
     addressed = {word.partition(":")[0] for word in exceptions}
     shared = [

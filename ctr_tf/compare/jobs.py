@@ -23,7 +23,7 @@ from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.scores import SCORES
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import fingerprint
@@ -90,7 +90,7 @@ def make_jobs(
         overrides: `key=value` for all, `name:key=value` for a model or one variant.
 
     Raises:
-        ValueError: names the key or the name that is wrong, and the value received.
+        UserError: names the key or the name that is wrong, and the value received.
     """
     shared = _raw(budget)
     of_budget = configs.load(Config, budget).model.name
@@ -117,7 +117,7 @@ def make_jobs(
 
 def _raw(recipe: Path) -> dict:
     configs.load(Config, recipe)  # says what is wrong with it
-    return yaml.safe_load(recipe.read_text("utf-8"))
+    return yaml.safe_load(files.read_text(recipe))
 
 
 def _model_section(model: str, budget: Path, of_budget: str) -> dict:
@@ -139,7 +139,7 @@ def _resolved(variant: Variant, values: dict) -> dict:
     if variant.model != TFRS:
         return configs.to_mapping(configs.parse(Config, values))
     if values.pop("model"):
-        raise ValueError(f"`{TFRS}` has no keys `model.…` that could be set.")
+        raise UserError(f"`{TFRS}` has no keys `model.…` that could be set.")
     return {**configs.to_mapping(configs.parse(Config, values)), "model": TFRS}
 
 
@@ -149,7 +149,7 @@ def _addressed(word: str, names: set[str]) -> tuple[str | None, str]:
     if not colon or "=" in name:
         return None, word
     if name not in names:
-        raise ValueError(unknown_name("model of an override", name, names))
+        raise UserError(unknown_name("model of an override", name, names))
     return name, rest
 
 
@@ -168,7 +168,7 @@ def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
         The runs that failed.
 
     Raises:
-        ValueError: if a run was begun with another recipe, or another process is at
+        UserError: if a run was begun with another recipe, or another process is at
             work on the folder.
     """
     for job in jobs:
@@ -227,13 +227,13 @@ def check_data(folder: Path, data: PreparedData) -> None:
         data: that it shall go on with.
 
     Raises:
-        ValueError: if it was begun with others.
+        UserError: if it was begun with others.
     """
     path, mark = folder / _DATA, fingerprint(data)
     begun = (folder / "recipes").is_dir()
     found = path.read_text("utf-8").strip() if path.is_file() else None
     if found != mark and (begun or found):
-        raise ValueError(
+        raise UserError(
             f"The comparison in '{folder}' was begun with other data than "
             f"'{data.folder}' holds now. Choose another `--output`, or remove it. The "
             f"data are {mark}. Received: {found}"
@@ -250,7 +250,7 @@ def _check_recipe(job: Job) -> None:
         del recipe["run"]  # a comparison may be moved
     changed = configs.differences(*recipes)
     if changed:
-        raise ValueError(
+        raise UserError(
             f"Run '{job.run}' was begun with another recipe. Choose another "
             f"`--output`, or remove it and '{job.recipe_file}'. The two differ in "
             f"{', '.join(changed)}."
@@ -279,7 +279,7 @@ def _lock(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"Another process is at work on the comparison in '{folder}'."
             ) from error
         yield file.fileno()

@@ -15,6 +15,7 @@ from ctr_tf.compare.bootstrap import (
     replicate_metrics,
 )
 from ctr_tf.compare.variants import Variant
+from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import load_scores
 
 REPLICATES = 1_000
@@ -80,7 +81,7 @@ def make_rows(
         replicates: of the bootstrap.
 
     Raises:
-        ValueError: if the runs were evaluated on different candidates.
+        UserError: if the runs were evaluated on different candidates.
     """
     rows = [_row(variant, finished.get(variant.name, ())) for variant in variants]
     of_base = next(row for row in rows if row.name == base).mean("auc")
@@ -134,7 +135,7 @@ def _replicates(finished, base: str, replicates: int) -> dict[str, list[dict]]:
             scores = load_scores(run["scores"])
             for field in ("request", "user", "label"):
                 if not np.array_equal(getattr(scores, field), getattr(first, field)):
-                    raise ValueError(
+                    raise UserError(
                         "Runs to be compared must be evaluated on the same candidates, "
                         f"and the base was on others ('{base}'). "
                         f"Received: '{run['scores']}'"

@@ -7,7 +7,7 @@ and the keys of the recipe's section `model` that it sets.
 import dataclasses
 from collections.abc import Sequence
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models import MODELS
 
 TFRS = "tfrs"
@@ -44,15 +44,15 @@ def variants(
         alternatives: whether to put other parts into each model that has a choice.
 
     Raises:
-        ValueError: for an unknown name, a repeated one, or variants asked for of models
+        UserError: for an unknown name, a repeated one, or variants asked for of models
             that have none.
     """
     known = [*MODELS, TFRS]
     for name in models:
         if name not in known:
-            raise ValueError(unknown_name("model", name, known))
+            raise UserError(unknown_name("model", name, known))
     if len(models) != len(set(models)):
-        raise ValueError(f"A model is named twice. Received: {', '.join(models)}")
+        raise UserError(f"A model is named twice. Received: {', '.join(models)}")
     rows = [Variant(name) for name in models]
     for asked, kind in ((ablations, "ablations"), (alternatives, "alternatives")):
         if not asked:
@@ -60,7 +60,7 @@ def variants(
         found = [row for name in models for row in _variants_of(name, kind)]
         if not found:
             has = [name for name in MODELS if getattr(MODELS[name], kind)]
-            raise ValueError(
+            raise UserError(
                 f"`--{kind}` needs a model that has some: {', '.join(has)}. "
                 f"Received: {', '.join(models)}"
             )

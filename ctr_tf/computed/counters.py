@@ -17,7 +17,7 @@ import re
 import numpy as np
 
 from ctr_tf.computed.event_index import EventIndex, GroupEvents
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.numeric import Numeric
@@ -236,7 +236,7 @@ def make_counter(
         declared: name → feature, of all roles but behaviors'.
 
     Raises:
-        ValueError: names what cannot be counted by, or the window.
+        UserError: names what cannot be counted by, or the window.
     """
     resolution = parse_duration(schema.counter_resolution, may_be_zero=True)
     windows = choice.windows
@@ -255,21 +255,21 @@ def make_counter(
         feature = declared.get(counter.key)
         if feature is None:
             known = (USER_KEY, *(n for n, f in declared.items() if _can_count_by(f)))
-            raise ValueError(
+            raise UserError(
                 f"{unknown_name('feature to count by', counter.key, known)} "
                 f"Received: by={choice.by!r}"
             )
         if not _can_count_by(feature):
-            raise ValueError(
+            raise UserError(
                 "Exposures are counted by a categorical feature of single values. "
                 f"Received: by={choice.by!r}, of kind '{feature.kind}' and length "
                 f"{feature.length}"
             )
     if not counter.features:
-        raise ValueError(f"The counter by '{choice.by}' needs a window. Received: []")
+        raise UserError(f"The counter by '{choice.by}' needs a window. Received: []")
     for window in counter.windows:
         if window != ALL and resolution and parse_duration(window) % resolution:
-            raise ValueError(
+            raise UserError(
                 "A window is a whole number of buckets of `counter_resolution`, "
                 f"{schema.counter_resolution}. Received: '{window}'"
             )

@@ -5,7 +5,7 @@ import dataclasses
 from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.counters import Counter, make_counter
 from ctr_tf.computed.slate import SLATE_SIZE, Place
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, Feature
 from ctr_tf.schema.kinds.numeric import Numeric
 
@@ -51,22 +51,22 @@ def declare(schema, declared: tuple[Feature, ...]) -> Computed:
         declared: the features that the log carries.
 
     Raises:
-        ValueError: names the key and the value received.
+        UserError: names the key and the value received.
     """
     single = {f.name: f for f in declared if f.role != "behavior"}
     counters, seen = [], set()
     for i, choice in enumerate(schema.counters):
         try:
             counters.append(make_counter(choice, schema, single))
-        except ValueError as error:
-            raise ValueError(f"`counters[{i}]`: {error}") from error
+        except UserError as error:
+            raise UserError(f"`counters[{i}]`: {error}") from error
         if choice.by in seen:
-            raise ValueError(
+            raise UserError(
                 f"`counters[{i}]`: there is one already. Received: by={choice.by!r}"
             )
         seen.add(choice.by)
     if schema.newness and ITEM_KEY not in seen:
-        raise ValueError(
+        raise UserError(
             f"`newness` needs the counter by '{ITEM_KEY}'. Received: counters by "
             f"{', '.join(sorted(seen)) or 'nothing'}"
         )
@@ -78,7 +78,7 @@ def declare(schema, declared: tuple[Feature, ...]) -> Computed:
     ]
     for i, name in enumerate(schema.places):
         if name not in counts:
-            raise ValueError(
+            raise UserError(
                 f"`places[{i}]`: {unknown_name('counter', name, counts)} "
                 f"Received: {name!r}"
             )

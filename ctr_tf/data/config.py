@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from ctr_tf.errors import UserError
+
 
 @dataclasses.dataclass
 class DataConfig:
@@ -31,7 +33,7 @@ class DataConfig:
         for name in ("batch_size", "shuffle_buffer"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(
+                raise UserError(
                     f"`data.{name}` must be a positive integer. Received: {value!r}"
                 )
         for name in ("history_lengths", "slate_sizes"):
@@ -39,12 +41,12 @@ class DataConfig:
             if not isinstance(sizes, list | tuple) or any(
                 type(size) is not int or size < 1 for size in sizes
             ):
-                raise ValueError(
+                raise UserError(
                     f"`data.{name}` must be a list of positive integers. "
                     f"Received: {sizes!r}"
                 )
             if any(a >= b for a, b in zip(sizes, sizes[1:], strict=False)):
-                raise ValueError(
+                raise UserError(
                     f"`data.{name}` must be ascending. Received: {list(sizes)}"
                 )
             setattr(self, name, tuple(sizes))

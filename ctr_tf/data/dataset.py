@@ -36,6 +36,7 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import record_dataset, untuned
+from ctr_tf.errors import UserError
 
 _no_autograph = tf.autograph.experimental.do_not_convert
 _OPEN_FILES = 16
@@ -63,12 +64,12 @@ def slate_sizes(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
     all.
 
     Raises:
-        ValueError: if the configured ones cannot hold every slate of the data.
+        UserError: if the configured ones cannot hold every slate of the data.
     """
     largest = data.max_candidates()
     sizes = config.slate_sizes or _usual_sizes(data, largest)
     if sizes[-1] < largest:
-        raise ValueError(
+        raise UserError(
             f"`data.slate_sizes` must hold the data's largest slate, {largest} "
             f"candidates: none is ever dropped. Received: {list(sizes)}"
         )
@@ -116,17 +117,17 @@ def dataset(
         shard_index: of this worker.
 
     Raises:
-        ValueError: if the split has no samples, the sizes do not hold the data, or the
+        UserError: if the split has no samples, the sizes do not hold the data, or the
             batch size cannot be shared evenly.
         FileNotFoundError: names what is missing of the data set.
     """
     if training and config.batch_size % num_shards:
-        raise ValueError(
+        raise UserError(
             f"`data.batch_size` must be a multiple of the {num_shards} workers. "
             f"Received: {config.batch_size}"
         )
     if not 0 <= shard_index < num_shards:
-        raise ValueError(
+        raise UserError(
             f"`shard_index` lies between 0 and num_shards - 1 = {num_shards - 1}. "
             f"Received: {shard_index}"
         )

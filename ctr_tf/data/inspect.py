@@ -32,6 +32,7 @@ from ctr_tf.data.text_tables import (
     table,
     total_width,
 )
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 
@@ -114,7 +115,7 @@ def find_samples(
         Index of the sample in the split, and its values.
 
     Raises:
-        ValueError: if a record is corrupt or does not fit the schema.
+        UserError: if a record is corrupt or does not fit the schema.
     """
     wanted = {"request_id": request_id, "user_id": user_id}
     wanted = {key: value.encode() for key, value in wanted.items() if value is not None}
@@ -134,8 +135,8 @@ def find_samples(
                 ):
                     try:
                         yield first + position, check_example(example, data.schema)
-                    except ValueError as error:
-                        raise ValueError(
+                    except UserError as error:
+                        raise UserError(
                             f"{file}: record {position}: {error}"
                         ) from error
         first += counts[file]
@@ -311,7 +312,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     for name in ("index", "num"):
         if getattr(arguments, name) < 0:
-            raise ValueError(
+            raise UserError(
                 f"`--{name}` must not be negative. Received: {getattr(arguments, name)}"
             )
     data = PreparedData.load(arguments.data)
@@ -333,7 +334,7 @@ def main(argv: Sequence[str]) -> int:
         print(render(sample, data.schema, data.vocabularies, arguments.full))
         count += 1
     if not count:
-        raise ValueError(_nothing_found(arguments, data, split))
+        raise UserError(_nothing_found(arguments, data, split))
     return 0
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from ctr_tf import config
+from ctr_tf import config, files
 from ctr_tf.data.record_files import COMPRESSIONS
+from ctr_tf.errors import UserError
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
@@ -53,31 +54,28 @@ class Document:
         """Reads a file.
 
         Raises:
-            ValueError: names the file, the key and the value received.
+            UserError: names the file, the key and the value received.
         """
-        try:
-            values = json.loads(Path(path).read_bytes())
-        except ValueError as error:
-            raise ValueError(f"'{path}' is not JSON: {error}") from error
+        values = files.read_json(path)
         found = values.get("format_version") if isinstance(values, Mapping) else None
         if found != FORMAT_VERSION:
             newer = isinstance(found, int) and found > FORMAT_VERSION
             way = "is of a newer version" if newer else "must be prepared again"
-            raise ValueError(
+            raise UserError(
                 f"'{path}' must have format_version {FORMAT_VERSION}; what it tells of "
                 f"{way}. Received: {found!r}"
             )
         try:
             return cls.from_mapping(values)
-        except ValueError as error:
-            raise ValueError(f"'{path}': {error}") from error
+        except UserError as error:
+            raise UserError(f"'{path}': {error}") from error
 
     @classmethod
     def from_mapping(cls, values: Mapping) -> Self:
         """From what was read of JSON.
 
         Raises:
-            ValueError: names the key and the value received.
+            UserError: names the key and the value received.
         """
         return config.parse(cls, values, what="manifest key")
 
@@ -136,7 +134,7 @@ class Split:
 
     def __post_init__(self):
         if self.time_range is not None and len(self.time_range) != 2:
-            raise ValueError(
+            raise UserError(
                 "`time_range` must be two times. "
                 f"Received: time_range={list(self.time_range)}"
             )
@@ -177,7 +175,7 @@ class Manifest(Document):
         files: of records, by path.
 
     Raises:
-        ValueError: names a key that is not what the others say.
+        UserError: names a key that is not what the others say.
     """
 
     name: str
@@ -193,14 +191,14 @@ class Manifest(Document):
 
     def __post_init__(self):
         if self.compression not in COMPRESSIONS:
-            raise ValueError(
+            raise UserError(
                 f"`compression` must be one of {', '.join(COMPRESSIONS)}. "
                 f"Received: {self.compression!r}"
             )
         for name, split in self.splits.items():
             samples = sum(file.samples for file in self.files_of(name))
             if split.samples != samples:
-                raise ValueError(
+                raise UserError(
                     f"`splits.{name}.samples` must be those of its files, {samples}. "
                     f"Received: {split.samples}"
                 )

@@ -4,14 +4,14 @@
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ctr_tf import files
 from ctr_tf.data.manifest import MANIFEST, Manifest, RecordFile, Split
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import (
     Vocabularies,
@@ -57,7 +57,7 @@ class PreparedData:
         Raises:
             FileNotFoundError: if the folder, its manifest, schema or a vocabulary is
                 missing, or a record file.
-            ValueError: if the manifest cannot be read, or a file is not what it says:
+            UserError: if the manifest cannot be read, or a file is not what it says:
                 schema and vocabularies in content, record files in size.
         """
         folder = Path(folder)
@@ -88,10 +88,10 @@ class PreparedData:
             vocabularies: of the model, by which samples are read.
 
         Raises:
-            ValueError: if the schemas differ in more than `min_count` and `max_size`.
+            UserError: if the schemas differ in more than `min_count` and `max_size`.
         """
         if without_limits(self.schema) != without_limits(schema):
-            raise ValueError(
+            raise UserError(
                 "The data's schema must be that of the model (but for `min_count` and "
                 f"`max_size`). Received: {self.folder}"
             )
@@ -133,19 +133,19 @@ class PreparedData:
         path = self.folder / STATISTICS
         if not path.is_file():
             return {}
-        counted = json.loads(path.read_text("utf-8")).get("train", {})
+        counted = files.read_json(path).get("train", {})
         return counted.get("slate_size", {}).get("quantiles", {})
 
     def files(self, split: str) -> list[str]:
         """Record files of a split, in order.
 
         Raises:
-            ValueError: if there is no such split, or it has no samples.
+            UserError: if there is no such split, or it has no samples.
             FileNotFoundError: names a file that the manifest lists and the folder
                 lacks.
         """
         if not self.num_samples(split):
-            raise ValueError(
+            raise UserError(
                 f"Split '{split}' of '{self.folder}' has no samples. Received: 0"
             )
         entries = self._entries(split)
@@ -164,7 +164,7 @@ class PreparedData:
 
         Raises:
             FileNotFoundError: names a missing file.
-            ValueError: names a file that differs.
+            UserError: names a file that differs.
         """
         for split in splits or self.splits:
             self._check_sizes(split)
@@ -172,7 +172,7 @@ class PreparedData:
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 if digest != expected.sha256:
-                    raise ValueError(
+                    raise UserError(
                         f"'{path}' must have the SHA-256 {expected.sha256}. "
                         f"Received: {digest}"
                     )
@@ -182,7 +182,7 @@ class PreparedData:
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
             if path.stat().st_size != expected.bytes:
-                raise ValueError(
+                raise UserError(
                     f"'{path}' must have {expected.bytes} bytes. "
                     f"Received: {path.stat().st_size}"
                 )
@@ -191,20 +191,20 @@ class PreparedData:
         expected = self.manifest.content
         for name, digest in content_digests(self.schema, self.vocabularies).items():
             if digest != expected.get(name):
-                raise ValueError(
+                raise UserError(
                     f"'{self.folder / name}' is not what {MANIFEST} says: it must have "
                     f"the SHA-256 {expected.get(name)}. Received: {digest}"
                 )
         found = content_hash(self.schema, self.vocabularies)
         if found != self.content_hash:
-            raise ValueError(
+            raise UserError(
                 f"'{self.folder / MANIFEST}' must have the content_hash {found}. "
                 f"Received: {self.content_hash}"
             )
 
     def _split(self, split: str) -> Split:
         if split not in self.manifest.splits:
-            raise ValueError(
+            raise UserError(
                 f"'{self.folder}': {unknown_name('split', split, self.splits)}"
             )
         return self.manifest.splits[split]

@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.records import check_example
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 
 _TENSORFLOW_NAMES = {"none": "", "gzip": "GZIP"}  # of `record_files.COMPRESSIONS`
 
 
-class UnreadableRecordError(ValueError):
+class UnreadableRecordError(UserError):
     """A record file is damaged; what comes after that place is lost, too."""
 
 
@@ -75,7 +76,7 @@ def read_examples(
         File, index of the record in it (from 0), and the sample.
 
     Raises:
-        ValueError: names the file, the record's index and what is wrong with it.
+        UserError: names the file, the record's index and what is wrong with it.
     """
     for file in map(str, files):
         for index, record in enumerate(read_records(file, compression)):
@@ -83,7 +84,7 @@ def read_examples(
             try:
                 example.ParseFromString(record)
             except Exception as error:  # protobuf has its own for a bad message
-                raise ValueError(
+                raise UserError(
                     f"{file}: record {index} is not a tf.train.Example ({error})."
                 ) from error
             yield file, index, example
@@ -93,13 +94,13 @@ def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
     """Looks through records for the first bad one.
 
     Raises:
-        ValueError: names the file, the record's index, the key and what is wrong.
+        UserError: names the file, the record's index, the key and what is wrong.
     """
     for file, index, example in read_examples(files, compression):
         try:
             check_example(example, schema)
-        except ValueError as error:
-            raise ValueError(f"{file}: record {index}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{file}: record {index}: {error}") from error
 
 
 @contextlib.contextmanager

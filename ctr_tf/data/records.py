@@ -12,6 +12,7 @@ import typing
 
 import numpy as np
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Feature, Schema
 
 if typing.TYPE_CHECKING:
@@ -106,7 +107,7 @@ def label_keys(
     """Record keys of a label, as `label_key`, and of the further ones in `tasks`."""
     keys = [label_key(schema, name) for name in (label, *tasks)]
     if keys[0] in keys[1:]:
-        raise ValueError(
+        raise UserError(
             "`model.tasks` are further labels: `data.label`, the first one of the "
             f"schema by default, is none of them. Received: {list(tasks)}"
         )
@@ -118,7 +119,7 @@ def label_key(schema: Schema, label: str | None = None) -> str:
     if label is None or label == schema.labels[0]:
         return "label"
     if label not in schema.labels:
-        raise ValueError(
+        raise UserError(
             f"Unknown `data.label`. Known: {', '.join(schema.labels)}. "
             f"Received: {label!r}"
         )
@@ -129,7 +130,7 @@ def example_values(example: "tf.train.Example", field: Field) -> np.ndarray | No
     """The values of one key, None where it is absent.
 
     Raises:
-        ValueError: names the key, the dtype expected and the one found.
+        UserError: names the key, the dtype expected and the one found.
     """
     feature = example.features.feature.get(field.key)
     kind = feature.WhichOneof("kind") if feature is not None else None
@@ -137,7 +138,7 @@ def example_values(example: "tf.train.Example", field: Field) -> np.ndarray | No
         return None
     if kind != _LISTS[field.dtype]:
         found = next(dtype for dtype, name in _LISTS.items() if name == kind)
-        raise ValueError(f"'{field.key}' must be {field.dtype}. Received: {found}")
+        raise UserError(f"'{field.key}' must be {field.dtype}. Received: {found}")
     dtype = object if field.dtype == "bytes" else field.dtype
     return np.array(list(getattr(feature, kind).value), dtype)
 
@@ -149,7 +150,7 @@ def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.n
         Key → values, of the keys that are there.
 
     Raises:
-        ValueError: names the key and what is wrong with it.
+        UserError: names the key and what is wrong with it.
     """
     values = {}
     counts: dict[str, int] = {}
@@ -161,7 +162,7 @@ def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.n
             if not (
                 field.at_most or field.size == BEHAVIORS and not counts.get(BEHAVIORS)
             ):
-                raise ValueError(f"'{key}' is missing.")
+                raise UserError(f"'{key}' is missing.")
             value = np.zeros(0, field.dtype)
         if field.length > 1:
             values[key] = value  # held against its lengths below
@@ -169,12 +170,12 @@ def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.n
         if isinstance(field.size, str):
             expected = counts.setdefault(field.size, len(value))
             if len(value) != expected:
-                raise ValueError(
+                raise UserError(
                     f"'{key}' must have as many values as the sample has {field.size}, "
                     f"{expected}. Received: {len(value)}"
                 )
         elif len(value) > field.size or (len(value) < field.size and not field.at_most):
-            raise ValueError(
+            raise UserError(
                 f"'{key}' must have {'at most ' if field.at_most else ''}{field.size} "
                 f"values. Received: {len(value)}"
             )
@@ -187,12 +188,12 @@ def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.n
 
 def _check_lists(field: Field, values: np.ndarray, lengths: np.ndarray) -> None:
     if len(lengths) and not 0 <= lengths.min() <= lengths.max() <= field.length:
-        raise ValueError(
+        raise UserError(
             f"'{field.length_key}' must be from 0 to {field.length}. "
             f"Received: {lengths.tolist()}"
         )
     if lengths.sum() != len(values):
-        raise ValueError(
+        raise UserError(
             f"'{field.key}' must have as many values as '{field.length_key}' counts, "
             f"{lengths.sum()}. Received: {len(values)}"
         )

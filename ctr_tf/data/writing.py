@@ -13,7 +13,7 @@ from ctr_tf.data.example import (
     pack_int64,
 )
 from ctr_tf.data.records import record_spec
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
 
@@ -44,13 +44,13 @@ class SampleWriter:
             stop: one past the last row of each sample.
 
         Raises:
-            ValueError: if records have no such key, or another dtype there.
+            UserError: if records have no such key, or another dtype there.
         """
         assert key not in self._features, key
         if key not in self._spec:
-            raise ValueError(unknown_name("record key", key, self._spec))
+            raise UserError(unknown_name("record key", key, self._spec))
         if packed.dtype != self._spec[key].dtype:
-            raise ValueError(
+            raise UserError(
                 f"'{key}' must be {self._spec[key].dtype}. Received: {packed.dtype}"
             )
         self._features[key] = encode_feature(key, packed, start, stop)
@@ -59,12 +59,12 @@ class SampleWriter:
         """The serialized samples.
 
         Raises:
-            ValueError: names the keys that were not added.
+            UserError: names the keys that were not added.
         """
         needed = (key for key, field in self._spec.items() if not field.optional)
         missing = [key for key in needed if key not in self._features]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"A record must have the keys {missing}. "
                 f"Received: {list(self._features)}"
             )

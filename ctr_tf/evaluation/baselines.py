@@ -21,6 +21,7 @@ import numpy as np
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.evaluation.evaluate import evaluate_predictions
 from ctr_tf.evaluation.logistic_regression import BatchStore, LogisticRegression
 from ctr_tf.evaluation.metrics import Metrics
@@ -98,7 +99,7 @@ def evaluate_baselines(
     train = BatchStore(_sparse(data, "train", features), output)
     _log.info("train: %s candidates, %s clicks", train.candidates, train.clicks)
     if train.clicks in (0, train.candidates):
-        raise ValueError(
+        raise UserError(
             f"The train split of '{folder}' must have both clicks and candidates "
             f"without. Received: {train.clicks} clicks of {train.candidates}"
         )
@@ -133,7 +134,7 @@ def fit_popularity(data: PreparedData, prior: float) -> Popularity:
         prior: click-through rate of the train split.
     """
     if not data.schema.counter_windows:
-        raise ValueError(
+        raise UserError(
             f"Popularity needs counters, and schema '{data.schema.name}' has none. "
             "Received: counter_windows=[]"
         )
@@ -211,7 +212,7 @@ def _auc(model: LogisticRegression, batches: BatchStore) -> float | None:
 
 def _check_validation(data: PreparedData, auc: float | None) -> None:
     if auc is None:
-        raise ValueError(
+        raise UserError(
             f"The validation split of '{data.folder}' must have both clicks and "
             "candidates without: the baselines are tuned on it."
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from ctr_tf import files
 from ctr_tf import time as times
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.metrics import Metrics
 from ctr_tf.evaluation.predictions import (
     Predictions,
@@ -66,7 +66,7 @@ def evaluate_predictions(
         a base is given: (AUC - 0.5) / (AUC of the base - 0.5) - 1, for the GAUCs alike.
 
     Raises:
-        ValueError: if there are no samples, no clicks or nothing but clicks, a score
+        UserError: if there are no samples, no clicks or nothing but clicks, a score
             is not from 0 to 1, or the base is of other samples.
         FileNotFoundError: names the base that is missing.
     """
@@ -113,10 +113,10 @@ def evaluate_predictions(
 def _check_classes(result: dict, name: str) -> None:
     candidates, clicks = result["candidates"], result["clicks"]
     if not result["samples"]:
-        raise ValueError(f"There are no samples to evaluate '{name}' on. Received: 0")
+        raise UserError(f"There are no samples to evaluate '{name}' on. Received: 0")
     if clicks in (0, candidates):
         what = "no clicks" if clicks == 0 else "nothing but clicks"
-        raise ValueError(
+        raise UserError(
             f"'{name}' cannot be evaluated on {what}: AUC needs both classes. "
             f"Received: {clicks:,} clicks among {candidates:,} candidates"
         )
@@ -136,14 +136,11 @@ def _read_base(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no metrics file of a base at '{path}'.")
-    try:
-        base = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"The base '{path}' is not JSON: {error}") from error
+    base = files.read_json(path)
     needed = ("auc", "candidates", "clicks")
     if not isinstance(base, dict) or any(key not in base for key in needed):
         received = sorted(base) if isinstance(base, dict) else base
-        raise ValueError(
+        raise UserError(
             f"The base '{path}' must be a metrics.json of `ctr-tf evaluate`. "
             f"Received: {received}"
         )
@@ -153,7 +150,7 @@ def _read_base(path: str | Path) -> dict:
 def _relative_improvement(result: dict, base: dict, path: str | Path) -> dict:
     for key in ("candidates", "clicks"):
         if result[key] != base[key]:
-            raise ValueError(
+            raise UserError(
                 f"The base '{path}' was measured on other samples: this split has "
                 f"{result[key]:,} {key}. Received: {base[key]:,}"
             )
@@ -216,7 +213,7 @@ def evaluate_run(
         config = dataclasses.replace(config, batch_size=batch_size)
     if task is not None:
         if task not in run.ranker.tasks:
-            raise ValueError(unknown_name("task", task, run.ranker.tasks))
+            raise UserError(unknown_name("task", task, run.ranker.tasks))
         config = dataclasses.replace(config, label=task)
     data = PreparedData.load(config.path).read_as(run.schema, run.vocabularies)
     batches = dataset(

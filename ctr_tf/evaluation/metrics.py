@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.errors import UserError
 from ctr_tf.evaluation.curves import LogitHistogram, QuantileBins
 from ctr_tf.evaluation.pairs import PairCounts, StreamedPairs, pair_counts
 from ctr_tf.evaluation.ranking import slate_metrics
@@ -81,7 +82,7 @@ class Metrics:
             slices: slicing → group of each slate, `[B]` integers.
 
         Raises:
-            ValueError: on a label or a probability that is none, naming how many there
+            UserError: on a label or a probability that is none, naming how many there
                 are and the first one's request.
         """
         mask = np.asarray(mask, bool)
@@ -94,7 +95,7 @@ class Metrics:
         labels = labels.astype(np.uint8)
         codes = {_ALL: np.zeros(len(mask), np.uint8), **(slices or {})}
         if set(codes) != set(self._groups):
-            raise ValueError(
+            raise UserError(
                 f"`slices` must be {sorted(set(self._groups) - {_ALL})}. "
                 f"Received: {sorted(set(codes) - {_ALL})}"
             )
@@ -300,7 +301,7 @@ def _check(what, expected, values, good, mask, request_ids) -> None:
         row, column = np.argwhere(bad)[0]
         request = request_ids[row]
         request = request.decode() if isinstance(request, bytes) else str(request)
-        raise ValueError(
+        raise UserError(
             f"{bad.sum():,} of {mask.sum():,} {what} of a batch are not {expected}; "
             f"the first is of request '{request}', candidate {column}. "
             f"Received: {values[row, column]}"

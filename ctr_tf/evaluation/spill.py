@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ctr_tf.errors import UserError
+
 NUM_BUCKETS = 256
 
 
@@ -18,7 +20,7 @@ class _Spill:
 
     def __init__(self, dtype: np.dtype, memory_rows: int, folder: str | Path | None):
         if memory_rows < 1:
-            raise ValueError(
+            raise UserError(
                 "`memory_rows` must be a positive integer. "
                 f"Received: memory_rows={memory_rows!r}"
             )

@@ -7,6 +7,7 @@ width.
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.dice import Dice
 
 
@@ -32,7 +33,7 @@ class ActivationUnit(keras.layers.Layer):
         `[B, C, N]` float32, not normalized; 0 where hidden.
 
     Raises:
-        ValueError: if there is no hidden layer, or a width is not positive.
+        UserError: if there is no hidden layer, or a width is not positive.
 
     Reference:
         Deep Interest Network, section 4.3 and figure 2; the difference and the product
@@ -42,7 +43,7 @@ class ActivationUnit(keras.layers.Layer):
     def __init__(self, units: tuple[int, ...] = (36,), **kwargs):
         super().__init__(autocast=False, **kwargs)
         if not units or any(width < 1 for width in units):
-            raise ValueError(
+            raise UserError(
                 f"`units` must be one or more positive widths. Received: units={units}"
             )
         self.units = tuple(units)

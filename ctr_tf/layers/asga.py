@@ -9,7 +9,7 @@ import math
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.attention import merge_heads, products, split_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.target_attention import TargetAttention
@@ -46,7 +46,7 @@ class ASGA(TargetAttention):
         `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; for an unknown activation.
+        UserError: if `num_heads` does not divide D; for an unknown activation.
 
     Reference:
         GAP-Net, section 3.2.2, equations 6 to 8; naive sigmoid: table 4.
@@ -61,7 +61,7 @@ class ASGA(TargetAttention):
     ):
         super().__init__(num_heads, **kwargs)
         if activation not in ACTIVATIONS:
-            raise ValueError(unknown_name("activation", activation, ACTIVATIONS))
+            raise UserError(unknown_name("activation", activation, ACTIVATIONS))
         self.gated = gated
         self.activation = activation
 

@@ -7,6 +7,7 @@ what is averaged, `M` clusters.
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_attention import take_rows
 
@@ -52,7 +53,7 @@ class BehaviorClusters(keras.layers.Layer):
         float32}`: means of values and times, and the numbers of members.
 
     Raises:
-        ValueError: if `num_clusters` is no power of two or `cluster_size` not positive.
+        UserError: if `num_clusters` is no power of two or `cluster_size` not positive.
 
     Reference:
         TWIN V2 (Si et al. 2024), section on hierarchical clustering; the split:
@@ -62,7 +63,7 @@ class BehaviorClusters(keras.layers.Layer):
     def __init__(self, num_clusters: int, cluster_size: int, seed: int = 0, **kwargs):
         super().__init__(autocast=False, **kwargs)
         if num_clusters < 1 or num_clusters & (num_clusters - 1):
-            raise ValueError(
+            raise UserError(
                 "`num_clusters` must be a power of two. "
                 f"Received: num_clusters={num_clusters}"
             )

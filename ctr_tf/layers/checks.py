@@ -1,17 +1,19 @@
 """What several layers have to check, one function a rule."""
 
+from ctr_tf.errors import UserError
+
 
 def check_positive(**sizes: int) -> None:
-    """Raises ValueError for a size that is not positive."""
+    """Raises UserError for a size that is not positive."""
     for name, value in sizes.items():
         if value < 1:
-            raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
+            raise UserError(f"`{name}` must be positive. Received: {name}={value}")
 
 
 def check_heads(num_heads: int, width: int) -> None:
-    """Raises ValueError if the heads do not divide the width."""
+    """Raises UserError if the heads do not divide the width."""
     if num_heads < 1 or width % num_heads:
-        raise ValueError(
+        raise UserError(
             f"`num_heads` must divide the width {width}. "
             f"Received: num_heads={num_heads}"
         )

@@ -48,7 +48,7 @@ class ClusterAttention(keras.layers.Layer):
         `[B, C, D]`; exactly 0 where there is no cluster.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; if `top_k` is not positive.
+        UserError: if `num_heads` does not divide D; if `top_k` is not positive.
 
     Reference:
         TWIN V2 (Si et al. 2024), cluster-aware target attention; TWIN (Chang et al.

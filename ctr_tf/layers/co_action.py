@@ -7,6 +7,7 @@ behavior's input, `U` width of a layer, `W` weights of a target.
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 
 
@@ -31,7 +32,7 @@ class CoAction(keras.layers.Layer):
         `[B, C, R * sum(units)]`, order by order, layer by layer.
 
     Raises:
-        ValueError: if there is no layer, or a width or `orders` is not positive.
+        UserError: if there is no layer, or a width or `orders` is not positive.
 
     Reference:
         CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022),
@@ -42,7 +43,7 @@ class CoAction(keras.layers.Layer):
     def __init__(self, units: tuple[int, ...] = (8, 4), orders: int = 3, **kwargs):
         super().__init__(autocast=False, **kwargs)
         if not units or any(width < 1 for width in units):
-            raise ValueError(
+            raise UserError(
                 f"`units` must be one or more positive widths. Received: units={units}"
             )
         check_positive(orders=orders)

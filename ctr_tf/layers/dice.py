@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class Dice(keras.layers.Layer):
@@ -25,7 +27,7 @@ class Dice(keras.layers.Layer):
         `[..., U]`.
 
     Raises:
-        ValueError: if `momentum` is not in 0 … 1.
+        UserError: if `momentum` is not in 0 … 1.
 
     Reference:
         Deep Interest Network, section 5.2 (data adaptive activation).
@@ -34,7 +36,7 @@ class Dice(keras.layers.Layer):
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs):
         super().__init__(**kwargs)
         if not 0 <= momentum <= 1:
-            raise ValueError(f"`momentum` lies in 0 … 1. Received: momentum={momentum}")
+            raise UserError(f"`momentum` lies in 0 … 1. Received: momentum={momentum}")
         self.momentum = momentum
         self.epsilon = epsilon
 

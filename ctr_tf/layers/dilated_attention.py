@@ -56,7 +56,7 @@ class DilatedAttention(SequenceAttention):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D.
+        UserError: if `num_heads` does not divide D.
 
     Reference:
         See `DilatedKeys`.

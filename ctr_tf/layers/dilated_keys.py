@@ -39,7 +39,7 @@ class DilatedKeys(SequenceKeys):
         `{"time": [B, J], "mask": [B, J]}`. Positions count from the candidates'.
 
     Raises:
-        ValueError: for a size that is not positive, an unknown relation.
+        UserError: for a size that is not positive, an unknown relation.
 
     Reference:
         Child et al., Generating Long Sequences with Sparse Transformers (2019), section

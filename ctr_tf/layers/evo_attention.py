@@ -46,7 +46,7 @@ class EvoAttention(SequenceAttention):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; unknown branch.
+        UserError: if `num_heads` does not divide D; unknown branch.
 
     Reference:
         SparseCTR, section 3.4, equations 3 to 11 and 16.

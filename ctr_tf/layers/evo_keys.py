@@ -9,7 +9,7 @@ import itertools
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
 from ctr_tf.layers.temporal_relations import RELATIONS, append_key
@@ -52,7 +52,7 @@ class EvoKeys(SequenceKeys):
         where `relations` has the distance, `"<branch>_position"` int64 (not local).
 
     Raises:
-        ValueError: for a size that is not positive, an unknown branch or relation.
+        UserError: for a size that is not positive, an unknown branch or relation.
 
     Reference:
         SparseCTR, sections 3.4.2 to 3.4.4.
@@ -181,12 +181,12 @@ class EvoKeys(SequenceKeys):
 
 
 def check_branches(branches: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns `branches` as a tuple; ValueError for none or an unknown one."""
+    """Returns `branches` as a tuple; UserError for none or an unknown one."""
     for name in branches:
         if name not in BRANCHES:
-            raise ValueError(unknown_name("attention branch", name, BRANCHES))
+            raise UserError(unknown_name("attention branch", name, BRANCHES))
     if not branches:
-        raise ValueError(f"`branches` must name one of {BRANCHES}. Received: ()")
+        raise UserError(f"`branches` must name one of {BRANCHES}. Received: ()")
     return tuple(branches)
 
 

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 from ctr_tf.tables.embedding_table import EmbeddingTable
@@ -62,7 +63,7 @@ class FeatureEmbedding(keras.layers.Layer):
             not enter the groups' embeddings.
 
     Raises:
-        ValueError: if features that share a table differ in width, or a table's size
+        UserError: if features that share a table differ in width, or a table's size
             is not given, or an extra table has the name of another.
     """
 
@@ -90,7 +91,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 self._add_feature(feature)
         for extra in self.extra_tables:
             if extra.name in self.tables:
-                raise ValueError(
+                raise UserError(
                     "An extra table needs a name of its own. "
                     f"Received: name='{extra.name}'"
                 )
@@ -107,13 +108,13 @@ class FeatureEmbedding(keras.layers.Layer):
         table = self.tables.get(feature.table)
         if table is None:
             if feature.table not in self.table_sizes:
-                raise ValueError(
+                raise UserError(
                     f"`table_sizes` lacks table '{feature.table}' of feature "
                     f"'{feature.name}'. Received: {sorted(self.table_sizes)}"
                 )
             self._add_table(feature.table, self.table_sizes[feature.table], width)
         elif table.width != width:
-            raise ValueError(
+            raise UserError(
                 f"Features that share table '{feature.table}' must agree on "
                 f"`embedding_dim`. Received: {table.width} and {width}"
             )

@@ -27,7 +27,7 @@ class FixedChunking(keras.layers.Layer):
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
 
     Raises:
-        ValueError: if `num_chunks` is not positive.
+        UserError: if `num_chunks` is not positive.
 
     Reference:
         SparseCTR, section 4.4.2 (FixedChunking).

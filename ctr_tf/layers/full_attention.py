@@ -37,7 +37,7 @@ class FullAttention(SequenceAttention):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D.
+        UserError: if `num_heads` does not divide D.
 
     Reference:
         SparseCTR, section 4.4.1, variant A1.

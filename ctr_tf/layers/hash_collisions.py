@@ -43,7 +43,7 @@ class HashCollisions(keras.layers.Layer):
         `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_groups` or `num_bits` is out of range.
+        UserError: if `num_groups` or `num_bits` is out of range.
 
     Reference:
         SDIM (Cao et al. 2022), "Sampling is all you need on modeling long-term user

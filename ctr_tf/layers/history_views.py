@@ -6,19 +6,19 @@ Shape suffixes: `B` batch, `N` behaviors.
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 VIEWS = ("real_time", "short_term", "long_term")
 CUTS = {"age": (3_600, 7 * 86_400), "count": (20, 200)}  # and their usual limits
 
 
 def check_limits(cut: str, limits: tuple | None) -> tuple[int, int]:
-    """The limits of a cut, its usual ones for None; ValueError if they are none."""
+    """The limits of a cut, its usual ones for None; UserError if they are none."""
     if cut not in CUTS:
-        raise ValueError(unknown_name("cut", cut, CUTS))
+        raise UserError(unknown_name("cut", cut, CUTS))
     limits = CUTS[cut] if limits is None else tuple(limits)
     if len(limits) != 2 or not 0 < limits[0] < limits[1]:
-        raise ValueError(
+        raise UserError(
             "`limits` must be two positive numbers in ascending order. "
             f"Received: limits={limits}"
         )
@@ -53,7 +53,7 @@ class HistoryViews(keras.layers.Layer):
         over its M positions.
 
     Raises:
-        ValueError: for an unknown cut; if the limits do not ascend from a positive one.
+        UserError: for an unknown cut; if the limits do not ascend from a positive one.
 
     Reference:
         GAP-Net, sections 3.1 and 3.3.1 (by count; by age: ours).

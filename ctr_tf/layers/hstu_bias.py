@@ -6,6 +6,7 @@ Shape suffixes: `B` batch, `Q` queries, `J` keys.
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
 from ctr_tf.layers.temporal_relations import NUM_LOG_TIMES
 
@@ -30,7 +31,7 @@ class HSTUBias(RelativeEncoding):
         `[B, 1, Q, J]` float32.
 
     Raises:
-        ValueError: if `max_distance` is negative.
+        UserError: if `max_distance` is negative.
 
     Reference:
         Zhai et al., Actions Speak Louder than Words (ICML 2024), section 3.2, and the
@@ -42,7 +43,7 @@ class HSTUBias(RelativeEncoding):
     def __init__(self, max_distance: int, **kwargs):
         super().__init__(**kwargs)
         if max_distance < 0:
-            raise ValueError(
+            raise UserError(
                 "`max_distance` must not be negative. "
                 f"Received: max_distance={max_distance}"
             )

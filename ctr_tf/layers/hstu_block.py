@@ -43,7 +43,7 @@ class HSTUBlock(SequenceAttention):
         The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
 
     Raises:
-        ValueError: if `num_heads` does not divide D.
+        UserError: if `num_heads` does not divide D.
 
     Reference:
         Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for

@@ -50,7 +50,7 @@ class KernelAttention(SequenceAttention):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; for a size that is not positive.
+        UserError: if `num_heads` does not divide D; for a size that is not positive.
 
     Reference:
         Wang et al., Linformer (2020), section 4, E and F for all heads; an alternative

@@ -69,7 +69,7 @@ class NativeSparseAttention(SequenceAttention):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D; if `top_blocks` is not positive.
+        UserError: if `num_heads` does not divide D; if `top_blocks` is not positive.
 
     Reference:
         Yuan et al., Native Sparse Attention (ACL 2025), section 3.3, blocks that do not

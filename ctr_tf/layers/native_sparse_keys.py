@@ -45,7 +45,7 @@ class NativeSparseKeys(SequenceKeys):
         "mask": [B, N]}`. Positions count from the candidates'.
 
     Raises:
-        ValueError: for a size that is not positive, an unknown relation.
+        UserError: for a size that is not positive, an unknown relation.
 
     Reference:
         See `NativeSparseAttention`.

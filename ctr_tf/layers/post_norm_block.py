@@ -27,7 +27,7 @@ class PostNormBlock(SparseBlock):
         The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
 
     Raises:
-        ValueError: if `ffn_factor` is not positive.
+        UserError: if `ffn_factor` is not positive.
 
     Reference:
         Behavior Sequence Transformer for E-commerce Recommendation in Alibaba

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.rows import by_rows
 
 
@@ -21,7 +22,7 @@ class PredictionHead(keras.layers.Layer):
         Logits `[B, C]`, float32 under every policy.
 
     Raises:
-        ValueError: if a width is not positive.
+        UserError: if a width is not positive.
 
     Reference:
         SparseCTR, equation 17.
@@ -30,7 +31,7 @@ class PredictionHead(keras.layers.Layer):
     def __init__(self, units: tuple[int, ...] = (32,), **kwargs):
         super().__init__(**kwargs)
         if any(width < 1 for width in units):
-            raise ValueError(f"`units` must be positive. Received: units={units}")
+            raise UserError(f"`units` must be positive. Received: units={units}")
         self.units = tuple(units)
 
     def build(self, candidates_shape, user_shape):

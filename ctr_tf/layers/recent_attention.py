@@ -26,7 +26,7 @@ class RecentAttention(TargetAttention):
         `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D, or `count` is not positive.
+        UserError: if `num_heads` does not divide D, or `count` is not positive.
     """
 
     def __init__(self, num_heads: int, count: int, **kwargs):

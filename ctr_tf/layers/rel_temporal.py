@@ -30,7 +30,7 @@ class RelTemporal(RelativeEncoding):
         `[B, H, Q, J]` float32.
 
     Raises:
-        ValueError: for an unknown relation.
+        UserError: for an unknown relation.
 
     Reference:
         SparseCTR, section 3.5, equations 12 to 15.

@@ -7,6 +7,7 @@ width.
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 
 
@@ -28,7 +29,7 @@ class RotaryEncoding(RelativeEncoding):
         `[B, 1, Q, J]` float32.
 
     Raises:
-        ValueError: if a head's width is odd.
+        UserError: if a head's width is odd.
 
     Reference:
         Su et al., RoFormer (2021), section 3.2; an alternative of SparseCTR, section
@@ -44,7 +45,7 @@ class RotaryEncoding(RelativeEncoding):
         """Checks the width of a head, the last axis by H."""
         width = input_shape[-1] // self.num_heads
         if width % 2:
-            raise ValueError(
+            raise UserError(
                 f"Rotary encoding needs heads of even width, of {input_shape[-1]} "
                 f"channels in {self.num_heads} heads. Received: {width}"
             )

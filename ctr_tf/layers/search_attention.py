@@ -36,7 +36,7 @@ class SearchAttention(TargetAttention):
         `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D, or `top_k` is not positive.
+        UserError: if `num_heads` does not divide D, or `top_k` is not positive.
 
     Reference:
         SIM (CIKM 2020), sections 3.2 and 3.3.

@@ -36,7 +36,7 @@ class SequenceAttention(keras.layers.Layer):
         Outputs of the behaviors `[B, N, D]` and of the candidates `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D.
+        UserError: if `num_heads` does not divide D.
     """
 
     projections = ("query", "key", "value", "output_projection")

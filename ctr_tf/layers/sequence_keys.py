@@ -26,7 +26,7 @@ class SequenceKeys(keras.layers.Layer):
         zone: of local time; see `ctr_tf.time.local_time`.
 
     Raises:
-        ValueError: for an unknown relation.
+        UserError: for an unknown relation.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width, `G` groups 
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 
 MAX_BITS = 62  # of an int64
@@ -34,7 +35,7 @@ class SimHash(keras.layers.Layer):
         Codes `[..., G]` int64, 0 … 2^num_bits - 1.
 
     Raises:
-        ValueError: if `num_bits` or `num_groups` is out of range.
+        UserError: if `num_bits` or `num_groups` is out of range.
 
     Reference:
         ETA (Chen et al. 2021), SDIM (Cao et al. 2022); the hash of Charikar (2002).
@@ -45,7 +46,7 @@ class SimHash(keras.layers.Layer):
     ):
         super().__init__(autocast=False, **kwargs)
         if not 1 <= num_bits <= MAX_BITS:
-            raise ValueError(
+            raise UserError(
                 f"`num_bits` lies between 1 and {MAX_BITS}. "
                 f"Received: num_bits={num_bits}"
             )

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
 
@@ -26,7 +27,7 @@ class SparseBlock(keras.layers.Layer):
         The behaviors `[B, N, D]` and the candidates `[B, C, D]` after the block.
 
     Raises:
-        ValueError: if `ffn_factor` is not positive.
+        UserError: if `ffn_factor` is not positive.
 
     Reference:
         SparseCTR, section 3.3, equation 2; residuals as in SUAN's code.
@@ -35,7 +36,7 @@ class SparseBlock(keras.layers.Layer):
     def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 3, **kwargs):
         super().__init__(autocast=False, **kwargs)
         if not ffn_factor > 0:
-            raise ValueError(
+            raise UserError(
                 f"`ffn_factor` must be positive. Received: ffn_factor={ffn_factor}"
             )
         self.attention = attention

@@ -21,7 +21,7 @@ class SwiGLU(keras.layers.Layer):
         `[..., D]`.
 
     Raises:
-        ValueError: if `hidden_dim` is not positive.
+        UserError: if `hidden_dim` is not positive.
 
     Reference:
         SparseCTR, equation 2 (without biases).

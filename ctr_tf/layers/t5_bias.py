@@ -8,6 +8,7 @@ import math
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
 
 
@@ -31,7 +32,7 @@ class T5Bias(RelativeEncoding):
         `[B, H, Q, J]` float32.
 
     Raises:
-        ValueError: unless ``2 <= num_buckets < max_distance``.
+        UserError: unless ``2 <= num_buckets < max_distance``.
 
     Reference:
         Raffel et al., Exploring the Limits of Transfer Learning (JMLR 2020), section
@@ -45,7 +46,7 @@ class T5Bias(RelativeEncoding):
     ):
         super().__init__(**kwargs)
         if not 2 <= num_buckets < max_distance:
-            raise ValueError(
+            raise UserError(
                 f"`num_buckets` must be at least 2 and below `max_distance`="
                 f"{max_distance}. Received: num_buckets={num_buckets}"
             )

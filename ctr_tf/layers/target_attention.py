@@ -34,7 +34,7 @@ class TargetAttention(keras.layers.Layer):
         `[B, C, D]`.
 
     Raises:
-        ValueError: if `num_heads` does not divide D.
+        UserError: if `num_heads` does not divide D.
 
     Reference:
         Attention Is All You Need, section 3.2.2; with targets as queries: SIM, section

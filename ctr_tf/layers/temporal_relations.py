@@ -7,7 +7,7 @@ import math
 
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
@@ -19,10 +19,10 @@ NUM_LOG_TIMES = 129
 def check_relations(
     relations: tuple[str, ...], known: tuple[str, ...] = RELATIONS
 ) -> tuple[str, ...]:
-    """Returns `relations` as a tuple; ValueError for a name that is not `known`."""
+    """Returns `relations` as a tuple; UserError for a name that is not `known`."""
     for name in relations:
         if name not in known:
-            raise ValueError(unknown_name("temporal relation", name, known))
+            raise UserError(unknown_name("temporal relation", name, known))
     return tuple(relations)
 
 

@@ -30,7 +30,7 @@ class TimeChunking(keras.layers.Layer):
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
 
     Raises:
-        ValueError: if `num_chunks` is not positive.
+        UserError: if `num_chunks` is not positive.
 
     Reference:
         SparseCTR, section 3.4.1.

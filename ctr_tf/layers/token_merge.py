@@ -37,7 +37,7 @@ class TokenMerge(keras.layers.Layer):
         any of the K is no padding.
 
     Raises:
-        ValueError: if a size is not positive.
+        UserError: if a size is not positive.
 
     Reference:
         LONGER: Scaling Up Long Sequence Modeling in Industrial Recommenders (RecSys

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from ctr_tf.errors import UserError
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class Tower(keras.layers.Layer):
@@ -18,13 +20,13 @@ class Tower(keras.layers.Layer):
         Logits `[B, C]`, float32 under every policy.
 
     Raises:
-        ValueError: if a width is not positive.
+        UserError: if a width is not positive.
     """
 
     def __init__(self, units: tuple[int, ...] = (64, 32), **kwargs):
         super().__init__(**kwargs)
         if any(width < 1 for width in units):
-            raise ValueError(f"`units` must be positive. Received: units={units}")
+            raise UserError(f"`units` must be positive. Received: units={units}")
         self.units = tuple(units)
 
     def build(self, inputs_shape):

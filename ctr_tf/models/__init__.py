@@ -1,6 +1,6 @@
 """The models by name."""
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models.bst import BST
 from ctr_tf.models.can import CAN
 from ctr_tf.models.din import DIN
@@ -54,10 +54,10 @@ def build_ranker(
         The built model.
 
     Raises:
-        ValueError: for an unknown name.
+        UserError: for an unknown name.
     """
     if config.name not in MODELS:
-        raise ValueError(unknown_name("model", config.name, MODELS))
+        raise UserError(unknown_name("model", config.name, MODELS))
     ranker = MODELS[config.name](schema, table_sizes, config, dtype=dtype)
     ranker.build()
     return ranker

@@ -1,43 +1,43 @@
 """What the config dataclasses of the models have to check, one function a rule."""
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
 
 def check_positive(config, *fields: str) -> None:
-    """Raises ValueError unless the fields are positive integers."""
+    """Raises UserError unless the fields are positive integers."""
     for field in fields:
         value = getattr(config, field)
         if not isinstance(value, int) or value < 1:
-            raise ValueError(
+            raise UserError(
                 f"`{field}` must be a positive integer. Received: {field}={value!r}"
             )
 
 
 def check_heads(config) -> None:
-    """Raises ValueError unless `num_heads` divides `dim`."""
+    """Raises UserError unless `num_heads` divides `dim`."""
     if config.dim % config.num_heads:
-        raise ValueError(
+        raise UserError(
             f"`num_heads` must divide `dim`={config.dim}. "
             f"Received: num_heads={config.num_heads}"
         )
 
 
 def check_units(config, field: str) -> None:
-    """Makes a field of widths a tuple; ValueError unless they are positive integers."""
+    """Makes a field of widths a tuple; UserError unless they are positive integers."""
     units = tuple(getattr(config, field))
     object.__setattr__(config, field, units)
     if any(not isinstance(width, int) or width < 1 for width in units):
-        raise ValueError(
+        raise UserError(
             f"`{field}` must be positive integers. Received: {field}={units}"
         )
 
 
 def check_tasks(tasks: tuple[str, ...], schema: Schema) -> tuple[str, ...]:
-    """The tasks; ValueError for one that is no label of the schema, or there twice."""
+    """The tasks; UserError for one that is no label of the schema, or there twice."""
     for task in tasks:
         if task not in schema.labels:
-            raise ValueError(unknown_name("label in `tasks`", task, schema.labels))
+            raise UserError(unknown_name("label in `tasks`", task, schema.labels))
     if len(set(tasks)) < len(tasks):
-        raise ValueError(f"`tasks` must differ. Received: tasks={tasks}")
+        raise UserError(f"`tasks` must differ. Received: tasks={tasks}")
     return tasks

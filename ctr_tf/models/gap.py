@@ -8,7 +8,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.asga import ACTIVATIONS, ASGA
 from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.gated_query_calibration import GatedQueryCalibration
@@ -62,7 +62,7 @@ class GAPConfig(TowerSizes):
         chosen.append(("fusion context", self.fusion_context, CONTEXTS))
         for what, value, known in chosen:
             if value not in known:
-                raise ValueError(unknown_name(what, value, known))
+                raise UserError(unknown_name(what, value, known))
         limits = check_limits(self.view_cut, self.view_limits)
         object.__setattr__(self, "view_limits", limits)
 

@@ -8,7 +8,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.recent_attention import RecentAttention
 from ctr_tf.layers.search_attention import SearchAttention
 from ctr_tf.layers.state_spec import StateSpec, history
@@ -39,7 +39,7 @@ class SIMHard(Ranker):
     looks at the latest ones. A category outside the vocabulary is like no other (ours).
 
     Raises:
-        ValueError: if `category` is not an item feature with ids.
+        UserError: if `category` is not an item feature with ids.
 
     Reference:
         Search-based User Interest Modeling with Lifelong Sequential Behavior Data for
@@ -56,7 +56,7 @@ class SIMHard(Ranker):
         known.sort(key=lambda name: name == ITEM_KEY)
         self.category = config.category or known[0]
         if self.category not in known:
-            raise ValueError(
+            raise UserError(
                 unknown_name("item feature with one id", self.category, known)
             )
         self.behavior_projection = self.dense(config.dim, "behavior")

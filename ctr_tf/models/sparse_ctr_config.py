@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.evo_keys import BRANCHES, check_branches
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
@@ -71,7 +71,7 @@ class SparseCTRConfig:
             ("relative_encoding", ENCODINGS),
         ):
             if getattr(self, field) not in known:
-                raise ValueError(unknown_name(field, getattr(self, field), known))
+                raise UserError(unknown_name(field, getattr(self, field), known))
         chosen = SPARSITY[self.sparsity]
         names = ("num_chunks", "transition", "window")
         for field, default in zip(names, chosen, strict=True):
@@ -81,7 +81,7 @@ class SparseCTRConfig:
         check_positive(self, *names, *sizes)
         check_heads(self)
         if not self.ffn_factor > 0:
-            raise ValueError(
+            raise UserError(
                 f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
             )
         check_units(self, "head_units")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 FOLDER = Path(__file__).parent
 _ENDINGS = (".yaml", ".yml")
@@ -24,12 +24,12 @@ def find_recipe(name: str) -> Path:
         The file; one that is named by its path may be missing.
 
     Raises:
-        ValueError: names an unknown recipe and the nearest shipped one.
+        UserError: names an unknown recipe and the nearest shipped one.
     """
     if "/" in name or name.endswith(_ENDINGS):
         return Path(name)
     if name not in (known := recipe_names()):
-        raise ValueError(
+        raise UserError(
             f"{unknown_name('recipe', name, known)} A recipe of your own is given by "
             "its path, such as `--config ./recipe.yaml`."
         )

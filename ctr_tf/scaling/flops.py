@@ -20,6 +20,8 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from ctr_tf.errors import UserError
+
 _BY_ELEMENT = frozenset(
     """
     Abs Add AddV2 BiasAdd BitwiseAnd BitwiseOr BitwiseXor Ceil Cos Div DivNoNan Elu
@@ -63,7 +65,7 @@ def graph_flops(graph: tf.Graph) -> int:
         graph: of a concrete function, such as `request_graph(…).graph`.
 
     Raises:
-        ValueError: if a shape is not known, or an operation holds a graph of its own
+        UserError: if a shape is not known, or an operation holds a graph of its own
             or is a convolution: these are not counted.
     """
     return sum(map(_flops, graph.get_operations()))
@@ -72,7 +74,7 @@ def graph_flops(graph: tf.Graph) -> int:
 def _flops(operation: tf.Operation) -> int:
     kind = operation.type
     if _NESTED.fullmatch(kind):
-        raise ValueError(
+        raise UserError(
             "FLOPs are counted in graphs without calls, branches, loops and "
             f"convolutions. Received: operation '{operation.name}' of type {kind}"
         )
@@ -97,7 +99,7 @@ def _einsum_flops(operation: tf.Operation) -> int:
     equation = operation.get_attr("equation").decode()
     terms = equation.split("->")[0].split(",")
     if "." in equation:
-        raise ValueError(
+        raise UserError(
             f"FLOPs of an einsum need its axes by name. Received: '{equation}'"
         )
     sizes = {
@@ -114,7 +116,7 @@ def _size(tensor: tf.Tensor) -> int:
 
 def _shape(tensor: tf.Tensor) -> tuple[int, ...]:
     if not tensor.shape.is_fully_defined():
-        raise ValueError(
+        raise UserError(
             "FLOPs are counted at known shapes. "
             f"Received: '{tensor.name}' of shape {tensor.shape}"
         )

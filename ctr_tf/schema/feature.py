@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 if TYPE_CHECKING:  # neither is needed to read a request
     import pyarrow as pa
@@ -84,7 +84,7 @@ class Feature:
 
     def __post_init__(self):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", str(self.name)):
-            raise ValueError(
+            raise UserError(
                 "A feature's `name` is lower-case letters, digits and '_', and begins "
                 f"with a letter. Received: name={self.name!r}"
             )
@@ -102,7 +102,7 @@ class Feature:
             object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
 
     def _fail(self, message: str):
-        raise ValueError(f"Feature '{self.name}': {message}")
+        raise UserError(f"Feature '{self.name}': {message}")
 
     def _check_positive(self, *fields: str) -> None:
         for field in fields:

@@ -36,9 +36,10 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
+from ctr_tf import files
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.computed.declare import Computed, declare
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
 from ctr_tf.schema.kinds import kind_class
 from ctr_tf.time import parse_duration, transitions
@@ -107,27 +108,27 @@ class Schema:
 
     def __post_init__(self):
         if self.time_unit not in TIME_UNITS:
-            raise ValueError(unknown_name("time_unit", self.time_unit, TIME_UNITS))
+            raise UserError(unknown_name("time_unit", self.time_unit, TIME_UNITS))
         for field in ("history_length", "num_chunks"):
             value = getattr(self, field)
             if not isinstance(value, int) or value < 1:
-                raise ValueError(
+                raise UserError(
                     f"`{field}` must be a positive integer. Received: {value!r}"
                 )
         if not -14 <= self.utc_offset_hours <= 14:
-            raise ValueError(
+            raise UserError(
                 "`utc_offset_hours` lies between -14 and 14. "
                 f"Received: {self.utc_offset_hours!r}"
             )
         if self.time_zone is not None:
             if self.utc_offset_hours:
-                raise ValueError(
+                raise UserError(
                     "Give `utc_offset_hours` or `time_zone`, not both. Received: "
                     f"{self.utc_offset_hours!r} and {self.time_zone!r}"
                 )
             transitions(self.time_zone)  # there is such a zone
         if not self.labels:
-            raise ValueError("`labels` must name at least one label. Received: []")
+            raise UserError("`labels` must name at least one label. Received: []")
         # One spelling of each value, so that the schema's text is its identity.
         object.__setattr__(self, "utc_offset_hours", float(self.utc_offset_hours))
         object.__setattr__(self, "session_gap", str(self.session_gap))
@@ -147,21 +148,19 @@ class Schema:
         self._check_record_keys()
         self._check_raw_columns()
         if not any(f.name == ITEM_KEY for f in self.of("item")):
-            raise ValueError(
+            raise UserError(
                 f"Schema '{self.name}' lacks the feature '{ITEM_KEY}' with role 'item'."
             )
 
     def _check_labels(self) -> None:
         for label in self.labels:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", str(label)) or label in _RAW:
-                raise ValueError(
+                raise UserError(
                     "A label is lower-case letters, digits and '_', and none of the "
                     f"raw columns {', '.join(_RAW)}. Received: labels={label!r}"
                 )
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError(
-                f"`labels` must differ. Received: {', '.join(self.labels)}"
-            )
+            raise UserError(f"`labels` must differ. Received: {', '.join(self.labels)}")
 
     def _check_record_keys(self) -> None:
         seen = set(RESERVED_KEYS)
@@ -172,7 +171,7 @@ class Schema:
                     keys.append(f"{keys[0]}_length")
                 for key in keys:
                     if key in seen:
-                        raise ValueError(
+                        raise UserError(
                             f"Feature '{feature.name}': '{key}' is taken, by another "
                             "feature or by the sample format."
                         )
@@ -190,7 +189,7 @@ class Schema:
         ]
         for column, feature in columns:
             if column in exposures:
-                raise ValueError(
+                raise UserError(
                     f"Feature '{feature.name}': its column '{column}' of the exposures "
                     f"is {exposures[column]} already. "
                     f"Received: name='{feature.name}', role='{feature.role}'"
@@ -199,7 +198,7 @@ class Schema:
         for feature in declared:
             taken = _RAW if feature.role != "user" else ("time", "request_id")
             if feature.name in taken and feature.role != "item":
-                raise ValueError(
+                raise UserError(
                     f"Feature '{feature.name}': raw tables have a column of that name. "
                     f"Received: role='{feature.role}'"
                 )
@@ -301,16 +300,16 @@ class Schema:
             source: where it came from, for error messages.
 
         Raises:
-            ValueError: names the key, the value received, and `source`.
+            UserError: names the key, the value received, and `source`.
         """
         try:
             data = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ValueError(f"{source} is not YAML: {error}") from error
+            raise UserError(f"{source} is not YAML: {error}") from error
         try:
             return cls._from_mapping(data)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Schema":
@@ -318,12 +317,12 @@ class Schema:
 
         Raises:
             FileNotFoundError: names the path.
-            ValueError: see `from_yaml`.
+            UserError: see `from_yaml`.
         """
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no schema file at '{path}'.")
-        return cls.from_yaml(path.read_text("utf-8"), source=str(path))
+        return cls.from_yaml(files.read_text(path), source=str(path))
 
     def save(self, path: str | Path) -> None:
         """Writes the schema as YAML."""
@@ -332,10 +331,10 @@ class Schema:
     @classmethod
     def _from_mapping(cls, data: Any) -> "Schema":
         if not isinstance(data, Mapping):
-            raise ValueError(f"A schema has keys and values. Received: {data!r}")
+            raise UserError(f"A schema has keys and values. Received: {data!r}")
         features = data.get("features")
         if not isinstance(features, list):
-            raise ValueError(f"`features` must be a list. Received: {features!r}")
+            raise UserError(f"`features` must be a list. Received: {features!r}")
         parsed = tuple(_to_feature(entry, i) for i, entry in enumerate(features))
         return configs.parse(cls, {**data, "features": parsed}, what="schema key")
 
@@ -358,17 +357,17 @@ def _to_mapping(feature: Feature) -> dict[str, Any]:
 def _to_feature(entry: Any, index: int) -> Feature:
     key = f"features[{index}]"
     if not isinstance(entry, Mapping):
-        raise ValueError(f"`{key}` must hold keys and values. Received: {entry!r}")
+        raise UserError(f"`{key}` must hold keys and values. Received: {entry!r}")
     for needed in ("name", "role", "kind"):
         if needed not in entry:
-            raise ValueError(f"`{key}` lacks `{needed}`. Received: {entry!r}")
+            raise UserError(f"`{key}` lacks `{needed}`. Received: {entry!r}")
     if "computed" in entry:
-        raise ValueError(
+        raise UserError(
             f"`{key}`: computed features are not declared. Received: {entry!r}"
         )
     try:
         cls = kind_class(entry["kind"])
-    except ValueError as error:
-        raise ValueError(f"Feature '{entry['name']}': {error}") from error
+    except UserError as error:
+        raise UserError(f"Feature '{entry['name']}': {error}") from error
     values = {k: v for k, v in entry.items() if k != "kind"}
     return configs.parse(cls, values, key, what=f"key of a {cls.kind} feature")

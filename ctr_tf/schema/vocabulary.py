@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.errors import unknown_name
+from ctr_tf import files
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import (
     FIRST_ID,
     OUT_OF_VOCABULARY_ID,
@@ -33,7 +34,7 @@ class Vocabularies:
         values: vocabulary name → its values as strings, most frequent first.
 
     Raises:
-        ValueError: if a vocabulary holds a value twice, or one with a line break.
+        UserError: if a vocabulary holds a value twice, or one with a line break.
     """
 
     def __init__(self, values: Mapping[str, Iterable[str]]):
@@ -45,11 +46,9 @@ class Vocabularies:
             if len(pc.unique(array)) != len(array):
                 counts = pc.value_counts(array).to_pylist()
                 twice = next(c["values"] for c in counts if c["counts"] > 1)
-                raise ValueError(f"Vocabulary '{name}' holds '{twice}' more than once.")
+                raise UserError(f"Vocabulary '{name}' holds '{twice}' more than once.")
             if pc.any(pc.match_substring_regex(array, r"[\r\n]")).as_py():
-                raise ValueError(
-                    f"Vocabulary '{name}' holds a value with a line break."
-                )
+                raise UserError(f"Vocabulary '{name}' holds a value with a line break.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,7 +130,7 @@ class Vocabularies:
                     f"Vocabulary '{name}' of feature '{features[0].name}' is missing: "
                     f"there is no file '{path}'."
                 )
-            values[name] = path.read_text("utf-8").split("\n")[:-1]
+            values[name] = files.read_text(path).split("\n")[:-1]
         return cls(values)
 
     def _array(self, name: str) -> pa.Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.time import DAY
 
 START = 1_704_067_200  # Monday, 2024-01-01 00:00 UTC
@@ -63,24 +63,24 @@ class WorldConfig:
         ):
             value = getattr(self, name)
             if not least <= value <= most:
-                raise ValueError(
+                raise UserError(
                     f"`{name}` lies between {least:,} and {most:,}. "
                     f"Received: {name}={value}"
                 )
         if self.candidates * 2 > self.items:
-            raise ValueError(
+            raise UserError(
                 "A slate holds at most half of the items. Received: "
                 f"candidates={self.candidates}, items={self.items}"
             )
         if self.behaviors_per_user > self.max_history:
-            raise ValueError(
+            raise UserError(
                 "`behaviors_per_user`, a mean, cannot exceed `max_history`. Received: "
                 f"behaviors_per_user={self.behaviors_per_user}, "
                 f"max_history={self.max_history}"
             )
         for name in self.plant:
             if name not in PLANTS:
-                raise ValueError(unknown_name("plant", name, PLANTS))
+                raise UserError(unknown_name("plant", name, PLANTS))
 
     @property
     def exposure_start(self) -> int:

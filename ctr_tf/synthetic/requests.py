@@ -7,6 +7,7 @@ import typing
 
 import numpy as np
 
+from ctr_tf.errors import UserError
 from ctr_tf.synthetic.config import WorldConfig
 from ctr_tf.synthetic.world import Catalog, Sessions, Users
 
@@ -131,11 +132,11 @@ def shown_sessions(config: WorldConfig, sessions: Sessions) -> np.ndarray:
     """The sessions during which slates may be shown.
 
     Raises:
-        ValueError: if there is none.
+        UserError: if there is none.
     """
     eligible = np.flatnonzero(sessions.start >= config.exposure_start)
     if not len(eligible):
-        raise ValueError(
+        raise UserError(
             "Nobody came in the second half of the days, so nothing was shown; ask "
             "for more users, days or behaviors. Received: "
             f"users={config.users}, days={config.days}, "

@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.synthetic.config import PLANTS, START, WorldConfig
 from ctr_tf.synthetic.plants import (
     PlantedCatalog,
@@ -57,7 +57,7 @@ def synthesize(config: WorldConfig) -> dict[str, pa.Table]:
         Table name → table, one for each of `TABLES`.
 
     Raises:
-        ValueError: if so few users come so rarely that nothing is shown.
+        UserError: if so few users come so rarely that nothing is shown.
     """
     rng = np.random.default_rng(config.seed)
     classes = (Catalog, Sessions, Requests)
@@ -174,11 +174,11 @@ def write(
         What `meta.json` holds.
 
     Raises:
-        ValueError: if the format is unknown.
+        UserError: if the format is unknown.
         FileExistsError: if `output` exists and is not to be overwritten.
     """
     if file_format not in FORMATS:
-        raise ValueError(unknown_name("format", file_format, FORMATS))
+        raise UserError(unknown_name("format", file_format, FORMATS))
     output = Path(output)
     if output.exists() and not overwrite:
         raise FileExistsError(

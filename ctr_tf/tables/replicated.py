@@ -104,7 +104,7 @@ class ReplicatedTables:
         """Reads what `save` has written, with the same `slots`.
 
         Raises:
-            ValueError: names the table that is missing, or has another shape.
+            UserError: names the table that is missing, or has another shape.
         """
         self._saved(slots).read(folder)
 

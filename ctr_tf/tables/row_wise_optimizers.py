@@ -8,6 +8,8 @@ Table and slots are never read or written as a whole.
 import keras
 import tensorflow as tf
 
+from ctr_tf.errors import UserError
+
 
 def unique_rows(gradient: tf.IndexedSlices) -> tf.IndexedSlices:
     """Adds up the gradients of each row, so that every row appears once.
@@ -43,7 +45,7 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         for option in ("weight_decay", "use_ema", "gradient_accumulation_steps"):
             if getattr(self, option):
-                raise ValueError(
+                raise UserError(
                     f"`{option}` touches every row of a table, so {type(self).__name__}"
                     f" does without it. Received: {option}={getattr(self, option)!r}"
                 )
@@ -56,11 +58,11 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
             trainable_variables: the tables.
 
         Raises:
-            ValueError: for a dense gradient, whose cost would grow with the table.
+            UserError: for a dense gradient, whose cost would grow with the table.
         """
         for gradient in grads:
             if not isinstance(gradient, tf.IndexedSlices):
-                raise ValueError(
+                raise UserError(
                     f"{type(self).__name__} takes gradients as tf.IndexedSlices. "
                     f"Received: {type(gradient).__name__}"
                 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from ctr_tf.errors import UserError
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 
 _log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class StepCounter(keras.callbacks.Callback):
 
     def _check(self):
         if self._last is not None and not math.isfinite(float(self._last[1])):
-            raise ValueError(
+            raise UserError(
                 f"The loss is no finite number since step {self._last[0]}: lower "
                 "`optimizer.learning_rate`, set `optimizer.global_clipnorm`, or look "
                 f"at the numeric features. Received: loss={float(self._last[1])}"
@@ -225,12 +226,12 @@ class Validation(keras.callbacks.Callback):
             values = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
         values = defined({key: float(value) for key, value in values.items()})
         if "loss" not in values:
-            raise ValueError(
+            raise UserError(
                 f"The loss on the validation split is no number at step {step}: look "
                 "at the numeric features. Received: loss=nan"
             )
         if self.monitor not in values:
-            raise ValueError(
+            raise UserError(
                 f"`training.monitor={self.monitor}` cannot be computed on the "
                 f"validation split: {_WHY_UNDEFINED[self.monitor]}. Computed: "
                 f"{', '.join(values)}"

@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf import files
+from ctr_tf.errors import UserError
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.tables.replicated import ReplicatedTables
@@ -117,7 +118,7 @@ class Checkpoints:
         A damaged one is named and left out.
 
         Raises:
-            ValueError: if it was made from other data, or with other weights; if all
+            UserError: if it was made from other data, or with other weights; if all
                 are damaged.
         """
         for unfinished in self.folder.glob(f".*.{self.worker}"):
@@ -135,7 +136,7 @@ class Checkpoints:
             self._restored = folder
             return progress
         if folders:
-            raise ValueError(
+            raise UserError(
                 f"All checkpoints of the run are damaged; delete them to begin anew. "
                 f"Received: {', '.join(str(folder) for folder in folders)}"
             )
@@ -144,13 +145,13 @@ class Checkpoints:
     def _restore(self, folder: Path) -> Progress:
         state = _read_state(folder, self.content)
         if state.get("format") != _FORMAT:
-            raise ValueError(
+            raise UserError(
                 f"Checkpoint '{folder}' was written by an older version. A run cannot "
                 "go on from it, but a new one can start from its weights: "
                 "`ctr-tf train --from`."
             )
         if state.pop("data") != self.data:
-            raise ValueError(
+            raise UserError(
                 f"Checkpoint '{folder}' was made from other data than the data set has "
                 "now: a run goes on only with its own data."
             )
@@ -209,11 +210,11 @@ def load_weights(
 
     Raises:
         FileNotFoundError: if there is no such checkpoint.
-        ValueError: for another word, or if the model's weights differ.
+        UserError: for another word, or if the model's weights differ.
     """
     patterns = {"best": "best-*", "last": "step-*"}
     if weights not in patterns:
-        raise ValueError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
+        raise UserError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
     found = max(Path(folder).glob(patterns[weights]), default=None)
     if found is None:
         raise FileNotFoundError(
@@ -244,7 +245,7 @@ def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
 def _read_state(folder: Path, content: str) -> dict:
     state = json.loads((folder / _STATE).read_text("utf-8"))
     if state["content_hash"] != content:
-        raise ValueError(
+        raise UserError(
             f"Checkpoint '{folder}' was made with another schema or other "
             f"vocabularies: it must have the content hash {content!r}. "
             f"Received: {state['content_hash']!r}"
@@ -264,13 +265,13 @@ def _load_first_format(folder: Path, ranker: Ranker, shapes: list) -> None:
         tail = path.partition("/")[2]
         fits = [p for p in own if p == tail or p.endswith(f"/{tail}")]
         if len(fits) != 1 or own[fits[0]].shape.as_list() != shape:
-            raise ValueError(
+            raise UserError(
                 f"Checkpoint '{folder}' does not fit the model, which has no one "
                 f"variable for '{path}' of shape {shape}."
             )
         wanted.append(own[fits[0]])
     if len(wanted) != len(own):
-        raise ValueError(
+        raise UserError(
             f"Checkpoint '{folder}' does not fit the model: it has {len(wanted)} "
             f"variables, and the model {len(own)}."
         )

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from ctr_tf.data.config import DataConfig
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models import MODELS
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distribution import STRATEGIES
@@ -62,7 +62,7 @@ class TrainingConfig:
             ("monitor", MONITORS),
         ):
             if getattr(self, key) not in known:
-                raise ValueError(
+                raise UserError(
                     unknown_name(f"training.{key}", getattr(self, key), known)
                 )
         for key in (
@@ -71,7 +71,7 @@ class TrainingConfig:
         ):
             value = getattr(self, key)
             if value is not None and value < 1:
-                raise ValueError(
+                raise UserError(
                     f"`training.{key}` must be a positive integer. Received: {value!r}"
                 )
 
@@ -80,7 +80,7 @@ def _choose_model(values: Any) -> type:
     name = values.get("name") if isinstance(values, dict) else None
     name = name or SparseCTRConfig.name
     if name not in MODELS:
-        raise ValueError(f"`model.name`: {unknown_name('model', name, MODELS)}")
+        raise UserError(f"`model.name`: {unknown_name('model', name, MODELS)}")
     return MODELS[name].config_class
 
 

@@ -20,7 +20,7 @@ import time
 
 import tensorflow as tf
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
 _JOBS = ("chief", "worker")
@@ -37,11 +37,11 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             as `chief`.
 
     Raises:
-        ValueError: for an unknown name, or `multi_worker` without `TF_CONFIG` or with
+        UserError: for an unknown name, or `multi_worker` without `TF_CONFIG` or with
             one that lists or is another job.
     """
     if name not in STRATEGIES:
-        raise ValueError(unknown_name("distribution", name, STRATEGIES))
+        raise UserError(unknown_name("distribution", name, STRATEGIES))
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         devices = tf.config.list_logical_devices(kind)
@@ -58,12 +58,12 @@ def _check_cluster(text: str | None) -> None:
         jobs = {*config["cluster"], config["task"]["type"]}
         config["cluster"][config["task"]["type"]][int(config["task"]["index"])]
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(
+        raise UserError(
             "Distribution 'multi_worker' needs the cluster and this worker's task "
             f"in TF_CONFIG. Received: TF_CONFIG={text!r}"
         ) from error
     if not jobs <= set(_JOBS):
-        raise ValueError(
+        raise UserError(
             "Distribution 'multi_worker' has the jobs 'chief' and 'worker', all of "
             f"which train. Received: TF_CONFIG={text!r}"
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from ctr_tf.errors import UserError
 from ctr_tf.losses import LOSSES, Loss
 from ctr_tf.models.outputs import Outputs
 
@@ -28,11 +29,11 @@ def _check_weights(config: Any) -> None:
     weights = dataclasses.asdict(config)
     for name, weight in weights.items():
         if not weight >= 0:
-            raise ValueError(
+            raise UserError(
                 f"`objective.{name}` must not be negative. Received: {weight!r}"
             )
     if not weights["log_loss"] + weights["listwise"] > 0:
-        raise ValueError(
+        raise UserError(
             "The objective needs `log_loss` or `listwise`: nothing else trains the "
             f"scores. Received: objective={weights}"
         )
@@ -64,7 +65,7 @@ class Objective:
         self.terms = tuple(terms)
         names = [term.name for term in self.terms]
         if not names or len(set(names)) < len(names):
-            raise ValueError(
+            raise UserError(
                 f"An objective has terms of different names. Received: {names}"
             )
 

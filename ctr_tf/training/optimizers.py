@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import keras
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.tables.embedding_table import EmbeddingTable
 from ctr_tf.tables.replicated import ReplicatedTables
 from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam
@@ -55,19 +55,19 @@ class OptimizerConfig:
             ("schedule", SCHEDULES),
         ):
             if getattr(self, key) not in known:
-                raise ValueError(
+                raise UserError(
                     unknown_name(f"optimizer.{key}", getattr(self, key), known)
                 )
         for key in ("learning_rate", "table_learning_rate", "global_clipnorm"):
             value = getattr(self, key)
             if value is not None and not value > 0:
-                raise ValueError(
+                raise UserError(
                     f"`optimizer.{key}` must be positive. Received: {value!r}"
                 )
         for key in ("warmup_steps", "weight_decay"):
             value = getattr(self, key)
             if value is not None and value < 0:
-                raise ValueError(
+                raise UserError(
                     f"`optimizer.{key}` must not be negative. Received: {value!r}"
                 )
 

@@ -10,6 +10,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from ctr_tf.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class RowDropoutConfig:
@@ -31,7 +33,7 @@ class RowDropoutConfig:
         for field in dataclasses.fields(self):
             rate = getattr(self, field.name)
             if not 0 <= rate < 1:
-                raise ValueError(
+                raise UserError(
                     f"`training.row_dropout.{field.name}` is at least 0 and less than "
                     f"1. Received: {rate!r}"
                 )

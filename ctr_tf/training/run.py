@@ -14,6 +14,7 @@ import yaml
 from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
@@ -54,7 +55,7 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
 
     Raises:
         FileNotFoundError: if the folder is no run, or lacks a file or the checkpoint.
-        ValueError: if schema and vocabularies do not fit the checkpoint.
+        UserError: if schema and vocabularies do not fit the checkpoint.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -94,7 +95,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
         The folder.
 
     Raises:
-        ValueError: if the folder holds something else, or a run by another recipe or
+        UserError: if the folder holds something else, or a run by another recipe or
             of other data.
     """
     folder = Path(config.run)
@@ -104,7 +105,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
             del mapping["run"]  # a run may be moved
         changed = configs.differences(*mappings)
         if changed:
-            raise ValueError(
+            raise UserError(
                 f"Run '{folder}' exists and was made by another recipe. Choose another "
                 "folder (run=…), or remove it. The two differ in "
                 f"{', '.join(changed)}."
@@ -112,7 +113,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
         _check_content(folder, data)
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(
+        raise UserError(
             f"'{folder}' exists and is not the folder of a run. Received: run={folder}"
         )
     unfinished = folder.with_name(f"{folder.name}.unfinished")
@@ -141,7 +142,7 @@ def read_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
 def _check_content(folder: Path, data: PreparedData) -> None:
     found = content_hash(*read_content(folder))
     if found != data.content_hash:
-        raise ValueError(
+        raise UserError(
             f"Run '{folder}' exists and was begun with other data than '{data.folder}' "
             "holds now: schema or vocabularies differ. Choose another folder (run=…), "
             f"or remove it. The data have the content hash {data.content_hash}. "

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.models import Ranker
 from ctr_tf.schema import FIRST_ID
 from ctr_tf.schema.vocabulary import Vocabularies, without_limits
@@ -25,7 +26,7 @@ def check_start(config: Config, data: PreparedData) -> None:
 
     Raises:
         FileNotFoundError: if there is no such run.
-        ValueError: if the run is of another model, or of another schema; names what
+        UserError: if the run is of another model, or of another schema; names what
             differs.
     """
     folder = config.training.start_from
@@ -33,14 +34,14 @@ def check_start(config: Config, data: PreparedData) -> None:
         return
     models = [configs.to_mapping(c.model) for c in (read_config(folder), config)]
     if different := configs.differences(*models, "model"):
-        raise ValueError(f"The run '{folder}' is of another model: {different[0]}")
+        raise UserError(f"The run '{folder}' is of another model: {different[0]}")
     one, other = (
         without_limits(schema).to_yaml().splitlines()
         for schema in (read_content(folder)[0], data.schema)
     )
     for there, here in itertools.zip_longest(one, other, fillvalue=""):
         if here != there:
-            raise ValueError(
+            raise UserError(
                 f"The run '{folder}' is of another schema: '{there.strip()}' there, "
                 f"'{here.strip()}' in '{data.folder}'"
             )

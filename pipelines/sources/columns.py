@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
 from ctr_tf.schema.feature import WORDS
 from pipelines.sources.source import Rejected
@@ -150,11 +151,11 @@ def _type(feature: Feature) -> pa.DataType:
 
 
 def check_type(column: Column, found: pa.DataType, path: str) -> None:
-    """Raises ValueError if no value of a file's column could become the type wanted."""
+    """Raises UserError if no value of a file's column could become the type wanted."""
     try:
         _cast(pa.nulls(0, found), column)
     except pa.ArrowNotImplementedError:
-        raise ValueError(
+        raise UserError(
             f"{path}: column '{column.name}' must hold {column.wanted} a row. "
             f"Received: {found}"
         ) from None

@@ -52,6 +52,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 from pyarrow import fs
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import USER_KEY, Schema
 from pipelines.sources.columns import Column, canonical_columns
 from pipelines.sources.raw_files import (
@@ -72,8 +73,8 @@ class Jsonl(Source):
     user_id_type = pa.string()
 
     def schema(self, folder: str | None = None) -> Schema:
-        """Raises ValueError: the schema lies with the log, not with the source."""
-        raise ValueError(
+        """Raises UserError: the schema lies with the log, not with the source."""
+        raise UserError(
             "The source 'jsonl' brings no schema: give one by `--schema`, or put "
             "'schema.yaml' into the input folder."
         )
@@ -84,7 +85,7 @@ class Jsonl(Source):
         for table in TABLES:
             if paths := _table_files(folder, table):
                 if table == "exposures" and all(file.is_empty for file in paths):
-                    raise ValueError(
+                    raise UserError(
                         f"'{folder}' has no exposures: every file of them is empty. "
                         f"Received: {', '.join(file.path for file in paths)}"
                     )
@@ -117,7 +118,7 @@ def _table_files(folder: str, table: str) -> list[RawFile]:
     names = [info.path.rsplit("/", 1)[-1] for info in infos]
     if len(found) > 1 or any(kind[0] and len(f) > 1 for kind, f in found.items()):
         twice = [file.path.rsplit("/", 1)[-1] for of in found.values() for file in of]
-        raise ValueError(
+        raise UserError(
             f"{folder}: the table '{table}' is there more than once. Received: "
             + ", ".join(sorted(twice))
         )

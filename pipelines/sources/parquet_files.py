@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ctr_tf.errors import UserError
 from pipelines.sources.batches import batch_of
 from pipelines.sources.columns import Column, check_type, coerce
 from pipelines.sources.raw_files import RawFile, open_file
@@ -22,7 +23,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
 
     Raises:
         FileNotFoundError: names the path.
-        ValueError: names the path of what is not Parquet.
+        UserError: names the path of what is not Parquet.
     """
     try:
         file = pq.ParquetFile(open_file(path))
@@ -31,7 +32,7 @@ def open_parquet(path: str) -> pq.ParquetFile:
     except (pa.ArrowException, OSError, UnicodeError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path}: not a Parquet file, or cut off ({error})") from None
+        raise UserError(f"{path}: not a Parquet file, or cut off ({error})") from None
 
 
 def parquet_shards(
@@ -46,7 +47,7 @@ def parquet_shards(
         used: names of those that the table has.
 
     Raises:
-        ValueError: if a column cannot become what it must be, or the file is changed.
+        UserError: if a column cannot become what it must be, or the file is changed.
     """
     with open_parquet(file.path) as parquet:
         metadata, schema = parquet.metadata, parquet.schema_arrow
@@ -56,7 +57,7 @@ def parquet_shards(
     groups = range(metadata.num_row_groups)
     told = sum(metadata.row_group(group).num_rows for group in groups)
     if told != metadata.num_rows:
-        raise ValueError(
+        raise UserError(
             f"{file.path}: not the Parquet file that was written: it has "
             f"{metadata.num_rows:,} rows. Received: row groups of {told:,}"
         )

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 from pyarrow import fs
 
+from ctr_tf.errors import UserError
 from pipelines.sources.source import Shard
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -205,7 +206,7 @@ def readable(path: str, line: int) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: cannot be read from line {line:,} on: it is cut off, or not what "
             f"its name says ({error})"
         ) from None

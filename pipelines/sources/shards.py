@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from ctr_tf.errors import UserError
 from pipelines.sources import text
 from pipelines.sources.columns import Column, coerce
 from pipelines.sources.parquet_files import (
@@ -35,7 +36,7 @@ def table_shards(
 
     Raises:
         FileNotFoundError: names the path.
-        ValueError: if a file lacks a required column, or is not what its name says.
+        UserError: if a file lacks a required column, or is not what its name says.
     """
     raw_files = [p if isinstance(p, RawFile) else RawFile.named(p) for p in paths]
     raw_files = [dataclasses.replace(f, format=f.format or "csv") for f in raw_files]
@@ -97,7 +98,7 @@ def _head(file: RawFile, dialect: text.Dialect) -> _Head:
 def _check_required(
     table: str, columns: Sequence[Column], heads: dict[RawFile, _Head]
 ) -> None:
-    """Raises ValueError for a column that no row of a file can have.
+    """Raises UserError for a column that no row of a file can have.
 
     A field that some files of JSON lines have may be absent from others: that costs the
     rows that lack it.
@@ -113,7 +114,7 @@ def _check_required(
             names = somewhere
         for column in columns:
             if column.required and not head.is_empty and column.name not in names:
-                raise ValueError(
+                raise UserError(
                     f"{file.path}: the required column '{column.name}' is missing. "
                     f"Columns found: {', '.join(head.names) or '(none)'}"
                 )

@@ -26,7 +26,8 @@ from importlib import resources
 import numpy as np
 import pyarrow as pa
 
-from ctr_tf.errors import unknown_name
+from ctr_tf import files
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
 TABLES = ("exposures", "behaviors", "users", "items")
@@ -184,7 +185,7 @@ class Source:
             folder: holds the raw files; features that none of them has may be left out.
         """
         file = resources.files(__package__) / f"{self.name}.yaml"
-        return Schema.from_yaml(file.read_text("utf-8"), source=str(file))
+        return Schema.from_yaml(files.read_text(file), source=str(file))
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Divides the files of a folder into units of reading.
@@ -206,7 +207,7 @@ class Source:
             schema: of the data set.
 
         Raises:
-            ValueError: if the file lacks a required column; names file, column and
+            UserError: if the file lacks a required column; names file, column and
                 the columns found.
         """
         raise NotImplementedError
@@ -229,9 +230,9 @@ def get_source(name: str) -> Source:
     """The source of that name.
 
     Raises:
-        ValueError: names the nearest known source.
+        UserError: names the nearest known source.
     """
     if name not in _SOURCES:
-        raise ValueError(unknown_name("source", name, _SOURCES))
+        raise UserError(unknown_name("source", name, _SOURCES))
     module = importlib.import_module(f"{__package__}.{name}")
     return getattr(module, _SOURCES[name])()

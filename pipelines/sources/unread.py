@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Iterator, Sequence
 
+from ctr_tf.errors import UserError
 from pipelines.sources.raw_files import IGNORED, join, list_folder, matches
 from pipelines.sources.source import Shard, Source
 
@@ -22,7 +23,7 @@ def check_all_read(
         Names of what is not read.
 
     Raises:
-        ValueError: names an entry that nobody reads, and nobody said may be left.
+        UserError: names an entry that nobody reads, and nobody said may be left.
     """
     patterns = (*IGNORED, *source.ignored, *filter(None, ignore.split(",")))
     beside = {join(folder, name) for name in source.read_beside}
@@ -31,7 +32,7 @@ def check_all_read(
     for path in _unread(str(folder), read):
         name = posixpath.relpath(path, str(folder))
         if not any(matches(part, patterns) for part in (name, *name.split("/"))):
-            raise ValueError(
+            raise UserError(
                 f"Source '{source.name}' does not read '{path}'. Take it "
                 "out of the folder, rename it to what the source reads, or say that it "
                 f"may be left: --ignore '{name}'. Left anyway are "

@@ -14,6 +14,8 @@ from google.protobuf import (
 from google.protobuf import wrappers_pb2 as wrappers
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from ctr_tf.errors import UserError
+
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "tensorflow.serving"
 _INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"
@@ -72,24 +74,24 @@ MonitoringConfig = _CLASSES["MonitoringConfig"]
 
 
 def parse_models(text: str) -> ModelServerConfig:
-    """Reads `models.config`; ValueError for what TF Serving would refuse."""
+    """Reads `models.config`; UserError for what TF Serving would refuse."""
     config = _parse(text, ModelServerConfig)
     models = config.model_config_list.config
     if not models:
-        raise ValueError(f"`model_config_list` must name a model. Received: {text!r}")
+        raise UserError(f"`model_config_list` must name a model. Received: {text!r}")
     names = [model.name for model in models]
     for model in models:
         if not model.name or names.count(model.name) > 1:
-            raise ValueError(
+            raise UserError(
                 f"Models must have names of their own. Received: {model.name!r}"
             )
         if not model.base_path.startswith("/") and "://" not in model.base_path:
-            raise ValueError(
+            raise UserError(
                 f"`base_path` of model '{model.name}' must be an absolute path. "
                 f"Received: {model.base_path!r}"
             )
         if model.model_platform != "tensorflow":
-            raise ValueError(
+            raise UserError(
                 f"`model_platform` of model '{model.name}' must be 'tensorflow'. "
                 f"Received: {model.model_platform!r}"
             )
@@ -97,7 +99,7 @@ def parse_models(text: str) -> ModelServerConfig:
 
 
 def parse_batching(text: str):
-    """Reads the batching parameters; ValueError for what TF Serving would refuse."""
+    """Reads the batching parameters; UserError for what TF Serving would refuse."""
     config = _parse(text, BatchingParameters)
     for name in (
         "max_batch_size",
@@ -106,24 +108,24 @@ def parse_batching(text: str):
         "max_execution_batch_size",
     ):
         if config.HasField(name) and getattr(config, name).value < 1:
-            raise ValueError(
+            raise UserError(
                 f"`{name}` must be positive. Received: {getattr(config, name).value}"
             )
     if config.batch_timeout_micros.value < 0:
-        raise ValueError(
+        raise UserError(
             "`batch_timeout_micros` must not be negative. "
             f"Received: {config.batch_timeout_micros.value}"
         )
     sizes = list(config.allowed_batch_sizes)
     if any(a >= b for a, b in zip([0, *sizes], sizes, strict=False)):
-        raise ValueError(
+        raise UserError(
             f"`allowed_batch_sizes` must be positive and ascending. Received: {sizes}"
         )
     splits = config.enable_large_batch_splitting.value
     name = "max_execution_batch_size" if splits else "max_batch_size"
     largest = getattr(config, name).value
     if sizes and sizes[-1] != largest:
-        raise ValueError(
+        raise UserError(
             f"The last of `allowed_batch_sizes` must be `{name}`={largest}. "
             f"Received: {sizes}"
         )
@@ -131,11 +133,11 @@ def parse_batching(text: str):
 
 
 def parse_monitoring(text: str):
-    """Reads the monitoring configuration; ValueError for a path without `/`."""
+    """Reads the monitoring configuration; UserError for a path without `/`."""
     config = _parse(text, MonitoringConfig)
     path = config.prometheus_config.path
     if config.prometheus_config.enable and not path.startswith("/"):
-        raise ValueError(
+        raise UserError(
             f"`prometheus_config.path` must begin with '/'. Received: {path!r}"
         )
     return config
@@ -146,4 +148,4 @@ def _parse(text: str, message):
         return text_format.Parse(text, message())
     except text_format.ParseError as error:
         name = message.DESCRIPTOR.name
-        raise ValueError(f"This is no {name}: {error}. Received: {text!r}") from error
+        raise UserError(f"This is no {name}: {error}. Received: {text!r}") from error

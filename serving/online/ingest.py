@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
@@ -58,14 +58,14 @@ class Ingestion:
         return self._store.schema
 
     def check_new(self, times: Iterable[int]) -> None:
-        """Raises ValueError where events are from before the store's, and would be two.
+        """Raises UserError where events are from before the store's, and would be two.
 
         Args:
             times: of events, the earliest among them.
         """
         latest, first = self._store.latest, min(times, default=0)
         if latest and first < latest - LATE * self._store.schema.ticks:
-            raise ValueError(
+            raise UserError(
                 f"The store has events until {latest} already, and those of this log "
                 f"would count twice. Give an empty store. Received: events from {first}"
             )
@@ -244,7 +244,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     check_positive_options(options, "batch")
     if (options.source is None) != (options.input is None):
-        raise ValueError(
+        raise UserError(
             "`--source` and `--input` belong together. "
             f"Received: source={options.source!r}, input={options.input!r}"
         )

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgpack
 
+from ctr_tf.errors import UserError
+
 _MAP_BYTES = 1 << 40  # address space, not disk
 _LONGEST_KEY = 500  # LMDB's own limit is 511 bytes
 _LOCK_SECONDS = 60.0
@@ -162,7 +164,7 @@ def open_key_value(where: str | Path, sync: bool = True) -> KeyValue:
     if "://" not in str(where):
         return Embedded(where, sync)
     if not str(where).startswith(("redis://", "rediss://")):
-        raise ValueError(
+        raise UserError(
             "The online store is a folder or `redis://host:port/number`. "
             f"Received: '{where}'"
         )

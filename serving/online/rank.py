@@ -7,6 +7,7 @@ import argparse
 import json
 import sys
 
+from ctr_tf.errors import UserError
 from serving.online.store import OnlineStore
 from serving.score import Scorer, print_scores
 
@@ -52,7 +53,7 @@ def _time(text: str | None, store: OnlineStore) -> int | None:
         return store.latest + 1
     if text is None or text.isdecimal():
         return None if text is None else int(text)
-    raise ValueError(f"`--time` must be a whole number or `latest`. Received: {text!r}")
+    raise UserError(f"`--time` must be a whole number or `latest`. Received: {text!r}")
 
 
 def _candidates(text: str, store: OnlineStore) -> list:
@@ -65,7 +66,7 @@ def _candidates(text: str, store: OnlineStore) -> list:
     try:
         return [int(word) for word in words]
     except ValueError:
-        raise ValueError(
+        raise UserError(
             f"`--candidates` must be whole numbers. Received: {text!r}"
         ) from None
 
@@ -74,7 +75,7 @@ def _parsed(name: str, text: str):
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"`--{name}` is not JSON: {error}. Received: {text!r}"
         ) from None
 

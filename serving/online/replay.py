@@ -25,6 +25,7 @@ import pyarrow as pa
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
 from ctr_tf.data.records import check_example
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import column, numpy
 from pipelines.histories import UserBucket, build_user_bucket
@@ -66,7 +67,7 @@ class Replay:
     largest: float = 0.0
 
 
-class ReplayError(ValueError):
+class ReplayError(UserError):
     """A request that is not its record; names the first field that differs."""
 
 
@@ -361,7 +362,7 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         store = OnlineStore.open(options.store or folder, data.schema, sync=False)
         if store.latest:
-            raise ValueError(
+            raise UserError(
                 f"The store must be empty. Received: '{options.store}', whose latest "
                 f"event is at {store.latest}"
             )

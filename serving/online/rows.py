@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 from pipelines.sources.jsonl import Jsonl
 from pipelines.sources.source import TABLES, Batch, Source
@@ -43,7 +43,7 @@ def typed_lines(
         Column → value, of the rows that are fit; and a line of `rejected/` of others.
     """
     if table not in TABLES:
-        raise ValueError(unknown_name("table", table, TABLES))
+        raise UserError(unknown_name("table", table, TABLES))
     if not lines:
         return [], []
     block = b"\n".join(lines)

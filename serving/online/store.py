@@ -24,6 +24,7 @@ import msgpack
 
 from ctr_tf import config as configs
 from ctr_tf.computed.counters import Counter
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
 from serving.online.counter_state import (
     CLICK,
@@ -77,14 +78,14 @@ class OnlineStore:
         schema: of the data set, whose definitions are kept with the store.
 
     Raises:
-        ValueError: if the store was made for another schema; names the differences.
+        UserError: if the store was made for another schema; names the differences.
     """
 
     def __init__(self, values: KeyValue, schema: Schema | None = None):
         self._values = values
         (text,) = values.get([_SCHEMA])
         if schema is None and text is None:
-            raise ValueError("The online store is empty, and no schema was given.")
+            raise UserError("The online store is empty, and no schema was given.")
         if text is not None:
             kept = Schema.from_yaml(text.decode(), source="the online store")
             _check_same(schema or kept, kept)
@@ -175,7 +176,7 @@ class OnlineStore:
             than an hour late: those may count twice, if they were told before.
 
         Raises:
-            ValueError: names the first row that is unfit, and why; nothing is kept.
+            UserError: names the first row that is unfit, and why; nothing is kept.
         """
         from serving.online.rows import not_in_future, typed_rows
 
@@ -183,7 +184,7 @@ class OnlineStore:
         typed, later = not_in_future(table, typed, self.schema, "ingest")
         rejected += later
         if rejected:
-            raise ValueError(f"Not ingested, {len(rejected)} unfit: {rejected[0]}")
+            raise UserError(f"Not ingested, {len(rejected)} unfit: {rejected[0]}")
         return self.ingest_typed(table, typed)
 
     def ingest_typed(
@@ -375,14 +376,14 @@ class OnlineStore:
             The request; its behaviors are one list a feature.
 
         Raises:
-            ValueError: if the store cannot tell what was known at that time.
+            UserError: if the store cannot tell what was known at that time.
         """
         ticks = self.schema.ticks
         now = int(clock.time() * ticks) if time is None else time
         rows = [c if isinstance(c, Mapping) else {ITEM_KEY: c} for c in candidates]
         for i, row in enumerate(rows):
             if row.get(ITEM_KEY) is None:
-                raise ValueError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
+                raise UserError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
         items, missing = self._items.split(row[ITEM_KEY] for row in rows)
         name = str(user)
         first = [_LATEST, make_key("u", name), make_key("h", name)]
@@ -414,7 +415,7 @@ class OnlineStore:
 
     def _check_time(self, now: int, latest: int) -> None:
         if now < latest - self._late:
-            raise ValueError(
+            raise UserError(
                 f"The online store knows what was known within {LATE} s before its "
                 f"latest event, at {latest}. Received: a request at {now}"
             )
@@ -524,7 +525,7 @@ def _unpack(data: bytes | None, empty=dict):
 
 
 def _check_same(asked: Schema, kept: Schema) -> None:
-    """Raises ValueError where a store was made for another schema."""
+    """Raises UserError where a store was made for another schema."""
     import yaml
 
     one, other = (yaml.safe_load(s.to_yaml()) for s in (asked, kept))
@@ -534,7 +535,7 @@ def _check_same(asked: Schema, kept: Schema) -> None:
                 feature.pop(limit, None)
         each["features"] = {f"{f['role']}.{f['name']}": f for f in each["features"]}
     if different := configs.differences(one, other):
-        raise ValueError(
+        raise UserError(
             "The online store was made for another schema. It differs in: "
             + "; ".join(different)
         )

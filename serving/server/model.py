@@ -20,6 +20,7 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 )
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
+from ctr_tf.errors import UserError
 from serving.errors import INTERNAL, NOT_FOUND, ServingError, invalid
 from serving.exported import EXTRA, GOLDEN, WARMUP
 from serving.saved_model import own_words, read_meta_graph
@@ -46,13 +47,13 @@ def find_versions(folder: str | Path, count: int) -> dict[int, Path]:
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if the folder is itself a version.
+        UserError: if the folder is itself a version.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of versions '{folder}'.")
     if (folder / "saved_model.pb").is_file():
-        raise ValueError(
+        raise UserError(
             "The model's folder must hold numbered version folders, not be one. "
             f"Received: '{folder}'"
         )
@@ -74,7 +75,7 @@ class Version:
         folder: of the version.
 
     Raises:
-        ValueError: if it cannot be loaded, or does not answer as it did when exported.
+        UserError: if it cannot be loaded, or does not answer as it did when exported.
     """
 
     def __init__(self, number: int, folder: Path):
@@ -90,7 +91,7 @@ class Version:
             if (folder / EXTRA / GOLDEN).is_file():
                 golden = replay_golden(folder, self._loaded.signatures)
         except Exception as error:  # whatever TensorFlow makes of a damaged file
-            raise ValueError(
+            raise UserError(
                 f"Cannot load version {number} from '{folder}': {own_words(str(error))}"
             ) from error
         seconds = time.monotonic() - started

@@ -41,7 +41,7 @@ def serve(options: argparse.Namespace) -> None:
     Raises:
         FileNotFoundError: if there is no version.
         OSError: if a port is taken.
-        ValueError: if a version cannot be loaded, or does not answer as it should.
+        UserError: if a version cannot be loaded, or does not answer as it should.
     """
     folders = find_versions(options.model, options.versions)
     with ThreadPoolExecutor(_THREADS) as pool, _rest(options) as rest:

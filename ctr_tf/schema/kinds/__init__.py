@@ -7,7 +7,7 @@ else needs to name it.
 import importlib
 import pkgutil
 
-from ctr_tf.errors import unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import Feature
 
 
@@ -24,9 +24,9 @@ def kind_class(name: object) -> type[Feature]:
         name: as the schema has it, such as `"categorical"`.
 
     Raises:
-        ValueError: names the nearest kind.
+        UserError: names the nearest kind.
     """
     kinds = _find()
     if name not in kinds:
-        raise ValueError(unknown_name("kind", name, kinds))
+        raise UserError(unknown_name("kind", name, kinds))
     return kinds[name]
