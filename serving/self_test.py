@@ -17,7 +17,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from ctr_tf import files
-from ctr_tf.data.records import raw_records
+from ctr_tf.data.reading import UnreadableRecordError, read_records
 from ctr_tf.schema import Schema
 from serving.exported import EXTRA, GOLDEN, SCHEMA
 from serving.request import request_to_tensors
@@ -35,9 +35,9 @@ def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
         RuntimeError: if the file is damaged.
     """
     try:
-        for record in raw_records(str(path)).as_numpy_iterator():
+        for record in read_records(str(path), "none"):
             yield PredictionLog.FromString(record).predict_log.request
-    except (tf.errors.DataLossError, DecodeError) as error:
+    except (UnreadableRecordError, DecodeError) as error:
         raise RuntimeError(f"Warm-up file '{path}' is damaged: {error}") from error
 
 
