@@ -25,7 +25,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from ctr_tf import files
-from ctr_tf.data.dataset import history_lengths as training_lengths
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models.ranker import Ranker
@@ -233,7 +232,7 @@ def main(argv: list[str]) -> int:
         type=int,
         nargs="+",
         default=(),
-        help="sizes that histories are padded to; default: those of training, or its "
+        help="sizes that histories are padded to; default: the recipe's, or its "
         "one and its halves",
     )
     parser.add_argument(
@@ -279,7 +278,8 @@ def main(argv: list[str]) -> int:
     run = load_run(arguments.run)
     data = PreparedData.load(arguments.data or run.config.data.path)
     data = data.read_as(run.schema, run.vocabularies)
-    histories = arguments.history_lengths or training_lengths(data, run.config.data)
+    trained = run.config.data.history_lengths or (data.schema.history_length,)
+    histories = arguments.history_lengths or trained
     if len(histories) == 1 and not arguments.history_lengths:
         histories = default_history_lengths(histories[0])
     samples = arguments.samples

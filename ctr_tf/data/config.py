@@ -14,7 +14,8 @@ class DataConfig:
         batch_size: samples (slates) of the global batch, over all workers.
         history_lengths: sizes that histories are padded to, ascending; a batch holds
             histories of one size, and a history longer than the largest is cut to its
-            latest behaviors. Empty: one size, the schema's `history_length`.
+            latest behaviors. Empty: the schema's `history_length`, and a shorter one
+            where many are short, see `ctr_tf.data.dataset.history_lengths`.
         slate_sizes: sizes that slates are padded to, ascending. The largest must hold
             every slate of the data: candidates are never dropped. Empty: chosen by the
             training's slates, up to three sizes, see `ctr_tf.data.dataset.slate_sizes`.

@@ -43,6 +43,7 @@ _OPEN_FILES = 16
 _BLOCK = 16  # records read from a file before the next one's turn
 _LENGTHS_BLOCK = 256  # records whose lengths are parsed together
 _WORTH_IT = 2 / 3  # of the places of one size; each size is traced and compiled
+_ROUND = 16  # behaviors; a history's size is a multiple of it
 _READY_BATCHES = 4  # that wait for their consumer at most
 
 
@@ -52,8 +53,19 @@ def steps_per_epoch(folder: str | Path | PreparedData, split: str, config: DataC
 
 
 def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
-    """The sizes that histories are padded to, ascending."""
-    return config.history_lengths or (data.schema.history_length,)
+    """The sizes that histories are padded to, ascending.
+
+    Where the recipe says nothing: the longest of the schema; and a shorter one that
+    holds half of the training's, if that saves a third of the places.
+    """
+    if config.history_lengths:
+        return config.history_lengths
+    longest = data.schema.history_length
+    half = data.quantiles("history_length").get("0.5", longest)
+    half = min(-(-max(half, 1) // _ROUND) * _ROUND, longest)
+    if half + longest > 2 * _WORTH_IT * longest:
+        return (longest,)
+    return half, longest
 
 
 def slate_sizes(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
@@ -77,7 +89,7 @@ def slate_sizes(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
 
 
 def _usual_sizes(data: PreparedData, largest: int) -> tuple[int, ...]:
-    quantiles = data.slate_quantiles()
+    quantiles = data.quantiles("slate_size")
     if not quantiles:
         return (largest,)
     half, most = (min(quantiles[q], largest) for q in ("0.5", "0.9"))

@@ -128,13 +128,17 @@ class PreparedData:
         """Candidates of the largest slate, over all splits by default."""
         return max(self._split(split).max_candidates for split in splits or self.splits)
 
-    def slate_quantiles(self) -> dict[str, int]:
-        """Quantile → size, of the training's slates; {} where nobody counted them."""
+    def quantiles(self, counted: str) -> dict[str, int]:
+        """Quantile → number, of the training's samples; {} where nobody counted.
+
+        Args:
+            counted: `"slate_size"` or `"history_length"`.
+        """
         path = self.folder / STATISTICS
         if not path.is_file():
             return {}
-        counted = files.read_json(path).get("train", {})
-        return counted.get("slate_size", {}).get("quantiles", {})
+        statistics = files.read_json(path).get("train", {})
+        return statistics.get(counted, {}).get("quantiles", {})
 
     def files(self, split: str) -> list[str]:
         """Record files of a split, in order.

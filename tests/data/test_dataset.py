@@ -1,5 +1,6 @@
 """Batches: equal to a slow NumPy version, none lost, the same by seed and by shard."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,12 @@ from helpers import make_schema
 
 from ctr_tf import time as times
 from ctr_tf.data.config import DataConfig
-from ctr_tf.data.dataset import dataset, slate_sizes, steps_per_epoch
+from ctr_tf.data.dataset import (
+    dataset,
+    history_lengths,
+    slate_sizes,
+    steps_per_epoch,
+)
 from ctr_tf.data.prepared import STATISTICS, PreparedData
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -42,10 +48,10 @@ def folder(tmp_path_factory, samples):
     return write(tmp_path_factory.mktemp("prepared") / "data", samples)
 
 
-def write(folder, samples, compression="none"):
+def write(folder, samples, schema=SCHEMA, compression="none"):
     write_prepared(
         folder,
-        SCHEMA,
+        schema,
         VOCABULARIES,
         {"train": samples, "validation": [], "test": samples[:10]},
         shards=3,
@@ -164,7 +170,8 @@ def test_a_batch_equals_the_slow_version(
             np.testing.assert_allclose(inputs[key], value, rtol=1e-6, err_msg=key)
         assert inputs["behavior_time"].dtype == np.int64
         assert inputs["behavior_chunk"].dtype == np.int32
-        np.testing.assert_array_equal(labels[:candidates], sample["label"])
+        assert labels.shape == (slate, 1)
+        np.testing.assert_array_equal(labels[:candidates, 0], sample["label"])
         assert not labels[candidates:].any()
         np.testing.assert_array_equal(weights, expected["candidate_mask"])
         assert metadata["history_length"] == behaviors
@@ -176,7 +183,7 @@ def test_a_batch_equals_the_slow_version(
 
 
 def test_gzip_is_read_as_the_manifest_says(tmp_path, samples):
-    folder = write(tmp_path / "data", samples, "gzip")
+    folder = write(tmp_path / "data", samples, compression="gzip")
     batches = dataset(
         folder, "train", DataConfig(), num_chunks=4, training=False, metadata=True
     )
@@ -235,6 +242,27 @@ def test_shapes_are_static_where_there_is_one_size(folder):
     assert spec[0]["candidate_item_id"].shape[1] == 7
     assert spec[0]["user_tags"].shape[1] == 3
     assert spec[1].shape[1] == spec[2].shape[1] == 7
+
+
+@pytest.mark.parametrize(
+    ("half", "expected"),
+    [(0, (16, 100)), (17, (32, 100)), (33, (100,)), (100, (100,))],
+)
+def test_histories_are_padded_by_what_the_training_has(
+    samples, tmp_path, half, expected
+):
+    schema = dataclasses.replace(SCHEMA, history_length=100)
+    data = PreparedData.load(write(tmp_path / "data", samples, schema))
+    assert history_lengths(data, DataConfig()) == (100,)  # nobody counted
+    counted = {"train": {"history_length": {"quantiles": {"0.5": half, "1": 100}}}}
+    (tmp_path / "data" / STATISTICS).write_text(json.dumps(counted))
+    assert history_lengths(data, DataConfig()) == expected
+    assert history_lengths(data, DataConfig(history_lengths=(3, 9))) == (3, 9)
+    batches = dataset(data, "test", DataConfig(), num_chunks=4, training=False)
+    times = [inputs["behavior_time"] for inputs, _, _ in batches]
+    assert {time.shape[1] for time in times} <= set(expected)
+    total = sum(int((time.numpy() > 0).sum()) for time in times)
+    assert total == sum(len(sample["behavior_time"]) for sample in samples[:10])
 
 
 @pytest.mark.parametrize(
