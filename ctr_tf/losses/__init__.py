@@ -9,5 +9,10 @@ from ctr_tf.losses.log_loss import LogLoss
 from ctr_tf.losses.loss import Loss
 
 LOSSES: dict[str, type[Loss]] = {
-    loss.name: loss for loss in (LogLoss, ListwiseSoftmax, AuxiliaryLoss)
+    loss.name: loss
+    for loss in (
+        LogLoss,
+        ListwiseSoftmax,
+        AuxiliaryLoss,
+    )
 }
