@@ -69,14 +69,14 @@ def aligned(recipe: Config, run: Path, seed: int) -> Config:
     """
     optimizer, training = recipe.optimizer, recipe.training
     return Config(
-        str(run),
-        recipe.data,
-        dataclasses.replace(recipe.model, tasks=()),
-        type(optimizer)(
+        run=str(run),
+        data=recipe.data,
+        model=dataclasses.replace(recipe.model, tasks=()),
+        optimizer=type(optimizer)(
             learning_rate=optimizer.learning_rate,
             global_clipnorm=optimizer.global_clipnorm,
         ),
-        type(training)(epochs=training.epochs, seed=seed),
+        training=type(training)(epochs=training.epochs, seed=seed),
     )
 
 

@@ -177,7 +177,7 @@ RUN = {
 REQUEST = {
     words(SCORE): "There is no request at '{tmp}/request.json'.",
     file_with("request.json", "{", SCORE): (
-        "The request '{tmp}/request.json' is not JSON: Expecting property name"
+        "'{tmp}/request.json' is not JSON: Expecting property name"
     ),
     request_with(set_at("candidates", value=[])): (
         "`candidates` must hold at least one. Received: []"

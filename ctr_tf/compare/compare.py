@@ -85,7 +85,9 @@ def _report(
         "data": recipe["data"]["path"],
         "split": split,
         "base": base,
-        "budget": {key: recipe[key] for key in ("data", "optimizer", "training")},
+        "budget": {
+            key: recipe[key] for key in ("data", "objective", "optimizer", "training")
+        },
         "exceptions": exceptions,
         "behaviors": any_run["cost"]["behaviors"],
         "candidates": candidates,

@@ -45,7 +45,8 @@ def test_metrics_are_those_of_the_ranker(run, capsys):
         metadata=True,
     )
     inputs, labels, _, metadata = batch
-    y, p = labels.numpy(), sigmoid(loaded.ranker(inputs).numpy())
+    y = labels.numpy()[..., 0]
+    p = sigmoid(loaded.ranker(inputs).numpy()[..., 0])
     truth = metadata["true_probability"].numpy()
     for scores, found in ((p, losses), (truth, reached)):
         found.append(-np.mean(y * np.log(scores) + (1 - y) * np.log(1 - scores)))

@@ -13,6 +13,7 @@ from small_disk import with_small_files
 
 from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from pipelines.publish import Output
 from pipelines.run import original_error, run_pipeline
 
@@ -121,16 +122,21 @@ def test_what_a_worker_could_not_take_is_told_as_it_was():
     text = "Traceback (most recent call last):\n  File x\n"
     full = original_error(f"{text}OSError: [Errno 28] No space left: 'a/b'{where}\n")
     assert type(full) is OSError and str(full) == "[Errno 28] No space left: 'a/b'"
-    wrong = original_error(f"{text}ValueError: not\nso. Received: 1{where}")
-    assert type(wrong) is ValueError and str(wrong) == "not\nso. Received: 1"
-    assert original_error(f"{text}KeyError: 'x'{where}") is None
+    wrong = original_error(
+        f"{text}ctr_tf.errors.UserError: not\nso. Received: 1{where}"
+    )
+    assert type(wrong) is UserError and str(wrong) == "not\nso. Received: 1"
+    unreadable = "ctr_tf.data.reading.UnreadableRecordError: no"
+    assert type(original_error(f"{text}{unreadable}{where}")) is UserError
+    for bug in ("KeyError: 'x'", "ValueError: math domain error"):
+        assert original_error(f"{text}{bug}{where}") is None
     assert original_error("out of luck") is None
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (ValueError("No.\nReceived: 1"), ValueError, "No.\nReceived: 1"),
+        (UserError("No.\nReceived: 1"), UserError, "No.\nReceived: 1"),
         (PermissionError(13, "No way", "x"), OSError, "[Errno 13] No way: 'x'"),
         (KeyError("a bug"), Exception, None),
     ],

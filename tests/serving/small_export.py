@@ -29,11 +29,11 @@ def make_ranker(seed):
     random = np.random.default_rng(seed)
     for variable in ranker.trainable_variables:
         variable.assign(variable + random.normal(scale=0.2, size=variable.shape))
-    ranker.embedding.adapt([_inputs(ranker, random)])
+    ranker.embedding.adapt([many_inputs(ranker, random)])
     return ranker
 
 
-def _inputs(ranker, random):
+def many_inputs(ranker, random):
     """A batch that numbers are standardized by, as in training."""
     samples = [random_sample(SCHEMA, VOCABULARIES, random, 16, 5) for _ in range(50)]
     reader = BatchReader(SCHEMA, ranker.num_chunks, 16, with_labels=False)

@@ -41,7 +41,7 @@ def expected(ranker, samples):
     """Probabilities of the Keras model on the records, one sample at a time."""
     reader = BatchReader(SCHEMA, ranker.num_chunks, 16, with_labels=False)
     batches = [reader.read(tf.constant([serialize(s)]))[0] for s in samples]
-    return [tf.sigmoid(ranker(batch))[0].numpy() for batch in batches]
+    return [tf.sigmoid(ranker(batch))[0, :, 0].numpy() for batch in batches]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_history_between_two_sizes_scores_as_without_padding(
     inputs["behavior_chunk"] = time_ops.chunk_ids(
         inputs["behavior_time"], inputs["behavior_time"] > 0, ranker.num_chunks
     )
-    scores = tf.sigmoid(ranker(inputs))[0].numpy()
+    scores = tf.sigmoid(ranker(inputs))[0, :, 0].numpy()
     request = request_from_sample(sample, SCHEMA, VOCABULARIES)
     tensors = request_to_tensors(request, SCHEMA)
     assert_close(score_once(signatures, tensors)[0], scores)

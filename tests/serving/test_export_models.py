@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_export import SCHEMA, VOCABULARIES
+from small_export import SCHEMA, VOCABULARIES, many_inputs
 
 from ctr_tf.data.writing import serialize
 from ctr_tf.models import MODELS, build_ranker
@@ -22,13 +22,14 @@ HISTORY_LENGTHS, SLATE_SIZES = (6, 16), (5,)
 def make_ranker(name):
     """Untrained, biases and scores far from zero."""
     keras.utils.set_random_seed(0)
-    config_class = MODELS[name][0]
+    config_class = MODELS[name].config_class
     fields = {field.name for field in dataclasses.fields(config_class)}
     config = config_class(**{key: TINY[key] for key in TINY.keys() & fields})
     ranker = build_ranker(config, SCHEMA, VOCABULARIES.table_sizes(SCHEMA))
     random = np.random.default_rng(0)
     for variable in ranker.trainable_variables:
         variable.assign(variable + random.normal(scale=0.1, size=variable.shape))
+    ranker.embedding.adapt([many_inputs(ranker, random)])
     return ranker
 
 

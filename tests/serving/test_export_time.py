@@ -31,7 +31,7 @@ def export(schema, samples, vocabularies, folder, xla=False):
     reader = BatchReader(schema, ranker.num_chunks, 8, with_labels=False)
     (inputs,) = reader.read(tf.constant([serialize(sample) for sample in samples]))
     ranker.embedding.adapt([inputs])
-    expected = tf.sigmoid(ranker(inputs)).numpy()
+    expected = tf.sigmoid(ranker(inputs))[..., 0].numpy()
     module = ServingModule(ranker, folder / "vocabularies", (8,), (3,), xla=xla)
     tf.saved_model.save(module, str(folder / "1"), module.signatures())
     return tf.saved_model.load(str(folder / "1")), expected
