@@ -32,7 +32,6 @@ setup(
         "apache-beam==2.77.0",
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
         "keras==3.15.1",
-        "keras-rs==0.4.0",
         "lmdb==3.0.0",  # the online store that needs no server
         "matplotlib==3.11.2",
         "msgpack==1.2.4",
