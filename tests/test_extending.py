@@ -205,7 +205,8 @@ def test_a_loss(tmp_path, places):
     write_data(places["DATA"])
     loss = Walk(tmp_path, "A loss", places)
     assert loss.written == ["ctr_tf/losses/pairwise.py", "ctr_tf/losses/__init__.py"]
-    loss.run()
+    printed = loss.run()
+    assert re.search(r"step 2/2  loss [\d.]+  log_loss [\d.]+  pairwise [\d.]", printed)
     metrics = json.loads((places["RUN"] / "metrics.json").read_text())["validation"]
     assert metrics["loss"] == pytest.approx(
         metrics["log_loss"] + 0.5 * metrics["pairwise"], rel=1e-5

@@ -14,6 +14,7 @@ class AuxiliaryLoss(Loss):
 
     name = "auxiliary"
     weight = 1.0
+    trains_scores = False
 
     def count(self, labels, weights):
         """The weight of all candidates."""

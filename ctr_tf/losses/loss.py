@@ -17,8 +17,9 @@ class Loss:
     Where the batch is split over replicas, each adds up its own share, the counts are
     added over all of them, and the mean is right whatever each has got.
 
-    A subclass sets `name`, by which recipes weigh it and reports call it, and
-    `weight`, what it weighs where a recipe does not say.
+    A subclass sets `name`, by which recipes weigh it and reports call it; `weight`,
+    what it weighs where a recipe does not say; and `trains_scores`, False where it
+    trains something else.
 
     Args:
         ranker: name of the one, of those that are trained together, whose outputs it
@@ -27,6 +28,7 @@ class Loss:
 
     name: str
     weight: float = 0.0
+    trains_scores: bool = True
 
     def __init__(self, ranker: str = "main"):
         self.ranker = ranker

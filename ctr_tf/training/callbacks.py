@@ -125,8 +125,9 @@ class Reporter(keras.callbacks.Callback):
 
     def _report(self, step, logs):
         steps, seconds, waited = self._recent
+        terms = [term.name for term in self.model.objective.terms if term.name in logs]
         values = {
-            **defined({key: float(logs[key]) for key in ("loss", "auc")}),
+            **defined({key: float(logs[key]) for key in ("loss", *terms, "auc")}),
             "learning_rate": float(
                 keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
             ),
@@ -143,9 +144,10 @@ class Reporter(keras.callbacks.Callback):
             self.bar.update(step, shown, finalize=step == self.total_steps)
         elif self.writer:
             _log.info(
-                "step %*d/%d  loss %.4f  auc %s  %.0f examples/s  input wait %.1f %%"
+                "step %*d/%d  loss %.4f%s  auc %s  %.0f examples/s  input wait %.1f %%"
                 "  memory %.1f GiB",
                 *(len(str(self.total_steps)), step, self.total_steps, values["loss"]),
+                "".join(f"  {n} {values[n]:.4f}" for n in terms if n in values),
                 f"{values['auc']:.4f}" if "auc" in values else "-",
                 values["examples_per_second"],
                 *(100 * values["input_wait_share"], values["memory_gib"]),

@@ -4,12 +4,12 @@
 (keras-team/keras issue 20585). There are two causes in its TensorFlow trainer:
 
 1. `_maybe_symbolic_build` reduces the first distributed batch by
-   `strategy.reduce("MEAN", …)`, which the collective strategy refuses. A Ranker is
-   built from its schema and needs no batch: it overrides the method.
+   `strategy.reduce("MEAN", …)`, which the collective strategy refuses. Rankers are
+   built from their schema and need no batch: `Trainer` overrides the method.
 2. `reduce_per_replica` reduces scalar logs with `axis=0`, which a scalar has not.
-   `Ranker` makes its train and test functions itself and reduces by `reduce_logs`.
+   `Trainer` makes its train and test functions itself and reduces by `reduce_logs`.
 
-When Keras mends them, `reduce_logs` and the override in `Ranker` can go.
+When Keras mends them, `reduce_logs` and the override in `Trainer` can go.
 """
 
 import gc

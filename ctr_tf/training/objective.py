@@ -10,20 +10,6 @@ from ctr_tf.errors import UserError
 from ctr_tf.losses import LOSSES, Loss
 from ctr_tf.models.outputs import Outputs
 
-ObjectiveConfig = dataclasses.make_dataclass(
-    "ObjectiveConfig",
-    [(name, float, loss.weight) for name, loss in LOSSES.items()],
-    namespace={"__post_init__": lambda self: _check_weights(self), "__doc__": ""},
-    frozen=True,
-)
-ObjectiveConfig.__doc__ = """What each term weighs; 0 leaves it out.
-
-Args:
-    log_loss: see `ctr_tf.losses.log_loss`.
-    listwise: see `ctr_tf.losses.listwise`.
-    auxiliary: see `ctr_tf.losses.auxiliary`; nothing where a model has none.
-"""
-
 
 def _check_weights(config: Any) -> None:
     weights = dataclasses.asdict(config)
@@ -32,11 +18,21 @@ def _check_weights(config: Any) -> None:
             raise UserError(
                 f"`objective.{name}` must not be negative. Received: {weight!r}"
             )
-    if not weights["log_loss"] + weights["listwise"] > 0:
+    trains = [name for name, loss in LOSSES.items() if loss.trains_scores]
+    if not any(weights[name] for name in trains):
         raise UserError(
-            "The objective needs `log_loss` or `listwise`: nothing else trains the "
+            f"The objective needs one of {', '.join(trains)}: nothing else trains the "
             f"scores. Received: objective={weights}"
         )
+
+
+# The keys of a recipe's section `objective`: what each term weighs, 0 to leave it out.
+ObjectiveConfig = dataclasses.make_dataclass(
+    "ObjectiveConfig",
+    [(name, float, loss.weight) for name, loss in LOSSES.items()],
+    namespace={"__post_init__": _check_weights},
+    frozen=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)

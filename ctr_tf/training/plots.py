@@ -16,9 +16,7 @@ def plot_learning_curve(history: list[dict[str, float]], path: Path) -> None:
         path: of the PNG file; its folder is made.
     """
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, metric, title in zip(
-        axes, ("loss", "auc"), ("Log loss", "AUC"), strict=True
-    ):
+    for axis, metric, title in zip(axes, ("loss", "auc"), ("Loss", "AUC"), strict=True):
         for key, label, style in (
             (metric, "training", "-"),
             (f"validation_{metric}", "validation", "o--"),

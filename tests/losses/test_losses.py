@@ -102,7 +102,7 @@ def test_an_objective_weighs_means_of_the_global_batch():
     ("make", "message"),
     [
         (lambda: ObjectiveConfig(listwise=-1.0), "Received: -1.0"),
-        (lambda: ObjectiveConfig(log_loss=0.0), "needs `log_loss` or `listwise`"),
+        (lambda: ObjectiveConfig(log_loss=0.0), "needs one of log_loss, listwise"),
         (lambda: Objective([]), "Received: []"),
         (
             lambda: Objective([Term("a", LogLoss()), Term("a", LogLoss())]),
