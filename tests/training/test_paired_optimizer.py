@@ -1,0 +1,82 @@
+"""One step of network and tables together: clipping, decay, loss scaling."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, unique_rows
+from ctr_tf.training.paired_optimizer import SGD, LossScaleOptimizer, PairedOptimizer
+
+ROWS, WIDTH = 20, 3
+
+
+def start():
+    """The table as every test begins with it."""
+    return np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype("float32")
+
+
+def slices(ids, gradient):
+    return tf.IndexedSlices(tf.constant(gradient), tf.constant(ids), (ROWS, WIDTH))
+
+
+def pair(global_clipnorm=None, **network):
+    """An optimizer of one weight of four numbers and one table, and these two."""
+    layer = EmbeddingTable(ROWS, WIDTH)
+    layer.build()
+    layer.table.assign(start())
+    weights = keras.Variable(np.ones(4, "float32"))
+    store = ReplicatedTables({"items": layer}, RowWiseAdagrad(1.0))
+    optimizer = PairedOptimizer(SGD(1.0, **network), store, global_clipnorm)
+    optimizer.build([weights])
+    return optimizer, weights, layer.table
+
+
+def apply(optimizer, weights, of_weights, ids, of_rows):
+    unique = unique_rows(slices(np.array(ids), of_rows))
+    optimizer.apply([tf.constant(of_weights), unique], [weights, "items"])
+
+
+def test_pair_clips_by_the_norm_of_all_gradients_together():
+    optimizer, weights, variable = pair(global_clipnorm=1.0)
+    gradient = np.full((2, WIDTH), 2.0, "float32")
+    apply(optimizer, weights, np.full(4, 3.0, "f"), [3, 3], gradient)
+    norm = np.sqrt(WIDTH * 4.0**2 + 4 * 3.0**2)  # the two slices are one row's
+    np.testing.assert_allclose(weights.numpy(), 1 - 3.0 / norm, rtol=1e-6)
+    g = 4.0 / norm
+    np.testing.assert_allclose(
+        start()[3] - variable.numpy()[3], g / np.sqrt(0.1 + g * g), rtol=1e-5
+    )
+
+
+def test_a_norm_that_is_small_is_left_alone():
+    optimizer, weights, _ = pair(global_clipnorm=10.0)
+    apply(optimizer, weights, np.full(4, 3.0, "f"), [3], np.ones((1, WIDTH), "f"))
+    np.testing.assert_allclose(weights.numpy(), 1 - 3.0, rtol=1e-6)
+
+
+def test_weight_decay_leaves_tables_alone():
+    optimizer, weights, variable = pair(weight_decay=0.5)
+    apply(optimizer, weights, np.zeros(4, "f"), [0], np.zeros((1, WIDTH), "f"))
+    np.testing.assert_array_equal(variable.numpy(), start())
+    np.testing.assert_allclose(weights.numpy(), 0.5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_loss_scaling_skips_a_step_that_is_not_finite(bad):
+    inner, weights, variable = pair()
+    optimizer = LossScaleOptimizer(inner, initial_scale=8.0)
+    optimizer.build([weights])
+    gradient = np.full((1, WIDTH), bad, "float32")
+    apply(optimizer, weights, np.ones(4, "f"), [2], gradient)
+    np.testing.assert_array_equal(variable.numpy(), start())
+    np.testing.assert_array_equal(weights.numpy(), 1.0)
+    assert float(optimizer.dynamic_scale) == 4.0
+    apply(optimizer, weights, np.ones(4, "f"), [2], np.ones((1, WIDTH), "f"))
+    g = 1 / 4
+    np.testing.assert_allclose(
+        start()[2] - variable.numpy()[2], g / np.sqrt(0.1 + g * g), rtol=1e-5
+    )
+    np.testing.assert_allclose(weights.numpy(), 1 - g)
