@@ -2,10 +2,10 @@
 
     ctr-tf compare --data DATA --models din,sparsectr --seeds 3 [key=value …]
 
-Every model is trained by one recipe's sections `data`, `optimizer` and `training`; its
-own section `model` is that of its recipe beside it. `key=value` sets a key for all,
-`name:key=value` for one model. Each run is a process of its own. The same command goes
-on where it was interrupted, and more models or seeds add to what is there.
+Every model is trained by one recipe's sections `data`, `objective`, `optimizer` and
+`training`; its own section `model` is that of its recipe beside it. `key=value` sets a
+key for all, `name:key=value` for one model. Each run is a process of its own. The same
+command goes on where it was interrupted, and more models or seeds add to what is there.
 """
 
 import argparse

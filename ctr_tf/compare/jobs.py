@@ -26,6 +26,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.scores import SCORES
 from ctr_tf.training.config import Config
+from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.run import fingerprint
 
 COST = "cost.json"
@@ -85,7 +86,7 @@ def make_jobs(
         variants: the rows.
         seeds: how many.
         folder: of the comparison.
-        budget: recipe whose sections `data`, `optimizer` and `training` all share.
+        budget: recipe whose other sections than `model` all share.
         data: folder of the prepared data set.
         overrides: `key=value` for all, `name:key=value` for a model or one variant.
 
@@ -140,7 +141,13 @@ def _resolved(variant: Variant, values: dict) -> dict:
         return configs.to_mapping(configs.parse(Config, values))
     if values.pop("model"):
         raise UserError(f"`{TFRS}` has no keys `model.…` that could be set.")
-    return {**configs.to_mapping(configs.parse(Config, values)), "model": TFRS}
+    recipe = configs.to_mapping(configs.parse(Config, values))
+    if recipe["objective"] != configs.to_mapping(ObjectiveConfig()):
+        raise UserError(
+            f"`{TFRS}` is trained on the log loss alone: compare it without other "
+            f"terms. Received: objective={recipe['objective']}"
+        )
+    return {**recipe, "model": TFRS}
 
 
 def _addressed(word: str, names: set[str]) -> tuple[str | None, str]:
@@ -245,7 +252,10 @@ def check_data(folder: Path, data: PreparedData) -> None:
 def _check_recipe(job: Job) -> None:
     if not job.recipe_file.is_file():
         return
-    recipes = [yaml.safe_load(job.recipe_file.read_text("utf-8")), dict(job.recipe)]
+    begun = yaml.safe_load(files.read_text(job.recipe_file))
+    if job.variant.model == TFRS:
+        begun["model"] = {}
+    recipes = [_resolved(job.variant, begun), dict(job.recipe)]
     for recipe in recipes:
         del recipe["run"]  # a comparison may be moved
     changed = configs.differences(*recipes)

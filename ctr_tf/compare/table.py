@@ -72,11 +72,14 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
     batch = about["budget"]["data"]["batch_size"]
     steps = f", at most {training['max_steps']} steps" if training["max_steps"] else ""
+    objective = about["budget"]["objective"]
+    terms = ", ".join(f"{name} {weight:g}" for name, weight in objective.items())
     exceptions = ", ".join(f"`{word}`" for word in about["exceptions"])
     except_for = f", except {exceptions}" if exceptions else ""
     return [
         f"* Budget of every model: epochs: {training['epochs']}{steps}, batches of "
         f"{batch} requests, learning rate {optimizer['learning_rate']:g}{except_for}. "
+        f"Objective: {terms}. "
         f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
         f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
         f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.config_checks import check_tasks
@@ -24,9 +25,10 @@ class Ranker(keras.Model):
     depends on another candidate of the slate, and a user's state can be computed once,
     kept, and scored against any number of candidates.
 
-    A forward pass has two steps. `lookup` gathers the embedding rows; `forward` is the
-    dense computation on them. Training runs the first outside and the second inside
-    the compiled (XLA) cluster, so that a step costs the same whatever a table's size.
+    A forward pass has two steps: embedding rows are gathered (`lookup`), and `forward`
+    is the dense computation on them. Training and serving run the first outside and
+    the second inside the compiled (XLA) cluster, so that a step costs the same whatever
+    a table's size.
 
     A model is composed of layers: it makes them in its constructor, builds them in
     `build_parts`, declares its state in `state_spec`, and implements `encode` and
@@ -48,7 +50,7 @@ class Ranker(keras.Model):
     schema's unless the model sets its own.
 
     Class attributes of a model: `config_class`, the dataclass of its `config`;
-    `auxiliary`, names of further logits that only training needs;  `ablations` and
+    `auxiliary`, names of further logits that only training needs; `ablations` and
     `alternatives`, variants by name, each the keys of the config that it sets, for
     comparisons of the model with itself.
 
@@ -129,7 +131,13 @@ class Ranker(keras.Model):
         """As `forward`, with the auxiliary logits."""
         state, candidates = self._encoded(inputs, rows, training)
         logits = self.score(state, candidates, training=training)
-        return Outputs(logits, self.auxiliary_logits(state, candidates))
+        auxiliary = self.auxiliary_logits(state, candidates)
+        if set(auxiliary) != set(self.auxiliary):
+            raise UserError(
+                f"`auxiliary` of {type(self).__name__} names its auxiliary logits, "
+                f"{sorted(auxiliary)}. Received: {self.auxiliary}"
+            )
+        return Outputs(logits, auxiliary)
 
     def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple[dict, dict]:
         groups = self.embedding.assemble(inputs, rows)

@@ -1,11 +1,11 @@
 """Tables that are whole on every replica.
 
-What a training does with tables is in these methods, and nowhere else: `lookup`,
-`gradients` and `apply` in a step; `save` and `load` between steps; `export` at its end.
+What a training's steps and checkpoints do with tables is in these methods: `lookup`,
+`gradients` and `apply` in a step; `save` and `load` between steps; `export` at the end.
 A training whose tables are cut over its workers needs another class with the same ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -61,7 +61,7 @@ class ReplicatedTables:
         """
         used: dict[str, list] = {}
         for key, (name, ids) in lookups.items():
-            if of_rows.get(key) is not None:
+            if of_rows.get(key) is not None and self.tables[name].trainable:
                 used.setdefault(name, []).append((ids, of_rows[key]))
         own = {name: _slices(self.tables[name], parts) for name, parts in used.items()}
         replica = tf.distribute.get_replica_context()
@@ -91,14 +91,20 @@ class ReplicatedTables:
         slots = self.optimizer.variables if self.optimizer is not None else []
         return [*(table.table for table in self.tables.values()), *slots]
 
-    def save(self, folder: str | Path, slots: bool = True) -> None:
+    def save(
+        self,
+        folder: str | Path,
+        slots: bool = True,
+        only: Iterable[str] | None = None,
+    ) -> None:
         """Writes all rows into a checkpoint's folder.
 
         Args:
             folder: of the checkpoint.
             slots: whether to write those of the optimizer, too.
+            only: names of the tables; all of them where None.
         """
-        self._saved(slots).write(folder)
+        self._saved(slots, only).write(folder)
 
     def load(self, folder: str | Path, slots: bool = True) -> None:
         """Reads what `save` has written, with the same `slots`.
@@ -112,8 +118,14 @@ class ReplicatedTables:
         """Name → whole table, for a graph that serves."""
         return {name: table.table.value for name, table in self.tables.items()}
 
-    def _saved(self, slots: bool) -> SavedVariables:
-        parts = {"tables": self.export()}
+    def _saved(self, slots: bool, only: Iterable[str] | None = None) -> SavedVariables:
+        """Tables of the ranker `teacher`, `teacher/<name>`, are a part of their own."""
+        names = self.tables if only is None else only
+        parts: dict[str, dict] = {"tables": {}}
+        for name in names:
+            ranker, _, own = name.rpartition("/")
+            part = parts.setdefault(f"tables_{ranker}" if ranker else "tables", {})
+            part[own] = self.tables[name].table.value
         if slots:
             variables = enumerate(self.optimizer.variables)
             parts["slots"] = {str(index): v.value for index, v in variables}

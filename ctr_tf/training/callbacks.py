@@ -116,14 +116,14 @@ class Reporter(keras.callbacks.Callback):
                 self._recent[index] += value
         step = self.progress.step
         if self._recent[0] and (step % self.every == 0 or step == self.total_steps):
-            self._report(step, logs)
+            self._report(step, self.model.get_metrics_result())
             self._recent = [0, 0.0, 0.0]
             self._told = time.monotonic()
         elif self.writer and time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()
             _log.info("step %d/%d", step, self.total_steps)
 
-    def _report(self, step, logs):
+    def _report(self, step, logs):  # over all replicas
         steps, seconds, waited = self._recent
         terms = [term.name for term in self.model.objective.terms if term.name in logs]
         values = {
@@ -230,7 +230,8 @@ class Validation(keras.callbacks.Callback):
         if "loss" not in values:
             raise UserError(
                 f"The loss on the validation split is no number at step {step}: look "
-                "at the numeric features. Received: loss=nan"
+                "at the numeric features, and whether any slate there tells anything "
+                "to the objective. Received: loss=nan"
             )
         if self.monitor not in values:
             raise UserError(

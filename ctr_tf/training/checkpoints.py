@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ _log = logging.getLogger(__name__)
 _STATE = "state.json"
 _NETWORK = "network"
 _FORMAT = 2
+# Layers that had no name of their own in the first format: Keras counted them.
+_COUNTED = re.compile(r"\b(feature_embedding|full_attention)_\d+\b")
 # What reading a file raises that was cut off, or is not there.
 _DAMAGE = (
     json.JSONDecodeError,
@@ -99,6 +102,7 @@ class Checkpoints:
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint to go on from, and removes old ones."""
         state = {**dataclasses.asdict(progress), "data": self.data}
+        state["slots"] = self._order()
         with self._writing(f"step-{progress.step:08d}", state) as folder:
             SavedVariables(_NETWORK, self._network() | self._metrics()).write(folder)
             self.trainer.store.save(folder)
@@ -109,7 +113,8 @@ class Checkpoints:
         ranker = self.trainer.ranker
         with self._writing(f"best-{step:08d}", {}) as folder:
             SavedVariables(_NETWORK, {MAIN: named(ranker)}).write(folder)
-            ReplicatedTables(ranker.embedding.tables).save(folder, slots=False)
+            tables = ranker.embedding.tables
+            self.trainer.store.save(folder, slots=False, only=tables)
         self._remove_all_but("best-*", 1)
 
     def restore(self) -> Progress:
@@ -155,6 +160,12 @@ class Checkpoints:
                 f"Checkpoint '{folder}' was made from other data than the data set has "
                 "now: a run goes on only with its own data."
             )
+        if state.pop("slots") != self._order():
+            raise UserError(
+                f"Checkpoint '{folder}' has the weights of the optimizer in another "
+                "order: it was written by another version. A new run can start from "
+                "its weights: `ctr-tf train --from`."
+            )
         SavedVariables(_NETWORK, self._network()).read(folder)
         self.trainer.store.load(folder)
         del state["format"], state["content_hash"]
@@ -167,8 +178,17 @@ class Checkpoints:
             self._restored = None
 
     def _network(self) -> dict[str, dict]:
-        parts = {name: named(ranker) for name, ranker in self.trainer.rankers.items()}
+        parts = {
+            f"{MAIN}_{name}" if index else MAIN: named(ranker)
+            for index, (name, ranker) in enumerate(self.trainer.rankers.items())
+        }
         return parts | {"optimizer": _numbered(self.trainer.optimizer.variables)}
+
+    def _order(self) -> list[str]:
+        """What the optimizers' slots belong to, which are saved by their numbers."""
+        rankers = self.trainer.rankers.values()
+        network = [name for ranker in rankers for name in named(ranker)]
+        return [*network, *self.trainer.tables]
 
     def _metrics(self) -> dict[str, dict]:
         metrics = self.trainer.metrics
@@ -235,7 +255,13 @@ def named(ranker: Ranker) -> dict[str, tf.Variable]:
 
 def _by_path(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
     """Without the model's own name, of which Keras counts those of a process."""
-    return {variable.path.partition("/")[2]: variable.value for variable in variables}
+    found = {v.path.partition("/")[2]: v.value for v in variables}
+    if len(found) < len(variables):
+        raise UserError(
+            "A model's layers need names that differ, for its weights are saved by "
+            f"them. Received: {sorted(v.path for v in variables)}"
+        )
+    return found
 
 
 def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
@@ -262,18 +288,20 @@ def _load_first_format(folder: Path, ranker: Ranker, shapes: list) -> None:
     own = _by_path(ranker.variables)
     wanted = []
     for path, shape in shapes:
-        tail = path.partition("/")[2]
-        fits = [p for p in own if p == tail or p.endswith(f"/{tail}")]
+        tail = _COUNTED.sub(r"\1", path.partition("/")[2])
+        fits = [p for p in own if p == tail] or [
+            p for p in own if p.endswith(f"/{tail}")
+        ]
         if len(fits) != 1 or own[fits[0]].shape.as_list() != shape:
             raise UserError(
                 f"Checkpoint '{folder}' does not fit the model, which has no one "
                 f"variable for '{path}' of shape {shape}."
             )
-        wanted.append(own[fits[0]])
-    if len(wanted) != len(own):
+        wanted.append(own.pop(fits[0]))
+    if own:
         raise UserError(
-            f"Checkpoint '{folder}' does not fit the model: it has {len(wanted)} "
-            f"variables, and the model {len(own)}."
+            f"Checkpoint '{folder}' does not fit the model: it has nothing for "
+            f"{', '.join(own)}."
         )
     status = tf.train.Checkpoint(model=wanted).read(str(folder / "variables"))
     status.assert_existing_objects_matched().expect_partial()

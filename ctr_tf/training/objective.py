@@ -86,13 +86,18 @@ def make_objective(config: Any, ranker: Any) -> Objective:
     Args:
         config: an `ObjectiveConfig`.
         ranker: terms that do not apply to it are left out.
+
+    Raises:
+        UserError: for a weight that was chosen for such a term.
     """
-    weights = dataclasses.asdict(config)
-    losses = {name: loss() for name, loss in LOSSES.items() if weights[name]}
-    return Objective(
-        [
-            Term(name, loss, weights[name])
-            for name, loss in losses.items()
-            if loss.applies_to(ranker)
-        ]
-    )
+    terms = []
+    for name, weight in dataclasses.asdict(config).items():
+        loss = LOSSES[name]()
+        if weight and loss.applies_to(ranker):
+            terms.append(Term(name, loss, weight))
+        elif weight not in (0, loss.weight):
+            raise UserError(
+                f"`objective.{name}` has no effect: '{ranker.config.name}' has no "
+                f"logits for it. Received: {weight!r}"
+            )
+    return Objective(terms)

@@ -58,7 +58,7 @@ class RowDropout:
         """Drops rows.
 
         Args:
-            rows: from `Ranker.lookup`, `{name: [..., width]}`.
+            rows: looked up, `{name: [..., width]}`.
             step: of the optimizer, integer scalar.
             keys: name of rows → input key, which begins with the name of its group.
 

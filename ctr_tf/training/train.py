@@ -88,7 +88,6 @@ def train(config: Config) -> dict:
         data.content_hash,
     )
     progress = checkpoints.restore()
-    use_huge_pages(trainer.store.variables)
     _announce(config, data, ranker, progress, total_steps)
 
     read = functools.partial(
@@ -121,6 +120,7 @@ def train(config: Config) -> dict:
                     start_from(ranker, data, options.start_from)
             elif not progress.step:
                 _adapt(ranker, read, strategy, options.seed)
+            use_huge_pages(trainer.store.variables)  # after whole assignments
             checkpointing = Checkpointing(
                 progress, checkpoints, options.checkpoint_every, total_steps
             )

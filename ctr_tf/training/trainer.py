@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.tables.embedding_table import EmbeddingTable
@@ -35,7 +36,11 @@ class Trainer(keras.Model):
 
     Args:
         objective: what is made small.
-        rankers: built; one, or several by name, that which is trained for first.
+        rankers: built; one, or several by name, that which is trained for first. One
+            whose `trainable` is False only puts out what the objective looks at.
+
+    Raises:
+        UserError: if they read batches differently, or a name is of something else.
     """
 
     def __init__(self, objective: Objective, rankers: Ranker | Mapping[str, Ranker]):
@@ -46,6 +51,8 @@ class Trainer(keras.Model):
         self.rankers = dict(rankers)
         self.tables = _tables_of(rankers)
         self.ranker = next(iter(rankers.values()))
+        _check_rankers(self.rankers)
+        _check_terms(objective, self.rankers, self.ranker.tasks)
         self.input_seconds = 0.0
         self._terms = {
             term.name: DefinedMean(term.name, dtype="float32")
@@ -100,14 +107,15 @@ class Trainer(keras.Model):
         lookups = self._lookups(inputs)
         rows = self._rows(lookups)
         if self._row_dropout is not None:
-            rows = {name: self._dropped(name, rows[name]) for name in rows}
+            rows |= {name: self._dropped(name, rows[name]) for name in self._learners()}
         counts = _sum_over_replicas(self.objective.counts(labels, weights))
         factors = self.objective.factors(counts)
         factors = {n: self.optimizer.scale_loss(f) for n, f in factors.items()}
         logits, totals, (of_rows, of_network) = self._compiled_gradients(
             inputs, rows, labels, weights, factors
         )
-        of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
+        used = {name: lookups[name] for name in self._learners()}
+        of_tables = self.store.gradients(_flat(used), _flat(of_rows))
         pairs = zip(of_network, self._network, strict=True)
         pairs = [pair for pair in pairs if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
@@ -126,10 +134,9 @@ class Trainer(keras.Model):
         logits = next(iter(outputs.values())).logits
         return self._update_metrics(labels, logits, weights, totals)
 
-    def predict_step(self, data: Any) -> tf.Tensor:
-        """Logits `[B, C, T]` of the first ranker."""
-        inputs = data[0] if isinstance(data, tuple) else data
-        return self.ranker(inputs, training=False)
+    def _learners(self) -> list[str]:
+        """Names of the rankers that learn."""
+        return [name for name, ranker in self.rankers.items() if ranker.trainable]
 
     def _lookups(self, inputs: dict) -> dict[str, dict]:
         """Of each ranker, what its rows are called → the table's name here, and ids."""
@@ -162,7 +169,9 @@ class Trainer(keras.Model):
 
     def _forward(self, inputs, rows, training=False) -> dict[str, Outputs]:
         return {
-            name: ranker.outputs(inputs, rows[name], training=training)
+            name: ranker.outputs(
+                inputs, rows[name], training=training and ranker.trainable
+            )
             for name, ranker in self.rankers.items()
         }
 
@@ -177,21 +186,27 @@ class Trainer(keras.Model):
         )
         for index, auc in enumerate(self._aucs):
             auc.update_state(labels[..., index], logits[..., index], weights)
-        return self.get_metrics_result()
+        # Of a share in which a term has nothing to say it is no reason to stop.
+        return self._results(of_nothing=0.0)
 
     def get_metrics_result(self) -> dict:
-        """Keras' hook: the metrics so far, by the names that they are reported under.
+        """Keras' hook: the metrics so far over all replicas, by their reported names.
 
-        Within a replica they are those of its share; Keras asks again outside, where
-        they are those of all.
+        What is not defined is NaN; so is the loss where no term is.
         """
+        return self._results(of_nothing=float("nan"))
+
+    def _results(self, of_nothing: float) -> dict:
         means = {name: mean.result() for name, mean in self._terms.items()}
-        loss = [
-            term.weight * tf.where(self._terms[term.name].count > 0, mean, 0.0)
-            for term, mean in zip(self.objective.terms, means.values(), strict=True)
-        ]
+        known = [self._terms[term.name].count > 0 for term in self.objective.terms]
+        loss = tf.add_n(
+            [
+                term.weight * tf.where(is_known, means[term.name], 0.0)
+                for term, is_known in zip(self.objective.terms, known, strict=True)
+            ]
+        )
         return {
-            "loss": tf.add_n(loss),
+            "loss": tf.where(tf.reduce_any(known), loss, of_nothing),
             **(means if len(means) > 1 else {}),
             **{m.name: m.result() for m in (*self._aucs, self._ranking)},
         }
@@ -243,6 +258,38 @@ class Trainer(keras.Model):
             return functions[key](data)
 
         return function
+
+
+def _check_rankers(rankers: Mapping[str, Ranker]) -> None:
+    """All are fed by the same batches, and saved under their names."""
+    for attribute in ("tasks", "num_chunks"):
+        found = {name: getattr(ranker, attribute) for name, ranker in rankers.items()}
+        if len(set(found.values())) > 1:
+            raise UserError(
+                f"Rankers that are trained together have equal `{attribute}`. "
+                f"Received: {found}"
+            )
+    wrong = [name for name in rankers if not name.isidentifier()]
+    if wrong or MAIN in list(rankers)[1:]:
+        raise UserError(
+            f"A ranker's name is a word, and '{MAIN}' that of the first alone. "
+            f"Received: {list(rankers)}"
+        )
+
+
+def _check_terms(
+    objective: Objective, rankers: Mapping[str, Ranker], tasks: tuple[str, ...]
+) -> None:
+    """Every term looks at a ranker that is there, and is called like no metric."""
+    taken = {"loss", "auc", "gauc_request", *(f"auc_{task}" for task in tasks)}
+    for term in objective.terms:
+        if term.loss.ranker not in rankers:
+            what = f"ranker of the term '{term.name}'"
+            raise UserError(unknown_name(what, term.loss.ranker, rankers))
+        if term.name in taken:
+            raise UserError(
+                f"A term has a name that no metric has. Received: '{term.name}'"
+            )
 
 
 def _tables_of(rankers: Mapping[str, Ranker]) -> dict[str, EmbeddingTable]:

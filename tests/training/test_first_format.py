@@ -22,7 +22,10 @@ def make():
 def write(folder, ranker):
     """All variables in one list; the towers belonged to the model itself."""
     variables = sorted(ranker.variables, key=lambda v: v.path, reverse=True)
-    paths = [v.path.replace("/head/tower", "/tower") for v in variables]
+    paths = [
+        v.path.replace("/head/tower", "/tower").replace("_embedding/", "_embedding_7/")
+        for v in variables
+    ]
     assert any("/tower/" in path for path in paths)
     folder.mkdir(parents=True)
     checkpoint = tf.train.Checkpoint(model=[v.value for v in variables])

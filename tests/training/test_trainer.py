@@ -1,5 +1,7 @@
 """The trainer: loss over real candidates, sparse updates, every precision."""
 
+import dataclasses
+
 import helpers
 import keras
 import numpy as np
@@ -18,12 +20,13 @@ from ctr_tf.losses import LogLoss
 from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.training.checkpoints import Checkpoints, Progress, load_weights
 from ctr_tf.training.metrics import request_auc
-from ctr_tf.training.objective import Objective, Term
+from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
 from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.trainer import Trainer
 
-SCHEMA = make_schema()
+SCHEMA = dataclasses.replace(make_schema(), labels=("click", "cart"))
 CONFIG = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
 
 
@@ -182,3 +185,88 @@ def test_two_rankers_learn_from_one_batch(batch):
         pairs = zip(trainer.ranker.variables, ranker.variables, strict=True)
         for one, other in pairs:
             np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=1e-4, atol=1e-6)
+
+
+def two(**options):
+    sizes = make_table_sizes(SCHEMA)
+    rankers = {
+        "student": build_ranker(CONFIG, SCHEMA, sizes),
+        "teacher": build_ranker(
+            DINConfig(dim=8, num_heads=2, **options), SCHEMA, sizes
+        ),
+    }
+    objective = Objective([Term(name, LogLoss(name)) for name in rankers])
+    return objective, rankers
+
+
+def test_a_frozen_ranker_does_not_change(batch):
+    objective, rankers = two()
+    rankers["teacher"].trainable = False
+    trainer = Trainer(objective, rankers)
+    trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
+    before = {name: ranker.get_weights() for name, ranker in rankers.items()}
+    trainer.fit(tf.data.Dataset.from_tensors(batch), shuffle=False, verbose=0)
+    for one, other in zip(
+        before["teacher"], rankers["teacher"].get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    pairs = zip(before["student"], rankers["student"].get_weights(), strict=True)
+    assert any((one != other).any() for one, other in pairs)
+
+
+def test_checkpoints_of_two_rankers(batch, tmp_path):
+    objective, rankers = two()
+    trainer = Trainer(objective, rankers)
+    trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
+    data = tf.data.Dataset.from_tensors(batch)
+    trainer.fit(data, shuffle=False, verbose=0)
+    checkpoints = Checkpoints(tmp_path, trainer)
+    checkpoints.save(Progress(step=1))
+    checkpoints.save_best(1)
+    student, inputs = rankers["student"], batch[0]
+    expected = {name: np.asarray(ranker(inputs)) for name, ranker in rankers.items()}
+    for weights in ("best", "last"):
+        alone = build_ranker(CONFIG, SCHEMA, make_table_sizes(SCHEMA))
+        load_weights(tmp_path, alone, weights)
+        np.testing.assert_array_equal(alone(inputs), expected["student"])
+    trainer.fit(data, shuffle=False, verbose=0)
+    assert np.abs(np.asarray(student(inputs)) - expected["student"]).max() > 0
+    assert checkpoints.restore().step == 1
+    for name, ranker in rankers.items():
+        np.testing.assert_array_equal(ranker(inputs), expected[name])
+
+
+def test_a_loss_that_no_slate_tells_is_not_zero(batch):
+    inputs, labels, weights = batch
+    trainer = make_trainer(objective=ObjectiveConfig(log_loss=0.0, listwise=1.0))
+    data = tf.data.Dataset.from_tensors((inputs, np.zeros_like(labels), weights))
+    values = trainer.evaluate(data, verbose=0, return_dict=True)
+    assert np.isnan(values["loss"]) and np.isnan(values["auc"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Trainer(two()[0], two(tasks=("cart",))[1]), "have equal `tasks`"),
+        (
+            lambda: Trainer(Objective([Term("a", LogLoss("techer"))]), two()[1]),
+            "Unknown ranker of the term 'a' 'techer'. Did you mean 'teacher'?",
+        ),
+        (
+            lambda: Trainer(Objective([Term("auc", LogLoss("teacher"))]), two()[1]),
+            "that no metric has. Received: 'auc'",
+        ),
+        (
+            lambda: Trainer(two()[0], {**two()[1], "main": two()[1]["teacher"]}),
+            "Received: ['student', 'teacher', 'main']",
+        ),
+        (
+            lambda: make_trainer(objective=ObjectiveConfig(auxiliary=0.5)),
+            "`objective.auxiliary` has no effect: 'sparsectr' has no",
+        ),
+    ],
+)
+def test_mistakes(make, message):
+    with pytest.raises(ValueError) as error:
+        make()
+    assert message in str(error.value)
