@@ -179,6 +179,7 @@ def test_the_table_of_made_up_runs(tmp_path):
     assert failed.seeds == 0 and failed.mean("auc") is None
     budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
     budget["training"] = {"epochs": 1, "max_steps": None}
+    budget["objective"] = {"log_loss": 1.0, "listwise": 0.1}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
     about |= {"behaviors": 16, "candidates": 100, "exceptions": ["din:model.dim=8"]}
     write_table(table, about, tmp_path)
