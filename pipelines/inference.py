@@ -4,6 +4,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -116,7 +117,10 @@ class ExampleModelHandler(ModelHandler[bytes, PredictionResult, tf.Module]):
         return tf.saved_model.load(self._model)
 
     def run_inference(
-        self, batch: Sequence[bytes], model: tf.Module, inference_args=None
+        self,
+        batch: Sequence[bytes],
+        model: tf.Module,
+        inference_args: dict[str, Any] | None = None,
     ) -> Iterator[PredictionResult]:
         """Probabilities of each sample's candidates, padding behind them."""
         score = model.signatures["serialized_examples"]

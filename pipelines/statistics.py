@@ -8,6 +8,7 @@ import numpy as np
 
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.schema import OUT_OF_VOCABULARY_ID, Schema
+from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.columns import Column
 
@@ -41,7 +42,7 @@ def coverage(
 class Statistics:
     """Sums over samples that add up across buckets."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._counts = [{} for _ in SPLITS]
         self._numbers = [{} for _ in SPLITS]
         self._values = [{} for _ in SPLITS]
@@ -223,7 +224,10 @@ def _distribution(values: np.ndarray, counts: np.ndarray) -> dict:
 
 
 def _top(
-    feature, vocabularies: Vocabularies, ids: np.ndarray, counts: np.ndarray
+    feature: Categorical,
+    vocabularies: Vocabularies,
+    ids: np.ndarray,
+    counts: np.ndarray,
 ) -> dict:
     order = np.lexsort((ids, -counts))
     order = order[ids[order] != OUT_OF_VOCABULARY_ID][:TOP_VALUES]

@@ -60,7 +60,7 @@ class ReadShard(beam.DoFn):
         self._schema = schema
         self._num_buckets = num_buckets
 
-    def process(self, numbered: tuple[int, Shard]):
+    def process(self, numbered: tuple[int, Shard]) -> Iterator[Tagged]:
         """Reads one shard."""
         number, shard = numbered
         read, clicks, started = 0, Counter(), time.perf_counter()
@@ -98,7 +98,7 @@ class MergeItems(beam.DoFn):
 
     OUTPUTS = ("rejected", "counts")
 
-    def process(self, keyed: tuple[int, Iterable[bytes]]):
+    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator:
         """Merges them."""
         table, lines = merge_items([from_bytes(data) for data in keyed[1]])
         for line in lines:
@@ -147,7 +147,7 @@ class BuildHistories(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable[bytes]]],
         items: list[bytes],
         starts: tuple[int, int],
-    ):
+    ) -> Iterator:
         """Builds one bucket."""
         number, rows = keyed
         started = time.perf_counter()
@@ -237,7 +237,7 @@ class EncodeSamples(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable]],
         vocabularies: dict[str, str],
         starts: tuple[int, int],
-    ):
+    ) -> Iterator:
         """Encodes one bucket."""
         started = time.perf_counter()
         number, values = keyed

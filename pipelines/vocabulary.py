@@ -135,7 +135,7 @@ class BuildVocabularies(beam.PTransform):
         super().__init__()
         self._schema = schema
 
-    def expand(self, counts):
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Adds the steps to a pipeline."""
         return (
             counts

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -215,7 +215,7 @@ class Client:
         if self._owns_store:
             self._store.close()
 
-    def _open_store(self, store) -> "OnlineStore | None":
+    def _open_store(self, store: Any) -> "OnlineStore | None":
         if not self._owns_store:
             return store
         from serving.online.store import OnlineStore
@@ -225,10 +225,16 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _score_once(self, deadline, version, schema, request: Request) -> Scores:
+    def _score_once(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: Schema | SignatureSchema,
+        request: Request,
+    ) -> Scores:
         tensors = request_to_tensors(request.to_json(), schema)
         if len(request.candidates) > self.max_candidates:
             state = self._encode(deadline, version, schema, tensors)
@@ -236,7 +242,14 @@ class Client:
         outputs = self._predict(deadline, version, "serving_default", tensors)
         return _scores([(outputs, len(request.candidates))], version)
 
-    def _score_kept(self, deadline, version, schema, request: Request, user) -> Scores:
+    def _score_kept(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: Schema | SignatureSchema,
+        request: Request,
+        user: str,
+    ) -> Scores:
         key = self._key(user, version)
         state = self._kept_state(key, version)
         if state is not None:
@@ -253,14 +266,22 @@ class Client:
         self.cache.put(key, self._layouts[version].serialize(state))
         return self._score_state(deadline, version, state, tensors)
 
-    def _encode(self, deadline, version, schema, tensors: dict) -> dict:
+    def _encode(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: Schema | SignatureSchema,
+        tensors: dict,
+    ) -> dict:
         names = [i.name for i in user_inputs(schema)]
         tensors = {name: tensors[name] for name in names}
         state = self._predict(deadline, version, "encode_user", tensors)
         self._layouts[version] = layout_of(state)
         return state
 
-    def _score_state(self, deadline, version, state: dict, tensors: dict) -> Scores:
+    def _score_state(
+        self, deadline: Deadline, version: int, state: dict, tensors: dict
+    ) -> Scores:
         """Scores the candidates on a state, in as many calls as they need."""
         columns = {n: v for n, v in tensors.items() if n.startswith(_CANDIDATE)}
         total, most = int(columns.pop(_CANDIDATE_LENGTH)[0]), self.max_candidates
@@ -289,7 +310,9 @@ class Client:
         timeout = self.timeout if timeout is None else timeout
         return Deadline(timeout, self.retry, self.counts)
 
-    def _predict(self, deadline, version: int, signature: str, tensors: dict) -> dict:
+    def _predict(
+        self, deadline: Deadline, version: int, signature: str, tensors: dict
+    ) -> dict:
         predict = self.transport.predict
         return deadline.call(predict, signature, tensors, version=version)[0]
 
@@ -315,7 +338,9 @@ class Client:
             )
         return max(available)
 
-    def _fitting_schema(self, deadline, version: int) -> Schema | SignatureSchema:
+    def _fitting_schema(
+        self, deadline: Deadline, version: int
+    ) -> Schema | SignatureSchema:
         with self._lock:
             if version not in self._schemas:
                 signatures = deadline.call(self.transport.signatures, version=version)

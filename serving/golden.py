@@ -17,7 +17,7 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
-from serving.saved_model import call, read_meta_graph
+from serving.saved_model import Signatures, call, read_meta_graph
 
 _TWICE = "encode_user and score_candidates"
 _BLOCK = 32  # samples scored together
@@ -98,7 +98,7 @@ def model_scores(
 
 
 def served_scores(
-    signatures, samples: list[dict], data: PreparedData
+    signatures: Signatures, samples: list[dict], data: PreparedData
 ) -> Iterator[dict[str, np.ndarray]]:
     """An export's probabilities of each sample's candidates, by all ways to ask for it.
 
@@ -121,7 +121,7 @@ def served_scores(
 
 def check_export(
     folder: str | Path,
-    signatures,
+    signatures: Signatures,
     ranker: Ranker,
     samples: list[dict],
     data: PreparedData,
@@ -184,12 +184,12 @@ def golden_requests(
     ]
 
 
-def score_once(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score_once(signatures: Signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities by `serving_default`."""
     return call(signatures["serving_default"], tensors)["probability"].numpy()
 
 
-def score_twice(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score_twice(signatures: Signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities by `encode_user` and then `score_candidates`."""
     state = call(signatures["encode_user"], tensors)
     return call(signatures["score_candidates"], tensors | state)["probability"].numpy()

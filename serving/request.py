@@ -261,7 +261,7 @@ def _lacks(place: str, name: str, features: Sequence[Feature]) -> str:
     return f"`{place}` lacks the feature '{name}'; give null where it is unknown."
 
 
-def _check_object(place: str, value: object, known: Collection[str], what="key"):
+def _check_object(place: str, value: object, known: Collection[str], what: str = "key"):
     if not isinstance(value, Mapping):
         raise UserError(f"{place} must be an object {{…}}. Received: {value!r}")
     for key in value:

@@ -75,7 +75,9 @@ def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray
     return {"auc": _weighted_auc(user, rank, label, weights), "gauc_user": gauc}
 
 
-def _weighted_auc(user, rank, label, weights) -> np.ndarray:
+def _weighted_auc(
+    user: np.ndarray, rank: np.ndarray, label: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """AUC with each user's candidates counted so many times: exact, ties one half."""
     ties = np.flatnonzero(np.diff(rank, prepend=-1))
     block = max(_CELLS // len(user), 1)

@@ -47,7 +47,9 @@ def plot_quality_against_cost(rows: Sequence[Row], base: str, path: Path) -> Non
         figure.savefig(path, dpi=130)
 
 
-def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> None:
+def _draw(
+    axes: Axes, rows: Sequence[Row], base: str, key: str, unit: float, label: str
+) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -62,7 +64,7 @@ def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> Non
     axes.set(title=f"AUC by {label}", xlabel=label)
 
 
-def _label(axes: Axes, rows, key: str, unit: float) -> None:
+def _label(axes: Axes, rows: Sequence[Row], key: str, unit: float) -> None:
     """Writes each name where it covers no other and no point, if a place is free."""
     points = [(getattr(row, key) / unit, row.mean("auc")) for row in rows]
     taken = [

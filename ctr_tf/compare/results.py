@@ -109,7 +109,9 @@ def _row(variant: Variant, runs: Sequence[dict]) -> Row:
     return row
 
 
-def _add_tests(rows, finished, base: str, replicates: int) -> None:
+def _add_tests(
+    rows: Sequence[Row], finished: Mapping[str, list[dict]], base: str, replicates: int
+) -> None:
     measured = _replicates(finished, base, replicates)
     for metric in METRICS:
         of_metric = {
@@ -124,7 +126,9 @@ def _add_tests(rows, finished, base: str, replicates: int) -> None:
                 row.test[metric] = {**difference, "p_holm": corrected[row.name]}
 
 
-def _replicates(finished, base: str, replicates: int) -> dict[str, list[dict]]:
+def _replicates(
+    finished: Mapping[str, list[dict]], base: str, replicates: int
+) -> dict[str, list[dict]]:
     """Every run's metrics on the same draws of users; one run's scores at a time."""
     first = load_scores(finished[base][0]["scores"])
     users = len(np.unique(first.user))

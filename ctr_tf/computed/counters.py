@@ -13,6 +13,7 @@ the row's `click_time`, or `feedback_delay` after the exposure.
 import dataclasses
 import functools
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.numeric import Numeric
 from ctr_tf.time import parse_duration
+
+if TYPE_CHECKING:
+    from ctr_tf.schema import Schema
 
 ALL = "all"  # the window without a beginning
 NEVER = MISSING["int64"]
@@ -120,7 +124,9 @@ class Counter:
                 )
         return ages
 
-    def values(self, shown, clicked, request_time) -> dict[str, np.ndarray]:
+    def values(
+        self, shown: GroupEvents, clicked: GroupEvents, request_time: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """All the counter's features; the batch form and the online form in one.
 
         Args:
@@ -226,7 +232,7 @@ def _age(name: str, description: str) -> Feature:
 
 
 def make_counter(
-    choice: CounterChoice, schema, declared: dict[str, Feature]
+    choice: CounterChoice, schema: "Schema", declared: dict[str, Feature]
 ) -> Counter:
     """A counter from its declaration.
 

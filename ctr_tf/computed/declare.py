@@ -1,6 +1,7 @@
 """Which computed features a schema has."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.counters import Counter, make_counter
@@ -8,6 +9,9 @@ from ctr_tf.computed.slate import SLATE_SIZE, Place
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, Feature
 from ctr_tf.schema.kinds.numeric import Numeric
+
+if TYPE_CHECKING:
+    from ctr_tf.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Computed:
         return tuple(f.name for place in self.places for f in place.features)
 
 
-def declare(schema, declared: tuple[Feature, ...]) -> Computed:
+def declare(schema: "Schema", declared: tuple[Feature, ...]) -> Computed:
     """Reads what a schema says of computed features.
 
     Args:

@@ -201,7 +201,7 @@ def _parse_spec(field: Field):
     return tf.io.FixedLenFeature([] if field.feature is None else [field.size], dtype)
 
 
-def _mapped(stored, ids: np.ndarray):
+def _mapped(stored: tf.Tensor | tf.RaggedTensor, ids: np.ndarray):
     table = tf.constant(ids, tf.int64)
     return tf.ragged.map_flat_values(lambda values: tf.gather(table, values), stored)
 
@@ -211,7 +211,9 @@ def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.concat([lengths, [0]], axis=0))  # of an empty batch: 0
 
 
-def _equal_lengths(fields: dict[str, Field], parsed: dict, behaviors, candidates):
+def _equal_lengths(
+    fields: dict[str, Field], parsed: dict, behaviors: tf.Tensor, candidates: tf.Tensor
+):
     groups = {BEHAVIORS: behaviors, CANDIDATES: candidates}
     splits = {size: [] for size in groups}
     equal = []

@@ -132,7 +132,7 @@ class Split:
     begins: int | None
     time_range: tuple[int, ...] | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.time_range is not None and len(self.time_range) != 2:
             raise UserError(
                 "`time_range` must be two times. "
@@ -189,7 +189,7 @@ class Manifest(Document):
     splits: dict[str, Split]
     files: tuple[RecordFile, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
             raise UserError(
                 f"`compression` must be one of {', '.join(COMPRESSIONS)}. "

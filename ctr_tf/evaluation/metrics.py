@@ -103,7 +103,14 @@ class Metrics:
         self._add_sums(labels, scores, mask, codes)
         self._histogram.add(scores[mask], labels[mask])
 
-    def _store(self, labels, scores, mask, user_ids, codes) -> None:
+    def _store(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        mask: np.ndarray,
+        user_ids: np.ndarray,
+        codes: dict[str, np.ndarray],
+    ) -> None:
         rows = np.empty(np.count_nonzero(mask), self._dtype)
         sizes = mask.sum(1)
         rows["user"] = np.repeat(hash_ids(user_ids), sizes)
@@ -114,7 +121,13 @@ class Metrics:
         self._by_user.add(rows)
         self._by_score.add(_without_user(rows))
 
-    def _add_sums(self, labels, scores, mask, codes) -> None:
+    def _add_sums(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        mask: np.ndarray,
+        codes: dict[str, np.ndarray],
+    ) -> None:
         clipped = np.clip(scores, EPSILON, 1 - EPSILON)
         loss = -np.log(np.where(labels > 0, clipped, 1 - clipped))
         sizes, clicks = mask.sum(1), labels.sum(1, dtype=np.int64)
@@ -291,11 +304,18 @@ def _without_user(rows: np.ndarray) -> np.ndarray:
     return result
 
 
-def _ratio(numerator, denominator) -> float | None:
+def _ratio(numerator: float, denominator: float) -> float | None:
     return float(numerator / denominator) if denominator else None
 
 
-def _check(what, expected, values, good, mask, request_ids) -> None:
+def _check(
+    what: str,
+    expected: str,
+    values: np.ndarray,
+    good: np.ndarray,
+    mask: np.ndarray,
+    request_ids: np.ndarray,
+) -> None:
     bad = mask & ~good
     if bad.any():
         row, column = np.argwhere(bad)[0]

@@ -6,9 +6,11 @@ The page is one file: its pictures are embedded, and it loads nothing.
 import base64
 import html
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctr_tf.evaluation import plots
@@ -100,7 +102,7 @@ def write_report(result: dict, folder: str | Path) -> None:
     (folder / "report.html").write_text(_html(result, pictures), "utf-8")
 
 
-def _panel(draw, result: dict, is_wide: bool) -> Figure:
+def _panel(draw: Callable, result: dict, is_wide: bool) -> Figure:
     figure = Figure(
         figsize=(11.6, 2.9) if is_wide else (5.4, 3.7), layout="constrained"
     )
@@ -126,7 +128,7 @@ def _page(result: dict) -> Figure:
     return figure
 
 
-def _table(axes, rows: list[tuple[str, str]]) -> None:
+def _table(axes: Axes, rows: list[tuple[str, str]]) -> None:
     axes.set_axis_off()
     step = 1.2 / max(len(rows), 17)
     for place, (label, value) in enumerate(rows):

@@ -70,7 +70,13 @@ class SortedSpill(_Spill):
         folder: where temporary files go; the system's place by default.
     """
 
-    def __init__(self, dtype, key, memory_rows: int, folder: str | Path | None = None):
+    def __init__(
+        self,
+        dtype: np.dtype,
+        key: str,
+        memory_rows: int,
+        folder: str | Path | None = None,
+    ):
         super().__init__(dtype, memory_rows, folder)
         self._key = key
 
@@ -111,7 +117,13 @@ class HashedSpill(_Spill):
         folder: where temporary files go; the system's place by default.
     """
 
-    def __init__(self, dtype, key, memory_rows: int, folder: str | Path | None = None):
+    def __init__(
+        self,
+        dtype: np.dtype,
+        key: str,
+        memory_rows: int,
+        folder: str | Path | None = None,
+    ):
         super().__init__(dtype, memory_rows, folder)
         self._key = key
 

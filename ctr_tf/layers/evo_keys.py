@@ -5,6 +5,7 @@ window, `J` keys, `R` relations.
 """
 
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,6 +14,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
 from ctr_tf.layers.temporal_relations import RELATIONS, append_key
+from ctr_tf.tensors import Tensor
 
 BRANCHES = ("global", "transition", "local")
 
@@ -66,7 +68,7 @@ class EvoKeys(SequenceKeys):
         branches: tuple[str, ...] = BRANCHES,
         relations: tuple[str, ...] = RELATIONS,
         zone: int | str = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(relations, zone, **kwargs)
         check_positive(num_chunks=num_chunks, transition=transition, window=window)
@@ -75,7 +77,7 @@ class EvoKeys(SequenceKeys):
         self.window = window
         self.branches = check_branches(branches)
 
-    def call(self, time, mask, chunk):
+    def call(self, time: Tensor, mask: Tensor, chunk: Tensor) -> tuple[dict, dict]:
         """Finds the keys."""
         length = time.shape[1]
         chunk = ops.where(mask, chunk, 0)
@@ -134,7 +136,7 @@ class EvoKeys(SequenceKeys):
                     state[f"{branch}_position"] = position
         return plan, state
 
-    def relations_to(self, state: dict, request_time) -> dict:
+    def relations_to(self, state: dict, request_time: Tensor) -> dict:
         """Relations of the candidates, which share one time, to the keys of the state.
 
         Args:
@@ -169,7 +171,7 @@ class EvoKeys(SequenceKeys):
         distance_1W = ops.cast(window_distance(self.window) + 1, "int64")
         return distance_1W + ops.zeros_like(state["local_time"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -190,7 +192,7 @@ def check_branches(branches: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(branches)
 
 
-def split_keys(inputs, sizes: list[int]) -> list:
+def split_keys(inputs: Tensor, sizes: list[int]) -> list:
     """Cuts the last axis into parts of these sizes."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(inputs, ends, axis=-1) if ends else [inputs]

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tensors import Shape, Tensor
 
 _log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
@@ -73,7 +74,7 @@ class FeatureEmbedding(keras.layers.Layer):
         table_sizes: dict[str, int],
         embedding_dim: int = 8,
         extra_tables: Iterable[ExtraTable] = (),
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.schema = schema
@@ -119,7 +120,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 f"`embedding_dim`. Received: {table.width} and {width}"
             )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the tables and the statistics of numeric features."""
         for table in self.tables.values():
             if not table.built:
@@ -194,7 +195,7 @@ class FeatureEmbedding(keras.layers.Layer):
         items = self.schema.of("item")
         return sum(self._feature_width(f) for f in items if f.is_embedded)
 
-    def shared(self, vectors):
+    def shared(self, vectors: Tensor) -> Tensor:
         """Of behaviors or candidates, what their common tables say.
 
         Numbers are left out: beside a table's rows they are large, and what measures
@@ -255,7 +256,7 @@ class FeatureEmbedding(keras.layers.Layer):
             **{extra.name: (extra.key, extra.name) for extra in extras},
         }
 
-    def row_ids(self, inputs: dict, key: str):
+    def row_ids(self, inputs: dict, key: str) -> Tensor:
         """Ids of the rows that an embedded feature takes, of the shape of its input."""
         ordered = self.ordered_keys()
         if key not in ordered:
@@ -375,7 +376,7 @@ class FeatureEmbedding(keras.layers.Layer):
         numbers = (numbers - mean) / ops.take(self.deviation, index)
         return ops.cast(numbers, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the schema as YAML."""
         return {
             **super().get_config(),
@@ -386,7 +387,7 @@ class FeatureEmbedding(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         schema = Schema.from_yaml(config["schema"])
         extras = [ExtraTable(**extra) for extra in config["extra_tables"]]

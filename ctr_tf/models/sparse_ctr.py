@@ -1,5 +1,7 @@
 """SparseCTR: sparse self-attention over long, personalized, time-cut histories."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -25,6 +27,8 @@ from ctr_tf.models.sparse_ctr_config import (
     SparseCTRConfig,
 )
 from ctr_tf.models.sparse_patterns import PATTERNS
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 _CHUNKINGS = {
     "time": TimeChunking,
@@ -87,7 +91,13 @@ class SparseCTR(Ranker):
     ablations = _ablations()
     alternatives = _alternatives()
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: SparseCTRConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.num_chunks = config.num_chunks_for(schema.history_length)
@@ -125,7 +135,7 @@ class SparseCTR(Ranker):
         }[config.relative_encoding]
         return layer(*arguments, name="encoding")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the blocks and the heads."""
         width, dim = self.embedding.width, self.config.dim
         self.behavior_projection.build((None, None, width("behavior")))
@@ -139,7 +149,7 @@ class SparseCTR(Ranker):
         for head in self.heads:
             head.build((None, None, dim), (None, width("user")))
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the keys; keys and values of each block."""
         block = self.pattern.block_spec()
         return {
@@ -148,7 +158,13 @@ class SparseCTR(Ranker):
             "blocks": [block for _ in self.blocks],
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: Tensor | None,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Runs the behaviors; see the class."""
         time, mask = behaviors["time"], behaviors["mask"]
         chunk = self.chunking(time, mask, behaviors["chunk"], behaviors["embedding"])
@@ -164,7 +180,7 @@ class SparseCTR(Ranker):
             state["blocks"].append(kept)
         return state
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         relations = self.keys.relations_to(state["keys"], state["request_time"])
         embedding_BCD = candidates["embedding"]

@@ -63,7 +63,7 @@ class SparseCTRConfig:
     chunking: str = "time"
     tasks: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, known in (
             ("sparsity", SPARSITY),
             ("attention", ATTENTIONS),

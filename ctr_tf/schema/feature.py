@@ -20,7 +20,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # neither is needed to read a request
     import pyarrow as pa
     import tensorflow as tf
 
+    from ctr_tf.data.encode import RequestEncoder
     from ctr_tf.schema.vocabulary import Vocabularies
 
 PADDING_ID = 0
@@ -82,7 +83,7 @@ class Feature:
     is_embedded: ClassVar[bool] = True
     stores_ids: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", str(self.name)):
             raise UserError(
                 "A feature's `name` is lower-case letters, digits and '_', and begins "
@@ -201,7 +202,7 @@ class Feature:
         filled = values.fill_null(pa.scalar(self.stored_missing, values.type))
         return filled.to_numpy(zero_copy_only=False).astype(dtype)
 
-    def to_stored(self, raw: "tf.Tensor", encoder) -> "tf.Tensor":
+    def to_stored(self, raw: "tf.Tensor", encoder: "RequestEncoder") -> "tf.Tensor":
         """Raw values → stored ones, in the graph, as `store` does it.
 
         Args:
@@ -221,7 +222,7 @@ class Feature:
         """
         raise NotImplementedError
 
-    def from_stored(self, stored, vocabularies: "Vocabularies"):
+    def from_stored(self, stored: Any, vocabularies: "Vocabularies") -> Any:
         """A stored value → the raw one as JSON has it; None where it is not known."""
         if isinstance(stored, float) and math.isnan(stored):
             return None

@@ -55,7 +55,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     log_every: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key, known in (
             ("precision", PRECISIONS),
             ("distribution", STRATEGIES),

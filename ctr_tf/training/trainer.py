@@ -160,13 +160,21 @@ class Trainer(keras.Model):
         logits = next(iter(outputs.values())).logits
         return logits, totals, tape.gradient(loss, (rows, network))
 
-    def _forward(self, inputs, rows, training=False) -> dict[str, Outputs]:
+    def _forward(
+        self, inputs: dict, rows: dict, training: bool = False
+    ) -> dict[str, Outputs]:
         return {
             name: ranker.outputs(inputs, rows[name], training=training)
             for name, ranker in self.rankers.items()
         }
 
-    def _update_metrics(self, labels, logits, weights, totals) -> dict:
+    def _update_metrics(
+        self,
+        labels: tf.Tensor,
+        logits: tf.Tensor,
+        weights: tf.Tensor,
+        totals: dict[str, tf.Tensor],
+    ) -> dict:
         counts = self.objective.counts(labels, weights)
         for name, mean in self._terms.items():
             mean.update_state(

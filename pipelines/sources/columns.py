@@ -8,6 +8,7 @@ until the values at fault stand alone.
 import dataclasses
 import decimal
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -208,7 +209,7 @@ def coerce(
     return table.filter(pa.array(keep)), numbers[keep], rejected
 
 
-def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
+def typed(values: Any, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
     """Types one column.
 
     Args:
@@ -235,7 +236,7 @@ def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]
     return pa.concat_arrays([left, right]), bad
 
 
-def _cast(values, column: Column) -> pa.Array:
+def _cast(values: Any, column: Column) -> pa.Array:
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else None
     array = pa.array(values) if array is None else array
     if isinstance(array, pa.ChunkedArray):

@@ -111,7 +111,9 @@ def _plain_value(column: pa.Array) -> object:
     return str(column)
 
 
-def _unreadable(shard, columns, group: int, rows: range, error) -> Batch:
+def _unreadable(
+    shard: Shard, columns: Sequence[Column], group: int, rows: range, error: Exception
+) -> Batch:
     """The rows of a row group, or what is left of them, that cannot be read."""
     reason = f"corrupt row group {group} of {shard.origin}"
     row = {"error": str(error)}  # all that there is of it

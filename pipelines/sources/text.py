@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -359,14 +359,26 @@ def _as_text(value: object) -> object:
 
 
 def _coerce_block(
-    table, columns, block, first_line, origin, encoding="utf-8"
+    table: pa.Table,
+    columns: Sequence[Column],
+    block: bytes,
+    first_line: int,
+    origin: str,
+    encoding: str = "utf-8",
 ) -> Parsed:
     numbers = np.arange(first_line, first_line + len(table))
     values = dict(zip(table.column_names, table.columns, strict=True))
     return coerce(values, columns, numbers, origin, Lines(block, first_line, encoding))
 
 
-def _parse_lines(block, first_line, origin, columns, parse, encoding="utf-8") -> Parsed:
+def _parse_lines(
+    block: bytes,
+    first_line: int,
+    origin: str,
+    columns: Sequence[Column],
+    parse: Callable[[bytes], dict | None],
+    encoding: str = "utf-8",
+) -> Parsed:
     rows, numbers, rejected = [], [], []
     raw = Lines(block, first_line, encoding)
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):

@@ -5,6 +5,8 @@ package: they are declared here as TF Serving's public `session_bundle_config.pr
 `monitoring_config.proto` declare them.
 """
 
+from typing import Any
+
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
@@ -98,7 +100,7 @@ def parse_models(text: str) -> ModelServerConfig:
     return config
 
 
-def parse_batching(text: str):
+def parse_batching(text: str) -> BatchingParameters:
     """Reads the batching parameters; UserError for what TF Serving would refuse."""
     config = _parse(text, BatchingParameters)
     for name in (
@@ -132,7 +134,7 @@ def parse_batching(text: str):
     return config
 
 
-def parse_monitoring(text: str):
+def parse_monitoring(text: str) -> MonitoringConfig:
     """Reads the monitoring configuration; UserError for a path without `/`."""
     config = _parse(text, MonitoringConfig)
     path = config.prometheus_config.path
@@ -143,7 +145,7 @@ def parse_monitoring(text: str):
     return config
 
 
-def _parse(text: str, message):
+def _parse(text: str, message: Any):
     try:
         return text_format.Parse(text, message())
     except text_format.ParseError as error:

@@ -156,7 +156,7 @@ def _chunks(rows: list) -> Iterator[list]:
         yield rows[start : start + _TOGETHER]
 
 
-def ingest_stream(ingestion: Ingestion, stream, most: int) -> None:
+def ingest_stream(ingestion: Ingestion, stream: Iterable[bytes], most: int) -> None:
     """Takes JSON lines until the stream ends.
 
     Args:
@@ -198,11 +198,11 @@ def _table(line: bytes) -> str | None:
 class _Lines:
     """Lines of a stream, those that are there or come within a time."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: Iterable[bytes]):
         self._queue = queue.Queue(maxsize=100_000)
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
-    def _read(self, stream) -> None:
+    def _read(self, stream: Iterable[bytes]) -> None:
         for line in stream:
             if line.strip():
                 self._queue.put(line.rstrip(b"\r\n"))

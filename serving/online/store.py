@@ -17,8 +17,9 @@ import collections
 import dataclasses
 import functools
 import time as clock
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -34,7 +35,7 @@ from serving.online.counter_state import (
     StateEvents,
 )
 from serving.online.item_cache import ItemCache
-from serving.online.key_value import KeyValue, make_key, open_key_value
+from serving.online.key_value import KeyValue, Transaction, make_key, open_key_value
 from serving.online.timeline import Timeline, own_columns, rank
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
@@ -219,7 +220,14 @@ class OnlineStore:
         self.counts.update(counts)
         return counts
 
-    def _ingest_events(self, table, rows, transaction, latest, counts) -> None:
+    def _ingest_events(
+        self,
+        table: str,
+        rows: Sequence[dict],
+        transaction: Transaction,
+        latest: int,
+        counts: collections.Counter,
+    ) -> None:
         names = sorted({name for row in rows for name in row if name[0] != "_"})
         rows = sorted(rows, key=lambda r: (r["time"], [rank(r.get(n)) for n in names]))
         users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
@@ -248,7 +256,9 @@ class OnlineStore:
                 written[make_key("e", name)] = msgpack.packb(slates)
         transaction.put(written)
 
-    def _read_users(self, names: Iterable[str], transaction) -> dict[str, _User]:
+    def _read_users(
+        self, names: Iterable[str], transaction: Transaction
+    ) -> dict[str, _User]:
         names = list(names)
         keys = [make_key(kind, name) for kind in "heu" for name in names]
         found, count = transaction.get(keys), len(names)
@@ -262,7 +272,14 @@ class OnlineStore:
             for i, name in enumerate(names)
         }
 
-    def _expose(self, user: _User, row: dict, items, events, counts) -> bool:
+    def _expose(
+        self,
+        user: _User,
+        row: dict,
+        items: Mapping,
+        events: dict,
+        counts: collections.Counter,
+    ) -> bool:
         """Takes a row of exposures; returns whether its exposure was there already."""
         item, time = row[ITEM_KEY], row["time"]
         exposures = self._slate(user, row)
@@ -297,7 +314,15 @@ class OnlineStore:
         user.slates.append(slates[-1])
         return slates[-1][2]
 
-    def _click(self, user, item, exposure: list, known: int, events, counts) -> None:
+    def _click(
+        self,
+        user: _User,
+        item: Any,
+        exposure: list,
+        known: int,
+        events: dict,
+        counts: collections.Counter,
+    ) -> None:
         """Counts a click; of several rows that tell one, the earliest time counts."""
         before, keys, row = exposure
         if before is not None and before <= known:
@@ -330,7 +355,7 @@ class OnlineStore:
         value = row.get(name)
         return item_row.get(name) if value is None and role == "item" else value
 
-    def _count(self, events: Mapping, transaction, latest: int) -> None:
+    def _count(self, events: Mapping, transaction: Transaction, latest: int) -> None:
         counters = self.schema.computed.counters
         keys = list(events)
         states = transaction.get([key for _, key in keys])
@@ -420,7 +445,9 @@ class OnlineStore:
                 f"latest event, at {latest}. Received: a request at {now}"
             )
 
-    def _counter_keys(self, name, rows, items, profile: dict) -> list[list]:
+    def _counter_keys(
+        self, name: str, rows: Sequence[dict], items: Mapping, profile: dict
+    ) -> list[list]:
         """For each counter, the key of each candidate's state, None without a value."""
         return [
             [
@@ -441,7 +468,9 @@ class OnlineStore:
                 values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
         return values
 
-    def _behaviors(self, timeline: Timeline, window: slice, rows) -> dict[str, list]:
+    def _behaviors(
+        self, timeline: Timeline, window: slice, rows: Mapping
+    ) -> dict[str, list]:
         ticks = self.schema.ticks
         times, items = timeline.times[window], timeline.items[window]
         columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
@@ -463,7 +492,14 @@ class OnlineStore:
                 ]
         return columns
 
-    def _candidates(self, rows, items, keys, states, now: int) -> list[dict]:
+    def _candidates(
+        self,
+        rows: Sequence[dict],
+        items: Mapping,
+        keys: list[list],
+        states: Mapping,
+        now: int,
+    ) -> list[dict]:
         result = []
         item_features = [f for f in self._given["candidate"] if f.role == "item"]
         for row in rows:
@@ -520,7 +556,7 @@ def _pack(row: Mapping) -> bytes:
     return msgpack.packb(kept)
 
 
-def _unpack(data: bytes | None, empty=dict):
+def _unpack(data: bytes | None, empty: Callable = dict):
     return empty() if data is None else msgpack.unpackb(data, strict_map_key=False)
 
 
