@@ -6,5 +6,6 @@ from typing import Any
 # Keras only infers shapes. They have no common class that a checker knows.
 Tensor = Any
 
-# Of a tensor; None is an axis of any length.
-Shape = tuple[int | None, ...]
+# Of a tensor: an int for each axis, None where it may have any length. Which axes have
+# a length, each layer knows for itself.
+Shape = tuple[Any, ...]

@@ -94,7 +94,7 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
 
 def _state_rows(state: StateLayout) -> list[str]:
     """The state's tensors and their first columns, as rows of a table."""
-    columns = collections.Counter()
+    columns: collections.Counter[str] = collections.Counter()
     rows = []
     for tensor in state.tensors:
         start = columns[tensor.dtype]

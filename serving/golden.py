@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -71,7 +72,7 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
     """A request made of real samples: one user's, with many slates' candidates."""
     requests = (request_from_sample(s, data.schema, data.vocabularies) for s in samples)
     first = next(requests)
-    slate = {}
+    slate: dict[Any, dict] = {}
     for request in itertools.chain([first], requests):
         for candidate in request["candidates"]:
             if candidate["item_id"] is not None:

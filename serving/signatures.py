@@ -180,7 +180,7 @@ class ServingModule(tf.Module):
         alike = collections.defaultdict(list)
         for feature in given_features:
             alike[_encoding(feature)].append(feature)
-        inputs = {}
+        inputs: dict[str, tf.Tensor] = {}
         for features in alike.values():
             encode = functools.partial(self._encode, features[0])
             keys = [f"{group}_{feature.name}" for feature in features]
@@ -276,7 +276,9 @@ def _specs(inputs: list[Input]) -> dict[str, tf.TensorSpec]:
     return {i.name: tf.TensorSpec(i.shape, i.dtype, i.name) for i in inputs}
 
 
-def _concrete(function: Callable, specs: dict[str, tf.TensorSpec]):
+def _concrete(
+    function: Callable, specs: dict[str, tf.TensorSpec]
+) -> tf.types.experimental.ConcreteFunction:
     return tf.function(function, autograph=False).get_concrete_function(**specs)
 
 

@@ -228,7 +228,7 @@ class RestTransport:
         url = self._url + (f"/versions/{version}" if version is not None else "") + path
         try:
             response = self._session().request(method, url, data=body, timeout=timeout)
-            answer = response.json() if response.ok else None
+            answer: Any = response.json() if response.ok else None
         except requests.Timeout as error:
             raise ServingError(DEADLINE_EXCEEDED, f"{url}: {error}") from error
         except requests.ConnectionError as error:
@@ -241,10 +241,13 @@ class RestTransport:
         return answer
 
 
-TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
+TRANSPORTS: dict[str, type[GrpcTransport] | type[RestTransport]] = {
+    "grpc": GrpcTransport,
+    "rest": RestTransport,
+}
 
 
-def _call(method: Callable, request: Any, timeout: float):
+def _call(method: Callable, request: Any, timeout: float) -> Any:
     try:
         return method(request, timeout)
     except grpc.RpcError as error:

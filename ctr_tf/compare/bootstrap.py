@@ -133,7 +133,7 @@ def _difference(mean: float, replicates: np.ndarray) -> Difference:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """p-values corrected for testing as many models as there are (Holm, 1979)."""
     result, largest = {}, 0.0
-    ordered = sorted(p_values, key=p_values.get)
+    ordered = sorted(p_values, key=p_values.__getitem__)
     for place, name in enumerate(ordered):
         largest = max(largest, min((len(ordered) - place) * p_values[name], 1.0))
         result[name] = largest

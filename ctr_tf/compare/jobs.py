@@ -173,7 +173,7 @@ def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
     """
     for job in jobs:
         _check_recipe(job)
-    failed = []
+    failed: list[Job] = []
     with _lock(jobs[0].folder) as lock:
         for place, job in enumerate(jobs, 1):
             where = f"[{place}/{len(jobs)}] {job.name}"

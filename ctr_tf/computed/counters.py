@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctr_tf.computed.event_index import EventIndex, GroupEvents
+from ctr_tf.computed.event_index import EventIndex, Events, GroupEvents
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
@@ -125,7 +125,7 @@ class Counter:
         return ages
 
     def values(
-        self, shown: GroupEvents, clicked: GroupEvents, request_time: np.ndarray
+        self, shown: Events, clicked: Events, request_time: np.ndarray | int
     ) -> dict[str, np.ndarray]:
         """All the counter's features; the batch form and the online form in one.
 
@@ -162,7 +162,7 @@ class Counter:
         group: np.ndarray,
         time: np.ndarray,
         click_time: np.ndarray,
-        request_time: np.ndarray,
+        request_time: np.ndarray | int,
     ) -> dict[str, np.ndarray]:
         """The counter's features of every exposure, from all exposures.
 
@@ -221,7 +221,7 @@ class Counter:
         span = "before t" if window == ALL else f"in [t - {window}, t)"
         return f"{what} {self._whose} {span}; {self._t}"
 
-    def _age_of(self, time: np.ndarray, request_time: np.ndarray) -> np.ndarray:
+    def _age_of(self, time: np.ndarray, request_time: np.ndarray | int) -> np.ndarray:
         return np.where(time < 0, NEVER, (request_time - time) // self.ticks)
 
 

@@ -33,7 +33,8 @@ class Computed:
         """All declarations, clocks too, in the order of the schema's features."""
         clocks = [c.feature(role) for role in ("behavior", "context") for c in CLOCKS]
         size = [SLATE_SIZE] if self.slate_size else []
-        others = [f for each in (*self.counters, *self.places) for f in each.features]
+        others = [f for counter in self.counters for f in counter.features]
+        others += [f for place in self.places for f in place.features]
         return (*clocks, *size, *others)
 
     @property

@@ -117,8 +117,8 @@ def find_samples(
     Raises:
         UserError: if a record is corrupt or does not fit the schema.
     """
-    wanted = {"request_id": request_id, "user_id": user_id}
-    wanted = {key: value.encode() for key, value in wanted.items() if value is not None}
+    asked = {"request_id": request_id, "user_id": user_id}
+    wanted = {key: value.encode() for key, value in asked.items() if value is not None}
     files = data.manifest.files_of(split)
     counts = {str(data.folder / file.path): file.samples for file in files}
     first = 0
@@ -171,7 +171,7 @@ def render(
 
 
 def _history(
-    sample: dict[str, np.ndarray],
+    sample: Mapping[str, np.ndarray],
     schema: Schema,
     vocabularies: Vocabularies,
     full: bool,
@@ -213,7 +213,7 @@ def _history(
 
 
 def _slate(
-    sample: dict[str, np.ndarray],
+    sample: Mapping[str, np.ndarray],
     schema: Schema,
     vocabularies: Vocabularies,
     full: bool,
@@ -279,8 +279,8 @@ def _words(
     feature: Feature, values: np.ndarray, vocabularies: Vocabularies
 ) -> list[str]:
     if feature.computed and feature.is_ordered:
-        values = (feature.from_stored(int(value), vocabularies) for value in values)
-        return ["never" if value is None else duration(value) for value in values]
+        raw = (feature.from_stored(int(value), vocabularies) for value in values)
+        return ["never" if value is None else duration(value) for value in raw]
     return feature.words(values.tolist(), vocabularies)
 
 

@@ -88,6 +88,9 @@ class Document:
         return json.dumps(self.to_mapping(), indent=2, ensure_ascii=False) + "\n"
 
 
+Content = bytes | memoryview
+
+
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
     """One file of samples.
@@ -105,7 +108,7 @@ class RecordFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: str, samples: int, content: bytes | memoryview) -> Self:
+    def of(cls, path: str, samples: int, content: Content) -> Self:
         """The entry of a file with this content."""
         return cls(path, samples, len(content), hashlib.sha256(content).hexdigest())
 

@@ -40,7 +40,7 @@ class BatchStore:
         self, batches: Iterable[SparseBatch], folder: str | Path | None = None
     ):
         self._folder = tempfile.TemporaryDirectory(prefix=".batches-", dir=folder)
-        self._files = []
+        self._files: list[Path] = []
         self.candidates = self.clicks = 0
         for batch in batches:
             path = Path(self._folder.name) / f"{len(self._files):06d}"

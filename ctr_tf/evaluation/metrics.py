@@ -52,10 +52,16 @@ class Metrics:
     ):
         self._groups = {_ALL: 1, **(slices or {})}
         self._ks = tuple(ks)
-        codes = [(name, np.uint8) for name in self._groups if name != _ALL]
-        by_score = [("score", np.float64), ("label", np.uint8), *codes]
+        codes: list[tuple[str, type]] = [
+            (name, np.uint8) for name in self._groups if name != _ALL
+        ]
+        by_score: list[tuple[str, type]] = [
+            ("score", np.float64),
+            ("label", np.uint8),
+            *codes,
+        ]
         self._dtype = np.dtype([("user", np.uint64), *by_score])
-        self._by_score = SortedSpill(by_score, "score", memory_rows, folder)
+        self._by_score = SortedSpill(np.dtype(by_score), "score", memory_rows, folder)
         self._by_user = HashedSpill(self._dtype, "user", memory_rows, folder)
         self._sums = {name: _Sums(size) for name, size in self._groups.items()}
         self._histogram = LogitHistogram()
@@ -67,8 +73,8 @@ class Metrics:
         labels: np.ndarray,
         probabilities: np.ndarray,
         mask: np.ndarray,
-        request_ids: Sequence,
-        user_ids: Sequence,
+        request_ids: Sequence | np.ndarray,
+        user_ids: Sequence | np.ndarray,
         slices: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Adds scored slates, one a row.
@@ -108,7 +114,7 @@ class Metrics:
         labels: np.ndarray,
         scores: np.ndarray,
         mask: np.ndarray,
-        user_ids: np.ndarray,
+        user_ids: Sequence | np.ndarray,
         codes: dict[str, np.ndarray],
     ) -> None:
         rows = np.empty(np.count_nonzero(mask), self._dtype)
@@ -230,7 +236,9 @@ class _Sums:
 
     def __init__(self, size: int):
         self._size = size
-        self.values = {name: np.zeros(size, np.int64) for name in self.counts}
+        self.values: dict[str, np.ndarray] = {
+            name: np.zeros(size, np.int64) for name in self.counts
+        }
         self.values |= {name: np.zeros(size) for name in self.sums}
 
     def add(self, code: np.ndarray, **values: np.ndarray) -> None:
@@ -282,7 +290,7 @@ class _UserMeans:
         self.left_out += int(np.sum((size > 0) & ~both))
 
 
-def hash_ids(ids: Sequence) -> np.ndarray:
+def hash_ids(ids: Sequence | np.ndarray) -> np.ndarray:
     """64-bit hashes of ids, uint64 `[B]`; bytes and their text hash alike.
 
     Two of a million users share a hash with probability 3e-8.
@@ -314,7 +322,7 @@ def _check(
     values: np.ndarray,
     good: np.ndarray,
     mask: np.ndarray,
-    request_ids: np.ndarray,
+    request_ids: Sequence | np.ndarray,
 ) -> None:
     bad = mask & ~good
     if bad.any():

@@ -8,6 +8,7 @@ import html
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ def headline(result: dict) -> list[tuple[str, str]]:
     calibration = result["calibration"]
     rows.append(("predicted / observed CTR", _number(calibration["ratio"], 3)))
     rows.append(("calibration error (ECE)", _number(calibration["ece"])))
-    reachable = result.get("reachable")
+    reachable = result.get("reachable", {})
     for key, label in _COMPARED[:2] if reachable else ():
         rows.append((f"reachable {label}", _number(reachable[key])))
         rows.append(("  share of it reached", _percent(reachable["share"].get(key))))
@@ -133,7 +134,12 @@ def _table(axes: Axes, rows: list[tuple[str, str]]) -> None:
     step = 1.2 / max(len(rows), 17)
     for place, (label, value) in enumerate(rows):
         weight = "bold" if place < 2 else "normal"
-        style = {"size": 9.5, "weight": weight, "va": "center", "clip_on": False}
+        style: dict[str, Any] = {
+            "size": 9.5,
+            "weight": weight,
+            "va": "center",
+            "clip_on": False,
+        }
         y = 1.06 - step * place
         axes.text(-0.06, y, label, transform=axes.transAxes, **style)
         axes.text(0.82, y, value, transform=axes.transAxes, ha="right", **style)

@@ -1,5 +1,7 @@
 """A ranker as a function from a batch's inputs to probabilities."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -18,7 +20,7 @@ class Scorer:
     def __init__(self, ranker: Ranker, task: str | None = None):
         self._ranker = ranker
         self._task = 0 if task is None else 1 + ranker.tasks.index(task)
-        self._graphs = {}
+        self._graphs: dict[tuple, Callable] = {}
 
     def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
         """Probabilities, float64 `[B, C]`."""

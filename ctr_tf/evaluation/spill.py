@@ -27,8 +27,8 @@ class _Spill:
         self._dtype = np.dtype(dtype)
         self._memory_rows = memory_rows
         self._parent = folder
-        self._folder = None
-        self._buffer = []
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._buffer: list[np.ndarray] = []
         self._buffered = 0
 
     def add(self, rows: np.ndarray) -> None:
@@ -88,7 +88,9 @@ class SortedSpill(_Spill):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows, ascending; equal keys may lie across two neighboring blocks."""
-        rest = [np.memmap(path, self._dtype, "r") for path in self._files("run-*")]
+        rest: list[np.ndarray] = [
+            np.memmap(path, self._dtype, "r") for path in self._files("run-*")
+        ]
         if self._buffered:
             rest.append(self._sorted(self._in_memory()))
         while len(rest) > 1:

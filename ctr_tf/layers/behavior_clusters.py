@@ -121,7 +121,9 @@ class BehaviorClusters(keras.layers.Layer):
             count *= 2
         return index_BN
 
-    def _side(self, keys_BNE: Tensor, real_BN1: Tensor, index_BN: Tensor, count: int):
+    def _side(
+        self, keys_BNE: Tensor, real_BN1: Tensor, index_BN: Tensor, count: int
+    ) -> Tensor:
         """`[B, N]` int32: 1 for what lies beyond the plane that splits its cluster."""
         known = ops.concatenate([keys_BNE * real_BN1, real_BN1], axis=-1)
         total_BME, size_BM = _totals(known, index_BN, count)
@@ -161,7 +163,7 @@ class BehaviorClusters(keras.layers.Layer):
         }
 
 
-def _sum_of_members(values_BNX: Tensor, index_BN: Tensor, count: int):
+def _sum_of_members(values_BNX: Tensor, index_BN: Tensor, count: int) -> Tensor:
     """Sums of each user's members of each of `count` clusters, `[B, M, X]`."""
     batch, _, width = ops.shape(values_BNX)
     first_B1 = ops.arange(batch, dtype="int32")[:, None] * count
@@ -173,7 +175,7 @@ def _sum_of_members(values_BNX: Tensor, index_BN: Tensor, count: int):
     return ops.reshape(sums, (-1, count, width))
 
 
-def _totals(known_BNX: Tensor, index_BN: Tensor, count: int):
+def _totals(known_BNX: Tensor, index_BN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Sums of the members, and of their last channel, which counts them."""
     sums_BMX = _sum_of_members(known_BNX, index_BN, count)
     return sums_BMX[..., :-1], sums_BMX[..., -1]

@@ -25,7 +25,7 @@ def last_rows(inputs: Tensor, count: int) -> Tensor:
     return _pad_left(inputs[:, -count:], max(count - inputs.shape[1], 0))
 
 
-def _pad_left(inputs: Tensor, count: int):
+def _pad_left(inputs: Tensor, count: int) -> Tensor:
     if not count:
         return inputs
     return ops.pad(inputs, ((0, 0), (count, 0), *[(0, 0)] * (len(inputs.shape) - 2)))

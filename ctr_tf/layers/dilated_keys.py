@@ -113,7 +113,7 @@ class DilatedKeys(SequenceKeys):
             distance_1J + 1,
         )
 
-    def _class_distance(self, count: int):
+    def _class_distance(self, count: int) -> Tensor:
         """`[G, G]`: i - j within a class."""
         order_G = ops.arange(count, dtype="int32") * self.dilation
         return order_G[:, None] - order_G

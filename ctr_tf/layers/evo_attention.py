@@ -84,7 +84,7 @@ class EvoAttention(SequenceAttention):
     def encode(
         self,
         behaviors: Tensor,
-        user: Tensor | None,
+        user: Tensor,
         plan: dict,
         with_queries: bool = True,
     ) -> tuple[Tensor | None, dict]:

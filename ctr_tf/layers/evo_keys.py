@@ -86,7 +86,8 @@ class EvoKeys(SequenceKeys):
         size_BP = ops.sum(ops.cast(member_BPN, "int32"), axis=-1)
         position_N = ops.arange(length, dtype="int32")
         last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1)
-        plan, state = {"relations": {}}, {}
+        plan: dict[str, Any] = {"relations": {}}
+        state = {}
         plan["position"] = {"behaviors": position_N - length}
         if "global" in self.branches:
             divisor_BP = ops.maximum(size_BP, 1)
@@ -164,7 +165,7 @@ class EvoKeys(SequenceKeys):
             relations["local"] = append_key(relations["local"])
         return relations
 
-    def _distance_to(self, state: dict, branch: str):
+    def _distance_to(self, state: dict, branch: str) -> Tensor:
         """`[B, J]` int64: how far the keys of a branch are from the candidates."""
         if branch != "local":
             return -state[f"{branch}_position"]

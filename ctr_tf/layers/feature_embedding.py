@@ -99,12 +99,12 @@ class FeatureEmbedding(keras.layers.Layer):
             rows = self.table_sizes[self.embedded_keys()[extra.key].table]
             self._add_table(extra.name, rows, extra.width)
 
-    def _add_table(self, name: str, rows: int, width: int):
+    def _add_table(self, name: str, rows: int, width: int) -> None:
         self.tables[name] = EmbeddingTable(
             rows, width, dtype=self.dtype_policy, name=f"table_{name}"
         )
 
-    def _add_feature(self, feature: Feature):
+    def _add_feature(self, feature: Feature) -> None:
         width = feature.embedding_dim or self.embedding_dim
         table = self.tables.get(feature.table)
         if table is None:
@@ -157,7 +157,7 @@ class FeatureEmbedding(keras.layers.Layer):
             batches: inputs as `ctr_tf.data` makes them; padding does not count.
         """
         keys, ordered = self.numeric_keys(), self.ordered_keys()
-        found = {key: [] for key in keys}
+        found: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         largest = np.zeros(len(ordered), np.int64)
         for inputs in batches:
             wanted = {*keys, *ordered, *_MASKS.values()}
@@ -339,7 +339,7 @@ class FeatureEmbedding(keras.layers.Layer):
         }
         return {"ids": ids, **extras}
 
-    def _vectors(self, group: str, inputs: dict, rows: dict):
+    def _vectors(self, group: str, inputs: dict, rows: dict) -> Tensor:
         listed = group in ("user", "context")
         vectors = []
         for is_embedded, run in itertools.groupby(
@@ -358,7 +358,7 @@ class FeatureEmbedding(keras.layers.Layer):
             return ops.concatenate(vectors, axis=-1)
         return ops.zeros((ops.shape(inputs["request_time"])[0], 1), self.compute_dtype)
 
-    def _numbers(self, keys: list[str], inputs: dict, listed: bool):
+    def _numbers(self, keys: list[str], inputs: dict, listed: bool) -> Tensor:
         """Numeric features that follow one another, standardized, side by side."""
         known = list(self.numeric_keys())
         lengths = [self._features[key].length for key in keys]

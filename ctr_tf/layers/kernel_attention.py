@@ -129,7 +129,7 @@ class KernelAttention(SequenceAttention):
         output_BCD = attend(query_BHCK, state["key"], state["value"], 0.0)
         return by_rows(self.output_projection, output_BCD)
 
-    def _mixture(self, weight: Tensor, length: int):
+    def _mixture(self, weight: Tensor, length: int) -> Tensor:
         """Columns of E or F for the latest `length` behaviors, by tiles."""
         columns_RN = ops.cast(weight, self.compute_dtype)[:, -length:]
         missing = length - columns_RN.shape[1]

@@ -157,7 +157,7 @@ class NativeSparseAttention(SequenceAttention):
         )
         return self._fuse(candidates, query_BCD, local_BCD, state, relations)
 
-    def _compress(self, kind: str, behaviors: Tensor, mask_BN1: Tensor):
+    def _compress(self, kind: str, behaviors: Tensor, mask_BN1: Tensor) -> Tensor:
         """`[B, P, D]`."""
         rows_BND = getattr(self, f"compressed_{kind}")(behaviors) * mask_BN1
         blocks_BPLD = to_blocks(rows_BND, self.block_length)

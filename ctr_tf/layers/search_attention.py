@@ -50,7 +50,10 @@ class SearchAttention(TargetAttention):
         check_positive(top_k=top_k)
         self.top_k = top_k
 
-    def build(self, target_shape: Shape, with_gaps: bool = False) -> None:
+    # It asks for other inputs than its base.
+    def build(  # type: ignore[override]
+        self, target_shape: Shape, with_gaps: bool = False
+    ) -> None:
         """Makes the projections.
 
         Args:
@@ -61,7 +64,7 @@ class SearchAttention(TargetAttention):
         found = width + NUM_GAPS if with_gaps else width
         super().build(target_shape, (None, None, None, found))
 
-    def call(
+    def call(  # type: ignore[override]
         self,
         target: Tensor,
         relevance: Tensor,
@@ -79,7 +82,7 @@ class SearchAttention(TargetAttention):
             keys_BCJE = ops.concatenate([keys_BCJE, gap], axis=-1)
         return super().call(target, keys_BCJE, found_BCJ)
 
-    def compute_output_shape(
+    def compute_output_shape(  # type: ignore[override]
         self, target_shape: Shape, *more_shapes: Shape, **other_shapes: Shape
     ) -> Shape:
         """The shape of the target."""

@@ -42,7 +42,7 @@ class SequenceAttention(keras.layers.Layer):
         UserError: if `num_heads` does not divide D.
     """
 
-    projections = ("query", "key", "value", "output_projection")
+    projections: tuple[str, ...] = ("query", "key", "value", "output_projection")
 
     def __init__(
         self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs: Any

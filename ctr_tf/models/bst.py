@@ -90,7 +90,7 @@ class BST(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,

@@ -95,7 +95,7 @@ class ETA(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,
@@ -118,5 +118,5 @@ class ETA(Ranker):
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
         return self.head(interest, state["user"], state["context"], target_BCD)
 
-    def _codes(self, group: dict):
+    def _codes(self, group: dict) -> Tensor:
         return self.hash(self.embedding.shared(group["embedding"]))

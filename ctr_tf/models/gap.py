@@ -60,7 +60,9 @@ class GAPConfig(TowerSizes):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "gates", tuple(self.gates))
-        chosen = [("gate", gate, GATES) for gate in self.gates]
+        chosen: list[tuple[str, str, Any]] = [
+            ("gate", gate, GATES) for gate in self.gates
+        ]
         chosen.append(("attention", self.attention, ACTIVATIONS))
         chosen.append(("fusion context", self.fusion_context, CONTEXTS))
         for what, value, known in chosen:
@@ -160,7 +162,7 @@ class GAP(Ranker):
 
     def make_long_term(self) -> None:
         """Makes the layers that search the long-term view."""
-        self.long_term = self.attention("long_term")
+        self.long_term: keras.layers.Layer = self.attention("long_term")
 
     def build_long_term(self, rows: tuple) -> None:
         """Builds them.
@@ -208,7 +210,7 @@ class GAP(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,

@@ -117,8 +117,9 @@ class LONGER(Ranker):
         self.candidate_projection.build((None, None, width("candidate")))
         self.user_projection.build((None, width("user")))
         self.gap.build((None, None, NUM_GAPS))
-        for layer in (self.merge, *self.blocks):
-            layer.build((None, None, dim))
+        self.merge.build((None, None, dim))
+        for block in self.blocks:
+            block.build((None, None, dim))
         self.head.build_for(self.embedding, dim, dim)
 
     def state_spec(self) -> dict:
@@ -145,7 +146,7 @@ class LONGER(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,
@@ -155,9 +156,8 @@ class LONGER(Ranker):
         time_BN, request_time = behaviors["time"], context["time"]
         rows_BND = self._with_gap(rows_BND, time_BN, request_time)
         rows_BND = rows_BND + self._positions(time_BN.shape[1], rows_BND.dtype)
-        rows_BJD, mask_BJ = self._with_globals(
-            *self.merge(rows_BND, behaviors["mask"]), user["embedding"]
-        )
+        tokens_BGD, mask_BG = self.merge(rows_BND, behaviors["mask"])
+        rows_BJD, mask_BJ = self._with_globals(tokens_BGD, mask_BG, user["embedding"])
         state = {**self.request_state(user, context), "mask": mask_BJ, "blocks": []}
         queries = self._queries(time_BN.shape[1])
         plan = {"position": ops.arange(rows_BJD.shape[1], dtype="int32")}
@@ -185,7 +185,7 @@ class LONGER(Ranker):
         """Rows that know how long before the request they were."""
         return rows_BND + self.gap(one_hot_gap(request_time_B, time_BN, rows_BND.dtype))
 
-    def _positions(self, length: int, dtype: Any):
+    def _positions(self, length: int, dtype: Any) -> Tensor:
         """`[N, D]`: the last rows of the table, 0 for what is older than all of it."""
         position_ND = ops.cast(self.position.value[-length:], dtype)
         return ops.pad(position_ND, ((length - position_ND.shape[0], 0), (0, 0)))
@@ -199,7 +199,7 @@ class LONGER(Ranker):
         return ops.concatenate(rows, axis=1), mask_BJ
 
 
-def _older(mask_BJ: Tensor, queries: int):
+def _older(mask_BJ: Tensor, queries: int) -> Tensor:
     """Hides from the last Q rows what is not older: `[B, 1, Q, J]` float32."""
     index_J = ops.arange(mask_BJ.shape[1], dtype="int32")
     older_QJ = index_J[None, :] < index_J[-queries:, None]

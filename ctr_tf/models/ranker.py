@@ -60,6 +60,7 @@ class Ranker(keras.Model):
         extra_tables: see `FeatureEmbedding`.
     """
 
+    built: bool
     config_class: ClassVar[type]
     auxiliary: ClassVar[tuple[str, ...]] = ()
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}

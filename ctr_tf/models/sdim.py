@@ -92,7 +92,7 @@ class SDIM(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,
@@ -115,5 +115,5 @@ class SDIM(Ranker):
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
         return self.head(interest, state["user"], state["context"], target_BCD)
 
-    def _hashed(self, group: dict):
+    def _hashed(self, group: dict) -> Tensor:
         return self.embedding.shared(group["embedding"])

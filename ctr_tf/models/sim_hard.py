@@ -98,7 +98,7 @@ class SIMHard(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,

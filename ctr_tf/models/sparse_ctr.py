@@ -101,10 +101,12 @@ class SparseCTR(Ranker):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.num_chunks = config.num_chunks_for(schema.history_length)
-        self.chunking = _CHUNKINGS[config.chunking](self.num_chunks, name="chunking")
+        self.chunking: keras.layers.Layer = _CHUNKINGS[config.chunking](
+            self.num_chunks, name="chunking"
+        )
         self.pattern = PATTERNS[config.attention].of(config, schema)
         self.relations = self._make_encoding().relations
-        self.keys = self.pattern.keys(self.relations)
+        self.keys: keras.layers.Layer = self.pattern.keys(self.relations)
         self.blocks = [
             SparseBlock(
                 self.pattern.attention(self._make_encoding(), policy),
@@ -126,13 +128,14 @@ class SparseCTR(Ranker):
 
     def _make_encoding(self) -> RelativeEncoding:
         config = self.config
-        layer, *arguments = {
+        choices: dict[str, tuple[Any, ...]] = {
             "rel_temporal": (RelTemporal, config.num_heads, config.relations),
             "hstu": (HSTUBias, self.schema.history_length),
             "t5": (T5Bias, config.num_heads),
             "alibi": (Alibi, config.num_heads),
             "rope": (RotaryEncoding, config.num_heads),
-        }[config.relative_encoding]
+        }
+        layer, *arguments = choices[config.relative_encoding]
         return layer(*arguments, name="encoding")
 
     def build_parts(self) -> None:
@@ -160,7 +163,7 @@ class SparseCTR(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,

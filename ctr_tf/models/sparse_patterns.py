@@ -8,7 +8,7 @@ Shapes: `P` chunks or blocks, `W` window, `D` model width.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
 
@@ -42,7 +42,10 @@ class Pattern:
     zone: int | str
     history_length: int
 
-    sees_user: ClassVar[bool] = False
+    @property
+    def sees_user(self) -> bool:
+        """Whether behaviors and candidates attend to the user, too."""
+        return False
 
     @classmethod
     def of(cls, config: Any, schema: Any) -> Self:

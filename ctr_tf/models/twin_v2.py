@@ -114,7 +114,7 @@ class TwinV2(Ranker):
 
     def encode(
         self,
-        user: Tensor | None,
+        user: dict,
         behaviors: dict,
         context: dict,
         training: bool = False,

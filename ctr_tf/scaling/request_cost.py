@@ -49,7 +49,7 @@ def request_cost(ranker: Ranker, inputs: dict[str, tf.Tensor]) -> dict:
         `flops`, `latency_ms`, and the request's `behaviors` and `candidates`.
     """
     score = request_graph(ranker, inputs)
-    seconds = []
+    seconds: list[float] = []
     started = time.perf_counter()
     while len(seconds) < _WARM_UP + 1 or (
         len(seconds) < _WARM_UP + _CALLS and time.perf_counter() - started < _SECONDS

@@ -20,7 +20,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -43,10 +43,14 @@ ROLES = ("user", "context", "item", "behavior", "candidate")
 # How a raw value that is not there is written where every place needs a value, by the
 # feature's dtype. A log never holds these: the first is the least int64, the second a
 # NUL character alone.
-MISSING = {"int64": -(2**63), "string": "\0", "float32": math.nan}
+MISSING: dict[str, Any] = {"int64": -(2**63), "string": "\0", "float32": math.nan}
 WORDS = {"int64": "a whole number", "float32": "a number", "string": "a string"}
 _NUMPY = {"int64": np.int64, "float32": np.float32, "string": object}
-_JSON_TYPES = {"int64": {int}, "float32": {int, float}, "string": {str}}
+_JSON_TYPES: dict[str, set[type]] = {
+    "int64": {int},
+    "float32": {int, float},
+    "string": {str},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Feature:
         if self.null_values is not None:
             object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
 
-    def _fail(self, message: str):
+    def _fail(self, message: str) -> NoReturn:
         raise UserError(f"Feature '{self.name}': {message}")
 
     def _check_positive(self, *fields: str) -> None:

@@ -346,7 +346,11 @@ def _choice_to_mapping(choice: CounterChoice) -> dict[str, Any]:
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:
     """What a schema file says of a feature: what differs from the defaults."""
-    mapping = {"name": feature.name, "role": feature.role, "kind": feature.kind}
+    mapping: dict[str, Any] = {
+        "name": feature.name,
+        "role": feature.role,
+        "kind": feature.kind,
+    }
     for field in dataclasses.fields(feature):
         value = getattr(feature, field.name)
         if field.name not in mapping and value != field.default:

@@ -263,6 +263,7 @@ class PlantedRequests(Requests):
             weight_J *= counts_J * np.take(VIEW_WEIGHTS, view_J)
         if "realtime_trigger" in plant:
             brand_J = world.catalog.brand[item_J]
+            assert isinstance(sessions, PlantedSessions)
             weight_J *= brand_J == sessions.brand[self.session][request_J]
         if "view_by_context" in plant:
             weight_J *= view_J == self.device[request_J]

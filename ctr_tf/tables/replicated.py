@@ -80,7 +80,7 @@ class ReplicatedTables:
             gradients: from `gradients`, perhaps scaled.
         """
         if gradients:
-            self.optimizer.apply_unique(
+            self._updates().apply_unique(
                 list(gradients.values()),
                 [self.tables[name].table for name in gradients],
             )
@@ -112,10 +112,14 @@ class ReplicatedTables:
         """Name → whole table, for a graph that serves."""
         return {name: table.table.value for name, table in self.tables.items()}
 
+    def _updates(self) -> RowWiseOptimizer:
+        assert self.optimizer is not None  # whoever trains has one
+        return self.optimizer
+
     def _saved(self, slots: bool) -> SavedVariables:
         parts = {"tables": self.export()}
         if slots:
-            variables = enumerate(self.optimizer.variables)
+            variables = enumerate(self._updates().variables)
             parts["slots"] = {str(index): v.value for index, v in variables}
         return SavedVariables("tables", parts)
 

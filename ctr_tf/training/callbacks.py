@@ -40,11 +40,9 @@ class StepCounter(keras.callbacks.Callback):
     def __init__(self, progress: Progress):
         super().__init__()
         self.progress = progress
-        self._last = None
+        self._last: tuple[int, Any] | None = None
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Counts, and checks the step before."""
         self._check()
         self.progress.step += 1
@@ -110,9 +108,7 @@ class Reporter(keras.callbacks.Callback):
         """Starts the clock."""
         self._started = time.perf_counter(), self.model.input_seconds
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Stops the clock, and reports now and then."""
         if batch:
             seconds = time.perf_counter() - self._started[0]
@@ -145,7 +141,9 @@ class Reporter(keras.callbacks.Callback):
         self.progress.history.append({"step": step, **values})
         self.write("train", step, values)
         if self.bar:
-            shown = [(k, values[k]) for k in ("loss", "auc") if k in values]
+            shown: list[tuple[str, float]] = [
+                (k, values[k]) for k in ("loss", "auc") if k in values
+            ]
             shown.append(("examples/s", values["examples_per_second"]))
             shown.append(("input wait", values["input_wait_share"]))
             self.bar.update(step, shown, finalize=step == self.total_steps)
@@ -216,9 +214,7 @@ class Validation(keras.callbacks.Callback):
         if self._is_due(progress.step) and progress.validated < progress.step:
             self._validate(progress.step)
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Validates now and then, once what was learned so far is safe."""
         step = self.progress.step
         # Where the loss is no number, the next step's check tells.
@@ -297,9 +293,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.every = every
         self.total_steps = total_steps
 
-    def on_train_batch_end(
-        self, batch: int, logs: Mapping[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Writes a checkpoint now and then."""
         step = self.progress.step
         finished = self.model.stop_training or step == self.total_steps

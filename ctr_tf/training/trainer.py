@@ -58,6 +58,9 @@ class Trainer(keras.Model):
         self._ranking = DefinedMean("gauc_request", dtype="float32")
         self.built = True
 
+    train_function: Callable | None  # Keras' own
+    test_function: Callable | None
+
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -108,8 +111,8 @@ class Trainer(keras.Model):
             inputs, rows, labels, weights, factors
         )
         of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
-        pairs = zip(of_network, self._network, strict=True)
-        pairs = [pair for pair in pairs if pair[0] is not None]
+        every = zip(of_network, self._network, strict=True)
+        pairs = [pair for pair in every if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
         self.optimizer.apply(
             [*summed, *of_tables.values()],
@@ -148,6 +151,7 @@ class Trainer(keras.Model):
     def _dropped(self, name: str, rows: dict) -> dict:
         sources = self.rankers[name].embedding.sources()
         keys = {row: key for row, (key, _) in sources.items()}
+        assert self._row_dropout is not None
         return self._row_dropout(rows, self.optimizer.iterations, keys)
 
     def _gradients(self, inputs, rows, labels, weights, factors):
@@ -201,7 +205,8 @@ class Trainer(keras.Model):
         return {
             "loss": tf.add_n(loss),
             **(means if len(means) > 1 else {}),
-            **{m.name: m.result() for m in (*self._aucs, self._ranking)},
+            **{auc.name: auc.result() for auc in self._aucs},
+            self._ranking.name: self._ranking.result(),
         }
 
     def make_train_function(self, force: bool = False) -> Callable:

@@ -75,6 +75,7 @@ def read_parquet(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
     with open_parquet(shard.path) as file:
         present = [c.name for c in columns if c.name in file.schema_arrow.names]
         first_row = shard.first_row
+        assert shard.stop is not None  # as `parquet_shards` makes them
         for group in range(shard.start, shard.stop):
             end = first_row + file.metadata.row_group(group).num_rows
             try:

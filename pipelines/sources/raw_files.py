@@ -54,7 +54,7 @@ class RawFile:
         return cls(
             str(path),
             ending and ending[1:],
-            COMPRESSIONS.get(compression),
+            compression and COMPRESSIONS[compression],
             stem,
         )
 

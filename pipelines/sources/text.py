@@ -10,9 +10,10 @@ import csv
 import dataclasses
 import functools
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +88,7 @@ def line_blocks(
         stream.seek(start)
     else:
         stream.read(start)
-    stop = math.inf if stop is None else stop
+    stop = sys.maxsize if stop is None else stop
     rest = b""
     while start < stop:
         chunk = stream.read(min(size, stop - start))
@@ -310,7 +311,7 @@ class CsvParser:
 
     def _row(self, line: bytes) -> dict | None:
         dialect = self._dialect
-        quoting = csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE
         try:
             text = dialect.plain(line).decode("utf-8")
             fields = next(

@@ -14,6 +14,7 @@ from google.protobuf import (
     text_format,
 )
 from google.protobuf import wrappers_pb2 as wrappers
+from google.protobuf.message import Message
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from ctr_tf.errors import UserError
@@ -23,7 +24,7 @@ _PACKAGE = "tensorflow.serving"
 _INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"
 _STRING = f".{wrappers.StringValue.DESCRIPTOR.full_name}"
 _BOOL = f".{wrappers.BoolValue.DESCRIPTOR.full_name}"
-_MESSAGES = {
+_MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     "BatchingParameters": {
         "max_batch_size": (1, _INT64),
         "batch_timeout_micros": (2, _INT64),
@@ -100,7 +101,7 @@ def parse_models(text: str) -> ModelServerConfig:
     return config
 
 
-def parse_batching(text: str) -> BatchingParameters:
+def parse_batching(text: str) -> Message:
     """Reads the batching parameters; UserError for what TF Serving would refuse."""
     config = _parse(text, BatchingParameters)
     for name in (
@@ -134,7 +135,7 @@ def parse_batching(text: str) -> BatchingParameters:
     return config
 
 
-def parse_monitoring(text: str) -> MonitoringConfig:
+def parse_monitoring(text: str) -> Message:
     """Reads the monitoring configuration; UserError for a path without `/`."""
     config = _parse(text, MonitoringConfig)
     path = config.prometheus_config.path
@@ -145,7 +146,7 @@ def parse_monitoring(text: str) -> MonitoringConfig:
     return config
 
 
-def _parse(text: str, message: Any):
+def _parse(text: str, message: Any) -> Any:
     try:
         return text_format.Parse(text, message())
     except text_format.ParseError as error:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -85,7 +86,7 @@ class Redis:
         import redis
 
         self._error = redis.RedisError
-        self._redis = redis.Redis.from_url(
+        self._redis: Any = redis.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout
         )
         self._prefix = prefix.encode()

@@ -236,7 +236,9 @@ class OnlineStore:
             ids = list({row[ITEM_KEY] for row in rows})
             found = transaction.get([make_key("i", item) for item in ids])
             items = dict(zip(ids, map(_unpack, found), strict=True))
-        events = collections.defaultdict(list)  # (counter, key) → (kind, time)
+        events: dict[tuple, list] = collections.defaultdict(
+            list
+        )  # (counter, key) → (kind, time)
         for row in rows:
             user = users[_id(row, USER_KEY)]
             if table == "behaviors":
@@ -285,7 +287,7 @@ class OnlineStore:
         exposures = self._slate(user, row)
         exposure = exposures.get(item)
         merged = exposure is not None
-        if not merged:
+        if exposure is None:
             item_row = items.get(item, {})
             name = _id(row, USER_KEY)
             keys = [
@@ -344,7 +346,7 @@ class OnlineStore:
         values = {name: row.get(f"behavior_{name}") for name in behavior}
         return values | {name: row.get(name) for name in item}
 
-    def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict):
+    def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict) -> Any:
         """The raw value that an exposure, or a candidate, is counted by."""
         name = counter.key
         role = self._roles.get(name)
@@ -364,7 +366,9 @@ class OnlineStore:
             counter, state = counters[place], CounterState(data)
             # A user and an item have few events: each for itself tells the last one.
             bucket = 1 if counter.is_cross else counter.resolution
-            times = {kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)}
+            times: dict[int, list[int]] = {
+                kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)
+            }
             for kind, time in events[place, key]:
                 times[kind].append(time)
             for kind in (IMPRESSION, CLICK):
@@ -420,7 +424,7 @@ class OnlineStore:
         items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
-        counted = [dict(context or {}) | row for row in rows]
+        counted = [{**(context or {}), **row} for row in rows]
         keys = self._counter_keys(name, counted, items, profile)
         before, missing = self._items.split(timeline.items[window])
         wanted = [key for of in keys for key in of if key is not None]
@@ -461,7 +465,7 @@ class OnlineStore:
             for counter in self.schema.computed.counters
         ]
 
-    def _profile(self, user: object, profile: dict) -> dict:
+    def _profile(self, user: Any, profile: dict) -> dict:
         values = {f.name: profile.get(f.name) for f in self._given["user"]}
         for feature in self._given["user"]:
             if feature.name == USER_KEY:
@@ -473,7 +477,9 @@ class OnlineStore:
     ) -> dict[str, list]:
         ticks = self.schema.ticks
         times, items = timeline.times[window], timeline.items[window]
-        columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
+        columns: dict[str, list] = {
+            "time": [t // ticks for t in times] if ticks > 1 else times
+        }
         known = [rows[item] for item in items]
         for feature in self._given["behavior"]:
             name = feature.name
@@ -482,7 +488,7 @@ class OnlineStore:
             if name == ITEM_KEY:
                 columns[name] = items
             elif feature.role == "behavior":
-                columns[name] = [None] * len(items) if own is None else own
+                columns[name] = [None for _ in items] if own is None else own
             elif own is None:
                 columns[name] = [row.get(name) for row in known]
             else:
@@ -494,7 +500,7 @@ class OnlineStore:
 
     def _candidates(
         self,
-        rows: Sequence[dict],
+        rows: Sequence[Mapping],
         items: Mapping,
         keys: list[list],
         states: Mapping,
@@ -547,7 +553,7 @@ def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:
     return make_key("c", counter.by, *owner, value)
 
 
-def _id(row: Mapping, key: str) -> object:
+def _id(row: Mapping, key: str) -> Any:
     return str(row[key]) if key == USER_KEY else row[key]
 
 
@@ -556,7 +562,7 @@ def _pack(row: Mapping) -> bytes:
     return msgpack.packb(kept)
 
 
-def _unpack(data: bytes | None, empty: Callable = dict):
+def _unpack(data: bytes | None, empty: Callable = dict) -> Any:
     return empty() if data is None else msgpack.unpackb(data, strict_map_key=False)
 
 

@@ -128,7 +128,7 @@ class Timeline:
     def _order(self, item: int | str, read: Callable) -> tuple:
         return rank(item), [rank(read(name)) for name in self._identity]
 
-    def _reader(self, place: int):
+    def _reader(self, place: int) -> Callable[[str], Any]:
         columns = self.columns
         return lambda name: columns[name][place] if name in columns else None
 

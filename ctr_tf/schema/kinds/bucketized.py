@@ -57,7 +57,7 @@ class Bucketized(Feature):
             self._check_boundaries()
 
     def _check_boundaries(self):
-        bounds = tuple(self.boundaries)
+        bounds = tuple(self.boundaries or ())
         numbers = all(
             type(bound) in (int, float) and math.isfinite(bound) for bound in bounds
         )
@@ -77,7 +77,7 @@ class Bucketized(Feature):
         """See `Feature`."""
         if self.boundaries is not None:
             return FIRST_ID + len(self.boundaries) + 1
-        return FIRST_ID + (NUM_LOG2_BUCKETS if self.log2 else self.num_values)
+        return FIRST_ID + (self.num_values or NUM_LOG2_BUCKETS)
 
     @property
     def is_ordered(self) -> bool:
@@ -132,7 +132,7 @@ class Bucketized(Feature):
         return values.astype(self.stored_dtype)
 
 
-def _count_boundaries(boundaries: tuple[float, ...], stored: "tf.Tensor"):
+def _count_boundaries(boundaries: Sequence[float], stored: "tf.Tensor") -> "tf.Tensor":
     import tensorflow as tf
 
     if stored.dtype == tf.int64:  # value >= 1.5 is value >= 2, without a float
