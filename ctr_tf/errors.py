@@ -5,6 +5,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -39,7 +40,7 @@ def unknown_name(what: str, received: object, known: Iterable[str]) -> str:
     return f"Unknown {what} '{received}'.{hint} Known: {', '.join(names) or '(none)'}."
 
 
-def check_positive_options(options, *names: str) -> None:
+def check_positive_options(options: Any, *names: str) -> None:
     """Raises UserError for an option of a command line that is not positive."""
     for name in names:
         value = getattr(options, name)

@@ -8,6 +8,7 @@ import datetime
 import functools
 import re
 import zoneinfo
+from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
@@ -73,7 +74,7 @@ def transitions(zone: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(starts, np.int64), np.array(offsets, np.int64)
 
 
-def _offset_of(zone: str):
+def _offset_of(zone: str) -> Callable[[int], int]:
     # The package's own data, not the machine's: the same zone everywhere.
     data = resources.files("tzdata")
     names = (data / "zones").read_text("utf-8").split()
@@ -85,7 +86,9 @@ def _offset_of(zone: str):
 
     def offset(time: int) -> int:
         moment = (start + datetime.timedelta(seconds=time)).astimezone(info)
-        return int(moment.utcoffset().total_seconds())
+        ahead = moment.utcoffset()
+        assert ahead is not None  # `moment` has a zone
+        return int(ahead.total_seconds())
 
     return offset
 

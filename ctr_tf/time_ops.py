@@ -3,10 +3,11 @@
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.tensors import Tensor
 from ctr_tf.time import DAY, HOUR, MAX_TIME, transitions
 
 
-def local_time(time, zone: int | str = 0):
+def local_time(time: Tensor, zone: int | str = 0) -> Tensor:
     """Seconds on the local clock; see `ctr_tf.time.local_time`."""
     if not isinstance(zone, str):
         return time + zone
@@ -17,18 +18,18 @@ def local_time(time, zone: int | str = 0):
     return time + ops.reshape(ops.cast(found, time.dtype), ops.shape(time))
 
 
-def hour_of_day(time, zone: int | str = 0):
+def hour_of_day(time: Tensor, zone: int | str = 0) -> Tensor:
     """Local hour, 0 … 23; see `ctr_tf.time.hour_of_day`."""
     return local_time(time, zone) // HOUR % 24
 
 
-def is_weekend(time, zone: int | str = 0):
+def is_weekend(time: Tensor, zone: int | str = 0) -> Tensor:
     """1 on Saturday and Sunday in local time, else 0; see `ctr_tf.time.is_weekend`."""
     weekday = (local_time(time, zone) // DAY + 3) % 7
     return ops.cast(weekday >= 5, time.dtype)
 
 
-def log2_bucket(value, dtype: str = "int64"):
+def log2_bucket(value: Tensor, dtype: str = "int64") -> Tensor:
     """``floor(log2(max(value, 1)))``, exact; see `ctr_tf.time.log2_bucket`.
 
     Clearing each bit below a set one keeps ``value`` between 1 and 1.5 times its
@@ -47,7 +48,7 @@ def log2_bucket(value, dtype: str = "int64"):
     return ops.cast(ops.floor(ops.log2(ops.cast(value, "float32") * 1.25)), dtype)
 
 
-def chunk_ids(time, valid, num_chunks: int):
+def chunk_ids(time: Tensor, valid: Tensor, num_chunks: int) -> Tensor:
     """TimeChunking; see `ctr_tf.time.chunk_ids`.
 
     Args:
@@ -66,7 +67,7 @@ def chunk_ids(time, valid, num_chunks: int):
     return cut_at_largest(gap, valid, num_chunks)
 
 
-def cut_at_largest(gap, valid, num_chunks: int):
+def cut_at_largest(gap: Tensor, valid: Tensor, num_chunks: int) -> Tensor:
     """Cuts each history at its `num_chunks - 1` largest gaps, of equal ones the later.
 
     Args:

@@ -6,6 +6,7 @@ depend neither on the order of arrival nor on the number of buckets.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +38,7 @@ def concat(tables: Iterable[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def column(table: pa.Table, name: str) -> pa.Array | None:
+def column(table: pa.Table, name: str) -> Any:
     """A column as one array, or None where the table lacks it."""
     if name not in table.column_names:
         return None

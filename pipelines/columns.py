@@ -47,6 +47,7 @@ class Column:
         """The rows of this column and then those of another of the same feature."""
         offset = None
         if self.offset is not None:
+            assert other.offset is not None  # of the same feature
             offset = np.append(self.offset, other.offset[1:] + self.offset[-1])
         return Column(
             self.feature,

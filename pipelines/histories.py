@@ -122,10 +122,10 @@ def build_user_bucket(
     raw = add_columns(raw, _user=user_code[num_shown:], _item=item_code[num_shown:])
     shown = merge_exposures(shown, schema)
     requests, candidates = _slates(shown, schema)
-    behaviors, merged = _behaviors(raw, shown, schema)
+    every_behavior, merged = _behaviors(raw, shown, schema)
     active = np.zeros(len(user_ids), bool)
     active[numpy(requests, "_user")] = True
-    timeline = behaviors.filter(pa.array(active[numpy(behaviors, "_user")]))
+    timeline = every_behavior.filter(pa.array(active[numpy(every_behavior, "_user")]))
     bucket = UserBucket(
         _windows(requests, timeline, schema.history_length),
         candidates,
@@ -145,7 +145,7 @@ def build_user_bucket(
         counts |= count_items(candidates, timeline, known)
     if users is not None:
         counts |= count_users(user_ids, active, profiles)
-    return bucket, behaviors, lines, counts
+    return bucket, every_behavior, lines, counts
 
 
 def _without_duplicates(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
@@ -235,9 +235,9 @@ def _behaviors(raw: pa.Table, shown: pa.Table, schema: Schema) -> tuple[pa.Table
 def _select(
     table: pa.Table, names: set[str], renamed: dict[str, str] | None = None
 ) -> pa.Table:
-    renamed = dict.fromkeys(names) | (renamed or {})
-    kept = [name for name in table.column_names if name in renamed]
-    return table.select(kept).rename_columns([renamed[name] or name for name in kept])
+    called = {name: name for name in names} | (renamed or {})
+    kept = [name for name in table.column_names if name in called]
+    return table.select(kept).rename_columns([called[name] for name in kept])
 
 
 def _windows(requests: pa.Table, timeline: pa.Table, length: int) -> pa.Table:

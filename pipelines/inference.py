@@ -4,6 +4,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -64,7 +65,7 @@ class ReadSamples(beam.DoFn):
         except UnreadableRecordError as error:  # the rest of the file is lost, too
             yield _rejected("unreadable record file", file, index, str(error))
 
-    def _read(self, record: bytes, file: str, index: int):
+    def _read(self, record: bytes, file: str, index: int) -> Any:
         try:
             return self._sample(record)
         except Exception as error:  # protobuf has its own for a bad message
@@ -95,7 +96,7 @@ def _words(feature: Feature, vocabularies: Vocabularies) -> dict[int, int | str]
     return dict(enumerate(raw, FIRST_ID))
 
 
-def _rejected(reason: str, file: str, index: int, text: str):
+def _rejected(reason: str, file: str, index: int, text: str) -> Any:
     line = {"reason": reason, "source": f"{file}: record {index}", "error": text}
     return beam.pvalue.TaggedOutput("rejected", ("samples", json.dumps(line)))
 
@@ -116,7 +117,10 @@ class ExampleModelHandler(ModelHandler[bytes, PredictionResult, tf.Module]):
         return tf.saved_model.load(self._model)
 
     def run_inference(
-        self, batch: Sequence[bytes], model: tf.Module, inference_args=None
+        self,
+        batch: Sequence[bytes],
+        model: tf.Module,
+        inference_args: dict[str, Any] | None = None,
     ) -> Iterator[PredictionResult]:
         """Probabilities of each sample's candidates, padding behind them."""
         score = model.signatures["serialized_examples"]
@@ -131,7 +135,8 @@ def to_rows(
     """(sample, scores) → its file, and the columns of its rows."""
     about, result = scored
     request_id, user_id, request_time, items = about
-    scores = result.inference[: len(items)].tolist()
+    inference: Any = result.inference
+    scores = inference[: len(items)].tolist()
     shard = zlib.crc32(f"{user_id}/{request_id}".encode()) % num_shards
     return shard, (request_id, user_id, request_time, items, scores)
 
@@ -158,9 +163,9 @@ class WriteScores(beam.DoFn):
     def process(self, keyed: tuple[int, Iterable[tuple | None]]) -> Iterator[ScoreFile]:
         """Writes one file."""
         shard, samples = keyed
-        samples = [sample for sample in samples if sample is not None]
-        samples.sort(key=lambda sample: (sample[2], sample[0], sample[1]))
-        table = self._table(samples)
+        scored = [sample for sample in samples if sample is not None]
+        scored.sort(key=lambda sample: (sample[2], sample[0], sample[1]))
+        table = self._table(scored)
         if self._format == "parquet":
             stream = io.BytesIO()
             pq.write_table(table, stream)
@@ -170,7 +175,7 @@ class WriteScores(beam.DoFn):
             content = "".join(f"{line}\n" for line in lines).encode()
         name = f"part-{shard:05d}-of-{self._num_shards:05d}.{self._format}"
         write_file(FileSystems.join(self._folder, name), content)
-        yield ScoreFile.of(name, len(samples), len(table), content)
+        yield ScoreFile.of(name, len(scored), len(table), content)
 
     def _table(self, samples: list[tuple]) -> pa.Table:
         sizes = [len(sample[4]) for sample in samples]

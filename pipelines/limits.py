@@ -23,7 +23,7 @@ class RejectionLimits:
     fraction: float
     allowed: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in (("max_rejected_fraction", self.fraction),) + tuple(
             (f"allow_rejected {key}", value) for key, value in self.allowed.items()
         ):

@@ -42,6 +42,7 @@ import argparse
 import logging
 import sys
 import time
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -74,7 +75,7 @@ class ListwiseOptions(PipelineOptions):
     """Options of the listwise job."""
 
     @classmethod
-    def _add_argparse_args(cls, parser):
+    def _add_argparse_args(cls, parser: Any) -> None:
         parser.add_argument("--source", help="kind of raw logs, such as jsonl")
         parser.add_argument("--input", help="folder of the raw logs")
         parser.add_argument("--output", help="folder to write; must not exist")
@@ -282,7 +283,7 @@ def build(
 
 def check_options(argv: list[str]) -> None:
     """Beam itself passes over options that it does not know."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser: Any = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
     known = [name for name in parser._option_string_actions if name[:2] == "--"]

@@ -23,6 +23,7 @@ from ctr_tf import files
 from ctr_tf.data.manifest import (
     MANIFEST,
     SPLITS,
+    Content,
     Counts,
     Document,
     Manifest,
@@ -106,7 +107,7 @@ class WriteShard(beam.DoFn):
         (split, shard), blocks = keyed
         name = file_name(split, shard, self._num_shards, self._compression)
         samples = concat(from_bytes(block) for block in blocks if block)
-        data = memoryview(b"")
+        data: Content = b""
         if len(samples):
             keys = ("request_time", "request_id", "user_id")
             data = _content(samples.sort_by([(key, "ascending") for key in keys]))
@@ -140,7 +141,8 @@ class WriteRejected(beam.DoFn):
         entries = sorted(entries)
         path = FileSystems.join(self._folder, "rejected", f"part-{part:05d}.jsonl")
         write_file(path, "".join(f"{line}\n" for _, line in entries).encode())
-        counts, examples = Counter(), {}
+        counts: Counter[tuple[str, str]] = Counter()
+        examples: dict[tuple[str, str], str] = {}
         for table, line in entries:
             key = table, json.loads(line)["reason"]
             counts[key] += 1
@@ -206,12 +208,14 @@ class WriteReport(beam.DoFn):
 def _table_counts(
     table: str, counts: dict[str, int], rejected: list[tuple[str, str, int, str]]
 ) -> TableCounts:
-    reasons = Counter()
+    reasons: Counter[str] = Counter()
     for where, reason, count, _ in sorted(rejected):
         if where == table:
             reasons[reason] += count
-    kinds = (counts.get(f"{table} {kind}", 0) for kind in ("read", "kept", "merged"))
-    return TableCounts(*kinds, dict(reasons))
+    read, kept, merged = (
+        counts.get(f"{table} {kind}", 0) for kind in ("read", "kept", "merged")
+    )
+    return TableCounts(read, kept, merged, dict(reasons))
 
 
 def _splits(statistics: Statistics, starts: tuple[int, int]) -> dict[str, Split]:
@@ -233,7 +237,7 @@ def write_report(
         manifest: to be published, if not too much was rejected.
         rejected: outputs of `WriteRejected`.
     """
-    examples = {}
+    examples: dict[str, str] = {}
     for _, reason, _, example in sorted(rejected):
         examples.setdefault(reason, example)
     report = {"manifest": manifest.to_mapping(), "examples": examples}
@@ -323,7 +327,7 @@ class Output:
         faults = limits.faults(manifest.counts)
         if not faults:
             return
-        reasons = Counter()
+        reasons: Counter[str] = Counter()
         for count in manifest.counts.values():
             reasons.update({r: n for r, n in count.lost.items() if r in examples})
         kept_at = f"{self.path}.rejected"

@@ -57,7 +57,7 @@ class SampleEncoder:
         self._split = np.searchsorted(starts, self._time, side="right")
         self.statistics = Statistics()
         self._writer = SampleWriter(schema)
-        self._covered = {}
+        self._covered: dict = {}
 
     def encode(self) -> pa.Table:
         """The samples, ascending by user and request time.

@@ -165,7 +165,7 @@ def build(
             ReadSamples(schema, data.vocabularies, maps, data.compression)
         ).with_outputs(*ReadSamples.OUTPUTS, main="samples")
     )
-    handler = KeyedModelHandler(ExampleModelHandler(str(model)))
+    handler: KeyedModelHandler = KeyedModelHandler(ExampleModelHandler(str(model)))
     files = (
         samples.samples
         | "Spread samples" >> beam.Reshuffle()

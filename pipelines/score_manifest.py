@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Self
 
-from ctr_tf.data.manifest import Counts, Document
+from ctr_tf.data.manifest import Content, Counts, Document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ScoreFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: str, samples: int, candidates: int, content: bytes) -> Self:
+    def of(cls, path: str, samples: int, candidates: int, content: Content) -> Self:
         """The entry of a file with this content."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(path, samples, candidates, len(content), digest)

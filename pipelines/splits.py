@@ -106,8 +106,9 @@ class SplitRule:
     def _start(self, place: int, default: int | None, end: int) -> int | None:
         if self._from[place] is not None:
             return self._from[place]
-        if self._days[place] is not None:
-            return end - int(self._days[place] * DAY)
+        days = self._days[place]
+        if days is not None:
+            return end - int(days * DAY)
         return default
 
 

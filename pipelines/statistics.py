@@ -4,15 +4,20 @@ A value counts as often as it stands in a sample: a behavior in the histories of
 requests counts three times.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.schema import OUT_OF_VOCABULARY_ID, Schema
+from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.columns import Column
 
 TOP_VALUES = 20
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+# Values, ascending, and how often each is there.
+_Tally = tuple[np.ndarray, np.ndarray]
 
 
 def coverage(
@@ -41,11 +46,11 @@ def coverage(
 class Statistics:
     """Sums over samples that add up across buckets."""
 
-    def __init__(self):
-        self._counts = [{} for _ in SPLITS]
-        self._numbers = [{} for _ in SPLITS]
-        self._values = [{} for _ in SPLITS]
-        self._times = [None for _ in SPLITS]
+    def __init__(self) -> None:
+        self._counts: list[dict[str, _Tally]] = [{} for _ in SPLITS]
+        self._numbers: list[dict[str, dict]] = [{} for _ in SPLITS]
+        self._values: list[dict[str, _Tally]] = [{} for _ in SPLITS]
+        self._times: list[tuple[int, int] | None] = [None for _ in SPLITS]
 
     def add_count(self, name: str, per_sample: np.ndarray, split: np.ndarray) -> None:
         """Adds a number that every sample has, such as the size of its slate."""
@@ -119,7 +124,7 @@ class Statistics:
 
     def unknown_shares(self) -> dict[str, dict[str, float]]:
         """Split → feature → share of its values that are in no vocabulary."""
-        shares = {}
+        shares: dict[str, dict[str, float]] = {}
         for number, split in enumerate(SPLITS):
             shares[split] = {}
             for name, (ids, counts) in self._values[number].items():
@@ -131,12 +136,12 @@ class Statistics:
     def report(self, schema: Schema, vocabularies: Vocabularies) -> dict:
         """The content of `statistics.json`."""
         totals, report = self.totals(), {}
-        features = {
+        features: dict[str, Any] = {
             f"{group}_{f.name}": f for group, fs in schema.groups().items() for f in fs
         }
         for number, split in enumerate(SPLITS):
             candidates = totals[split]["candidates"]
-            entry = dict(totals[split])
+            entry: dict[str, Any] = dict(totals[split])
             entry["label_rate"] = (
                 totals[split]["clicks"] / candidates if candidates else None
             )
@@ -158,7 +163,7 @@ class Statistics:
         return report
 
     @staticmethod
-    def _merge(target: dict, name: str, counts: tuple[np.ndarray, np.ndarray]) -> None:
+    def _merge(target: dict, name: str, counts: _Tally) -> None:
         if name in target:
             both = [
                 np.concatenate(pair) for pair in zip(target[name], counts, strict=True)
@@ -223,7 +228,10 @@ def _distribution(values: np.ndarray, counts: np.ndarray) -> dict:
 
 
 def _top(
-    feature, vocabularies: Vocabularies, ids: np.ndarray, counts: np.ndarray
+    feature: Categorical,
+    vocabularies: Vocabularies,
+    ids: np.ndarray,
+    counts: np.ndarray,
 ) -> dict:
     order = np.lexsort((ids, -counts))
     order = order[ids[order] != OUT_OF_VOCABULARY_ID][:TOP_VALUES]

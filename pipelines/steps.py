@@ -60,10 +60,11 @@ class ReadShard(beam.DoFn):
         self._schema = schema
         self._num_buckets = num_buckets
 
-    def process(self, numbered: tuple[int, Shard]):
+    def process(self, numbered: tuple[int, Shard]) -> Iterator[Tagged]:
         """Reads one shard."""
         number, shard = numbered
-        read, clicks, started = 0, Counter(), time.perf_counter()
+        read, started = 0, time.perf_counter()
+        clicks: Counter[str] = Counter()
         for batch in self._source.read(shard, self._schema):
             read += len(batch.rows) + len(batch.rejected)
             table, lines, clicked = validate(batch, number, self._schema)
@@ -98,7 +99,7 @@ class MergeItems(beam.DoFn):
 
     OUTPUTS = ("rejected", "counts")
 
-    def process(self, keyed: tuple[int, Iterable[bytes]]):
+    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator:
         """Merges them."""
         table, lines = merge_items([from_bytes(data) for data in keyed[1]])
         for line in lines:
@@ -147,7 +148,7 @@ class BuildHistories(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable[bytes]]],
         items: list[bytes],
         starts: tuple[int, int],
-    ):
+    ) -> Iterator:
         """Builds one bucket."""
         number, rows = keyed
         started = time.perf_counter()
@@ -155,9 +156,12 @@ class BuildHistories(beam.DoFn):
             [from_bytes(data) for data in rows[name]] for name in BY_USER
         )
         item_table = ItemTable(from_bytes(items[0]) if items else pa.table({}))
-        users = users if self._has_users else None
         bucket, behaviors, lines, counts = build_user_bucket(
-            exposures, behaviors, users, item_table, self._schema
+            exposures,
+            behaviors,
+            users if self._has_users else None,
+            item_table,
+            self._schema,
         )
         for line in lines:
             yield Tagged("rejected", ("users", line))
@@ -237,13 +241,13 @@ class EncodeSamples(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable]],
         vocabularies: dict[str, str],
         starts: tuple[int, int],
-    ):
+    ) -> Iterator:
         """Encodes one bucket."""
         started = time.perf_counter()
         number, values = keyed
         (data,) = values["buckets"]
         bucket = UserBucket.from_bytes(data)
-        counters = {}
+        counters: dict[str, np.ndarray] = {}
         for counter in self._schema.computed.counters:
             if not counter.of_user:
                 counters |= no_values(counter, len(bucket.candidates))
@@ -257,8 +261,11 @@ class EncodeSamples(beam.DoFn):
         shard = numpy(samples, "hash") % np.uint64(self._num_shards)
         part = numpy(samples, "split") * self._num_shards + shard.astype(np.int64)
         for place, rows in partition(samples, part):
-            split, shard = divmod(place, self._num_shards)
-            yield (SPLITS[split], shard), to_bytes(rows.drop_columns(["split", "hash"]))
+            split, number_of_shard = divmod(place, self._num_shards)
+            yield (
+                (SPLITS[split], number_of_shard),
+                to_bytes(rows.drop_columns(["split", "hash"])),
+            )
         yield Tagged("statistics", encoder.statistics)
         _log_rate("samples", f"bucket {number}", len(samples), started)
 
@@ -275,7 +282,7 @@ def spread(entry: tuple[str, str], parts: int) -> tuple[int, tuple[str, str]]:
 
 def add_counts(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """Sums of counts by name."""
-    total = Counter()
+    total: Counter[str] = Counter()
     for count in counts:
         total.update(count)
     return dict(total)

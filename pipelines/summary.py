@@ -37,9 +37,9 @@ def summary(manifest: Manifest, notes: list[str], seconds: float, path: str) -> 
         for reason, number in count.rejected.items():
             lines.append(f"  {number:>10,} {reason}")
     lines.append(f"{'split':<12}{'samples':>13}{'candidates':>13}{'clicks':>13}")
-    for split, count in manifest.splits.items():
-        numbers = (count.samples, count.candidates, count.clicks)
-        lines.append(f"{split:<12}" + "".join(f"{n:>13,}" for n in numbers))
+    for name, split in manifest.splits.items():
+        sizes = (split.samples, split.candidates, split.clicks)
+        lines.append(f"{name:<12}" + "".join(f"{n:>13,}" for n in sizes))
     lines += [f"{name:<50}{count:>13,}" for name, count in manifest.joins.items()]
     lines += [f"WARNING: {warning}" for warning in _warnings(manifest)]
     lines += notes

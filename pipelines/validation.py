@@ -35,7 +35,8 @@ def rejected_line(table: str, reason: str, source: str, row: str | bytes | dict)
     """
     line = {"table": table, "reason": reason, "source": source, "row": row}
     if isinstance(row, bytes):
-        line["row_base64"] = base64.b64encode(line.pop("row")).decode()
+        line["row_base64"] = base64.b64encode(row).decode()
+        del line["row"]
     return json.dumps(line, ensure_ascii=False, default=_plain)
 
 

@@ -11,7 +11,8 @@ smaller. Features that share a vocabulary share its limits: the largest `min_cou
 the smallest `max_size` among them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -106,7 +107,7 @@ def _sum(tables: Iterable[pa.Table]) -> pa.Table:
     return table.rename_columns({"count_sum": "count"}).select(["value", "count"])
 
 
-def most_frequent(counts: pa.Table, features: tuple[Feature, ...]) -> list[str]:
+def most_frequent(counts: pa.Table, features: Sequence[Any]) -> list[str]:
     """The entries of one vocabulary, in their order.
 
     Args:
@@ -135,7 +136,7 @@ class BuildVocabularies(beam.PTransform):
         super().__init__()
         self._schema = schema
 
-    def expand(self, counts):
+    def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Adds the steps to a pipeline."""
         return (
             counts

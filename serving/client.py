@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from ctr_tf.schema import ITEM_KEY, Schema
 from serving.errors import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, ServingError
 from serving.exported import EXTRA, SCHEMA, Exported, find_version
 from serving.fit import SignatureSchema, check_signature
-from serving.inputs import candidate_inputs, user_inputs
+from serving.inputs import RequestSchema, candidate_inputs, user_inputs
 from serving.messages import Request, Scores, ranked
 from serving.request import request_to_tensors
 from serving.retry import Deadline, Retry
@@ -97,7 +97,7 @@ class Client:
         self.timeout = timeout
         self.retry = retry or Retry()
         self.cache = cache
-        self.counts = collections.Counter()
+        self.counts: collections.Counter[str] = collections.Counter()
         self.max_candidates = max_candidates or _MAX_CANDIDATES
         self._schema: Schema | None = None
         self._layouts: dict[int, StateLayout] = {}
@@ -112,7 +112,7 @@ class Client:
         self._store = self._open_store(store)
         self._version_ttl = version_ttl
         self._version: tuple[int, float] | None = None
-        self._schemas: dict[int, Schema | SignatureSchema] = {}
+        self._schemas: dict[int, RequestSchema] = {}
         self._lock = threading.Lock()
 
     def score(
@@ -149,6 +149,7 @@ class Client:
                 if swapped or error.status != NOT_FOUND:
                     raise
                 self.counts["version gone"] += 1
+        raise AssertionError("The second round returns or raises.")
 
     def rank(
         self,
@@ -200,7 +201,7 @@ class Client:
         """The signatures that the server describes."""
         return self._deadline().call(self.transport.signatures, version=version)
 
-    def schema(self) -> Schema | SignatureSchema:
+    def schema(self) -> RequestSchema:
         """What a request must give, checked against the newest version.
 
         Raises:
@@ -212,10 +213,10 @@ class Client:
     def close(self) -> None:
         """Closes the connection, and the store that it opened."""
         self.transport.close()
-        if self._owns_store:
+        if self._owns_store and self._store is not None:
             self._store.close()
 
-    def _open_store(self, store) -> "OnlineStore | None":
+    def _open_store(self, store: Any) -> "OnlineStore | None":
         if not self._owns_store:
             return store
         from serving.online.store import OnlineStore
@@ -225,10 +226,16 @@ class Client:
     def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _score_once(self, deadline, version, schema, request: Request) -> Scores:
+    def _score_once(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: RequestSchema,
+        request: Request,
+    ) -> Scores:
         tensors = request_to_tensors(request.to_json(), schema)
         if len(request.candidates) > self.max_candidates:
             state = self._encode(deadline, version, schema, tensors)
@@ -236,7 +243,14 @@ class Client:
         outputs = self._predict(deadline, version, "serving_default", tensors)
         return _scores([(outputs, len(request.candidates))], version)
 
-    def _score_kept(self, deadline, version, schema, request: Request, user) -> Scores:
+    def _score_kept(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: RequestSchema,
+        request: Request,
+        user: str,
+    ) -> Scores:
         key = self._key(user, version)
         state = self._kept_state(key, version)
         if state is not None:
@@ -247,20 +261,28 @@ class Client:
             except ServingError as error:  # another model under the same version
                 if error.status != INVALID_ARGUMENT:
                     raise
-                self.cache.counts.refused += 1
+                self._states().counts.refused += 1
         tensors = request_to_tensors(request.to_json(), schema)
         state = self._encode(deadline, version, schema, tensors)
-        self.cache.put(key, self._layouts[version].serialize(state))
+        self._states().put(key, self._layouts[version].serialize(state))
         return self._score_state(deadline, version, state, tensors)
 
-    def _encode(self, deadline, version, schema, tensors: dict) -> dict:
+    def _encode(
+        self,
+        deadline: Deadline,
+        version: int,
+        schema: RequestSchema,
+        tensors: dict,
+    ) -> dict:
         names = [i.name for i in user_inputs(schema)]
         tensors = {name: tensors[name] for name in names}
         state = self._predict(deadline, version, "encode_user", tensors)
         self._layouts[version] = layout_of(state)
         return state
 
-    def _score_state(self, deadline, version, state: dict, tensors: dict) -> Scores:
+    def _score_state(
+        self, deadline: Deadline, version: int, state: dict, tensors: dict
+    ) -> Scores:
         """Scores the candidates on a state, in as many calls as they need."""
         columns = {n: v for n, v in tensors.items() if n.startswith(_CANDIDATE)}
         total, most = int(columns.pop(_CANDIDATE_LENGTH)[0]), self.max_candidates
@@ -273,23 +295,29 @@ class Client:
             parts.append((outputs, count))
         return _scores(parts, version)
 
+    def _states(self) -> StateCache | RedisStateCache:
+        assert self.cache is not None  # `_score_kept` is for clients that have one
+        return self.cache
+
     def _kept_state(self, key: str, version: int) -> dict | None:
         if version not in self._layouts:  # nobody has encoded yet
             return None
-        serialized = self.cache.get(key)
+        serialized = self._states().get(key)
         if serialized is None:
             return None
         try:
             return self._layouts[version].deserialize(serialized)
         except UserError:  # another model's, or damaged
-            self.cache.counts.refused += 1
+            self._states().counts.refused += 1
             return None
 
     def _deadline(self, timeout: float | None = None) -> Deadline:
         timeout = self.timeout if timeout is None else timeout
         return Deadline(timeout, self.retry, self.counts)
 
-    def _predict(self, deadline, version: int, signature: str, tensors: dict) -> dict:
+    def _predict(
+        self, deadline: Deadline, version: int, signature: str, tensors: dict
+    ) -> dict:
         predict = self.transport.predict
         return deadline.call(predict, signature, tensors, version=version)[0]
 
@@ -315,7 +343,7 @@ class Client:
             )
         return max(available)
 
-    def _fitting_schema(self, deadline, version: int) -> Schema | SignatureSchema:
+    def _fitting_schema(self, deadline: Deadline, version: int) -> RequestSchema:
         with self._lock:
             if version not in self._schemas:
                 signatures = deadline.call(self.transport.signatures, version=version)

@@ -2,6 +2,8 @@
 
 import collections
 
+import tensorflow as tf
+
 from ctr_tf.schema import Schema
 from serving.exported import (
     EXAMPLE_REQUEST,
@@ -12,10 +14,11 @@ from serving.exported import (
     Exported,
 )
 from serving.inputs import Input, candidate_inputs, user_inputs
+from serving.saved_model import Signatures
 from serving.state import STATE, STATE_DTYPES, StateLayout
 
 
-def describe(schema: Schema, signatures: dict) -> dict:
+def describe(schema: Schema, signatures: Signatures) -> dict:
     """Signature name → its inputs and outputs: name, dtype, shape, meaning."""
     raw = {i.name: i for i in [*user_inputs(schema), *candidate_inputs(schema)]}
     return {
@@ -33,7 +36,7 @@ def describe(schema: Schema, signatures: dict) -> dict:
     }
 
 
-def _describe(spec, raw: Input | None) -> dict:
+def _describe(spec: tf.TensorSpec, raw: Input | None) -> dict:
     if raw is not None:
         return raw.describe()
     shape = ["batch", *("any" if n is None else n for n in spec.shape[1:])]
@@ -91,7 +94,7 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
 
 def _state_rows(state: StateLayout) -> list[str]:
     """The state's tensors and their first columns, as rows of a table."""
-    columns = collections.Counter()
+    columns: collections.Counter[str] = collections.Counter()
     rows = []
     for tensor in state.tensors:
         start = columns[tensor.dtype]

@@ -89,7 +89,7 @@ class ExportOptions:
     xla: bool = False
     samples: int = _GOLDEN_SAMPLES
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("history_lengths", "slate_sizes", "batch_sizes"):
             sizes = getattr(self, name)
             if sizes or name != "history_lengths":

@@ -1,6 +1,7 @@
 """Whether what a client would send fits what a server says that it takes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import Place
@@ -72,7 +73,8 @@ def _is_length(name: str, signature: Signature) -> bool:
 def _feature(group: str, name: str, spec: Spec) -> Feature:
     kind = Numeric if spec.dtype == "float32" else Categorical
     axis = 1 if group in ("user", "context") else 2
-    length = spec.shape[axis] if len(spec.shape) > axis else 1
+    shape = spec.shape or ()
+    length: Any = shape[axis] if len(shape) > axis else 1
     return kind(name.removeprefix(f"{group}_"), group, spec.dtype, length)
 
 

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +18,7 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
-from serving.saved_model import call, read_meta_graph
+from serving.saved_model import Signatures, call, read_meta_graph
 
 _TWICE = "encode_user and score_candidates"
 _BLOCK = 32  # samples scored together
@@ -71,7 +72,7 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
     """A request made of real samples: one user's, with many slates' candidates."""
     requests = (request_from_sample(s, data.schema, data.vocabularies) for s in samples)
     first = next(requests)
-    slate = {}
+    slate: dict[Any, dict] = {}
     for request in itertools.chain([first], requests):
         for candidate in request["candidates"]:
             if candidate["item_id"] is not None:
@@ -98,7 +99,7 @@ def model_scores(
 
 
 def served_scores(
-    signatures, samples: list[dict], data: PreparedData
+    signatures: Signatures, samples: list[dict], data: PreparedData
 ) -> Iterator[dict[str, np.ndarray]]:
     """An export's probabilities of each sample's candidates, by all ways to ask for it.
 
@@ -121,7 +122,7 @@ def served_scores(
 
 def check_export(
     folder: str | Path,
-    signatures,
+    signatures: Signatures,
     ranker: Ranker,
     samples: list[dict],
     data: PreparedData,
@@ -184,12 +185,12 @@ def golden_requests(
     ]
 
 
-def score_once(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score_once(signatures: Signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities by `serving_default`."""
     return call(signatures["serving_default"], tensors)["probability"].numpy()
 
 
-def score_twice(signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
+def score_twice(signatures: Signatures, tensors: dict[str, np.ndarray]) -> np.ndarray:
     """Probabilities by `encode_user` and then `score_candidates`."""
     state = call(signatures["encode_user"], tensors)
     return call(signatures["score_candidates"], tensors | state)["probability"].numpy()

@@ -9,9 +9,11 @@ This module needs neither TensorFlow nor Keras.
 
 import dataclasses
 import math
+from typing import Any, Protocol
 
+from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import SLATE_SIZE as SLATE_SIZE_FEATURE
-from ctr_tf.schema import MISSING, Feature, Schema
+from ctr_tf.schema import MISSING, Feature
 from ctr_tf.time import MAX_TIME
 
 REQUEST_TIME = "request_time"
@@ -44,7 +46,7 @@ class Input:
 
     def describe(self) -> dict:
         """The input as JSON; `missing` stands for an unknown value."""
-        result = {
+        result: dict[str, Any] = {
             "dtype": self.dtype,
             "shape": list(self.axes),
             "meaning": self.meaning,
@@ -57,7 +59,26 @@ class Input:
         return result
 
 
-def given(schema: Schema, group: str) -> tuple[Feature, ...]:
+class RequestSchema(Protocol):
+    """What a request must fit: a `Schema`, or a signature that stands for one."""
+
+    @property
+    def time_unit(self) -> str:
+        """See `Schema`."""
+
+    @property
+    def history_may_tie(self) -> bool:
+        """See `Schema`."""
+
+    @property
+    def computed(self) -> Computed:
+        """See `Schema`."""
+
+    def groups(self) -> dict[str, tuple[Feature, ...]]:
+        """See `Schema`."""
+
+
+def given(schema: RequestSchema, group: str) -> tuple[Feature, ...]:
     """Features of a group that a request gives; the graph computes the others.
 
     Those are hour and weekend. Slate size is an input of its own, and a candidate's
@@ -69,7 +90,7 @@ def given(schema: Schema, group: str) -> tuple[Feature, ...]:
     return tuple(feature for feature in features if not feature.computed)
 
 
-def user_inputs(schema: Schema) -> list[Input]:
+def user_inputs(schema: RequestSchema) -> list[Input]:
     """Inputs that describe the user and the request: what `encode_user` takes."""
     seconds = f"seconds since 1970-01-01 UTC, more than 0 and less than {MAX_TIME}"
     inputs = [_vector(REQUEST_TIME, seconds)]
@@ -101,7 +122,7 @@ def user_inputs(schema: Schema) -> list[Input]:
     return inputs
 
 
-def candidate_inputs(schema: Schema) -> list[Input]:
+def candidate_inputs(schema: RequestSchema) -> list[Input]:
     """Inputs that describe the candidates: what `score_candidates` adds."""
     inputs = [_vector(CANDIDATE_LENGTH, "candidates in each row; the rest is padding")]
     for feature in given(schema, "candidate"):
@@ -126,8 +147,8 @@ def _of_places(group: str, feature: Feature) -> list[Input]:
 
 
 def _of_feature(
-    name: str, feature: Feature, size: int | None, *axes: str | int
+    name: str, feature: Feature, size: int | None, axis: str | int, *more: int
 ) -> Input:
     meaning = feature.description or f"{feature.kind} feature '{feature.name}'"
-    shape = (None, size, *axes[1:])
-    return Input(name, feature.dtype, shape, ("batch", *axes), meaning, feature)
+    shape, axes = (None, size, *more), ("batch", axis, *more)
+    return Input(name, feature.dtype, shape, axes, meaning, feature)

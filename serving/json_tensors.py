@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +47,8 @@ def from_json(name: str, value: object, dtype: str) -> np.ndarray:
     Raises:
         ServingError: INVALID_ARGUMENT, names the tensor.
     """
-    shape, level = [], [value]
+    shape: list[int] = []
+    level: list = [value]
     while level and isinstance(level[0], list):
         size = len(level[0])
         for row in level:
@@ -86,7 +88,7 @@ def show(value: object) -> str:
 
 def _numbers(name: str, values: list, dtype: str) -> np.ndarray:
     target = tf.as_dtype(dtype)
-    accepted = (bool,) if target.is_bool else (int,)
+    accepted: tuple[type, ...] = (bool,) if target.is_bool else (int,)
     if target.is_floating:
         accepted = (int, float)
     for value in values:
@@ -109,7 +111,7 @@ def _numbers(name: str, values: list, dtype: str) -> np.ndarray:
     return result
 
 
-def _to_bytes(name: str, value: object) -> bytes:
+def _to_bytes(name: str, value: Any) -> bytes:
     if isinstance(value, str):
         try:
             return value.encode()

@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +121,7 @@ def run_load(send: Send, rate: float, seconds: float, timeout: float) -> Load:
                 errors[NOT_SENT] += 1
                 continue
             waiting += 1
-        send(lambda error, due=due: done(due, error))
+        send(functools.partial(done, due))
     with changed:
         changed.wait_for(lambda: waiting == 0, timeout + 1.0)
         if waiting:
@@ -143,7 +145,7 @@ def plot(load: Load, path: str | Path, title: str) -> None:
         axes.set_xscale("log")
     for index, p in enumerate(PERCENTILES if bins else ()):
         value = report["latency_ms"][f"p{p:g}"]
-        style = {"color": "#c44e52", "linestyle": ("-", "--", "-.", ":")[index]}
+        style: Any = {"color": "#c44e52", "linestyle": ("-", "--", "-.", ":")[index]}
         axes.axvline(value, label=f"p{p:g}: {value:.1f} ms", **style)
     failed = sum(load.errors.values())
     axes.set_title(

@@ -21,6 +21,7 @@ import functools
 import json
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -81,7 +82,7 @@ def make_send(
     # Of gRPC, too: for the callback of a lone `future`, it starts a thread each time.
     pool = ThreadPoolExecutor(_THREADS)
 
-    def send(done) -> None:
+    def send(done: Callable[[str | None], None]) -> None:
         pool.submit(status).add_done_callback(lambda future: done(future.result()))
 
     return send
@@ -112,7 +113,7 @@ def load_test(
     send = make_send(client, mode, tensors, timeout)
     for _ in range(_WARM_UP):
         answered = threading.Event()
-        failure = []
+        failure: list[str | None] = []
 
         def done(error, answered=answered, failure=failure):
             failure.append(error)
@@ -120,7 +121,7 @@ def load_test(
 
         send(done)
         if not answered.wait(timeout + 1.0) or failure[0] is not None:
-            status = failure[0] if failure else DEADLINE_EXCEEDED
+            status = (failure and failure[0]) or DEADLINE_EXCEEDED
             raise ServingError(status, "The server fails before there is any load.")
     return run_load(send, rate, seconds, timeout)
 

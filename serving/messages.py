@@ -56,7 +56,7 @@ class Request:
         request = {name: getattr(self, name) for name in names}
         if request["slate_size"] is None:
             del request["slate_size"]
-        behaviors = []
+        behaviors: list[dict] | dict[str, list] = []
         if with_behaviors:
             behaviors = self.behaviors() if callable(self.behaviors) else self.behaviors
         return request | {"behaviors": behaviors}
@@ -79,7 +79,11 @@ class Scores:
     from_cache: bool = False
 
 
-def ranked(items: Sequence, probability: Sequence, logit: Sequence) -> list[dict]:
+def ranked(
+    items: Sequence,
+    probability: Sequence | np.ndarray,
+    logit: Sequence | np.ndarray,
+) -> list[dict]:
     """Scores by item, the most probable first.
 
     Args:

@@ -18,7 +18,9 @@ Behaviors may also be one list a feature, `{"time": […], "item_id": […], …
 This module needs neither TensorFlow nor Keras.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,12 +29,12 @@ from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
 from serving import inputs as names
-from serving.inputs import given
+from serving.inputs import RequestSchema, given
 
 _KEYS = ("user", "context", "behaviors")
 
 
-def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]:
+def request_to_tensors(request: object, schema: RequestSchema) -> dict[str, np.ndarray]:
     """Turns a request into the inputs of `serving_default`, a batch of one.
 
     Args:
@@ -48,7 +50,7 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     needed = ["request_time", "candidates"]
     if schema.computed.slate_size:
         needed.append(names.SLATE_SIZE)
-    _check_object("the request", request, [*needed, *_KEYS])
+    request = _check_object("the request", request, [*needed, *_KEYS])
     for key in needed:
         if key not in request:
             raise UserError(f"The request lacks '{key}'.")
@@ -78,7 +80,7 @@ def request_to_tensors(request: object, schema: Schema) -> dict[str, np.ndarray]
     return tensors
 
 
-def _candidates(candidates: list, schema: Schema) -> dict[str, np.ndarray]:
+def _candidates(candidates: list, schema: RequestSchema) -> dict[str, np.ndarray]:
     """Features of the candidates, their places within the slate too."""
     placed = schema.computed.placed
     asked = [f for f in given(schema, "candidate") if f.name not in placed]
@@ -91,20 +93,25 @@ def _candidates(candidates: list, schema: Schema) -> dict[str, np.ndarray]:
 
 
 def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
-    _check_object(f"`{group}`", values, [f.name for f in features], "feature")
-    tensors = {}
+    names = [f.name for f in features]
+    values = _check_object(f"`{group}`", values, names, "feature")
+    tensors: dict[str, np.ndarray] = {}
     for feature in features:
-        place = f"{group}.{feature.name}"
+        name_place = functools.partial(_lone_place, f"{group}.{feature.name}")
         if feature.name not in values:
             raise UserError(_lacks(group, feature.name, features))
         name, value = f"{group}_{feature.name}", [values[feature.name]]
         if feature.length > 1:
-            array, lengths = _lists(feature, value, lambda _, place=place: place)
+            array, lengths = _lists(feature, value, name_place)
             tensors |= {name: array, f"{name}_length": lengths}
         else:
-            array = _array(feature, value, lambda _, place=place: place)
+            array = _array(feature, value, name_place)
             tensors[name] = array[None]
     return tensors
+
+
+def _lone_place(place: str, _: int) -> str:
+    return place
 
 
 def _behaviors(behaviors: object, features: Sequence[Feature], latest: int) -> dict:
@@ -196,11 +203,13 @@ def _columns(
     what: str, values: Mapping[str, list], features: Sequence[Feature]
 ) -> dict[str, np.ndarray]:
     """Feature → its values in all rows, `[1, rows]`."""
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for feature in features:
         name = feature.name
         columns |= _column(
-            feature, values[name], lambda i, name=name: f"{what}[{i}].{name}"
+            feature,
+            values[name],
+            lambda i, name=name: f"{what}[{i}].{name}",  # type: ignore[misc]
         )
     return columns
 
@@ -261,12 +270,15 @@ def _lacks(place: str, name: str, features: Sequence[Feature]) -> str:
     return f"`{place}` lacks the feature '{name}'; give null where it is unknown."
 
 
-def _check_object(place: str, value: object, known: Collection[str], what="key"):
+def _check_object(
+    place: str, value: object, known: Collection[str], what: str = "key"
+) -> Mapping:
     if not isinstance(value, Mapping):
         raise UserError(f"{place} must be an object {{…}}. Received: {value!r}")
     for key in value:
         if key not in known:
             raise UserError(f"{place}: {unknown_name(what, key, known)}")
+    return value
 
 
 def _list(place: str, value: object) -> list:
@@ -279,7 +291,7 @@ def _is_whole(value: object) -> bool:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
-def _time(place: str, value: object) -> int:
+def _time(place: str, value: Any) -> int:
     if not _is_whole(value) or value <= 0:
         raise UserError(
             f"`{place}` must be whole seconds since 1970-01-01 UTC. Received: {value!r}"

@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import random
 import time
+from collections.abc import Callable
+from typing import Any
 
 from ctr_tf.errors import UserError
 from serving.errors import DEADLINE_EXCEEDED, UNAVAILABLE, ServingError
@@ -23,7 +25,7 @@ class Retry:
     first: float = 0.05
     longest: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.attempts < 1:
             raise UserError(f"`attempts` must be positive. Received: {self.attempts}")
 
@@ -47,7 +49,7 @@ class Deadline:
         self._counts = counts
         self._end = time.monotonic() + timeout
 
-    def call(self, method, *arguments, **options):
+    def call(self, method: Callable, *arguments: Any, **options: Any) -> Any:
         """Calls `method(*arguments, timeout=…, **options)` until it answers.
 
         Raises:

@@ -4,18 +4,14 @@ import itertools
 from pathlib import Path
 
 from ctr_tf import files
-from ctr_tf.schema import Schema
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version
-from serving.fit import SignatureSchema
-from serving.inputs import given
+from serving.inputs import RequestSchema, given
 
 _TIME = 1_700_000_000
 _BEHAVIORS = 64
 
 
-def sample_request(
-    schema: Schema | SignatureSchema, model_dir: str | Path | None
-) -> dict:
+def sample_request(schema: RequestSchema, model_dir: str | Path | None) -> dict:
     """A request in JSON's form: the export's example, or one of unknown values.
 
     Args:

@@ -1,11 +1,15 @@
 """A SavedModel as TensorFlow has it: its message read, its signatures called."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+# Of a loaded SavedModel, by their names.
+Signatures = Mapping[str, tf.types.experimental.ConcreteFunction]
 
 _OWN_WORDS = re.compile(r"<stack traces unavailable>\n(.*?)(?:\n\t \[\[|$)", re.DOTALL)
 
@@ -17,7 +21,9 @@ def read_meta_graph(folder: str | Path) -> MetaGraphDef:
     return meta_graph
 
 
-def call(signature, tensors: dict) -> dict[str, tf.Tensor]:
+def call(
+    signature: tf.types.experimental.ConcreteFunction, tensors: dict
+) -> dict[str, tf.Tensor]:
     """Calls a signature with those of the tensors that it takes.
 
     Args:

@@ -9,6 +9,7 @@ import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from ctr_tf import files
 from ctr_tf.errors import UserError
@@ -45,7 +46,7 @@ class Scorer:
         model = tf.saved_model.load(str(self.folder))
         return lambda arrays: call(model.signatures["serving_default"], arrays)
 
-    def score(self, request: object) -> list[dict]:
+    def score(self, request: Any) -> list[dict]:
         """Scores a request's candidates.
 
         Args:

@@ -21,7 +21,7 @@ from ctr_tf.data.reading import UnreadableRecordError, read_records
 from ctr_tf.schema import Schema
 from serving.exported import EXTRA, GOLDEN, SCHEMA
 from serving.request import request_to_tensors
-from serving.saved_model import call, own_words
+from serving.saved_model import Signatures, call, own_words
 from serving.tensors import from_proto
 
 # In probability: far above what another processor's arithmetic changes.
@@ -41,7 +41,7 @@ def read_warmup(path: str | Path) -> Iterator[PredictRequest]:
         raise RuntimeError(f"Warm-up file '{path}' is damaged: {error}") from error
 
 
-def replay_warmup(path: str | Path, signatures) -> int:
+def replay_warmup(path: str | Path, signatures: Signatures) -> int:
     """Runs every warm-up request as a server does when it loads a version.
 
     Args:
@@ -68,7 +68,7 @@ def replay_warmup(path: str | Path, signatures) -> int:
     return count
 
 
-def replay_golden(folder: str | Path, signatures) -> int:
+def replay_golden(folder: str | Path, signatures: Signatures) -> int:
     """Compares a model's scores with those of its export.
 
     Args:

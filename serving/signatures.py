@@ -21,7 +21,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -123,13 +123,13 @@ class ServingModule(tf.Module):
             "serialized_examples": _concrete(self.score_examples, serialized),
         }
 
-    def score(self, **raw) -> dict:
+    def score(self, **raw: tf.Tensor) -> dict:
         """User, history and candidates → probability and logit."""
         raw = self._checked(raw)
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
         return self._outputs(self._sized.score(state, self._candidates(raw)))
 
-    def encode_user(self, **raw) -> dict:
+    def encode_user(self, **raw: tf.Tensor) -> dict:
         """User and history → state."""
         raw = self._checked(raw)
         state = self._sized.encode(self._user(raw) | self._behaviors(raw))
@@ -137,7 +137,7 @@ class ServingModule(tf.Module):
         rows = tf.shape(raw[names.REQUEST_TIME])
         return pack(state, self.layout) | {STATE_VERSION: tf.fill(rows, version)}
 
-    def score_candidates(self, **raw) -> dict:
+    def score_candidates(self, **raw: tf.Tensor) -> dict:
         """State and candidates → probability and logit."""
         version = tf.constant(self.layout.state_version, tf.int64)
         packed = [tensor.name for tensor in self.layout.packed]
@@ -156,7 +156,7 @@ class ServingModule(tf.Module):
         state = unpack(checked, self.layout, self._sized.state_specs)
         return self._outputs(self._sized.score(state, self._candidates(raw)))
 
-    def score_examples(self, *, examples) -> dict:
+    def score_examples(self, *, examples: tf.Tensor) -> dict:
         """Serialized samples → probability and logit."""
         ranker = self._ranker
         reader = BatchReader(
@@ -180,7 +180,7 @@ class ServingModule(tf.Module):
         alike = collections.defaultdict(list)
         for feature in given_features:
             alike[_encoding(feature)].append(feature)
-        inputs = {}
+        inputs: dict[str, tf.Tensor] = {}
         for features in alike.values():
             encode = functools.partial(self._encode, features[0])
             keys = [f"{group}_{feature.name}" for feature in features]
@@ -276,7 +276,9 @@ def _specs(inputs: list[Input]) -> dict[str, tf.TensorSpec]:
     return {i.name: tf.TensorSpec(i.shape, i.dtype, i.name) for i in inputs}
 
 
-def _concrete(function, specs: dict[str, tf.TensorSpec]):
+def _concrete(
+    function: Callable, specs: dict[str, tf.TensorSpec]
+) -> tf.types.experimental.ConcreteFunction:
     return tf.function(function, autograph=False).get_concrete_function(**specs)
 
 

@@ -4,7 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -98,7 +98,7 @@ class SizedRanker:
         )
         return self._dense_encode(inputs, self.ranker.lookup(inputs))
 
-    def _padded(self, encoder, inputs: dict) -> dict:
+    def _padded(self, encoder: Callable, inputs: dict) -> dict:
         state = encoder(inputs)
         return {
             path: pad_left(state[path], spec.shape)

@@ -29,12 +29,12 @@ def by_dtype(function: Callable, tensors: dict[str, tf.Tensor]) -> dict:
     Lists of values have one axis more, and come as one tensor for each of its places.
     """
     axes = min(value.shape.rank for value in tensors.values())
-    groups = collections.defaultdict(dict)
+    groups: dict[tf.DType, dict] = collections.defaultdict(dict)
     for key, value in tensors.items():
         parts = [value] if value.shape.rank == axes else tf.unstack(value, axis=-1)
         for place, part in enumerate(parts):
             groups[value.dtype][key, place] = part
-    results = {}
+    results: dict[tuple[str, int], tf.Tensor] = {}
     for group in groups.values():
         results |= at_once(function, group)
     return {

@@ -106,7 +106,7 @@ class StateLayout:
     @functools.cached_property
     def packed(self) -> tuple[StateTensor, ...]:
         """What travels beside `state_version`: one tensor a dtype, by name."""
-        sizes = collections.Counter()
+        sizes: collections.Counter[str] = collections.Counter()
         for tensor in self.tensors:
             sizes[tensor.dtype] += tensor.size
         return tuple(
@@ -186,8 +186,8 @@ class StateLayout:
         if len(serialized) < _HEADER.size or serialized[: len(_MAGIC)] != _MAGIC:
             raise UserError(
                 "These bytes are not the state of a user: they do not begin with "
-                f"{_MAGIC}. Received: {len(serialized)} bytes that begin with "
-                f"{bytes(serialized[: len(_MAGIC)])}"
+                f"{_MAGIC!r}. Received: {len(serialized)} bytes that begin with "
+                f"{bytes(serialized[: len(_MAGIC)])!r}"
             )
         _, version, fingerprint, size, checksum = _HEADER.unpack_from(serialized)
         self._check_fingerprint(fingerprint, version)

@@ -9,6 +9,8 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from ctr_tf.errors import UserError
 
@@ -139,7 +141,9 @@ class RedisStateCache:
         """Forgets a state."""
         self._try(self._redis.delete, key)
 
-    def _try(self, call, *arguments, **options) -> tuple[bool, bytes | None]:
+    def _try(
+        self, call: Callable, *arguments: Any, **options: Any
+    ) -> tuple[bool, bytes | None]:
         if time.monotonic() < self._closed_until:
             self._failed()
             return False, None

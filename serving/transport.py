@@ -6,6 +6,8 @@ fail with a `ServingError` that carries the name of a gRPC status.
 
 import json
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import numpy as np
@@ -125,7 +127,7 @@ class GrpcTransport:
         """Closes the connection."""
         self._channel.close()
 
-    def _name(self, spec, version: int | None) -> None:
+    def _name(self, spec: Any, version: int | None) -> None:
         spec.name = self.model
         if version is not None:
             spec.version.value = version
@@ -196,7 +198,9 @@ class RestTransport:
         """Closes this thread's connections."""
         self._session().close()
 
-    def _specs(self, signature: str, timeout: float, version) -> dict[str, Spec]:
+    def _specs(
+        self, signature: str, timeout: float, version: int | None
+    ) -> dict[str, Spec]:
         key = signature, version
         if key not in self._outputs:
             signatures = self.signatures(timeout, version)
@@ -213,11 +217,18 @@ class RestTransport:
             self._local.session.trust_env = False  # no proxy to a model server
         return self._local.session
 
-    def _call(self, method: str, path: str, timeout, version=None, body=None) -> dict:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        version: int | None = None,
+        body: str | None = None,
+    ) -> dict:
         url = self._url + (f"/versions/{version}" if version is not None else "") + path
         try:
             response = self._session().request(method, url, data=body, timeout=timeout)
-            answer = response.json() if response.ok else None
+            answer: Any = response.json() if response.ok else None
         except requests.Timeout as error:
             raise ServingError(DEADLINE_EXCEEDED, f"{url}: {error}") from error
         except requests.ConnectionError as error:
@@ -230,10 +241,13 @@ class RestTransport:
         return answer
 
 
-TRANSPORTS = {"grpc": GrpcTransport, "rest": RestTransport}
+TRANSPORTS: dict[str, type[GrpcTransport] | type[RestTransport]] = {
+    "grpc": GrpcTransport,
+    "rest": RestTransport,
+}
 
 
-def _call(method, request, timeout: float):
+def _call(method: Callable, request: Any, timeout: float) -> Any:
     try:
         return method(request, timeout)
     except grpc.RpcError as error:

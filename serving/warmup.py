@@ -23,7 +23,7 @@ from ctr_tf.schema import Schema
 from serving import inputs as names
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
-from serving.saved_model import call
+from serving.saved_model import Signatures, call
 from serving.tensors import to_proto
 
 MAX_RECORDS = 1_000  # TF Serving refuses a file with more
@@ -31,7 +31,7 @@ MAX_RECORDS = 1_000  # TF Serving refuses a file with more
 
 def write_warmup(
     path: str | Path,
-    signatures,
+    signatures: Signatures,
     exported: Exported,
     samples: Sequence[dict],
     data: PreparedData,
@@ -69,7 +69,12 @@ def write_warmup(
     return count
 
 
-def _requests(signatures, exported, samples, data) -> Iterator[PredictRequest]:
+def _requests(
+    signatures: Signatures,
+    exported: Exported,
+    samples: Sequence[dict],
+    data: PreparedData,
+) -> Iterator[PredictRequest]:
     def request(signature, tensors):
         result = PredictRequest()
         result.model_spec.name = exported.name

@@ -75,7 +75,9 @@ def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray
     return {"auc": _weighted_auc(user, rank, label, weights), "gauc_user": gauc}
 
 
-def _weighted_auc(user, rank, label, weights) -> np.ndarray:
+def _weighted_auc(
+    user: np.ndarray, rank: np.ndarray, label: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """AUC with each user's candidates counted so many times: exact, ties one half."""
     ties = np.flatnonzero(np.diff(rank, prepend=-1))
     block = max(_CELLS // len(user), 1)
@@ -131,7 +133,7 @@ def _difference(mean: float, replicates: np.ndarray) -> Difference:
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """p-values corrected for testing as many models as there are (Holm, 1979)."""
     result, largest = {}, 0.0
-    ordered = sorted(p_values, key=p_values.get)
+    ordered = sorted(p_values, key=p_values.__getitem__)
     for place, name in enumerate(ordered):
         largest = max(largest, min((len(ordered) - place) * p_values[name], 1.0))
         result[name] = largest

@@ -180,7 +180,7 @@ def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
     """
     for job in jobs:
         _check_recipe(job)
-    failed = []
+    failed: list[Job] = []
     with _lock(jobs[0].folder) as lock:
         for place, job in enumerate(jobs, 1):
             where = f"[{place}/{len(jobs)}] {job.name}"
@@ -255,10 +255,10 @@ def _check_recipe(job: Job) -> None:
     begun = yaml.safe_load(files.read_text(job.recipe_file))
     if job.variant.model == TFRS:
         begun["model"] = {}
-    recipes = [_resolved(job.variant, begun), dict(job.recipe)]
-    for recipe in recipes:
+    one, other = _resolved(job.variant, begun), dict(job.recipe)
+    for recipe in (one, other):
         del recipe["run"]  # a comparison may be moved
-    changed = configs.differences(*recipes)
+    changed = configs.differences(one, other)
     if changed:
         raise UserError(
             f"Run '{job.run}' was begun with another recipe. Choose another "

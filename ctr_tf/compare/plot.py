@@ -47,7 +47,9 @@ def plot_quality_against_cost(rows: Sequence[Row], base: str, path: Path) -> Non
         figure.savefig(path, dpi=130)
 
 
-def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> None:
+def _draw(
+    axes: Axes, rows: Sequence[Row], base: str, key: str, unit: float, label: str
+) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -55,16 +57,22 @@ def _draw(axes: Axes, rows, base: str, key: str, unit: float, label: str) -> Non
     for row in rows:
         color = plots.ORANGE if row.name == base else plots.BLUE
         axes.errorbar(
-            getattr(row, key) / unit, row.mean("auc"), row.spread("auc") or 0.0,
+            getattr(row, key) / unit, _auc(row), row.spread("auc") or 0.0,
             fmt="o", color=color, markersize=5, elinewidth=1, alpha=0.9,
         )  # fmt: skip
     axes.margins(x=0.15)
     axes.set(title=f"AUC by {label}", xlabel=label)
 
 
-def _label(axes: Axes, rows, key: str, unit: float) -> None:
+def _auc(row: Row) -> float:
+    auc = row.mean("auc")
+    assert auc is not None  # rows without one are left out
+    return auc
+
+
+def _label(axes: Axes, rows: Sequence[Row], key: str, unit: float) -> None:
     """Writes each name where it covers no other and no point, if a place is free."""
-    points = [(getattr(row, key) / unit, row.mean("auc")) for row in rows]
+    points = [(getattr(row, key) / unit, _auc(row)) for row in rows]
     taken = [
         Bbox.from_bounds(x - 4, y - 4, 8, 8)
         for x, y in axes.transData.transform(points).tolist()

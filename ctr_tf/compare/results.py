@@ -56,14 +56,19 @@ class Row:
 
     def mean(self, metric: str) -> float | None:
         """Of a quality, over the seeds; None where one lacks it."""
-        values = self.quality.get(metric, [])
-        return statistics.fmean(values) if values and None not in values else None
+        values = self._values(metric)
+        return statistics.fmean(values) if values else None
 
     def spread(self, metric: str) -> float | None:
         """Standard deviation (n - 1) over the seeds; None for fewer than two."""
+        values = self._values(metric)
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    def _values(self, metric: str) -> list[float]:
+        """Of all seeds; none where one lacks it."""
         values = self.quality.get(metric, [])
-        known = len(values) > 1 and None not in values
-        return statistics.stdev(values) if known else None
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else []
 
 
 def make_rows(
@@ -109,7 +114,12 @@ def _row(variant: Variant, runs: Sequence[dict]) -> Row:
     return row
 
 
-def _add_tests(rows, finished, base: str, replicates: int) -> None:
+def _add_tests(
+    rows: Sequence[Row],
+    finished: Mapping[str, Sequence[dict]],
+    base: str,
+    replicates: int,
+) -> None:
     measured = _replicates(finished, base, replicates)
     for metric in METRICS:
         of_metric = {
@@ -124,12 +134,14 @@ def _add_tests(rows, finished, base: str, replicates: int) -> None:
                 row.test[metric] = {**difference, "p_holm": corrected[row.name]}
 
 
-def _replicates(finished, base: str, replicates: int) -> dict[str, list[dict]]:
+def _replicates(
+    finished: Mapping[str, Sequence[dict]], base: str, replicates: int
+) -> dict[str, list[dict]]:
     """Every run's metrics on the same draws of users; one run's scores at a time."""
     first = load_scores(finished[base][0]["scores"])
     users = len(np.unique(first.user))
     draws = draw_users(users, replicates)
-    result = {}
+    result: dict[str, list[dict]] = {}
     for name, runs in finished.items():
         for run in runs:
             scores = load_scores(run["scores"])

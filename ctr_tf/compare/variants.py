@@ -65,7 +65,7 @@ def variants(
                 f"Received: {', '.join(models)}"
             )
         rows += found
-    unique = []
+    unique: list[Variant] = []
     for row in rows:  # what is an ablation may be an alternative, too
         if (row.model, row.overrides) not in [(r.model, r.overrides) for r in unique]:
             unique.append(row)

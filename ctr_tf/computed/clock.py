@@ -2,12 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctr_tf import time as times
 from ctr_tf.schema.feature import Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _OF = {"behavior": "behavior", "context": "request"}
 
@@ -43,7 +47,7 @@ class Clock:
         """Values of times in seconds, uint8; `zone` is `Schema.zone`."""
         return self.function(time, zone).astype(np.uint8)
 
-    def graph(self, time, zone: int | str):
+    def graph(self, time: "tf.Tensor", zone: int | str) -> "tf.Tensor":
         """The same in the graph, int64; a test holds the two equal."""
         from ctr_tf import time_ops
 

@@ -13,15 +13,19 @@ the row's `click_time`, or `feedback_delay` after the exposure.
 import dataclasses
 import functools
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctr_tf.computed.event_index import EventIndex, GroupEvents
+from ctr_tf.computed.event_index import EventIndex, Events, GroupEvents
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.numeric import Numeric
 from ctr_tf.time import parse_duration
+
+if TYPE_CHECKING:
+    from ctr_tf.schema import Schema
 
 ALL = "all"  # the window without a beginning
 NEVER = MISSING["int64"]
@@ -120,7 +124,9 @@ class Counter:
                 )
         return ages
 
-    def values(self, shown, clicked, request_time) -> dict[str, np.ndarray]:
+    def values(
+        self, shown: Events, clicked: Events, request_time: np.ndarray | int
+    ) -> dict[str, np.ndarray]:
         """All the counter's features; the batch form and the online form in one.
 
         Args:
@@ -156,7 +162,7 @@ class Counter:
         group: np.ndarray,
         time: np.ndarray,
         click_time: np.ndarray,
-        request_time: np.ndarray,
+        request_time: np.ndarray | int,
     ) -> dict[str, np.ndarray]:
         """The counter's features of every exposure, from all exposures.
 
@@ -215,7 +221,7 @@ class Counter:
         span = "before t" if window == ALL else f"in [t - {window}, t)"
         return f"{what} {self._whose} {span}; {self._t}"
 
-    def _age_of(self, time: np.ndarray, request_time: np.ndarray) -> np.ndarray:
+    def _age_of(self, time: np.ndarray, request_time: np.ndarray | int) -> np.ndarray:
         return np.where(time < 0, NEVER, (request_time - time) // self.ticks)
 
 
@@ -226,7 +232,7 @@ def _age(name: str, description: str) -> Feature:
 
 
 def make_counter(
-    choice: CounterChoice, schema, declared: dict[str, Feature]
+    choice: CounterChoice, schema: "Schema", declared: dict[str, Feature]
 ) -> Counter:
     """A counter from its declaration.
 

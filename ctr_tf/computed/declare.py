@@ -1,6 +1,7 @@
 """Which computed features a schema has."""
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.counters import Counter, make_counter
@@ -8,6 +9,9 @@ from ctr_tf.computed.slate import SLATE_SIZE, Place
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, Feature
 from ctr_tf.schema.kinds.numeric import Numeric
+
+if TYPE_CHECKING:
+    from ctr_tf.schema import Schema
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Computed:
         """All declarations, clocks too, in the order of the schema's features."""
         clocks = [c.feature(role) for role in ("behavior", "context") for c in CLOCKS]
         size = [SLATE_SIZE] if self.slate_size else []
-        others = [f for each in (*self.counters, *self.places) for f in each.features]
+        others = [f for counter in self.counters for f in counter.features]
+        others += [f for place in self.places for f in place.features]
         return (*clocks, *size, *others)
 
     @property
@@ -43,7 +48,7 @@ class Computed:
         return tuple(f.name for place in self.places for f in place.features)
 
 
-def declare(schema, declared: tuple[Feature, ...]) -> Computed:
+def declare(schema: "Schema", declared: tuple[Feature, ...]) -> Computed:
     """Reads what a schema says of computed features.
 
     Args:

@@ -1,6 +1,7 @@
 """Events of many groups by time, in one sorted array: the batch form of counters."""
 
 import dataclasses
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -52,6 +53,19 @@ class EventIndex:
         time = key & ((1 << self._bits) - 1)
         time = time + self._start if self._times is None else self._times[time]
         return np.where(found, time, -1)
+
+
+class Events(Protocol):
+    """What a counter asks for: events of each candidate's group, or of its states."""
+
+    def before(self, time: Any) -> np.ndarray:
+        """See `GroupEvents`."""
+
+    def last_before(self, time: Any) -> np.ndarray:
+        """See `GroupEvents`."""
+
+    def first(self) -> np.ndarray:
+        """See `GroupEvents`."""
 
 
 @dataclasses.dataclass

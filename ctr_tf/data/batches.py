@@ -168,6 +168,7 @@ class BatchReader:
             if feature is not None:
                 values = feature.to_input(values)
             if field.length > 1:
+                assert feature is not None  # nothing else holds lists
                 splits = _list_splits(parsed[field.length_key])
                 places = right_index(splits, field.length)
                 values = pad(values, places, feature.input_padding)
@@ -194,14 +195,14 @@ class BatchReader:
         return time_ops.chunk_ids(time_BN, time_BN > 0, self.num_chunks)
 
 
-def _parse_spec(field: Field):
+def _parse_spec(field: Field) -> tf.io.RaggedFeature | tf.io.FixedLenFeature:
     dtype = _DTYPES[field.dtype]
     if isinstance(field.size, str) or field.at_most:
         return tf.io.RaggedFeature(dtype, row_splits_dtype=tf.int64)
     return tf.io.FixedLenFeature([] if field.feature is None else [field.size], dtype)
 
 
-def _mapped(stored, ids: np.ndarray):
+def _mapped(stored: tf.Tensor | tf.RaggedTensor, ids: np.ndarray) -> tf.RaggedTensor:
     table = tf.constant(ids, tf.int64)
     return tf.ragged.map_flat_values(lambda values: tf.gather(table, values), stored)
 
@@ -211,9 +212,11 @@ def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.concat([lengths, [0]], axis=0))  # of an empty batch: 0
 
 
-def _equal_lengths(fields: dict[str, Field], parsed: dict, behaviors, candidates):
+def _equal_lengths(
+    fields: dict[str, Field], parsed: dict, behaviors: tf.Tensor, candidates: tf.Tensor
+) -> tf.Tensor:
     groups = {BEHAVIORS: behaviors, CANDIDATES: candidates}
-    splits = {size: [] for size in groups}
+    splits: dict[str, list] = {size: [] for size in groups}
     equal = []
     for key, field in fields.items():
         if field.length > 1:

@@ -30,7 +30,7 @@ class DataConfig:
     shuffle_buffer: int = 8_192
     label: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_buffer"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

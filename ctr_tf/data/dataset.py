@@ -47,7 +47,9 @@ _ROUND = 16  # behaviors; a history's size is a multiple of it
 _READY_BATCHES = 4  # that wait for their consumer at most
 
 
-def steps_per_epoch(folder: str | Path | PreparedData, split: str, config: DataConfig):
+def steps_per_epoch(
+    folder: str | Path | PreparedData, split: str, config: DataConfig
+) -> int:
     """Whole global batches in one pass over a split, at least 1."""
     return max(_open(folder).num_samples(split) // config.batch_size, 1)
 
@@ -189,7 +191,9 @@ def _size(sizes: tuple[int, ...], index: tf.Tensor) -> int | tf.Tensor:
     return sizes[0] if len(sizes) == 1 else tf.gather(sizes, index)
 
 
-def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
+def _blocks(
+    data: PreparedData, split: str, config: DataConfig, training: bool, seed: int
+) -> tf.data.Dataset:
     """Blocks of serialized samples, shuffled in training."""
     files = tf.constant(data.files(split))
 
@@ -220,7 +224,14 @@ def _blocks(data, split, config, training, seed) -> tf.data.Dataset:
     return tf.data.Dataset.counter().flat_map(epoch_blocks)
 
 
-def _bucketed(blocks, reader, histories, slates, config, training) -> tf.data.Dataset:
+def _bucketed(
+    blocks: tf.data.Dataset,
+    reader: BatchReader,
+    histories: tuple[int, ...],
+    slates: tuple[int, ...],
+    config: DataConfig,
+    training: bool,
+) -> tf.data.Dataset:
     """`(bucket, samples)` batches; each bucket has its own history and slate size."""
 
     def smallest(sizes, lengths):

@@ -117,8 +117,8 @@ def find_samples(
     Raises:
         UserError: if a record is corrupt or does not fit the schema.
     """
-    wanted = {"request_id": request_id, "user_id": user_id}
-    wanted = {key: value.encode() for key, value in wanted.items() if value is not None}
+    asked = {"request_id": request_id, "user_id": user_id}
+    wanted = {key: value.encode() for key, value in asked.items() if value is not None}
     files = data.manifest.files_of(split)
     counts = {str(data.folder / file.path): file.samples for file in files}
     first = 0
@@ -170,7 +170,12 @@ def render(
     return "\n".join(lines)
 
 
-def _history(sample, schema, vocabularies, full) -> list[str]:
+def _history(
+    sample: Mapping[str, np.ndarray],
+    schema: Schema,
+    vocabularies: Vocabularies,
+    full: bool,
+) -> list[str]:
     time, chunk = sample["behavior_time"], sample["behavior_chunk"]
     length = len(time)
     if not length:
@@ -207,7 +212,12 @@ def _history(sample, schema, vocabularies, full) -> list[str]:
     return result
 
 
-def _slate(sample, schema, vocabularies, full) -> list[str]:
+def _slate(
+    sample: Mapping[str, np.ndarray],
+    schema: Schema,
+    vocabularies: Vocabularies,
+    full: bool,
+) -> list[str]:
     label = sample["label"]
     size = len(label)
     shown = size if full else min(size, MOST_CANDIDATES)
@@ -265,10 +275,12 @@ def _words_of_places(
     return ["|".join(words[a:b]) or "-" for a, b in zip([0, *ends], ends, strict=False)]
 
 
-def _words(feature: Feature, values, vocabularies: Vocabularies) -> list[str]:
+def _words(
+    feature: Feature, values: np.ndarray, vocabularies: Vocabularies
+) -> list[str]:
     if feature.computed and feature.is_ordered:
-        values = (feature.from_stored(int(value), vocabularies) for value in values)
-        return ["never" if value is None else duration(value) for value in values]
+        raw = (feature.from_stored(int(value), vocabularies) for value in values)
+        return ["never" if value is None else duration(value) for value in raw]
     return feature.words(values.tolist(), vocabularies)
 
 
@@ -343,7 +355,9 @@ def _default_split(data: PreparedData) -> str:
     return filled[-1] if filled else data.splits[-1]
 
 
-def _nothing_found(arguments, data: PreparedData, split: str) -> str:
+def _nothing_found(
+    arguments: argparse.Namespace, data: PreparedData, split: str
+) -> str:
     for name in ("request_id", "user_id"):
         value = getattr(arguments, name)
         if value is not None:

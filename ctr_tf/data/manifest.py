@@ -88,6 +88,9 @@ class Document:
         return json.dumps(self.to_mapping(), indent=2, ensure_ascii=False) + "\n"
 
 
+Content = bytes | memoryview
+
+
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
     """One file of samples.
@@ -105,7 +108,7 @@ class RecordFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: str, samples: int, content: bytes | memoryview) -> Self:
+    def of(cls, path: str, samples: int, content: Content) -> Self:
         """The entry of a file with this content."""
         return cls(path, samples, len(content), hashlib.sha256(content).hexdigest())
 
@@ -132,7 +135,7 @@ class Split:
     begins: int | None
     time_range: tuple[int, ...] | None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.time_range is not None and len(self.time_range) != 2:
             raise UserError(
                 "`time_range` must be two times. "
@@ -189,7 +192,7 @@ class Manifest(Document):
     splits: dict[str, Split]
     files: tuple[RecordFile, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:
             raise UserError(
                 f"`compression` must be one of {', '.join(COMPRESSIONS)}. "

@@ -3,10 +3,12 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 
-def left_index(row_splits: tf.Tensor, size) -> tf.Tensor:
+def left_index(row_splits: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
     """Where each place of a left-padded batch finds its value among the flat values.
 
     Args:
@@ -20,13 +22,13 @@ def left_index(row_splits: tf.Tensor, size) -> tf.Tensor:
     return tf.where(index >= row_splits[:-1, None], index, row_splits[-1])
 
 
-def right_index(row_splits: tf.Tensor, size) -> tf.Tensor:
+def right_index(row_splits: tf.Tensor, size: tf.Tensor | int) -> tf.Tensor:
     """As `left_index`, for right padding; `size` must hold the longest row."""
     index = row_splits[:-1, None] + tf.range(size, dtype=row_splits.dtype)
     return tf.where(index < row_splits[1:, None], index, row_splits[-1])
 
 
-def pad(flat_values: tf.Tensor, index: tf.Tensor, padding=0) -> tf.Tensor:
+def pad(flat_values: tf.Tensor, index: tf.Tensor, padding: Any = 0) -> tf.Tensor:
     """Gathers flat values, or rows of values, to their places; `padding` elsewhere."""
     last = tf.constant(padding, flat_values.dtype, [1, *flat_values.shape[1:]])
     return tf.gather(tf.concat([flat_values, last], axis=0), index)

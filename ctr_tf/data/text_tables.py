@@ -20,14 +20,15 @@ def local_time(seconds: int, zone: int | str) -> str:
         seconds: since 1970, UTC.
         zone: of local time; see `ctr_tf.time.local_time`.
     """
-    local = times.local_time(np.int64(seconds), zone)
+    local = times.local_time(np.array(seconds, np.int64), zone)
     moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(local))
     return f"{moment:%a %Y-%m-%d %H:%M:%S}"
 
 
 def duration(seconds: int) -> str:
     """The two largest units of a duration, such as ``3 d 4 h`` or ``12 s``."""
-    rest, parts = int(seconds), []
+    rest = int(seconds)
+    parts: list[str] = []
     for unit, size in _UNITS:
         if rest >= size or parts or unit == "s":
             parts.append(f"{rest // size} {unit}")

@@ -88,7 +88,7 @@ def serialize(sample: Mapping[str, np.ndarray]) -> bytes:
 
 def _pack(values: np.ndarray) -> Packed:
     if values.dtype == object:
-        return pack_bytes(values)
+        return pack_bytes(values.tolist())
     if np.issubdtype(values.dtype, np.floating):
         return pack_float(values)
     return pack_int64(values)

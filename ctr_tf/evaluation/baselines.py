@@ -13,8 +13,9 @@ Both are fitted on the train split and measured by `evaluate_predictions`.
 import argparse
 import itertools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from ctr_tf.evaluation.logistic_regression import BatchStore, LogisticRegression
 from ctr_tf.evaluation.metrics import Metrics
 from ctr_tf.evaluation.predictions import predictions, sigmoid
 from ctr_tf.evaluation.sparse_features import SparseBatch, SparseFeatures
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _log = logging.getLogger(__name__)
 _PRIOR_IMPRESSIONS = (1, 10, 100)
@@ -103,7 +107,7 @@ def evaluate_baselines(
             f"The train split of '{folder}' must have both clicks and candidates "
             f"without. Received: {train.clicks} clicks of {train.candidates}"
         )
-    models = {
+    models: dict[str, Callable[[dict], np.ndarray]] = {
         "popularity": fit_popularity(data, train.clicks / train.candidates),
         "logistic_regression": _Linear(
             fit_logistic_regression(data, features, train, output), features
@@ -139,7 +143,7 @@ def fit_popularity(data: PreparedData, prior: float) -> Popularity:
             "Received: counter_windows=[]"
         )
     choices = [
-        Popularity(window, prior, impressions)
+        Popularity(str(window), prior, impressions)
         for window, impressions in itertools.product(
             data.schema.counter_windows, _PRIOR_IMPRESSIONS
         )
@@ -151,7 +155,7 @@ def fit_popularity(data: PreparedData, prior: float) -> Popularity:
             label_BC, mask_BC = labels.numpy()[..., 0], weights.numpy() > 0
             metrics.update(label_BC, choice(inputs), mask_BC, *ids)
     aucs = [metrics.result()["auc"] for metrics in measured]
-    _check_validation(data, aucs[0])
+    _checked(data, aucs[0])
     best = int(np.argmax(aucs))
     for place, (choice, auc) in enumerate(zip(choices, aucs, strict=True)):
         _log.info(
@@ -179,11 +183,10 @@ def fit_logistic_regression(
     validation = BatchStore(_sparse(data, "validation", features), folder)
     model = LogisticRegression(features.is_number, features.num_request_columns)
     model.prepare(train)
-    best_auc, best, worse = -1.0, None, 0
+    best_auc, best, worse = -1.0, (model.weights, model.intercept), 0
     for l2 in _L2:
         passes = model.fit(train, l2)
-        auc = _auc(model, validation)
-        _check_validation(data, auc)
+        auc = _checked(data, _auc(model, validation))
         _log.info(
             "logistic regression, l2 %g: %d passes, validation AUC %.4f",
             l2, passes, auc,
@@ -210,15 +213,16 @@ def _auc(model: LogisticRegression, batches: BatchStore) -> float | None:
     return metrics.result()["auc"]
 
 
-def _check_validation(data: PreparedData, auc: float | None) -> None:
+def _checked(data: PreparedData, auc: float | None) -> float:
     if auc is None:
         raise UserError(
             f"The validation split of '{data.folder}' must have both clicks and "
             "candidates without: the baselines are tuned on it."
         )
+    return auc
 
 
-def _batches(data: PreparedData, split: str):
+def _batches(data: PreparedData, split: str) -> "tf.data.Dataset":
     longest = data.schema.history_length
     sizes = [size for size in (16, 64, 256, 1_024, 4_096) if size < longest]
     config = DataConfig(

@@ -76,7 +76,7 @@ class QuantileBins:
 class LogitHistogram:
     """Counts of scores by class in bins of equal width on the logit axis."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._counts = np.zeros((2, _LOGIT_BINS), np.int64)
 
     def add(self, probability: np.ndarray, label: np.ndarray) -> None:

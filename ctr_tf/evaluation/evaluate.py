@@ -88,8 +88,9 @@ def evaluate_predictions(
         }
         metrics.update(batch.labels, batch.probabilities, *arrays, slices)
         known = batch.true_probability
-        knows_truth &= known is not None and bool(np.isfinite(known[batch.mask]).all())
-        if knows_truth:
+        if known is None or not np.isfinite(known[batch.mask]).all():
+            knows_truth = False
+        elif knows_truth:
             truth.update(batch.labels, known, *arrays)
     result = {"name": name, **metrics.result()}
     _check_classes(result, name)
@@ -101,7 +102,7 @@ def evaluate_predictions(
         ]
     if knows_truth:
         result["reachable"] = _reachable(result, truth.result())
-    if base_metrics:
+    if base and base_metrics:
         result["rela_impr"] = _relative_improvement(result, base_metrics, base)
     result["seconds"] = time.monotonic() - started
     text = json.dumps(result, indent=1, allow_nan=False)

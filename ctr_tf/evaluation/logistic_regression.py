@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-from scipy import optimize, special
+from scipy import optimize, sparse, special
 
 from ctr_tf.evaluation.sparse_features import SparseBatch
 
@@ -40,7 +40,7 @@ class BatchStore:
         self, batches: Iterable[SparseBatch], folder: str | Path | None = None
     ):
         self._folder = tempfile.TemporaryDirectory(prefix=".batches-", dir=folder)
-        self._files = []
+        self._files: list[Path] = []
         self.candidates = self.clicks = 0
         for batch in batches:
             path = Path(self._folder.name) / f"{len(self._files):06d}"
@@ -141,7 +141,9 @@ class LogisticRegression:
     def _set(self, parameters: np.ndarray) -> None:
         self.weights, self.intercept = parameters[:-1].copy(), float(parameters[-1])
 
-    def _loss(self, batches, parameters, l2) -> tuple[float, np.ndarray]:
+    def _loss(
+        self, batches: BatchStore, parameters: np.ndarray, l2: float
+    ) -> tuple[float, np.ndarray]:
         self._set(parameters)
         value, errors, gradient = 0.0, 0.0, np.zeros(len(self.weights))
         for batch in batches:
@@ -160,6 +162,11 @@ class LogisticRegression:
         return value / batches.candidates + penalty, gradient
 
 
-def _transposed(requests, candidates, of_requests, of_candidates) -> np.ndarray:
+def _transposed(
+    requests: sparse.csr_matrix,
+    candidates: sparse.csr_matrix,
+    of_requests: np.ndarray,
+    of_candidates: np.ndarray,
+) -> np.ndarray:
     """The columns' sums over rows, weighted by row: those of the requests first."""
     return np.concatenate([requests.T @ of_requests, candidates.T @ of_candidates])

@@ -52,10 +52,16 @@ class Metrics:
     ):
         self._groups = {_ALL: 1, **(slices or {})}
         self._ks = tuple(ks)
-        codes = [(name, np.uint8) for name in self._groups if name != _ALL]
-        by_score = [("score", np.float64), ("label", np.uint8), *codes]
+        codes: list[tuple[str, type]] = [
+            (name, np.uint8) for name in self._groups if name != _ALL
+        ]
+        by_score: list[tuple[str, type]] = [
+            ("score", np.float64),
+            ("label", np.uint8),
+            *codes,
+        ]
         self._dtype = np.dtype([("user", np.uint64), *by_score])
-        self._by_score = SortedSpill(by_score, "score", memory_rows, folder)
+        self._by_score = SortedSpill(np.dtype(by_score), "score", memory_rows, folder)
         self._by_user = HashedSpill(self._dtype, "user", memory_rows, folder)
         self._sums = {name: _Sums(size) for name, size in self._groups.items()}
         self._histogram = LogitHistogram()
@@ -67,8 +73,8 @@ class Metrics:
         labels: np.ndarray,
         probabilities: np.ndarray,
         mask: np.ndarray,
-        request_ids: Sequence,
-        user_ids: Sequence,
+        request_ids: Sequence | np.ndarray,
+        user_ids: Sequence | np.ndarray,
         slices: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Adds scored slates, one a row.
@@ -103,7 +109,14 @@ class Metrics:
         self._add_sums(labels, scores, mask, codes)
         self._histogram.add(scores[mask], labels[mask])
 
-    def _store(self, labels, scores, mask, user_ids, codes) -> None:
+    def _store(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        mask: np.ndarray,
+        user_ids: Sequence | np.ndarray,
+        codes: dict[str, np.ndarray],
+    ) -> None:
         rows = np.empty(np.count_nonzero(mask), self._dtype)
         sizes = mask.sum(1)
         rows["user"] = np.repeat(hash_ids(user_ids), sizes)
@@ -114,7 +127,13 @@ class Metrics:
         self._by_user.add(rows)
         self._by_score.add(_without_user(rows))
 
-    def _add_sums(self, labels, scores, mask, codes) -> None:
+    def _add_sums(
+        self,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        mask: np.ndarray,
+        codes: dict[str, np.ndarray],
+    ) -> None:
         clipped = np.clip(scores, EPSILON, 1 - EPSILON)
         loss = -np.log(np.where(labels > 0, clipped, 1 - clipped))
         sizes, clicks = mask.sum(1), labels.sum(1, dtype=np.int64)
@@ -217,7 +236,9 @@ class _Sums:
 
     def __init__(self, size: int):
         self._size = size
-        self.values = {name: np.zeros(size, np.int64) for name in self.counts}
+        self.values: dict[str, np.ndarray] = {
+            name: np.zeros(size, np.int64) for name in self.counts
+        }
         self.values |= {name: np.zeros(size) for name in self.sums}
 
     def add(self, code: np.ndarray, **values: np.ndarray) -> None:
@@ -269,7 +290,7 @@ class _UserMeans:
         self.left_out += int(np.sum((size > 0) & ~both))
 
 
-def hash_ids(ids: Sequence) -> np.ndarray:
+def hash_ids(ids: Sequence | np.ndarray) -> np.ndarray:
     """64-bit hashes of ids, uint64 `[B]`; bytes and their text hash alike.
 
     Two of a million users share a hash with probability 3e-8.
@@ -291,11 +312,18 @@ def _without_user(rows: np.ndarray) -> np.ndarray:
     return result
 
 
-def _ratio(numerator, denominator) -> float | None:
+def _ratio(numerator: float, denominator: float) -> float | None:
     return float(numerator / denominator) if denominator else None
 
 
-def _check(what, expected, values, good, mask, request_ids) -> None:
+def _check(
+    what: str,
+    expected: str,
+    values: np.ndarray,
+    good: np.ndarray,
+    mask: np.ndarray,
+    request_ids: Sequence | np.ndarray,
+) -> None:
     bad = mask & ~good
     if bad.any():
         row, column = np.argwhere(bad)[0]

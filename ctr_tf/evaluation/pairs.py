@@ -98,7 +98,9 @@ class StreamedPairs:
         self._tie_score = None
         self._tie = self.counts
 
-    def _count(self, group, rank, label) -> PairCounts:
+    def _count(
+        self, group: np.ndarray, rank: np.ndarray, label: np.ndarray
+    ) -> PairCounts:
         return pair_counts(group, rank, label, self._num_groups)
 
     def add(self, group: np.ndarray, score: np.ndarray, label: np.ndarray) -> None:
@@ -126,7 +128,9 @@ class StreamedPairs:
             tail.negatives += self._tie.negatives
         self._tie, self._tie_score = tail, score[-1]
 
-    def _count_equal(self, group, score, label, value) -> PairCounts:
+    def _count_equal(
+        self, group: np.ndarray, score: np.ndarray, label: np.ndarray, value: float
+    ) -> PairCounts:
         low = np.searchsorted(score, value, "left")
         high = np.searchsorted(score, value, "right")
         rank = np.zeros(high - low, np.int64)

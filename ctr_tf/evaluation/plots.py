@@ -1,10 +1,12 @@
 """The report's panels: each draws one view of an evaluation's result on its axes."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
 BLUE, ORANGE, GRAY, LIGHT = "#2563a8", "#d97706", "#6b7280", "#e5e7eb"
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": "#26292e",

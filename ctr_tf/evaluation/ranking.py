@@ -92,7 +92,9 @@ class _Ties:
         return missed * hit / (self.place + 1)
 
 
-def _auc(ties: _Ties, clicked, clicks, others) -> np.ndarray:
+def _auc(
+    ties: _Ties, clicked: np.ndarray, clicks: np.ndarray, others: np.ndarray
+) -> np.ndarray:
     """Pairs won: a click wins against what lies below its tie, half of its tie."""
     others_before = ties.before - ties.clicks_before
     others_in = ties.size - ties.clicks

@@ -6,9 +6,12 @@ The page is one file: its pictures are embedded, and it loads nothing.
 import base64
 import html
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctr_tf.evaluation import plots
@@ -56,7 +59,7 @@ def headline(result: dict) -> list[tuple[str, str]]:
     calibration = result["calibration"]
     rows.append(("predicted / observed CTR", _number(calibration["ratio"], 3)))
     rows.append(("calibration error (ECE)", _number(calibration["ece"])))
-    reachable = result.get("reachable")
+    reachable = result.get("reachable", {})
     for key, label in _COMPARED[:2] if reachable else ():
         rows.append((f"reachable {label}", _number(reachable[key])))
         rows.append(("  share of it reached", _percent(reachable["share"].get(key))))
@@ -100,7 +103,7 @@ def write_report(result: dict, folder: str | Path) -> None:
     (folder / "report.html").write_text(_html(result, pictures), "utf-8")
 
 
-def _panel(draw, result: dict, is_wide: bool) -> Figure:
+def _panel(draw: Callable, result: dict, is_wide: bool) -> Figure:
     figure = Figure(
         figsize=(11.6, 2.9) if is_wide else (5.4, 3.7), layout="constrained"
     )
@@ -126,12 +129,17 @@ def _page(result: dict) -> Figure:
     return figure
 
 
-def _table(axes, rows: list[tuple[str, str]]) -> None:
+def _table(axes: Axes, rows: list[tuple[str, str]]) -> None:
     axes.set_axis_off()
     step = 1.2 / max(len(rows), 17)
     for place, (label, value) in enumerate(rows):
         weight = "bold" if place < 2 else "normal"
-        style = {"size": 9.5, "weight": weight, "va": "center", "clip_on": False}
+        style: dict[str, Any] = {
+            "size": 9.5,
+            "weight": weight,
+            "va": "center",
+            "clip_on": False,
+        }
         y = 1.06 - step * place
         axes.text(-0.06, y, label, transform=axes.transAxes, **style)
         axes.text(0.82, y, value, transform=axes.transAxes, ha="right", **style)

@@ -1,9 +1,12 @@
 """A ranker as a function from a batch's inputs to probabilities."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
 from ctr_tf.evaluation.predictions import sigmoid
+from ctr_tf.models.ranker import Ranker
 
 
 class Scorer:
@@ -14,10 +17,10 @@ class Scorer:
         task: which of the ranker's tasks; the label that it is trained for where None.
     """
 
-    def __init__(self, ranker, task: str | None = None):
+    def __init__(self, ranker: Ranker, task: str | None = None):
         self._ranker = ranker
         self._task = 0 if task is None else 1 + ranker.tasks.index(task)
-        self._graphs = {}
+        self._graphs: dict[tuple, Callable] = {}
 
     def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
         """Probabilities, float64 `[B, C]`."""

@@ -42,7 +42,9 @@ def saving_scores(
         batches: scored slates; 25 bytes a candidate are kept of them.
         path: of the file; its folder is made.
     """
-    parts = {field.name: [] for field in dataclasses.fields(Scores)}
+    parts: dict[str, list[np.ndarray]] = {
+        field.name: [] for field in dataclasses.fields(Scores)
+    }
     for batch in batches:
         sizes = batch.mask.sum(1)
         parts["user"].append(np.repeat(hash_ids(batch.user_id), sizes))

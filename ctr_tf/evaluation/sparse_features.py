@@ -83,7 +83,7 @@ class SparseFeatures:
             labels=labels[mask].astype(np.float64),
         )
 
-    def _request_rows(self, inputs) -> sparse.csr_matrix:
+    def _request_rows(self, inputs: Mapping[str, np.ndarray]) -> sparse.csr_matrix:
         size = len(inputs["request_time"])
         rows, columns, values = [], [], []
         for key, (feature, start) in self._requests.items():
@@ -115,7 +115,9 @@ class SparseFeatures:
         shape = (size, self.num_request_columns)
         return sparse.csr_matrix(table, shape)
 
-    def _candidate_rows(self, inputs, mask) -> sparse.csr_matrix:
+    def _candidate_rows(
+        self, inputs: Mapping[str, np.ndarray], mask: np.ndarray
+    ) -> sparse.csr_matrix:
         size = np.count_nonzero(mask)
         width = sum(feature.length for feature, _ in self._candidates.values())
         columns = np.zeros((size, width), np.int64)

@@ -27,8 +27,8 @@ class _Spill:
         self._dtype = np.dtype(dtype)
         self._memory_rows = memory_rows
         self._parent = folder
-        self._folder = None
-        self._buffer = []
+        self._folder: tempfile.TemporaryDirectory | None = None
+        self._buffer: list[np.ndarray] = []
         self._buffered = 0
 
     def add(self, rows: np.ndarray) -> None:
@@ -70,7 +70,13 @@ class SortedSpill(_Spill):
         folder: where temporary files go; the system's place by default.
     """
 
-    def __init__(self, dtype, key, memory_rows: int, folder: str | Path | None = None):
+    def __init__(
+        self,
+        dtype: np.dtype,
+        key: str,
+        memory_rows: int,
+        folder: str | Path | None = None,
+    ):
         super().__init__(dtype, memory_rows, folder)
         self._key = key
 
@@ -82,7 +88,9 @@ class SortedSpill(_Spill):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows, ascending; equal keys may lie across two neighboring blocks."""
-        rest = [np.memmap(path, self._dtype, "r") for path in self._files("run-*")]
+        rest: list[np.ndarray] = [
+            np.memmap(path, self._dtype, "r") for path in self._files("run-*")
+        ]
         if self._buffered:
             rest.append(self._sorted(self._in_memory()))
         while len(rest) > 1:
@@ -111,7 +119,13 @@ class HashedSpill(_Spill):
         folder: where temporary files go; the system's place by default.
     """
 
-    def __init__(self, dtype, key, memory_rows: int, folder: str | Path | None = None):
+    def __init__(
+        self,
+        dtype: np.dtype,
+        key: str,
+        memory_rows: int,
+        folder: str | Path | None = None,
+    ):
         super().__init__(dtype, memory_rows, folder)
         self._key = key
 

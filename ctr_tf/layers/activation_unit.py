@@ -4,11 +4,14 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width, `U` h
 width.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.dice import Dice
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -40,7 +43,7 @@ class ActivationUnit(keras.layers.Layer):
         as in the authors' code.
     """
 
-    def __init__(self, units: tuple[int, ...] = (36,), **kwargs):
+    def __init__(self, units: tuple[int, ...] = (36,), **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         if not units or any(width < 1 for width in units):
             raise UserError(
@@ -48,7 +51,9 @@ class ActivationUnit(keras.layers.Layer):
             )
         self.units = tuple(units)
 
-    def build(self, target_shape, *other_shapes, **more_shapes):
+    def build(
+        self, target_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the maps and activations."""
         width, first = target_shape[-1], self.units[0]
         self.kernel = self.add_weight(
@@ -72,7 +77,14 @@ class ActivationUnit(keras.layers.Layer):
             layer.build((None, self.units[index]))
         self.built = True
 
-    def call(self, target, behaviors, mask, target_mask=None, training=False):
+    def call(
+        self,
+        target: Tensor,
+        behaviors: Tensor,
+        mask: Tensor,
+        target_mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Tensor:
         """Weighs all pairs."""
         visible_BCN1 = mask[:, None, :, None]
         if target_mask is not None:
@@ -99,12 +111,17 @@ class ActivationUnit(keras.layers.Layer):
         return varying_BCNU + fixed_BCU[:, :, None]
 
     def compute_output_spec(
-        self, target, behaviors, mask, target_mask=None, training=False
-    ):
+        self,
+        target: Tensor,
+        behaviors: Tensor,
+        mask: Tensor,
+        target_mask: Tensor | None = None,
+        training: bool = False,
+    ) -> keras.KerasTensor:
         """One float32 weight a pair."""
         shape = (*target.shape[:2], behaviors.shape[1])
         return keras.KerasTensor(shape, dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "units": list(self.units)}

@@ -3,10 +3,13 @@
 Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -29,11 +32,11 @@ class Alibi(RelativeEncoding):
 
     relations = ("distance",)
 
-    def __init__(self, num_heads: int, **kwargs):
+    def __init__(self, num_heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_heads = self.bias_heads = num_heads
 
-    def call(self, relations):
+    def call(self, relations: Tensor) -> Tensor:
         """Biases each head by its slope."""
         heads = range(1, self.num_heads + 1)
         slope_H11 = ops.reshape(
@@ -42,6 +45,6 @@ class Alibi(RelativeEncoding):
         distance, hidden = relations[:, 0, None], relations[:, 1, None]
         return HIDDEN * hidden - slope_H11 * distance
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "num_heads": self.num_heads}

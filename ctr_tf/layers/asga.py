@@ -5,6 +5,7 @@ model width.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,6 +14,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.attention import merge_heads, products, split_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.target_attention import TargetAttention
+from ctr_tf.tensors import Shape, Tensor
 
 ACTIVATIONS = ("softmax", "sigmoid")
 
@@ -57,7 +59,7 @@ class ASGA(TargetAttention):
         num_heads: int,
         gated: bool = True,
         activation: str = "softmax",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_heads, **kwargs)
         if activation not in ACTIVATIONS:
@@ -65,7 +67,9 @@ class ASGA(TargetAttention):
         self.gated = gated
         self.activation = activation
 
-    def build(self, target_shape, keys_shape, mask_shape=None):
+    def build(
+        self, target_shape: Shape, keys_shape: Shape, mask_shape: Shape | None = None
+    ) -> None:
         """Makes the projections."""
         super().build(target_shape, keys_shape)
         if self.gated:
@@ -78,7 +82,7 @@ class ASGA(TargetAttention):
             )
             self.gate.build(target_shape)
 
-    def call(self, target, keys, mask):
+    def call(self, target: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Asks all keys of every candidate."""
         found_BCD = self._read(target, keys, mask)
         if self.gated:
@@ -96,7 +100,7 @@ class ASGA(TargetAttention):
         weight = ops.cast(weight, value_BJD.dtype)
         return merge_heads(ops.matmul(weight, split_heads(value_BJD, heads)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -11,16 +11,17 @@ import math
 from keras import ops
 
 from ctr_tf.layers.relative_encoding import HIDDEN
+from ctr_tf.tensors import Tensor
 
 
-def split_heads(inputs_BQD, num_heads: int):
+def split_heads(inputs_BQD: Tensor, num_heads: int) -> Tensor:
     """`[B, Q, D]` → `[B, H, Q, K]`."""
     queries, width = ops.shape(inputs_BQD)[1], inputs_BQD.shape[2]
     split = ops.reshape(inputs_BQD, (-1, queries, num_heads, width // num_heads))
     return ops.transpose(split, (0, 2, 1, 3))
 
 
-def merge_heads(inputs_BHQK):
+def merge_heads(inputs_BHQK: Tensor) -> Tensor:
     """`[B, H, Q, K]` → `[B, Q, D]`."""
     _, heads, _, width = inputs_BHQK.shape
     queries = ops.shape(inputs_BHQK)[2]
@@ -28,7 +29,13 @@ def merge_heads(inputs_BHQK):
     return ops.reshape(merged, (-1, queries, heads * width))
 
 
-def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ, own=None):
+def attend(
+    query_BHQK: Tensor,
+    key_BJD: Tensor,
+    value_BJD: Tensor,
+    bias_BHQJ: Tensor,
+    own: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """``softmax(q k / sqrt(K) + bias) v``, all queries over the same keys.
 
     Args:
@@ -53,7 +60,9 @@ def attend(query_BHQK, key_BJD, value_BJD, bias_BHQJ, own=None):
     return merge_heads(_divide(output, total))
 
 
-def products(query_BHQK, key_BHJK, own=None):
+def products(
+    query_BHQK: Tensor, key_BHJK: Tensor, own: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """`[B, H, Q, J]`: queries by keys, the last key each query's own; see `attend`."""
     logits = ops.matmul(query_BHQK, ops.transpose(key_BHJK, (0, 1, 3, 2)))
     if own is None:
@@ -63,7 +72,9 @@ def products(query_BHQK, key_BHJK, own=None):
     return ops.concatenate([logits, last], axis=-1)
 
 
-def weighted_sum(weight_BHQJ, value_BHJK, own=None):
+def weighted_sum(
+    weight_BHQJ: Tensor, value_BHJK: Tensor, own: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """`[B, H, Q, K]`: values by weights, the last value each query's own."""
     if own is None:
         return ops.matmul(weight_BHQJ, value_BHJK)
@@ -72,8 +83,14 @@ def weighted_sum(weight_BHQJ, value_BHJK, own=None):
 
 
 def attend_window(
-    query_BHNK, key_BND, value_BND, user_key_B1D, user_value_B1D, window, bias_BHNJ
-):
+    query_BHNK: Tensor,
+    key_BND: Tensor,
+    value_BND: Tensor,
+    user_key_B1D: Tensor,
+    user_value_B1D: Tensor,
+    window: int,
+    bias_BHNJ: Tensor,
+) -> Tensor:
     """As `attend`, query i over behaviors i - w + 1 … i and the user.
 
     The window is w shifted slices: no key is gathered or copied.
@@ -98,7 +115,9 @@ def attend_window(
     return attend_slots(query_BHNK, keys, values, bias_BHNJ)
 
 
-def attend_slots(query_BHNK, keys: list, values: list, bias_BHNJ):
+def attend_slots(
+    query_BHNK: Tensor, keys: list, values: list, bias_BHNJ: Tensor
+) -> Tensor:
     """As `attend`, query i over row i of each of J tensors.
 
     Args:
@@ -121,7 +140,7 @@ def attend_slots(query_BHNK, keys: list, values: list, bias_BHNJ):
     return merge_heads(_divide(output, total))
 
 
-def window_views(rows_BHNK, window: int) -> list:
+def window_views(rows_BHNK: Tensor, window: int) -> list:
     """The rows that are w - 1 … 0 places before each, `[B, H, N, K]` each.
 
     Nothing is gathered. `ops.slice`, whose gradient TensorFlow pads; that of ``[:, :,
@@ -135,7 +154,7 @@ def window_views(rows_BHNK, window: int) -> list:
     ]
 
 
-def softmax_or_zero(logits, bias=0.0):
+def softmax_or_zero(logits: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     """``softmax(logits + bias)``, float32; all 0 where every key is hidden."""
     weight, total = _exponentials(ops.cast(logits, "float32") + bias)
     return weight / ops.maximum(total, 0.5)

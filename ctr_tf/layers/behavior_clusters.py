@@ -4,12 +4,15 @@ Shape suffixes: `B` batch, `N` behaviors, `E` width of what is compared, `D` wid
 what is averaged, `M` clusters.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_attention import take_rows
+from ctr_tf.tensors import Shape, Tensor
 
 _POWER_STEPS = 2
 _NOISE = 1e-4  # of a float32 mean over thousands of equal numbers, relative
@@ -60,7 +63,9 @@ class BehaviorClusters(keras.layers.Layer):
         Principal Direction Divisive Partitioning (Boley 1998).
     """
 
-    def __init__(self, num_clusters: int, cluster_size: int, seed: int = 0, **kwargs):
+    def __init__(
+        self, num_clusters: int, cluster_size: int, seed: int = 0, **kwargs: Any
+    ):
         super().__init__(autocast=False, **kwargs)
         if num_clusters < 1 or num_clusters & (num_clusters - 1):
             raise UserError(
@@ -72,7 +77,9 @@ class BehaviorClusters(keras.layers.Layer):
         self.cluster_size = cluster_size
         self.seed = seed
 
-    def build(self, keys_shape, *other_shapes, **more_shapes):
+    def build(
+        self, keys_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the vector that the power method starts from."""
         self.start = self.add_weight(
             name="start",
@@ -84,7 +91,9 @@ class BehaviorClusters(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, keys, values, time, mask):
+    def call(
+        self, keys: Tensor, values: Tensor, time: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:
         """Clusters every user's history by itself."""
         index_BN = self.assign(keys, mask)
         count = self.num_clusters
@@ -101,7 +110,7 @@ class BehaviorClusters(keras.layers.Layer):
             "cluster_size": size_BM,
         }
 
-    def assign(self, keys, mask):
+    def assign(self, keys: Tensor, mask: Tensor) -> Tensor:
         """Clusters `[B, N]` int32, 0 … M - 1; that of padding means nothing."""
         keys_BNE = ops.cast(ops.stop_gradient(keys), "float32")
         real_BN1 = ops.cast(mask, "float32")[..., None]
@@ -112,7 +121,9 @@ class BehaviorClusters(keras.layers.Layer):
             count *= 2
         return index_BN
 
-    def _side(self, keys_BNE, real_BN1, index_BN, count: int):
+    def _side(
+        self, keys_BNE: Tensor, real_BN1: Tensor, index_BN: Tensor, count: int
+    ) -> Tensor:
         """`[B, N]` int32: 1 for what lies beyond the plane that splits its cluster."""
         known = ops.concatenate([keys_BNE * real_BN1, real_BN1], axis=-1)
         total_BME, size_BM = _totals(known, index_BN, count)
@@ -131,7 +142,9 @@ class BehaviorClusters(keras.layers.Layer):
         beyond = (along_BN1[..., 0] > 0) & (size_BN > self.cluster_size)
         return ops.cast(beyond, "int32")
 
-    def compute_output_spec(self, keys, values, time, mask):
+    def compute_output_spec(
+        self, keys: Tensor, values: Tensor, time: Tensor, mask: Tensor
+    ) -> dict[str, keras.KerasTensor]:
         """One row a cluster."""
         shape = (keys.shape[0], self.num_clusters)
         return {
@@ -140,7 +153,7 @@ class BehaviorClusters(keras.layers.Layer):
             "cluster_size": keras.KerasTensor(shape, "float32"),
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -150,7 +163,7 @@ class BehaviorClusters(keras.layers.Layer):
         }
 
 
-def _sum_of_members(values_BNX, index_BN, count: int):
+def _sum_of_members(values_BNX: Tensor, index_BN: Tensor, count: int) -> Tensor:
     """Sums of each user's members of each of `count` clusters, `[B, M, X]`."""
     batch, _, width = ops.shape(values_BNX)
     first_B1 = ops.arange(batch, dtype="int32")[:, None] * count
@@ -162,7 +175,7 @@ def _sum_of_members(values_BNX, index_BN, count: int):
     return ops.reshape(sums, (-1, count, width))
 
 
-def _totals(known_BNX, index_BN, count: int):
+def _totals(known_BNX: Tensor, index_BN: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Sums of the members, and of their last channel, which counts them."""
     sums_BMX = _sum_of_members(known_BNX, index_BN, count)
     return sums_BMX[..., :-1], sums_BMX[..., -1]

@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `C` candidates, `M` clusters, `H` heads, `D` model wi
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +13,7 @@ from ctr_tf.layers.attention import attend, products, split_heads
 from ctr_tf.layers.checks import check_heads, check_positive
 from ctr_tf.layers.relative_encoding import HIDDEN
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -55,13 +57,15 @@ class ClusterAttention(keras.layers.Layer):
         2023), target attention split into inherent and cross features.
     """
 
-    def __init__(self, num_heads: int, top_k: int = 100, **kwargs):
+    def __init__(self, num_heads: int, top_k: int = 100, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         check_positive(top_k=top_k)
         self.num_heads = num_heads
         self.top_k = top_k
 
-    def build(self, target_shape, *other_shapes, **more_shapes):
+    def build(
+        self, target_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the projections."""
         width = target_shape[-1]
         check_heads(self.num_heads, width)
@@ -79,7 +83,14 @@ class ClusterAttention(keras.layers.Layer):
             setattr(self, name, layer)
         self.built = True
 
-    def call(self, target, cluster, cluster_time, cluster_size, request_time):
+    def call(
+        self,
+        target: Tensor,
+        cluster: Tensor,
+        cluster_time: Tensor,
+        cluster_size: Tensor,
+        request_time: Tensor,
+    ) -> Tensor:
         """Searches and attends."""
         query_BHCK = split_heads(self.query(target), self.num_heads)
         key_BMD = self.key(cluster)
@@ -107,12 +118,17 @@ class ClusterAttention(keras.layers.Layer):
         return ops.where(relevance >= least, bias_BH1M, HIDDEN)
 
     def compute_output_spec(
-        self, target, cluster, cluster_time, cluster_size, request_time
-    ):
+        self,
+        target: Tensor,
+        cluster: Tensor,
+        cluster_time: Tensor,
+        cluster_size: Tensor,
+        request_time: Tensor,
+    ) -> keras.KerasTensor:
         """One row a candidate."""
         return keras.KerasTensor(target.shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

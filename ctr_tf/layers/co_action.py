@@ -4,11 +4,14 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `R` orders, `E` width 
 behavior's input, `U` width of a layer, `W` weights of a target.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -40,7 +43,7 @@ class CoAction(keras.layers.Layer):
         the paper leaves the last layer and the sharing of weights open.
     """
 
-    def __init__(self, units: tuple[int, ...] = (8, 4), orders: int = 3, **kwargs):
+    def __init__(self, units: tuple[int, ...] = (8, 4), orders: int = 3, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         if not units or any(width < 1 for width in units):
             raise UserError(
@@ -55,7 +58,7 @@ class CoAction(keras.layers.Layer):
         widths = (input_width, *self.units)
         return sum(a * b for a, b in zip(widths, self.units, strict=False))
 
-    def call(self, weights, inputs, mask):
+    def call(self, weights: Tensor, inputs: Tensor, mask: Tensor) -> Tensor:
         """Runs every target's network over every behavior."""
         # There are no biases: behaviors whose input is 0 add 0.
         powers = [ops.where(mask[..., None], inputs, 0)]
@@ -76,7 +79,7 @@ class CoAction(keras.layers.Layer):
         shape = (-1, ops.shape(weights)[1], self.orders * sum(self.units))
         return ops.reshape(ops.concatenate(outputs, axis=-1), shape)
 
-    def _kernels(self, weights, input_width: int) -> list:
+    def _kernels(self, weights: Tensor, input_width: int) -> list:
         """Each layer's matrices, `[B, C, 1, E, U]`."""
         kernels, start = [], 0
         for units in self.units:
@@ -86,12 +89,14 @@ class CoAction(keras.layers.Layer):
             start, input_width = stop, units
         return kernels
 
-    def compute_output_spec(self, weights, inputs, mask):
+    def compute_output_spec(
+        self, weights: Tensor, inputs: Tensor, mask: Tensor
+    ) -> keras.KerasTensor:
         """One vector a target."""
         width = self.orders * sum(self.units)
         return keras.KerasTensor((*weights.shape[:2], width), dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -4,10 +4,13 @@ Shape suffixes: `B` batch, `C` candidates, `V` views, `D` model width, `X` width
 context.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.pafs import PAFS
+from ctr_tf.tensors import Shape, Tensor
 
 ABSENT = -3e4  # logit of an absent view; finite in half precision too
 
@@ -39,11 +42,17 @@ class ContextGatedFusion(keras.layers.Layer):
         GAP-Net, section 3.4, equations 12 to 16.
     """
 
-    def __init__(self, purified: bool = True, **kwargs):
+    def __init__(self, purified: bool = True, **kwargs: Any):
         super().__init__(**kwargs)
         self.purified = purified
 
-    def build(self, target_shape, context_shape, views_shape, present_shape):
+    def build(
+        self,
+        target_shape: Shape,
+        context_shape: Shape,
+        views_shape: Shape,
+        present_shape: Shape,
+    ) -> None:
         """Makes the filter and the gate."""
         views, width = views_shape[-2:]
         anchor_width = target_shape[-1] + context_shape[-1] + views * width
@@ -61,7 +70,9 @@ class ContextGatedFusion(keras.layers.Layer):
         self.logit.build((*anchor_shape[:-1], width))
         self.built = True
 
-    def call(self, target, context, views, present):
+    def call(
+        self, target: Tensor, context: Tensor, views: Tensor, present: Tensor
+    ) -> Tensor:
         """Weighs the views of every candidate."""
         batch, candidates, count, width = ops.shape(views)
         flat_shape = (batch, candidates, count * width)
@@ -79,11 +90,15 @@ class ContextGatedFusion(keras.layers.Layer):
         return ops.reshape(fused_BCVD, flat_shape)
 
     def compute_output_shape(
-        self, target_shape, context_shape, views_shape, present_shape
-    ):
+        self,
+        target_shape: Shape,
+        context_shape: Shape,
+        views_shape: Shape,
+        present_shape: Shape,
+    ) -> Shape:
         """The views side by side."""
         return (*views_shape[:-2], views_shape[-2] * views_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "purified": self.purified}

@@ -1,9 +1,12 @@
 """An activation whose kink lies where the data are."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -33,14 +36,16 @@ class Dice(keras.layers.Layer):
         Deep Interest Network, section 5.2 (data adaptive activation).
     """
 
-    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs):
+    def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs: Any):
         super().__init__(**kwargs)
         if not 0 <= momentum <= 1:
             raise UserError(f"`momentum` lies in 0 … 1. Received: momentum={momentum}")
         self.momentum = momentum
         self.epsilon = epsilon
 
-    def build(self, inputs_shape, *other_shapes, **more_shapes):
+    def build(
+        self, inputs_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the slopes and the moving averages."""
         shape = (inputs_shape[-1],)
         self.alpha = self.add_weight(
@@ -62,7 +67,9 @@ class Dice(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs, mask=None, training=False):
+    def call(
+        self, inputs: Tensor, mask: Tensor | None = None, training: bool = False
+    ) -> Tensor:
         """Activates every channel."""
         values = ops.cast(inputs, "float32")
         mean, variance = self.mean.value, self.variance.value
@@ -75,7 +82,7 @@ class Dice(keras.layers.Layer):
         output = values * (share + (1 - share) * self.alpha.value)
         return ops.cast(output, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

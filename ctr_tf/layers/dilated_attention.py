@@ -6,6 +6,7 @@ head width, `D` model width.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -28,6 +29,7 @@ from ctr_tf.layers.dilated_keys import (
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -68,13 +70,19 @@ class DilatedAttention(SequenceAttention):
         window: int,
         dilation: int,
         encoding: RelativeEncoding | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_heads, encoding, **kwargs)
         self.window = window
         self.dilation = dilation
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         rotate, position = self.encoding.rotate, plan["position"]
         key_BMD, value_BMD = (
@@ -91,7 +99,7 @@ class DilatedAttention(SequenceAttention):
         output_BMD = self._attend(query_BMD, key_BMD, value_BMD, plan["relations"])
         return self.output_projection(output_BMD[:, -behaviors.shape[1] :]), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(self, candidates: Tensor, state: dict, relations: Tensor) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
         bias = self.encoding(relations)
@@ -143,7 +151,7 @@ class DilatedAttention(SequenceAttention):
         views = window_views(ops.expand_dims(rows_BMD, 1), self.window)
         return [ops.squeeze(view, axis=1) for view in views]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -5,6 +5,8 @@ classes, `Z` = B r classes, `G` = M / r behaviors a class, `W` window, `J` = G +
 `R` relations.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,6 +14,7 @@ from ctr_tf.layers.blocks import fill_blocks, last_rows, to_blocks
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
 from ctr_tf.layers.temporal_relations import RELATIONS
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -53,14 +56,16 @@ class DilatedKeys(SequenceKeys):
         dilation: int,
         relations: tuple[str, ...] = RELATIONS,
         zone: int | str = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(relations, zone, **kwargs)
         check_positive(window=window, dilation=dilation)
         self.window = window
         self.dilation = dilation
 
-    def call(self, time, mask, chunk=None):
+    def call(
+        self, time: Tensor, mask: Tensor, chunk: Tensor | None = None
+    ) -> tuple[dict, dict]:
         """Relates the pairs of each class, and the window."""
         length = time.shape[1]
         time_BM, mask_BM = (fill_blocks(x, self.dilation) for x in (time, mask))
@@ -95,7 +100,7 @@ class DilatedKeys(SequenceKeys):
         }
         return plan, state
 
-    def relations_to(self, state: dict, request_time):
+    def relations_to(self, state: dict, request_time: Tensor) -> Tensor:
         """Relations `[B, R, 1, J]` of the candidates to the keys of the state."""
         of_class_1G = self._class_distance(state["time"].shape[1] - self.window)[-1:]
         distance_1J = ops.concatenate(
@@ -108,12 +113,12 @@ class DilatedKeys(SequenceKeys):
             distance_1J + 1,
         )
 
-    def _class_distance(self, count: int):
+    def _class_distance(self, count: int) -> Tensor:
         """`[G, G]`: i - j within a class."""
         order_G = ops.arange(count, dtype="int32") * self.dilation
         return order_G[:, None] - order_G
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -122,25 +127,25 @@ class DilatedKeys(SequenceKeys):
         }
 
 
-def to_classes(inputs, dilation: int):
+def to_classes(inputs: Tensor, dilation: int) -> Tensor:
     """`[B, M, …]` → `[Z, G, …]`: behaviors r apart, as samples of their own."""
     rows = ops.swapaxes(to_blocks(inputs, dilation), 1, 2)
     return ops.reshape(rows, (-1, *rows.shape[2:]))
 
 
-def from_classes(inputs, dilation: int):
+def from_classes(inputs: Tensor, dilation: int) -> Tensor:
     """Inverse of `to_classes`."""
     _, count, *more = inputs.shape
     rows = ops.reshape(inputs, (-1, dilation, count, *more))
     return ops.reshape(ops.swapaxes(rows, 1, 2), (-1, count * dilation, *more))
 
 
-def newest_class(inputs, dilation: int):
+def newest_class(inputs: Tensor, dilation: int) -> Tensor:
     """`[B, M, …]` → `[B, G, …]`: the class of the newest behavior."""
     return to_blocks(inputs, dilation)[:, :, -1]
 
 
-def candidate_keys(inputs, window: int, dilation: int):
+def candidate_keys(inputs: Tensor, window: int, dilation: int) -> Tensor:
     """`[B, M, …]` → `[B, J, …]`: rows of a candidate's keys, the window last."""
     newest_BW = last_rows(inputs, window)
     return ops.concatenate([newest_class(inputs, dilation), newest_BW], axis=1)

@@ -4,6 +4,8 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `Q` queries, `P` chunk
 transition keys, `W` window, `J` keys, `H` heads, `K` head width, `D` model width.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -13,6 +15,7 @@ from ctr_tf.layers.evo_keys import BRANCHES, check_branches, split_keys
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -58,13 +61,15 @@ class EvoAttention(SequenceAttention):
         window: int,
         branches: tuple[str, ...] = BRANCHES,
         encoding: RelativeEncoding | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_heads, encoding, **kwargs)
         self.window = window
         self.branches = check_branches(branches)
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the projections, pooling MLPs and gate, builds the encoding."""
         super().build(behaviors_shape)
         width = behaviors_shape[-1]
@@ -76,7 +81,13 @@ class EvoAttention(SequenceAttention):
         if count > 1:
             self.add_dense("gate", count * width, count, use_bias=False)
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`.
 
         The state: `"<branch>_key"` and `"<branch>_value"` `[B, J, D]` of each branch,
@@ -124,7 +135,7 @@ class EvoAttention(SequenceAttention):
             outputs.append(output)
         return self._fuse(ops.concatenate(outputs, axis=-1)), state
 
-    def score(self, candidates, state: dict, relations: dict):
+    def score(self, candidates: Tensor, state: dict, relations: dict) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
         parts = [relations[branch] for branch in self.branches]
@@ -154,7 +165,7 @@ class EvoAttention(SequenceAttention):
             fused = fused + weights[branch] * outputs[branch]
         return self.output_projection(fused)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -163,7 +174,7 @@ class EvoAttention(SequenceAttention):
         }
 
 
-def take_rows(inputs_BND, index_BT):
+def take_rows(inputs_BND: Tensor, index_BT: Tensor) -> Tensor:
     """Rows of each sample: `[B, N, D]`, `[B, T]` → `[B, T, D]`."""
     _, length, width = inputs_BND.shape
     batch = ops.shape(index_BT)[0]

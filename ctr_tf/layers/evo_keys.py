@@ -5,6 +5,7 @@ window, `J` keys, `R` relations.
 """
 
 import itertools
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,6 +14,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
 from ctr_tf.layers.temporal_relations import RELATIONS, append_key
+from ctr_tf.tensors import Tensor
 
 BRANCHES = ("global", "transition", "local")
 
@@ -66,7 +68,7 @@ class EvoKeys(SequenceKeys):
         branches: tuple[str, ...] = BRANCHES,
         relations: tuple[str, ...] = RELATIONS,
         zone: int | str = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(relations, zone, **kwargs)
         check_positive(num_chunks=num_chunks, transition=transition, window=window)
@@ -75,7 +77,7 @@ class EvoKeys(SequenceKeys):
         self.window = window
         self.branches = check_branches(branches)
 
-    def call(self, time, mask, chunk):
+    def call(self, time: Tensor, mask: Tensor, chunk: Tensor) -> tuple[dict, dict]:
         """Finds the keys."""
         length = time.shape[1]
         chunk = ops.where(mask, chunk, 0)
@@ -84,7 +86,8 @@ class EvoKeys(SequenceKeys):
         size_BP = ops.sum(ops.cast(member_BPN, "int32"), axis=-1)
         position_N = ops.arange(length, dtype="int32")
         last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1)
-        plan, state = {"relations": {}}, {}
+        plan: dict[str, Any] = {"relations": {}}
+        state = {}
         plan["position"] = {"behaviors": position_N - length}
         if "global" in self.branches:
             divisor_BP = ops.maximum(size_BP, 1)
@@ -134,7 +137,7 @@ class EvoKeys(SequenceKeys):
                     state[f"{branch}_position"] = position
         return plan, state
 
-    def relations_to(self, state: dict, request_time) -> dict:
+    def relations_to(self, state: dict, request_time: Tensor) -> dict:
         """Relations of the candidates, which share one time, to the keys of the state.
 
         Args:
@@ -162,14 +165,14 @@ class EvoKeys(SequenceKeys):
             relations["local"] = append_key(relations["local"])
         return relations
 
-    def _distance_to(self, state: dict, branch: str):
+    def _distance_to(self, state: dict, branch: str) -> Tensor:
         """`[B, J]` int64: how far the keys of a branch are from the candidates."""
         if branch != "local":
             return -state[f"{branch}_position"]
         distance_1W = ops.cast(window_distance(self.window) + 1, "int64")
         return distance_1W + ops.zeros_like(state["local_time"])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -190,7 +193,7 @@ def check_branches(branches: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(branches)
 
 
-def split_keys(inputs, sizes: list[int]) -> list:
+def split_keys(inputs: Tensor, sizes: list[int]) -> list:
     """Cuts the last axis into parts of these sizes."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(inputs, ends, axis=-1) if ends else [inputs]

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tensors import Shape, Tensor
 
 _log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
@@ -73,7 +74,7 @@ class FeatureEmbedding(keras.layers.Layer):
         table_sizes: dict[str, int],
         embedding_dim: int = 8,
         extra_tables: Iterable[ExtraTable] = (),
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.schema = schema
@@ -98,12 +99,12 @@ class FeatureEmbedding(keras.layers.Layer):
             rows = self.table_sizes[self.embedded_keys()[extra.key].table]
             self._add_table(extra.name, rows, extra.width)
 
-    def _add_table(self, name: str, rows: int, width: int):
+    def _add_table(self, name: str, rows: int, width: int) -> None:
         self.tables[name] = EmbeddingTable(
             rows, width, dtype=self.dtype_policy, name=f"table_{name}"
         )
 
-    def _add_feature(self, feature: Feature):
+    def _add_feature(self, feature: Feature) -> None:
         width = feature.embedding_dim or self.embedding_dim
         table = self.tables.get(feature.table)
         if table is None:
@@ -119,7 +120,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 f"`embedding_dim`. Received: {table.width} and {width}"
             )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the tables and the statistics of numeric features."""
         for table in self.tables.values():
             if not table.built:
@@ -156,7 +157,7 @@ class FeatureEmbedding(keras.layers.Layer):
             batches: inputs as `ctr_tf.data` makes them; padding does not count.
         """
         keys, ordered = self.numeric_keys(), self.ordered_keys()
-        found = {key: [] for key in keys}
+        found: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         largest = np.zeros(len(ordered), np.int64)
         for inputs in batches:
             wanted = {*keys, *ordered, *_MASKS.values()}
@@ -194,7 +195,7 @@ class FeatureEmbedding(keras.layers.Layer):
         items = self.schema.of("item")
         return sum(self._feature_width(f) for f in items if f.is_embedded)
 
-    def shared(self, vectors):
+    def shared(self, vectors: Tensor) -> Tensor:
         """Of behaviors or candidates, what their common tables say.
 
         Numbers are left out: beside a table's rows they are large, and what measures
@@ -255,7 +256,7 @@ class FeatureEmbedding(keras.layers.Layer):
             **{extra.name: (extra.key, extra.name) for extra in extras},
         }
 
-    def row_ids(self, inputs: dict, key: str):
+    def row_ids(self, inputs: dict, key: str) -> Tensor:
         """Ids of the rows that an embedded feature takes, of the shape of its input."""
         ordered = self.ordered_keys()
         if key not in ordered:
@@ -338,7 +339,7 @@ class FeatureEmbedding(keras.layers.Layer):
         }
         return {"ids": ids, **extras}
 
-    def _vectors(self, group: str, inputs: dict, rows: dict):
+    def _vectors(self, group: str, inputs: dict, rows: dict) -> Tensor:
         listed = group in ("user", "context")
         vectors = []
         for is_embedded, run in itertools.groupby(
@@ -357,7 +358,7 @@ class FeatureEmbedding(keras.layers.Layer):
             return ops.concatenate(vectors, axis=-1)
         return ops.zeros((ops.shape(inputs["request_time"])[0], 1), self.compute_dtype)
 
-    def _numbers(self, keys: list[str], inputs: dict, listed: bool):
+    def _numbers(self, keys: list[str], inputs: dict, listed: bool) -> Tensor:
         """Numeric features that follow one another, standardized, side by side."""
         known = list(self.numeric_keys())
         lengths = [self._features[key].length for key in keys]
@@ -375,7 +376,7 @@ class FeatureEmbedding(keras.layers.Layer):
         numbers = (numbers - mean) / ops.take(self.deviation, index)
         return ops.cast(numbers, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the schema as YAML."""
         return {
             **super().get_config(),
@@ -386,7 +387,7 @@ class FeatureEmbedding(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         schema = Schema.from_yaml(config["schema"])
         extras = [ExtraTable(**extra) for extra in config["extra_tables"]]

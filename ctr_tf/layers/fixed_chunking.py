@@ -1,9 +1,12 @@
 """Chunks of equal length, the alternative to `TimeChunking`."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -33,12 +36,18 @@ class FixedChunking(keras.layers.Layer):
         SparseCTR, section 4.4.2 (FixedChunking).
     """
 
-    def __init__(self, num_chunks: int, **kwargs):
+    def __init__(self, num_chunks: int, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive(num_chunks=num_chunks)
         self.num_chunks = num_chunks
 
-    def call(self, time, mask, chunk=None, embedding=None):
+    def call(
+        self,
+        time: Tensor,
+        mask: Tensor,
+        chunk: Tensor | None = None,
+        embedding: Tensor | None = None,
+    ) -> Tensor:
         """Computes the ids from the mask alone."""
         length = mask.shape[1]
         count_B1 = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
@@ -46,10 +55,16 @@ class FixedChunking(keras.layers.Layer):
         size_B1 = ops.maximum(count_B1, self.num_chunks)
         return ops.where(mask, order_BN * self.num_chunks // size_B1 + 1, 0)
 
-    def compute_output_spec(self, time, mask, chunk=None, embedding=None):
+    def compute_output_spec(
+        self,
+        time: Tensor,
+        mask: Tensor,
+        chunk: Tensor | None = None,
+        embedding: Tensor | None = None,
+    ) -> keras.KerasTensor:
         """Ids have the shape of the mask."""
         return keras.KerasTensor(mask.shape, dtype="int32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "num_chunks": self.num_chunks}

@@ -3,12 +3,15 @@
 Shape suffixes: `B` batch, `Q` queries, `J` keys, `R` relations.
 """
 
+from typing import Any
+
 import keras
 
 from ctr_tf.layers.attention import attend, split_heads
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import append_key
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -48,12 +51,18 @@ class FullAttention(SequenceAttention):
         num_heads: int,
         encoding: RelativeEncoding | None = None,
         sees_itself: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_heads, encoding, **kwargs)
         self.sees_itself = sees_itself
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         key = self.encoding.rotate(self.key(behaviors), plan["position"])
         state = {"key": key, "value": self.value(behaviors)}
@@ -62,7 +71,7 @@ class FullAttention(SequenceAttention):
         query = self.encoding.rotate(self.query(behaviors), plan["position"])
         return self._attend(query, state, plan["relations"]), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(self, candidates: Tensor, state: dict, relations: Tensor) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query = self.query(candidates)
         if not self.sees_itself:
@@ -76,6 +85,6 @@ class FullAttention(SequenceAttention):
         output = attend(query, state["key"], state["value"], bias, own)
         return self.output_projection(output)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "sees_itself": self.sees_itself}

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.sequence_keys import SequenceKeys
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -27,7 +28,9 @@ class FullKeys(SequenceKeys):
         SparseCTR, section 4.4.1, variant A1.
     """
 
-    def call(self, time, mask, chunk=None):
+    def call(
+        self, time: Tensor, mask: Tensor, chunk: Tensor | None = None
+    ) -> tuple[dict, dict]:
         """Relates all pairs."""
         position_N = ops.arange(-time.shape[1], 0, dtype="int32")
         distance_NN = position_N[:, None] - position_N[None, :]
@@ -38,7 +41,7 @@ class FullKeys(SequenceKeys):
         plan = {"relations": relations, "position": position_N}
         return plan, {"time": time, "mask": mask}
 
-    def relations_to(self, state: dict, request_time):
+    def relations_to(self, state: dict, request_time: Tensor) -> Tensor:
         """Relations `[B, R, 1, N]` of the candidates to the keys of the state."""
         return self.relate(
             request_time[:, None, None],

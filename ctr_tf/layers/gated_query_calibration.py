@@ -6,6 +6,8 @@ Shape suffixes: `B` batch, `C` candidates, `D` model width.
 import keras
 from keras import ops
 
+from ctr_tf.tensors import Shape, Tensor
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class GatedQueryCalibration(keras.layers.Layer):
@@ -25,7 +27,7 @@ class GatedQueryCalibration(keras.layers.Layer):
         GAP-Net, section 3.3, equation 9.
     """
 
-    def build(self, query_shape, found_shape):
+    def build(self, query_shape: Shape, found_shape: Shape) -> None:
         """Makes the gate."""
         width = query_shape[-1]
         self.gate = keras.layers.Dense(
@@ -34,11 +36,11 @@ class GatedQueryCalibration(keras.layers.Layer):
         self.gate.build((*query_shape[:-1], width + found_shape[-1]))
         self.built = True
 
-    def call(self, query, found):
+    def call(self, query: Tensor, found: Tensor) -> Tensor:
         """Moves every query towards what it found."""
         gate_BCD = self.gate(ops.concatenate([query, found], axis=-1))
         return (1 - gate_BCD) * query + gate_BCD * found
 
-    def compute_output_shape(self, query_shape, found_shape):
+    def compute_output_shape(self, query_shape: Shape, found_shape: Shape) -> Shape:
         """The shape of the query."""
         return query_shape

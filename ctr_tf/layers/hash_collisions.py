@@ -4,10 +4,13 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `E` width of what is h
 `D` width of what is summed, `G` groups of bits, `K` buckets of all groups.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.sim_hash import SimHash
+from ctr_tf.tensors import Shape, Tensor
 
 _EPSILON = 1e-12
 
@@ -51,7 +54,7 @@ class HashCollisions(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_groups: int = 16, num_bits: int = 3, seed: int = 0, **kwargs
+        self, num_groups: int = 16, num_bits: int = 3, seed: int = 0, **kwargs: Any
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_groups = num_groups
@@ -66,16 +69,18 @@ class HashCollisions(keras.layers.Layer):
         """K, buckets of all groups."""
         return self.num_groups * 2**self.num_bits
 
-    def build(self, query_shape, *other_shapes, **more_shapes):
+    def build(
+        self, query_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the hash."""
         self.hash.build(query_shape)
         self.built = True
 
-    def call(self, query, keys, values, mask):
+    def call(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Both halves, one after the other."""
         return self.score(query, self.encode(keys, values, mask))
 
-    def encode(self, keys, values, mask):
+    def encode(self, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
         """Hashes the behaviors: normalized bucket sums `[B, K, D]`, group by group."""
         one_hot_BKN = self._one_hot(keys, mask)
         sum_BKD = ops.matmul(one_hot_BKN, ops.cast(values, "float32"))
@@ -83,7 +88,7 @@ class HashCollisions(keras.layers.Layer):
         normalized = sum_BKD * ops.rsqrt(ops.maximum(square_BK1, _EPSILON))
         return ops.cast(normalized, values.dtype)
 
-    def score(self, query, buckets):
+    def score(self, query: Tensor, buckets: Tensor) -> Tensor:
         """Looks up queries `[B, C, E]` in the buckets of `encode`: `[B, C, D]`."""
         one_hot_BCK = ops.transpose(self._one_hot(query), (0, 2, 1))
         share_BCK = ops.cast(one_hot_BCK / self.num_groups, buckets.dtype)
@@ -99,12 +104,14 @@ class HashCollisions(keras.layers.Layer):
         shape = (-1, self.num_buckets, ops.shape(vectors)[1])
         return ops.cast(ops.reshape(inside, shape), "float32")
 
-    def compute_output_spec(self, query, keys, values, mask):
+    def compute_output_spec(
+        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor
+    ) -> keras.KerasTensor:
         """One vector a query."""
         shape = (*query.shape[:-1], values.shape[-1])
         return keras.KerasTensor(shape, dtype=values.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -3,10 +3,13 @@
 Shape suffixes: `B` batch, `N` behaviors.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.tensors import Tensor
 
 VIEWS = ("real_time", "short_term", "long_term")
 CUTS = {"age": (3_600, 7 * 86_400), "count": (20, 200)}  # and their usual limits
@@ -59,12 +62,14 @@ class HistoryViews(keras.layers.Layer):
         GAP-Net, sections 3.1 and 3.3.1 (by count; by age: ours).
     """
 
-    def __init__(self, cut: str = "age", limits: tuple | None = None, **kwargs):
+    def __init__(self, cut: str = "age", limits: tuple | None = None, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.cut = cut
         self.limits = check_limits(cut, limits)
 
-    def call(self, time, mask, request_time):
+    def call(
+        self, time: Tensor, mask: Tensor, request_time: Tensor
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """Cuts the histories."""
         length, (near, far) = mask.shape[1], self.limits
         if self.cut == "age":
@@ -93,7 +98,7 @@ class HistoryViews(keras.layers.Layer):
             return history_length
         return max(history_length - self.limits[1], 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

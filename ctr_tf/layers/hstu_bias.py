@@ -3,12 +3,15 @@
 Shape suffixes: `B` batch, `Q` queries, `J` keys.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
 from ctr_tf.layers.temporal_relations import NUM_LOG_TIMES
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -40,7 +43,7 @@ class HSTUBias(RelativeEncoding):
 
     relations = ("distance", "log_time")
 
-    def __init__(self, max_distance: int, **kwargs):
+    def __init__(self, max_distance: int, **kwargs: Any):
         super().__init__(**kwargs)
         if max_distance < 0:
             raise UserError(
@@ -49,7 +52,7 @@ class HSTUBias(RelativeEncoding):
             )
         self.max_distance = max_distance
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the tables, `[max_distance + 1]` and `[129]`, float32."""
         sizes = {"position": self.max_distance + 1, "time": NUM_LOG_TIMES}
         for name, size in sizes.items():
@@ -63,13 +66,13 @@ class HSTUBias(RelativeEncoding):
             setattr(self, name, weight)
         self.built = True
 
-    def call(self, relations):
+    def call(self, relations: Tensor) -> Tensor:
         """Looks every pair up."""
         distance = ops.minimum(relations[:, 0], self.max_distance)
         bias = ops.take(self.position.value, ops.cast(distance, "int32"))
         bias = bias + ops.take(self.time.value, ops.cast(relations[:, 1], "int32"))
         return (bias + HIDDEN * relations[:, 2])[:, None]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "max_distance": self.max_distance}

@@ -11,6 +11,7 @@ from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted
 from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import append_key
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -50,7 +51,9 @@ class HSTUBlock(SequenceAttention):
         Generative Recommendations (ICML 2024), equations 1 to 3.
     """
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes norms and projections, builds the encoding."""
         width = behaviors_shape[-1]
         shape = (None, None, width)
@@ -71,7 +74,13 @@ class HSTUBlock(SequenceAttention):
         self.encoding.build(shape)
         self.built = True
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         normed = self.norm(behaviors)
         key = self.encoding.rotate(self.key(normed), plan["position"])
@@ -82,7 +91,7 @@ class HSTUBlock(SequenceAttention):
         attended = self._attend(query, state, plan["relations"])
         return behaviors + self._gated(normed, attended), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(self, candidates: Tensor, state: dict, relations: Tensor) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         normed = self.norm(candidates)
         own = self.key(normed), self.value(normed)

@@ -5,6 +5,7 @@ Shape suffixes: `B` batch, `N` behaviors, `T` tiles, `I` behaviors a tile, `R` r
 """
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -15,6 +16,7 @@ from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
+from ctr_tf.tensors import Shape, Tensor
 
 _TILE = 32
 
@@ -57,13 +59,15 @@ class KernelAttention(SequenceAttention):
         of SparseCTR, section 4.4.1.
     """
 
-    def __init__(self, num_heads: int, rank: int, length: int, **kwargs):
+    def __init__(self, num_heads: int, rank: int, length: int, **kwargs: Any):
         super().__init__(num_heads, RelativeEncoding(name="encoding"), **kwargs)
         check_positive(rank=rank, length=length)
         self.rank = rank
         self.length = length
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the projections, and E and F."""
         super().build(behaviors_shape)
         for name in ("key_mixture", "value_mixture"):
@@ -76,7 +80,13 @@ class KernelAttention(SequenceAttention):
             )
             setattr(self, name, weight)
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         length = behaviors.shape[1]
         mask_BN1 = ops.cast(plan["mask"], behaviors.dtype)[..., None]
@@ -113,13 +123,13 @@ class KernelAttention(SequenceAttention):
         output_BND = self._merge(output_BTHIK)[:, -length:]
         return self.output_projection(output_BND), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(self, candidates: Tensor, state: dict, relations: dict) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
         output_BCD = attend(query_BHCK, state["key"], state["value"], 0.0)
         return by_rows(self.output_projection, output_BCD)
 
-    def _mixture(self, weight, length: int):
+    def _mixture(self, weight: Tensor, length: int) -> Tensor:
         """Columns of E or F for the latest `length` behaviors, by tiles."""
         columns_RN = ops.cast(weight, self.compute_dtype)[:, -length:]
         missing = length - columns_RN.shape[1]
@@ -139,14 +149,14 @@ class KernelAttention(SequenceAttention):
         rows_BTIHK = ops.swapaxes(rows_BTHIK, 2, 3)
         return ops.reshape(rows_BTIHK, (-1, tiles * length, heads * width))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         config = super().get_config()
         del config["encoding"]
         return {**config, "rank": self.rank, "length": self.length}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         return cls(**config)
 

@@ -1,6 +1,10 @@
 """Which behaviors count in KernelAttention: no times, no positions, no padding."""
 
+from typing import Any
+
 import keras
+
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -19,13 +23,15 @@ class KernelKeys(keras.layers.Layer):
         See `KernelAttention`.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
 
-    def call(self, time, mask, chunk=None):
+    def call(
+        self, time: Tensor, mask: Tensor, chunk: Tensor | None = None
+    ) -> tuple[dict, dict]:
         """Keeps the mask."""
         return {"mask": mask}, {}
 
-    def relations_to(self, state: dict, request_time) -> dict:
+    def relations_to(self, state: dict, request_time: Tensor) -> dict:
         """No relations."""
         return {}

@@ -6,6 +6,7 @@ heads, `K` head width, `D` model width.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -27,6 +28,7 @@ from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import temporal_relations
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
+from ctr_tf.tensors import Shape, Tensor
 
 BRANCHES = ("compressed", "selected", "local")
 
@@ -90,7 +92,7 @@ class NativeSparseAttention(SequenceAttention):
         window: int,
         encoding: RelativeEncoding | None = None,
         zone: int | str = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(num_heads, encoding, **kwargs)
         check_positive(top_blocks=top_blocks)
@@ -99,7 +101,9 @@ class NativeSparseAttention(SequenceAttention):
         self.window = window
         self.zone = zone
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the projections, compressing MLPs and gate, builds the encoding."""
         width = behaviors_shape[-1]
         super().build(behaviors_shape)
@@ -109,7 +113,13 @@ class NativeSparseAttention(SequenceAttention):
             self.add_dense(f"{kind}_compressed", width, width)
         self.add_dense("gate", width, len(BRANCHES))
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         rotate, position = self.encoding.rotate, plan["position"]
         mask_BN1 = ops.cast(plan["mask"], behaviors.dtype)[..., None]
@@ -136,7 +146,7 @@ class NativeSparseAttention(SequenceAttention):
         output = self._fuse(behaviors, query_BND, local_BND, state, plan["relations"])
         return output, state
 
-    def score(self, candidates, state: dict, relations: dict):
+    def score(self, candidates: Tensor, state: dict, relations: dict) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BCD = by_rows(self.query, candidates)
         local_BCD = attend(
@@ -147,7 +157,7 @@ class NativeSparseAttention(SequenceAttention):
         )
         return self._fuse(candidates, query_BCD, local_BCD, state, relations)
 
-    def _compress(self, kind: str, behaviors, mask_BN1):
+    def _compress(self, kind: str, behaviors: Tensor, mask_BN1: Tensor) -> Tensor:
         """`[B, P, D]`."""
         rows_BND = getattr(self, f"compressed_{kind}")(behaviors) * mask_BN1
         blocks_BPLD = to_blocks(rows_BND, self.block_length)
@@ -227,7 +237,7 @@ class NativeSparseAttention(SequenceAttention):
         )
         return ops.reshape(output_F1D, ops.shape(query_BQD))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -4,6 +4,8 @@ Shape suffixes: `B` batch, `N` behaviors, `Q` queries, `P` blocks, `L` behaviors
 block, `W` window, `R` relations.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,6 +13,7 @@ from ctr_tf.layers.blocks import last_rows, to_blocks
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.sequence_keys import SequenceKeys, sliding_window, window_distance
 from ctr_tf.layers.temporal_relations import RELATIONS
+from ctr_tf.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -57,14 +60,16 @@ class NativeSparseKeys(SequenceKeys):
         window: int,
         relations: tuple[str, ...] = RELATIONS,
         zone: int | str = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(relations, zone, **kwargs)
         check_positive(block_length=block_length, window=window)
         self.block_length = block_length
         self.window = window
 
-    def call(self, time, mask, chunk=None):
+    def call(
+        self, time: Tensor, mask: Tensor, chunk: Tensor | None = None
+    ) -> tuple[dict, dict]:
         """Relates the behaviors to blocks and window."""
         position_N = ops.arange(-time.shape[1], 0, dtype="int32")
         relations, position_BP = self._to_blocks(
@@ -83,7 +88,7 @@ class NativeSparseKeys(SequenceKeys):
         }
         return plan, {"time": time, "mask": mask}
 
-    def relations_to(self, state: dict, request_time):
+    def relations_to(self, state: dict, request_time: Tensor) -> dict:
         """Relations of the candidates, as the plan's, Q = 1."""
         time, mask = state["time"], state["mask"]
         query_time = request_time[:, None, None]
@@ -122,7 +127,7 @@ class NativeSparseKeys(SequenceKeys):
         }
         return relations, position_BP
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

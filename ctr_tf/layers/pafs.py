@@ -3,6 +3,7 @@
 import keras
 
 from ctr_tf.layers.swiglu import SwiGLU
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -22,7 +23,7 @@ class PAFS(keras.layers.Layer):
         GAP-Net, equations 3 to 5, and 13.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the gated network."""
         hidden_dim = 1 << int(input_shape[-1]).bit_length()
         self.ffn = SwiGLU(
@@ -31,10 +32,10 @@ class PAFS(keras.layers.Layer):
         self.ffn.build(input_shape)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Maps every row by itself."""
         return self.ffn(inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
         return input_shape

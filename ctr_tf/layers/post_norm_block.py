@@ -1,8 +1,11 @@
 """One block of BST: the Transformer's encoder layer, normalized after each part."""
 
+from typing import Any
+
 import keras
 
 from ctr_tf.layers.sparse_block import SparseBlock
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -34,10 +37,14 @@ class PostNormBlock(SparseBlock):
         (DLP-KDD 2019), equations 3 to 5.
     """
 
-    def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 4, **kwargs):
+    def __init__(
+        self, attention: keras.layers.Layer, ffn_factor: float = 4, **kwargs: Any
+    ):
         super().__init__(attention, ffn_factor, **kwargs)
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes norms and feed-forward network, builds the attention."""
         width = behaviors_shape[-1]
         hidden = int(self.ffn_factor * width)
@@ -57,14 +64,22 @@ class PostNormBlock(SparseBlock):
         self.ffn_output.build((None, None, hidden))
         self.built = True
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         output, state = self.attention.encode(behaviors, user, plan, with_queries)
         if not with_queries:
             return None, state
         return self._normalize(behaviors, output), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(
+        self, candidates: Tensor, state: dict, relations: Tensor | dict
+    ) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         output = self.attention.score(candidates, state, relations)
         return self._normalize(candidates, output)

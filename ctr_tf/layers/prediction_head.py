@@ -1,10 +1,13 @@
 """From a candidate's row and the user's features to the logit."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.rows import by_rows
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -28,13 +31,13 @@ class PredictionHead(keras.layers.Layer):
         SparseCTR, equation 17.
     """
 
-    def __init__(self, units: tuple[int, ...] = (32,), **kwargs):
+    def __init__(self, units: tuple[int, ...] = (32,), **kwargs: Any):
         super().__init__(**kwargs)
         if any(width < 1 for width in units):
             raise UserError(f"`units` must be positive. Received: units={units}")
         self.units = tuple(units)
 
-    def build(self, candidates_shape, user_shape):
+    def build(self, candidates_shape: Shape, user_shape: Shape) -> None:
         """Makes the maps."""
         width = candidates_shape[-1]
 
@@ -60,7 +63,7 @@ class PredictionHead(keras.layers.Layer):
         self.logit = dense(1, width, "logit", dtype="float32")
         self.built = True
 
-    def call(self, candidates, user):
+    def call(self, candidates: Tensor, user: Tensor) -> Tensor:
         """Scores every candidate by itself."""
         rows_BCD = by_rows(self.candidate_gate, candidates)
         rows_BCD = rows_BCD * self.user_gate(user)[:, None]
@@ -70,10 +73,12 @@ class PredictionHead(keras.layers.Layer):
             rows_BCD = ops.relu(by_rows(layer, rows_BCD))
         return ops.squeeze(by_rows(self.logit, rows_BCD), axis=-1)
 
-    def compute_output_spec(self, candidates, user):
+    def compute_output_spec(
+        self, candidates: Tensor, user: Tensor
+    ) -> keras.KerasTensor:
         """One float32 logit a candidate."""
         return keras.KerasTensor(candidates.shape[:2], dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "units": list(self.units)}

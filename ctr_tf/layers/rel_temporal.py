@@ -3,11 +3,14 @@
 Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys, `R` relations.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -37,13 +40,13 @@ class RelTemporal(RelativeEncoding):
     """
 
     def __init__(
-        self, num_heads: int, relations: tuple[str, ...] = RELATIONS, **kwargs
+        self, num_heads: int, relations: tuple[str, ...] = RELATIONS, **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.num_heads = self.bias_heads = num_heads
         self.relations = check_relations(relations)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the scales, `[len(relations), H]`, float32."""
         start_H = [2.0 ** (-8 / self.num_heads * h) for h in range(self.num_heads)]
         self.scale = self.add_weight(
@@ -57,7 +60,7 @@ class RelTemporal(RelativeEncoding):
         )
         self.built = True
 
-    def call(self, relations):
+    def call(self, relations: Tensor) -> Tensor:
         """Weighs the relations."""
         batch, count, queries, keys = relations.shape
         hidden_1H = ops.full((1, self.num_heads), HIDDEN, dtype="float32")
@@ -66,7 +69,7 @@ class RelTemporal(RelativeEncoding):
         bias = ops.matmul(ops.transpose(weight_RH), flat)
         return ops.reshape(bias, (-1, self.num_heads, queries, keys))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

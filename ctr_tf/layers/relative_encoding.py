@@ -4,7 +4,11 @@ Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys, `R` relations, `D` 
 width.
 """
 
+from typing import Any
+
 import keras
+
+from ctr_tf.tensors import Tensor
 
 HIDDEN = -1e9  # added, in float32, to the logit of a key that a query does not see
 
@@ -36,21 +40,21 @@ class RelativeEncoding(keras.layers.Layer):
     relations: tuple[str, ...] = ()
     bias_heads = 1
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
 
-    def rotate(self, inputs, position):
+    def rotate(self, inputs: Tensor, position: Tensor) -> Tensor:
         """Queries or keys `[B, Q, D]`, turned by their positions, `[Q]` or `[B, Q]`.
 
         Nothing changes unless the encoding says so.
         """
         return inputs
 
-    def call(self, relations):
+    def call(self, relations: Tensor) -> Tensor:
         """The bias of hidden keys."""
         return HIDDEN * relations[:, -1:]
 
-    def compute_output_spec(self, relations):
+    def compute_output_spec(self, relations: Tensor) -> keras.KerasTensor:
         """One matrix a head, or one for all heads."""
         batch, _, queries, keys = relations.shape
         return keras.KerasTensor(

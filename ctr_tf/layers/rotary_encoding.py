@@ -4,11 +4,14 @@ Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys, `K` head width, `D`
 width.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -36,12 +39,12 @@ class RotaryEncoding(RelativeEncoding):
         4.4.3.
     """
 
-    def __init__(self, num_heads: int, base: float = 10_000.0, **kwargs):
+    def __init__(self, num_heads: int, base: float = 10_000.0, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.base = base
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Checks the width of a head, the last axis by H."""
         width = input_shape[-1] // self.num_heads
         if width % 2:
@@ -51,7 +54,7 @@ class RotaryEncoding(RelativeEncoding):
             )
         self.built = True
 
-    def rotate(self, inputs, position):
+    def rotate(self, inputs: Tensor, position: Tensor) -> Tensor:
         """Turns `[B, Q, D]`, heads side by side, by positions `[Q]` or `[B, Q]`.
 
         Computed in float32, returned in the dtype of the input. One row, Q = 1, and
@@ -72,7 +75,7 @@ class RotaryEncoding(RelativeEncoding):
         turned = ops.reshape(turned, (-1, turned.shape[1], inputs.shape[-1]))
         return ops.cast(turned, inputs.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from keras import ops
 
+from ctr_tf.tensors import Tensor
 
-def by_rows(function: Callable, inputs_BQD):
+
+def by_rows(function: Callable, inputs_BQD: Tensor) -> Tensor:
     """Applies a map of rows `[R, D]` → `[R, E]` to `[B, Q, D]`: `[B, Q, E]`.
 
     The same as the map itself, but each of its products is one of two matrices. On

@@ -4,6 +4,8 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `J` found ones, `D` wi
 width of found ones.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -11,6 +13,7 @@ from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -42,12 +45,15 @@ class SearchAttention(TargetAttention):
         SIM (CIKM 2020), sections 3.2 and 3.3.
     """
 
-    def __init__(self, num_heads: int, top_k: int, **kwargs):
+    def __init__(self, num_heads: int, top_k: int, **kwargs: Any):
         super().__init__(num_heads, **kwargs)
         check_positive(top_k=top_k)
         self.top_k = top_k
 
-    def build(self, target_shape, with_gaps=False):
+    # It asks for other inputs than its base.
+    def build(  # type: ignore[override]
+        self, target_shape: Shape, with_gaps: bool = False
+    ) -> None:
         """Makes the projections.
 
         Args:
@@ -58,7 +64,15 @@ class SearchAttention(TargetAttention):
         found = width + NUM_GAPS if with_gaps else width
         super().build(target_shape, (None, None, None, found))
 
-    def call(self, target, relevance, visible, behaviors, time=None, request_time=None):
+    def call(  # type: ignore[override]
+        self,
+        target: Tensor,
+        relevance: Tensor,
+        visible: Tensor,
+        behaviors: Tensor,
+        time: Tensor | None = None,
+        request_time: Tensor | None = None,
+    ) -> Tensor:
         """Finds behaviors and asks them."""
         index_BCJ, found_BCJ = top_behaviors(relevance, visible, self.top_k)
         keys_BCJE = take_behaviors(behaviors, index_BCJ)
@@ -68,10 +82,12 @@ class SearchAttention(TargetAttention):
             keys_BCJE = ops.concatenate([keys_BCJE, gap], axis=-1)
         return super().call(target, keys_BCJE, found_BCJ)
 
-    def compute_output_shape(self, target_shape, *more_shapes, **other_shapes):
+    def compute_output_shape(  # type: ignore[override]
+        self, target_shape: Shape, *more_shapes: Shape, **other_shapes: Shape
+    ) -> Shape:
         """The shape of the target."""
         return target_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "top_k": self.top_k}

@@ -1,11 +1,14 @@
 """What the attentions of SparseCTR's blocks have in common."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.tensors import Shape, Tensor
 
 
 class SequenceAttention(keras.layers.Layer):
@@ -39,16 +42,18 @@ class SequenceAttention(keras.layers.Layer):
         UserError: if `num_heads` does not divide D.
     """
 
-    projections = ("query", "key", "value", "output_projection")
+    projections: tuple[str, ...] = ("query", "key", "value", "output_projection")
 
     def __init__(
-        self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs
+        self, num_heads: int, encoding: RelativeEncoding | None = None, **kwargs: Any
     ):
         super().__init__(autocast=False, **kwargs)
         self.num_heads = num_heads
         self.encoding = encoding or RelTemporal(num_heads, name="rel_temporal")
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes the projections, builds the encoding."""
         width = behaviors_shape[-1]
         check_heads(self.num_heads, width)
@@ -57,20 +62,35 @@ class SequenceAttention(keras.layers.Layer):
         self.encoding.build((None, None, width))
         self.built = True
 
-    def add_dense(self, name: str, input_width: int, units: int, **options) -> None:
+    def add_dense(
+        self, name: str, input_width: int, units: int, **options: Any
+    ) -> None:
         """Makes and builds a `Dense`, an attribute of its name."""
         layer = keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
         layer.build((None, None, input_width))
         setattr(self, name, layer)
 
-    def call(self, behaviors, candidates, user, plan, relations):
+    def call(
+        self,
+        behaviors: Tensor,
+        candidates: Tensor,
+        user: Tensor,
+        plan: dict,
+        relations: Tensor | dict,
+    ) -> tuple[Tensor, Tensor]:
         """Runs the mixed sequence."""
         behaviors = ops.cast(behaviors, self.compute_dtype)
         candidates = ops.cast(candidates, self.compute_dtype)
         output, state = self.encode(behaviors, user, plan)
         return output, self.score(candidates, state, relations)
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors.
 
         Args:
@@ -85,11 +105,13 @@ class SequenceAttention(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
 
-    def score(self, candidates, state: dict, relations):
+    def score(
+        self, candidates: Tensor, state: dict, relations: Tensor | dict
+    ) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the encoding's own."""
         return {
             **super().get_config(),
@@ -98,7 +120,7 @@ class SequenceAttention(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         encoding = keras.saving.deserialize_keras_object(config["encoding"])
         return cls(**{**config, "encoding": encoding})

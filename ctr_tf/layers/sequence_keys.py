@@ -3,6 +3,8 @@
 Shape suffixes: `B` batch, `N` behaviors, `W` window.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,6 +14,7 @@ from ctr_tf.layers.temporal_relations import (
     check_relations,
     temporal_relations,
 )
+from ctr_tf.tensors import Tensor
 
 
 class SequenceKeys(keras.layers.Layer):
@@ -30,19 +33,21 @@ class SequenceKeys(keras.layers.Layer):
     """
 
     def __init__(
-        self, relations: tuple[str, ...] = RELATIONS, zone: int | str = 0, **kwargs
+        self, relations: tuple[str, ...] = RELATIONS, zone: int | str = 0, **kwargs: Any
     ):
         super().__init__(autocast=False, **kwargs)
         self.relations = check_relations(relations, ALL_RELATIONS)
         self.zone = zone
 
-    def relate(self, query_time, key_time, visible, distance):
+    def relate(
+        self, query_time: Tensor, key_time: Tensor, visible: Tensor, distance: Tensor
+    ) -> Tensor:
         """The `temporal_relations` that the encoding asks for."""
         return temporal_relations(
             query_time, key_time, visible, self.relations, self.zone, distance
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -51,13 +56,13 @@ class SequenceKeys(keras.layers.Layer):
         }
 
 
-def sliding_window(inputs_BN, window: int):
+def sliding_window(inputs_BN: Tensor, window: int) -> Tensor:
     """`[B, N]` → `[B, N, W]`: positions i - w + 1 … i, zero before the first."""
     length = inputs_BN.shape[1]
     padded = ops.pad(inputs_BN, ((0, 0), (window - 1, 0)))
     return ops.stack([padded[:, s : s + length] for s in range(window)], axis=-1)
 
 
-def window_distance(window: int):
+def window_distance(window: int) -> Tensor:
     """`[1, W]`: how far back the slots of a behavior's window are, w - 1 … 0."""
     return ops.arange(window - 1, -1, -1, dtype="int32")[None, :]

@@ -4,11 +4,14 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` width, `G` groups 
 `R` bits of all groups.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Shape, Tensor
 
 MAX_BITS = 62  # of an int64
 
@@ -42,7 +45,7 @@ class SimHash(keras.layers.Layer):
     """
 
     def __init__(
-        self, num_bits: int = 32, num_groups: int = 1, seed: int = 0, **kwargs
+        self, num_bits: int = 32, num_groups: int = 1, seed: int = 0, **kwargs: Any
     ):
         super().__init__(autocast=False, **kwargs)
         if not 1 <= num_bits <= MAX_BITS:
@@ -60,7 +63,7 @@ class SimHash(keras.layers.Layer):
         """R, bits of all groups."""
         return self.num_bits * self.num_groups
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the planes, `[D, R]`."""
         self.planes = self.add_weight(
             name="planes",
@@ -72,7 +75,7 @@ class SimHash(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Hashes every vector by itself."""
         inputs = ops.cast(ops.stop_gradient(inputs), "float32")
         positive = ops.matmul(inputs, self.planes) > 0
@@ -80,7 +83,7 @@ class SimHash(keras.layers.Layer):
         bits = ops.reshape(ops.cast(positive, "int64"), shape)
         return ops.sum(bits * self._powers(), axis=-1)
 
-    def distance(self, query_codes, key_codes):
+    def distance(self, query_codes: Tensor, key_codes: Tensor) -> Tensor:
         """Hamming distances, exact.
 
         Codes as vectors of +1 and -1 differ in (R - product) / 2 places, and sums of so
@@ -107,11 +110,11 @@ class SimHash(keras.layers.Layer):
     def _powers(self):
         return ops.left_shift(1, ops.arange(self.num_bits, dtype="int64"))
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         """One code a group."""
         return keras.KerasTensor((*inputs.shape[:-1], self.num_groups), dtype="int64")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

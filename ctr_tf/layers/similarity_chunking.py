@@ -1,9 +1,12 @@
 """Chunks of similar behaviors, the alternative to `TimeChunking` by content."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Tensor
 from ctr_tf.time_ops import cut_at_largest
 
 _STEPS = 2**20  # finer is float32's rounding; equal neighbors are to be equal here
@@ -35,12 +38,14 @@ class SimilarityChunking(keras.layers.Layer):
         SparseCTR, section 4.4.2 (SimChunking).
     """
 
-    def __init__(self, num_chunks: int, **kwargs):
+    def __init__(self, num_chunks: int, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         check_positive(num_chunks=num_chunks)
         self.num_chunks = num_chunks
 
-    def call(self, time, mask, chunk, embedding):
+    def call(
+        self, time: Tensor, mask: Tensor, chunk: Tensor, embedding: Tensor
+    ) -> Tensor:
         """Compares neighbors."""
         embedding = ops.cast(ops.stop_gradient(embedding), "float32")
         square_BN1 = ops.sum(embedding**2, axis=-1, keepdims=True)
@@ -49,10 +54,12 @@ class SimilarityChunking(keras.layers.Layer):
         gap = ops.cast(ops.round((1.0 - cosine) * _STEPS), "int64")
         return cut_at_largest(ops.maximum(gap, 0), mask, self.num_chunks)
 
-    def compute_output_spec(self, time, mask, chunk, embedding):
+    def compute_output_spec(
+        self, time: Tensor, mask: Tensor, chunk: Tensor, embedding: Tensor
+    ) -> keras.KerasTensor:
         """Ids have the shape of the mask."""
         return keras.KerasTensor(mask.shape, dtype="int32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "num_chunks": self.num_chunks}

@@ -1,11 +1,14 @@
 """One block of SparseCTR: attention and feed-forward network, pre-normalized."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -33,7 +36,9 @@ class SparseBlock(keras.layers.Layer):
         SparseCTR, section 3.3, equation 2; residuals as in SUAN's code.
     """
 
-    def __init__(self, attention: keras.layers.Layer, ffn_factor: float = 3, **kwargs):
+    def __init__(
+        self, attention: keras.layers.Layer, ffn_factor: float = 3, **kwargs: Any
+    ):
         super().__init__(autocast=False, **kwargs)
         if not ffn_factor > 0:
             raise UserError(
@@ -42,7 +47,9 @@ class SparseBlock(keras.layers.Layer):
         self.attention = attention
         self.ffn_factor = ffn_factor
 
-    def build(self, behaviors_shape, *other_shapes, **more_shapes):
+    def build(
+        self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
+    ) -> None:
         """Makes norms and feed-forward network, builds the attention."""
         width = behaviors_shape[-1]
         shape = (None, None, width)
@@ -59,14 +66,27 @@ class SparseBlock(keras.layers.Layer):
             layer.build(shape)
         self.built = True
 
-    def call(self, behaviors, candidates, user, plan, relations):
+    def call(
+        self,
+        behaviors: Tensor,
+        candidates: Tensor,
+        user: Tensor,
+        plan: dict,
+        relations: Tensor | dict,
+    ) -> tuple[Tensor, Tensor]:
         """Runs the mixed sequence."""
         behaviors = ops.cast(behaviors, self.compute_dtype)
         candidates = ops.cast(candidates, self.compute_dtype)
         output, state = self.encode(behaviors, user, plan)
         return output, self.score(candidates, state, relations)
 
-    def encode(self, behaviors, user, plan: dict, with_queries: bool = True):
+    def encode(
+        self,
+        behaviors: Tensor,
+        user: Tensor | None,
+        plan: dict,
+        with_queries: bool = True,
+    ) -> tuple[Tensor | None, dict]:
         """Runs the behaviors; see `SequenceAttention.encode`."""
         normed = self.attention_norm(behaviors)
         output, state = self.attention.encode(normed, user, plan, with_queries)
@@ -74,7 +94,9 @@ class SparseBlock(keras.layers.Layer):
             return None, state
         return self._feed_forward(behaviors + output), state
 
-    def score(self, candidates, state: dict, relations):
+    def score(
+        self, candidates: Tensor, state: dict, relations: Tensor | dict
+    ) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         normed = self.attention_norm(candidates)
         output = self.attention.score(normed, state, relations)
@@ -83,7 +105,7 @@ class SparseBlock(keras.layers.Layer):
     def _feed_forward(self, inputs):
         return by_rows(lambda rows: rows + self.ffn(self.ffn_norm(rows)), inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the attention's own."""
         return {
             **super().get_config(),
@@ -92,7 +114,7 @@ class SparseBlock(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         attention = keras.saving.deserialize_keras_object(config["attention"])
         return cls(**{**config, "attention": attention})

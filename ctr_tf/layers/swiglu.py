@@ -1,9 +1,12 @@
 """The feed-forward part of a block."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -27,13 +30,13 @@ class SwiGLU(keras.layers.Layer):
         SparseCTR, equation 2 (without biases).
     """
 
-    def __init__(self, hidden_dim: int, use_bias: bool = False, **kwargs):
+    def __init__(self, hidden_dim: int, use_bias: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive(hidden_dim=hidden_dim)
         self.hidden_dim = hidden_dim
         self.use_bias = use_bias
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Makes the three maps."""
 
         def dense(units, name):
@@ -49,15 +52,15 @@ class SwiGLU(keras.layers.Layer):
         self.down.build((*input_shape[:-1], self.hidden_dim))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Maps every row by itself."""
         return self.down(ops.silu(self.gate(inputs)) * self.up(inputs))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -4,12 +4,14 @@ Shape suffixes: `B` batch, `H` heads, `Q` queries, `J` keys, `M` distances.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.relative_encoding import HIDDEN, RelativeEncoding
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -42,7 +44,11 @@ class T5Bias(RelativeEncoding):
     relations = ("distance",)
 
     def __init__(
-        self, num_heads: int, num_buckets: int = 32, max_distance: int = 128, **kwargs
+        self,
+        num_heads: int,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not 2 <= num_buckets < max_distance:
@@ -54,7 +60,7 @@ class T5Bias(RelativeEncoding):
         self.num_buckets = num_buckets
         self.max_distance = max_distance
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the table, `[num_buckets, H]`, float32."""
         self.table = self.add_weight(
             name="table",
@@ -65,7 +71,7 @@ class T5Bias(RelativeEncoding):
         )
         self.built = True
 
-    def call(self, relations):
+    def call(self, relations: Tensor) -> Tensor:
         """Looks every distance up."""
         # One row a distance, so that no pair needs a logarithm.
         buckets = [self._bucket(distance) for distance in range(self.max_distance + 1)]
@@ -83,7 +89,7 @@ class T5Bias(RelativeEncoding):
         bucket = exact + int(share * (self.num_buckets - exact))
         return min(bucket, self.num_buckets - 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -5,6 +5,7 @@ model width, `E` width of a key, `F` = B C.
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,6 +13,7 @@ from keras import ops
 from ctr_tf.layers.attention import attend, split_heads
 from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.relative_encoding import HIDDEN
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -41,11 +43,13 @@ class TargetAttention(keras.layers.Layer):
         3.3, ETA, section 3.3.
     """
 
-    def __init__(self, num_heads: int, **kwargs):
+    def __init__(self, num_heads: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.num_heads = num_heads
 
-    def build(self, target_shape, keys_shape, mask_shape=None):
+    def build(
+        self, target_shape: Shape, keys_shape: Shape, mask_shape: Shape | None = None
+    ) -> None:
         """Makes the projections."""
         width = target_shape[-1]
         check_heads(self.num_heads, width)
@@ -62,7 +66,7 @@ class TargetAttention(keras.layers.Layer):
             setattr(self, name, layer)
         self.built = True
 
-    def call(self, target, keys, mask):
+    def call(self, target: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Asks all keys of every candidate."""
         return self.output_projection(self._read(target, keys, mask))
 
@@ -104,10 +108,12 @@ class TargetAttention(keras.layers.Layer):
         bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
         return attend(query_BHCK, key_BJD, value_BJD, bias_B11J)
 
-    def compute_output_shape(self, target_shape, keys_shape, mask_shape=None):
+    def compute_output_shape(
+        self, target_shape: Shape, keys_shape: Shape, mask_shape: Shape | None = None
+    ) -> Shape:
         """The shape of the target."""
         return target_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "num_heads": self.num_heads}

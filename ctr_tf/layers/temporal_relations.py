@@ -8,6 +8,7 @@ import math
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.tensors import Tensor
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
@@ -27,13 +28,13 @@ def check_relations(
 
 
 def temporal_relations(
-    query_time,
-    key_time,
-    visible,
+    query_time: Tensor,
+    key_time: Tensor,
+    visible: Tensor,
     relations: tuple[str, ...] = RELATIONS,
     zone: int | str = 0,
-    distance=None,
-):
+    distance: Tensor | None = None,
+) -> Tensor:
     """The head-independent matrices of relative encodings, and one for what is hidden.
 
     * `"time"`: ``floor(log2(max(|dt|, 1)))``
@@ -79,7 +80,7 @@ def temporal_relations(
     return ops.stack(matrices, axis=1)
 
 
-def append_key(relations_BRQJ):
+def append_key(relations_BRQJ: Tensor) -> Tensor:
     """Relations to one more key, at a query's own time and place: 0, never hidden."""
     return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))
 

@@ -1,9 +1,12 @@
 """Personalized time-aware chunks."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_positive
+from ctr_tf.tensors import Tensor
 from ctr_tf.time_ops import chunk_ids
 
 
@@ -36,21 +39,33 @@ class TimeChunking(keras.layers.Layer):
         SparseCTR, section 3.4.1.
     """
 
-    def __init__(self, num_chunks: int, **kwargs):
+    def __init__(self, num_chunks: int, **kwargs: Any):
         super().__init__(**kwargs)
         check_positive(num_chunks=num_chunks)
         self.num_chunks = num_chunks
 
-    def call(self, time, mask, chunk=None, embedding=None):
+    def call(
+        self,
+        time: Tensor,
+        mask: Tensor,
+        chunk: Tensor | None = None,
+        embedding: Tensor | None = None,
+    ) -> Tensor:
         """Takes the given ids, or computes them."""
         if chunk is None:
             return chunk_ids(time, mask, self.num_chunks)
         return ops.where(mask, ops.cast(chunk, "int32"), 0)
 
-    def compute_output_spec(self, time, mask, chunk=None, embedding=None):
+    def compute_output_spec(
+        self,
+        time: Tensor,
+        mask: Tensor,
+        chunk: Tensor | None = None,
+        embedding: Tensor | None = None,
+    ) -> keras.KerasTensor:
         """Ids have the shape of the times."""
         return keras.KerasTensor(time.shape, dtype="int32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "num_chunks": self.num_chunks}

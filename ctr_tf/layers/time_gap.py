@@ -2,12 +2,13 @@
 
 from keras import ops
 
+from ctr_tf.tensors import Tensor
 from ctr_tf.time_ops import log2_bucket
 
 NUM_GAPS = 32  # the last holds 2^31 seconds, 68 years, and more
 
 
-def one_hot_gap(request_time, time, dtype):
+def one_hot_gap(request_time: Tensor, time: Tensor, dtype: str) -> Tensor:
     """``floor(log2(gap))`` in seconds, one-hot.
 
     Beside a behavior's vector, ``[e, one_hot] W = e W1 + W2[bucket]``: the map that

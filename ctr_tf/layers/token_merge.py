@@ -4,6 +4,8 @@ Shape suffixes: `B` batch, `N` behaviors, `G` groups, `K` behaviors a group, `X`
 of the batch, `D` width, `E` = K D.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,6 +14,7 @@ from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -44,7 +47,7 @@ class TokenMerge(keras.layers.Layer):
         2025), section 3.3.
     """
 
-    def __init__(self, size: int, ffn_factor: float = 2.0, **kwargs):
+    def __init__(self, size: int, ffn_factor: float = 2.0, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         check_positive(size=size)
         self.size = size
@@ -56,7 +59,7 @@ class TokenMerge(keras.layers.Layer):
             attention, ffn_factor, dtype=self.dtype_policy, name="inner"
         )
 
-    def build(self, inputs_shape, mask_shape=None):
+    def build(self, inputs_shape: Shape, mask_shape: Shape | None = None) -> None:
         """Builds InnerTrans and makes the projection."""
         width = inputs_shape[-1]
         self.inner.build((None, self.size, width))
@@ -66,7 +69,7 @@ class TokenMerge(keras.layers.Layer):
         self.projection.build((None, None, self.size * width))
         self.built = True
 
-    def call(self, inputs, mask):
+    def call(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Merges from the right."""
         mask_BGK = to_blocks(mask, self.size)
         rows_BGKD = to_blocks(inputs, self.size)
@@ -84,7 +87,7 @@ class TokenMerge(keras.layers.Layer):
         groups_BGE = ops.reshape(rows_XKD, (-1, groups, size * width))
         return self.projection(groups_BGE), ops.any(mask_BGK, axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

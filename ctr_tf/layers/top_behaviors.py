@@ -6,11 +6,12 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `J` selected behaviors
 from keras import ops
 
 from ctr_tf.layers.evo_attention import take_rows
+from ctr_tf.tensors import Tensor
 
 _LOWEST = -3e38  # finite, below every score
 
 
-def top_behaviors(score_BCN, mask, k: int):
+def top_behaviors(score_BCN: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k behaviors of the highest scores, of equal ones the later.
 
     No gradient passes through the selection.
@@ -33,7 +34,7 @@ def top_behaviors(score_BCN, mask, k: int):
     return length - 1 - ops.cast(index, "int32"), score > _LOWEST
 
 
-def take_behaviors(values, index_BCJ):
+def take_behaviors(values: Tensor, index_BCJ: Tensor) -> Tensor:
     """Each candidate's behaviors: `[B, N, …]` → `[B, C, J, …]`.
 
     Args:

@@ -1,9 +1,12 @@
 """The last layers of a model: from all that is known of a candidate to its logit."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -23,13 +26,13 @@ class Tower(keras.layers.Layer):
         UserError: if a width is not positive.
     """
 
-    def __init__(self, units: tuple[int, ...] = (64, 32), **kwargs):
+    def __init__(self, units: tuple[int, ...] = (64, 32), **kwargs: Any):
         super().__init__(**kwargs)
         if any(width < 1 for width in units):
             raise UserError(f"`units` must be positive. Received: units={units}")
         self.units = tuple(units)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         """Makes the maps."""
         width = inputs_shape[-1]
         self.hidden = []
@@ -47,16 +50,16 @@ class Tower(keras.layers.Layer):
         self.logit.build((None, width))
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Scores every candidate by itself."""
         for layer in self.hidden:
             inputs = layer(inputs)
         return ops.squeeze(self.logit(inputs), axis=-1)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         """One float32 logit a candidate."""
         return keras.KerasTensor(inputs.shape[:2], dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {**super().get_config(), "units": list(self.units)}

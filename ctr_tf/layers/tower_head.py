@@ -4,10 +4,14 @@ Shape suffixes: `B` batch, `C` candidates, `T` labels, `I` width of the interest
 width of what is shown, `D` width.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from ctr_tf.layers.feature_embedding import FeatureEmbedding
 from ctr_tf.layers.tower import Tower
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -29,7 +33,10 @@ class TowerHead(keras.layers.Layer):
     """
 
     def __init__(
-        self, units: tuple[int, ...] = (64, 32), tasks: tuple[str, ...] = (), **kwargs
+        self,
+        units: tuple[int, ...] = (64, 32),
+        tasks: tuple[str, ...] = (),
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.units = tuple(units)
@@ -39,7 +46,13 @@ class TowerHead(keras.layers.Layer):
             for name in ("tower", *(f"tower_{task}" for task in tasks))
         ]
 
-    def build(self, interest_shape, user_shape, context_shape, shown_shape):
+    def build(
+        self,
+        interest_shape: Shape,
+        user_shape: Shape,
+        context_shape: Shape,
+        shown_shape: Shape,
+    ) -> None:
         """Builds the towers."""
         shapes = (interest_shape, user_shape, context_shape, shown_shape)
         width = sum(shape[-1] for shape in shapes)
@@ -47,12 +60,14 @@ class TowerHead(keras.layers.Layer):
             tower.build((None, None, width))
         self.built = True
 
-    def build_for(self, embedding, interest: int, shown: int) -> None:
+    def build_for(self, embedding: FeatureEmbedding, interest: int, shown: int) -> None:
         """Builds for a model's embedding, and the widths of the interest and shown."""
         user, context = ((None, embedding.width(g)) for g in ("user", "context"))
         self.build((None, None, interest), user, context, (None, None, shown))
 
-    def call(self, interest, user, context, shown):
+    def call(
+        self, interest: Tensor, user: Tensor, context: Tensor, shown: Tensor
+    ) -> Tensor:
         """Scores every candidate by itself."""
         batch, count = ops.shape(shown)[:2]
         known = [
@@ -65,12 +80,14 @@ class TowerHead(keras.layers.Layer):
         rows_BCI = ops.concatenate(rows, axis=-1)
         return ops.stack([tower(rows_BCI) for tower in self.towers], axis=-1)
 
-    def compute_output_spec(self, interest, user, context, shown):
+    def compute_output_spec(
+        self, interest: Tensor, user: Tensor, context: Tensor, shown: Tensor
+    ) -> keras.KerasTensor:
         """One float32 logit a candidate and label."""
         shape = (*shown.shape[:2], len(self.towers))
         return keras.KerasTensor(shape, dtype="float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

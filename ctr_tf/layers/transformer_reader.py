@@ -4,12 +4,14 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
 """
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 
 from ctr_tf.layers.full_keys import FullKeys
 from ctr_tf.layers.state_spec import StateSpec, history
 from ctr_tf.layers.time_gap import NUM_GAPS, one_hot_gap
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -42,7 +44,7 @@ class TransformerReader(keras.layers.Layer):
         relations: tuple[str, ...] = (),
         zone: int | str = 0,
         time_gaps: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.blocks = list(blocks)
@@ -51,7 +53,7 @@ class TransformerReader(keras.layers.Layer):
         self.time_gaps = time_gaps
         self.keys = FullKeys(relations, zone, name="keys")
 
-    def build(self, target_shape):
+    def build(self, target_shape: Shape) -> None:
         """Builds the blocks, and the map of time gaps."""
         dim = target_shape[-1]
         if self.time_gaps:
@@ -73,7 +75,9 @@ class TransformerReader(keras.layers.Layer):
             "blocks": [{"key": rows, "value": rows} for _ in self.blocks],
         }
 
-    def encode(self, behaviors, time, mask, request_time) -> dict:
+    def encode(
+        self, behaviors: Tensor, time: Tensor, mask: Tensor, request_time: Tensor
+    ) -> dict:
         """Runs the behaviors.
 
         Args:
@@ -91,7 +95,7 @@ class TransformerReader(keras.layers.Layer):
             state["blocks"].append(kept)
         return state
 
-    def call(self, target, state, request_time):
+    def call(self, target: Tensor, state: dict, request_time: Tensor) -> Tensor:
         """Runs the candidates."""
         rows_BCD = self._with_gap(target, request_time[:, None], request_time)
         relations = self.keys.relations_to(state, request_time)
@@ -105,11 +109,13 @@ class TransformerReader(keras.layers.Layer):
             return rows_BND
         return rows_BND + self.gap(one_hot_gap(request_time_B, time_BN, rows_BND.dtype))
 
-    def compute_output_spec(self, target, state, request_time):
+    def compute_output_spec(
+        self, target: Tensor, state: dict, request_time: Tensor
+    ) -> keras.KerasTensor:
         """The candidates' rows."""
         return keras.KerasTensor(target.shape, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the blocks' own."""
         return {
             **super().get_config(),
@@ -120,7 +126,7 @@ class TransformerReader(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Inverse of `get_config`."""
         blocks = map(keras.saving.deserialize_keras_object, config["blocks"])
         return cls(**{**config, "blocks": list(blocks)})

@@ -1,9 +1,14 @@
 """The log loss of what a model predicts on the side, to train a part of its own."""
 
+from collections.abc import Mapping
+
 from keras import ops
 
 from ctr_tf.losses.log_loss import cross_entropy
 from ctr_tf.losses.loss import Loss
+from ctr_tf.models.outputs import Outputs
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.tensors import Tensor
 
 
 class AuxiliaryLoss(Loss):
@@ -16,17 +21,19 @@ class AuxiliaryLoss(Loss):
     weight = 1.0
     trains_scores = False
 
-    def count(self, labels, weights):
+    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
         """The weight of all candidates."""
         return ops.sum(weights)
 
-    def total(self, outputs, labels, weights):
+    def total(
+        self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
+    ) -> Tensor:
         """Of all auxiliary logits."""
         return sum(
             ops.sum(cross_entropy(labels[..., :1], logits, weights))
             for logits in outputs[self.ranker].auxiliary.values()
         )
 
-    def applies_to(self, ranker):
+    def applies_to(self, ranker: Ranker) -> bool:
         """Whether it has auxiliary logits."""
         return bool(ranker.auxiliary)

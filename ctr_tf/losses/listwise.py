@@ -3,9 +3,13 @@
 Shape suffixes: `B` batch, `C` candidates, `T` labels.
 """
 
+from collections.abc import Mapping
+
 from keras import ops
 
 from ctr_tf.losses.loss import Loss
+from ctr_tf.models.outputs import Outputs
+from ctr_tf.tensors import Tensor
 
 _HIDDEN = -1e9  # in place of the logit of padding
 
@@ -25,11 +29,13 @@ class ListwiseSoftmax(Loss):
 
     name = "listwise"
 
-    def count(self, labels, weights):
+    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
         """The number of slates that say something."""
         return ops.sum(ops.cast(_tells(labels, weights), "float32"))
 
-    def total(self, outputs, labels, weights):
+    def total(
+        self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
+    ) -> Tensor:
         """Of the first label's logits."""
         real_BC = weights > 0
         clicks_BC = ops.where(real_BC, labels[..., 0], 0.0)

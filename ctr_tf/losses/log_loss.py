@@ -3,9 +3,13 @@
 Shape suffixes: `B` batch, `C` candidates, `T` labels.
 """
 
+from collections.abc import Mapping
+
 from keras import ops
 
 from ctr_tf.losses.loss import Loss
+from ctr_tf.models.outputs import Outputs
+from ctr_tf.tensors import Tensor
 
 
 class LogLoss(Loss):
@@ -14,16 +18,18 @@ class LogLoss(Loss):
     name = "log_loss"
     weight = 1.0
 
-    def count(self, labels, weights):
+    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
         """The weight of all candidates."""
         return ops.sum(weights)
 
-    def total(self, outputs, labels, weights):
+    def total(
+        self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
+    ) -> Tensor:
         """Of the main logits."""
         return ops.sum(cross_entropy(labels, outputs[self.ranker].logits, weights))
 
 
-def cross_entropy(labels_BCT, logits_BCT, weights_BC):
+def cross_entropy(labels_BCT: Tensor, logits_BCT: Tensor, weights_BC: Tensor) -> Tensor:
     """Weighted binary cross-entropy of each candidate, `[B, C]` float32, 0 on padding.
 
     Args:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ctr_tf.models.outputs import Outputs
-
-Tensor = Any
+from ctr_tf.tensors import Tensor
 
 
 class Loss:

@@ -1,5 +1,7 @@
 """The models by name."""
 
+from typing import Any
+
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models.bst import BST
 from ctr_tf.models.can import CAN
@@ -40,7 +42,7 @@ MODELS: dict[str, type[Ranker]] = {
 
 
 def build_ranker(
-    config, schema: Schema, table_sizes: dict[str, int], dtype=None
+    config: Any, schema: Schema, table_sizes: dict[str, int], dtype: Any = None
 ) -> Ranker:
     """Makes the model that a config describes, with all its weights.
 

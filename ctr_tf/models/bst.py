@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `C` candidates, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 
@@ -14,6 +15,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.layers.transformer_reader import TransformerReader
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import TransformerSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,13 @@ class BST(Ranker):
 
     config_class = BSTConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: BSTConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -67,7 +76,7 @@ class BST(Ranker):
         factor = self.config.ffn_factor
         return PostNormBlock(attention, factor, dtype=self.dtype_policy, name=name)
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the blocks and the head."""
         width, dim = self.embedding.width, self.config.dim
         self.behavior_projection.build((None, None, width("behavior")))
@@ -75,11 +84,17 @@ class BST(Ranker):
         self.transformer.build((None, None, dim))
         self.head.build_for(self.embedding, dim, dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the behaviors' keys and values."""
         return {**self.request_spec(), "history": self.transformer.state_spec()}
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Runs the behaviors."""
         rows_BND = self.behavior_projection(behaviors["embedding"])
         time, mask = behaviors["time"], behaviors["mask"]
@@ -88,7 +103,7 @@ class BST(Ranker):
             "history": self.transformer.encode(rows_BND, time, mask, context["time"]),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         interest_BCD = self.transformer(

@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -13,7 +14,8 @@ from ctr_tf.layers.feature_embedding import ExtraTable
 from ctr_tf.layers.state_spec import StateSpec, history
 from ctr_tf.models.config_checks import check_positive, check_units
 from ctr_tf.models.din import DIN, DINConfig
-from ctr_tf.schema import ITEM_KEY
+from ctr_tf.schema import ITEM_KEY, Schema
+from ctr_tf.tensors import Tensor
 
 INPUTS, WEIGHTS = "co_action_inputs", "co_action_weights"
 
@@ -33,12 +35,12 @@ class CANConfig(DINConfig):
     co_action_units: tuple[int, ...] = (8, 4)
     co_action_orders: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "co_action_dim", "co_action_orders")
         check_units(self, "co_action_units")
 
-    def co_action(self, **kwargs) -> CoAction:
+    def co_action(self, **kwargs: Any) -> CoAction:
         """The layer of these sizes."""
         return CoAction(self.co_action_units, self.co_action_orders, **kwargs)
 
@@ -57,7 +59,13 @@ class CAN(DIN):
 
     config_class = CANConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: CANConfig | None = None,
+        **kwargs: Any,
+    ):
         config = config or CANConfig()
         width = config.co_action_dim
         weights = config.co_action().num_weights(width)
@@ -70,23 +78,29 @@ class CAN(DIN):
         self.co_action.built = True  # its weights are rows of a table
 
     @property
-    def interest_width(self):
+    def interest_width(self) -> int:
         """DIN's and the co-action's."""
         config = self.config
         width = config.co_action_orders * sum(config.co_action_units)
         return super().interest_width + width
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """DIN's, and the behaviors' inputs."""
         inputs = StateSpec((history, self.config.co_action_dim))
         return {**super().state_spec(), INPUTS: inputs}
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Keeps the behaviors, and their inputs."""
         state = super().encode(user, behaviors, context, training)
         return {**state, INPUTS: behaviors[INPUTS]}
 
-    def interest(self, state, candidates, training):
+    def interest(self, state: dict, candidates: dict, training: bool) -> Tensor:
         """DIN's interest and the co-action."""
         interest_BCD = super().interest(state, candidates, training)
         co_action = self.co_action(candidates[WEIGHTS], state[INPUTS], state["mask"])

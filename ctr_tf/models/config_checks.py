@@ -1,10 +1,12 @@
 """What the config dataclasses of the models have to check, one function a rule."""
 
+from typing import Any
+
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
 
-def check_positive(config, *fields: str) -> None:
+def check_positive(config: Any, *fields: str) -> None:
     """Raises UserError unless the fields are positive integers."""
     for field in fields:
         value = getattr(config, field)
@@ -14,7 +16,7 @@ def check_positive(config, *fields: str) -> None:
             )
 
 
-def check_heads(config) -> None:
+def check_heads(config: Any) -> None:
     """Raises UserError unless `num_heads` divides `dim`."""
     if config.dim % config.num_heads:
         raise UserError(
@@ -23,7 +25,7 @@ def check_heads(config) -> None:
         )
 
 
-def check_units(config, field: str) -> None:
+def check_units(config: Any, field: str) -> None:
     """Makes a field of widths a tuple; UserError unless they are positive integers."""
     units = tuple(getattr(config, field))
     object.__setattr__(config, field, units)

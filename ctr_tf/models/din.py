@@ -5,6 +5,7 @@ width of a candidate.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,6 +16,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_units
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import TowerSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DINConfig(TowerSizes):
     name: str = "din"
     activation_units: tuple[int, ...] = (36,)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_units(self, "activation_units")
 
@@ -48,7 +51,13 @@ class DIN(Ranker):
 
     config_class = DINConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: DINConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         policy = self.dtype_policy
         self.unit = ActivationUnit(
@@ -58,7 +67,7 @@ class DIN(Ranker):
             self.config.head_units, self.tasks, dtype=policy, name="head"
         )
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the activation unit and the head."""
         self.unit.build((None, None, self.embedding.width("behavior")))
         shown = self.embedding.width("candidate")
@@ -69,7 +78,7 @@ class DIN(Ranker):
         """Of what `interest` gives."""
         return self.embedding.width("behavior")
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request, and the behaviors as they are embedded."""
         return {
             **self.request_spec(),
@@ -77,7 +86,13 @@ class DIN(Ranker):
             "behaviors": StateSpec((history, self.embedding.width("behavior"))),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Keeps the behaviors."""
         return {
             **self.request_state(user, context),
@@ -85,13 +100,13 @@ class DIN(Ranker):
             "behaviors": behaviors["embedding"],
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         interest_BCI = self.interest(state, candidates, training)
         shown_BCE = candidates["embedding"]
         return self.head(interest_BCI, state["user"], state["context"], shown_BCE)
 
-    def interest(self, state, candidates, training):
+    def interest(self, state: dict, candidates: dict, training: bool) -> Tensor:
         """The weighted sum of the behaviors, `[B, C, D]`."""
         behaviors_BND = state["behaviors"]
         weight_BCN = self.unit(

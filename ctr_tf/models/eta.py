@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,6 +17,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import SearchSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ETAConfig(SearchSizes):
     name: str = "eta"
     num_bits: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "num_bits")
 
@@ -51,7 +54,13 @@ class ETA(Ranker):
 
     config_class = ETAConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: ETAConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -65,7 +74,7 @@ class ETA(Ranker):
         )
         self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the hash, both attentions and the head."""
         width, rows = self.embedding.width, (None, None, self.config.dim)
         self.behavior_projection.build((None, None, width("behavior")))
@@ -75,7 +84,7 @@ class ETA(Ranker):
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the behaviors and their codes."""
         return {
             **self.request_spec(),
@@ -84,7 +93,13 @@ class ETA(Ranker):
             "codes": StateSpec((history, self.hash.num_groups), "int64"),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Projects and hashes the behaviors."""
         return {
             **self.request_state(user, context),
@@ -93,7 +108,7 @@ class ETA(Ranker):
             "codes": self._codes(behaviors),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]
@@ -103,5 +118,5 @@ class ETA(Ranker):
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
         return self.head(interest, state["user"], state["context"], target_BCD)
 
-    def _codes(self, group: dict):
+    def _codes(self, group: dict) -> Tensor:
         return self.hash(self.embedding.shared(group["embedding"]))

@@ -13,6 +13,7 @@ from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.gap import GAP, GAPConfig
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ETAGAPConfig(GAPConfig):
     top_k: int = 50
     num_bits: int = 32
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "top_k", "num_bits")
 
@@ -48,26 +49,28 @@ class ETAGAP(GAP):
 
     config_class = ETAGAPConfig
 
-    def make_long_term(self):
+    def make_long_term(self) -> None:
         """Makes the attention and the hash."""
         super().make_long_term()
         self.hash = SimHash(self.config.num_bits, dtype=self.dtype_policy, name="hash")
 
-    def build_long_term(self, rows):
+    def build_long_term(self, rows: tuple) -> None:
         """Builds the attention and the hash."""
         super().build_long_term(rows)
         self.hash.build(rows)
 
-    def long_term_spec(self):
+    def long_term_spec(self) -> dict:
         """The codes."""
         codes = StateSpec((self.views.long_term_axis, self.hash.num_groups), "int64")
         return {"codes": codes}
 
-    def encode_long_term(self, behaviors_BMD, visible_BM):
+    def encode_long_term(self, behaviors_BMD: Tensor, visible_BM: Tensor) -> dict:
         """Hashes the keys."""
         return {"codes": self.hash(self.long_term.key(behaviors_BMD))}
 
-    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state):
+    def search_long_term(
+        self, query_BCD: Tensor, behaviors_BMD: Tensor, visible_BM: Tensor, state: dict
+    ) -> Tensor:
         """Attention over the behaviors whose codes are nearest to the queries'."""
         query_codes = self.hash(self.long_term.query(query_BCD))
         distance_BCM = self.hash.distance(query_codes, state["codes"])

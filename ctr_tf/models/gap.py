@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `M` behaviors of a view, `C` candidates, `D` model wi
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -18,6 +19,8 @@ from ctr_tf.layers.state_spec import StateSpec, history
 from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import TowerSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 GATES = ("pafs", "qaog", "gcqc", "cgdf")
 CONTEXTS = {"minimal": (), "full": ("user", "context"), "purified": ("context",)}
@@ -54,10 +57,12 @@ class GAPConfig(TowerSizes):
     view_cut: str = "age"
     view_limits: tuple[int, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "gates", tuple(self.gates))
-        chosen = [("gate", gate, GATES) for gate in self.gates]
+        chosen: list[tuple[str, str, Any]] = [
+            ("gate", gate, GATES) for gate in self.gates
+        ]
         chosen.append(("attention", self.attention, ACTIVATIONS))
         chosen.append(("fusion context", self.fusion_context, CONTEXTS))
         for what, value, known in chosen:
@@ -100,7 +105,13 @@ class GAP(Ranker):
         "full_context": {"fusion_context": "full"},
     }
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: GAPConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -130,7 +141,7 @@ class GAP(Ranker):
             name=view,
         )
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds projections, gates, attentions and the head."""
         config, width, dim = self.config, self.embedding.width, self.config.dim
         rows, views = (None, None, dim), (None, len(VIEWS))
@@ -151,7 +162,7 @@ class GAP(Ranker):
 
     def make_long_term(self) -> None:
         """Makes the layers that search the long-term view."""
-        self.long_term = self.attention("long_term")
+        self.long_term: keras.layers.Layer = self.attention("long_term")
 
     def build_long_term(self, rows: tuple) -> None:
         """Builds them.
@@ -165,7 +176,7 @@ class GAP(Ranker):
         """What the search adds to the state, declared."""
         return {}
 
-    def encode_long_term(self, behaviors_BMD, visible_BM) -> dict:
+    def encode_long_term(self, behaviors_BMD: Tensor, visible_BM: Tensor) -> dict:
         """What the search adds to the state.
 
         Args:
@@ -174,7 +185,9 @@ class GAP(Ranker):
         """
         return {}
 
-    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state: dict):
+    def search_long_term(
+        self, query_BCD: Tensor, behaviors_BMD: Tensor, visible_BM: Tensor, state: dict
+    ) -> Tensor:
         """What the queries find in the long-term view, `[B, C, D]`.
 
         Args:
@@ -185,7 +198,7 @@ class GAP(Ranker):
         """
         return self.long_term(query_BCD, behaviors_BMD, visible_BM)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the behaviors and their times; what the search adds."""
         return {
             **self.request_spec(),
@@ -195,7 +208,13 @@ class GAP(Ranker):
             **self.long_term_spec(),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Projects and sifts the behaviors."""
         rows_BND = self.behavior_projection(behaviors["embedding"])
         if "pafs" in self.config.gates:
@@ -209,7 +228,7 @@ class GAP(Ranker):
         positions, visible_BM = self._cut_views(state)["long_term"]
         return state | self.encode_long_term(rows_BND[:, positions], visible_BM)
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         interest_BCI = self._interest(target_BCD, state)

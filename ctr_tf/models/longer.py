@@ -5,6 +5,7 @@ keys, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -19,6 +20,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import TransformerSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 _GLOBALS = 2  # the user, CLS
 
@@ -38,7 +41,7 @@ class LONGERConfig(TransformerSizes):
     recent: int = 100
     ffn_factor: float = 2.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "merge", "recent")
 
@@ -69,7 +72,13 @@ class LONGER(Ranker):
 
     config_class = LONGERConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: LONGERConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -93,7 +102,7 @@ class LONGER(Ranker):
         factor = self.config.ffn_factor
         return SparseBlock(attention, factor, dtype=self.dtype_policy, name=name)
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Makes positions and CLS, builds projections, merge, blocks and head."""
         width, dim = self.embedding.width, self.config.dim
         for name, rows in (("position", self.schema.history_length), ("cls", 1)):
@@ -108,11 +117,12 @@ class LONGER(Ranker):
         self.candidate_projection.build((None, None, width("candidate")))
         self.user_projection.build((None, width("user")))
         self.gap.build((None, None, NUM_GAPS))
-        for layer in (self.merge, *self.blocks):
-            layer.build((None, None, dim))
+        self.merge.build((None, None, dim))
+        for block in self.blocks:
+            block.build((None, None, dim))
         self.head.build_for(self.embedding, dim, dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; what each block's candidates attend to."""
         dim = self.config.dim
 
@@ -134,15 +144,20 @@ class LONGER(Ranker):
         """Q, and J of later blocks: the latest tokens and the globals."""
         return min(self.config.recent + _GLOBALS, self._keys(history_length))
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Merges the behaviors and runs the queries."""
         rows_BND = self.behavior_projection(behaviors["embedding"])
         time_BN, request_time = behaviors["time"], context["time"]
         rows_BND = self._with_gap(rows_BND, time_BN, request_time)
         rows_BND = rows_BND + self._positions(time_BN.shape[1], rows_BND.dtype)
-        rows_BJD, mask_BJ = self._with_globals(
-            *self.merge(rows_BND, behaviors["mask"]), user["embedding"]
-        )
+        tokens_BGD, mask_BG = self.merge(rows_BND, behaviors["mask"])
+        rows_BJD, mask_BJ = self._with_globals(tokens_BGD, mask_BG, user["embedding"])
         state = {**self.request_state(user, context), "mask": mask_BJ, "blocks": []}
         queries = self._queries(time_BN.shape[1])
         plan = {"position": ops.arange(rows_BJD.shape[1], dtype="int32")}
@@ -155,7 +170,7 @@ class LONGER(Ranker):
                 mask_BJ = mask_BJ[:, -queries:]
         return state
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         request_time = state["request_time"]
@@ -170,7 +185,7 @@ class LONGER(Ranker):
         """Rows that know how long before the request they were."""
         return rows_BND + self.gap(one_hot_gap(request_time_B, time_BN, rows_BND.dtype))
 
-    def _positions(self, length: int, dtype):
+    def _positions(self, length: int, dtype: Any) -> Tensor:
         """`[N, D]`: the last rows of the table, 0 for what is older than all of it."""
         position_ND = ops.cast(self.position.value[-length:], dtype)
         return ops.pad(position_ND, ((length - position_ND.shape[0], 0), (0, 0)))
@@ -184,7 +199,7 @@ class LONGER(Ranker):
         return ops.concatenate(rows, axis=1), mask_BJ
 
 
-def _older(mask_BJ, queries: int):
+def _older(mask_BJ: Tensor, queries: int) -> Tensor:
     """Hides from the last Q rows what is not older: `[B, 1, Q, J]` float32."""
     index_J = ops.arange(mask_BJ.shape[1], dtype="int32")
     older_QJ = index_J[None, :] < index_J[-queries:, None]

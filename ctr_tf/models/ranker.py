@@ -6,7 +6,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `T` labels, `D` width.
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -16,6 +16,7 @@ from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.config_checks import check_tasks
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.schema import Schema
+from ctr_tf.tensors import Shape, Tensor
 
 
 class Ranker(keras.Model):
@@ -61,6 +62,7 @@ class Ranker(keras.Model):
         extra_tables: see `FeatureEmbedding`.
     """
 
+    built: bool
     config_class: ClassVar[type]
     auxiliary: ClassVar[tuple[str, ...]] = ()
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -72,7 +74,7 @@ class Ranker(keras.Model):
         table_sizes: dict[str, int],
         config: Any = None,
         extra_tables: Iterable[ExtraTable] = (),
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.config = config or self.config_class()
@@ -89,11 +91,11 @@ class Ranker(keras.Model):
         self.tasks = check_tasks(self.config.tasks, schema)
         self.num_chunks = schema.num_chunks
 
-    def dense(self, units: int, name: str, **options) -> keras.layers.Dense:
+    def dense(self, units: int, name: str, **options: Any) -> keras.layers.Dense:
         """A `Dense` of the model's precision."""
         return keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes all weights; the schema alone decides their shapes."""
         if not self.built:
             self.embedding.build()
@@ -122,7 +124,7 @@ class Ranker(keras.Model):
         """Embedding rows of the batch, `{name: [..., width]}`; no XLA in here."""
         return self.embedding.lookup(inputs)
 
-    def forward(self, inputs: dict, rows: dict, training: bool = False):
+    def forward(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
         """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
         state, candidates = self._encoded(inputs, rows, training)
         return self.score(state, candidates, training=training)
@@ -147,7 +149,7 @@ class Ranker(keras.Model):
         state = self.encode(user, behaviors, context, training=training)
         return state, groups["candidates"]
 
-    def call(self, inputs: dict, training: bool = False):
+    def call(self, inputs: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32; see `ctr_tf.data` for the inputs."""
         return self.forward(inputs, self.lookup(inputs), training=training)
 
@@ -161,7 +163,7 @@ class Ranker(keras.Model):
         """The user's state, as `state_spec` declares it."""
         raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
 
-    def score(self, state: dict, candidates: dict, training: bool = False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32, each from the state and its own candidate."""
         raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
 
@@ -185,7 +187,7 @@ class Ranker(keras.Model):
             "context": StateSpec((self.embedding.width("context"),)),
         }
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config with the schema as YAML."""
         return {
             "name": self.name,
@@ -197,7 +199,9 @@ class Ranker(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         """Inverse of `get_config`."""
         config = dict(config)
         config["schema"] = Schema.from_yaml(config["schema"])

@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `C` candidates, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,6 +16,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import RecentSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class SDIMConfig(RecentSizes):
     num_groups: int = 16
     num_bits: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "num_groups", "num_bits")
 
@@ -49,7 +52,13 @@ class SDIM(Ranker):
 
     config_class = SDIMConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: SDIMConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -62,7 +71,7 @@ class SDIM(Ranker):
         )
         self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the hash, the attention and the head."""
         width, rows = self.embedding.width, (None, None, self.config.dim)
         self.behavior_projection.build((None, None, width("behavior")))
@@ -71,7 +80,7 @@ class SDIM(Ranker):
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the buckets; the latest behaviors."""
         dim, recent = self.config.dim, self.recent.axis
         return {
@@ -81,7 +90,13 @@ class SDIM(Ranker):
             "recent_mask": StateSpec((recent,), "bool"),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Sums up the buckets."""
         rows_BND = self.behavior_projection(behaviors["embedding"])
         hashed, mask_BN = self._hashed(behaviors), behaviors["mask"]
@@ -92,7 +107,7 @@ class SDIM(Ranker):
             "recent_mask": self.recent.latest(mask_BN),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         found_BCD = self.collisions.score(self._hashed(candidates), state["buckets"])
@@ -100,5 +115,5 @@ class SDIM(Ranker):
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
         return self.head(interest, state["user"], state["context"], target_BCD)
 
-    def _hashed(self, group: dict):
+    def _hashed(self, group: dict) -> Tensor:
         return self.embedding.shared(group["embedding"])

@@ -12,6 +12,7 @@ from ctr_tf.layers.hash_collisions import HashCollisions
 from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.gap import GAP, GAPConfig
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,7 @@ class SDIMGAPConfig(GAPConfig):
     num_groups: int = 16
     num_bits: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "num_groups", "num_bits")
 
@@ -51,7 +52,7 @@ class SDIMGAP(GAP):
 
     config_class = SDIMGAPConfig
 
-    def make_long_term(self):
+    def make_long_term(self) -> None:
         """Makes the hash and the gate."""
         config = self.config
         self.long_term = HashCollisions(
@@ -65,23 +66,25 @@ class SDIMGAP(GAP):
                 config.dim, "long_term_gate", activation="sigmoid", use_bias=False
             )
 
-    def build_long_term(self, rows):
+    def build_long_term(self, rows: tuple) -> None:
         """Builds the hash and the gate."""
         self.long_term.build(rows)
         if "qaog" in self.config.gates:
             self.long_term_gate.build(rows)
 
-    def long_term_spec(self):
+    def long_term_spec(self) -> dict:
         """The buckets."""
         return {"buckets": StateSpec((self.long_term.num_buckets, self.config.dim))}
 
-    def encode_long_term(self, behaviors_BMD, visible_BM):
+    def encode_long_term(self, behaviors_BMD: Tensor, visible_BM: Tensor) -> dict:
         """Sums up the buckets."""
         hashed_BMD = self.short_term.key(behaviors_BMD)
         buckets = self.long_term.encode(hashed_BMD, behaviors_BMD, visible_BM)
         return {"buckets": buckets}
 
-    def search_long_term(self, query_BCD, behaviors_BMD, visible_BM, state):
+    def search_long_term(
+        self, query_BCD: Tensor, behaviors_BMD: Tensor, visible_BM: Tensor, state: dict
+    ) -> Tensor:
         """The mean of the buckets that the queries fall into."""
         hashed_BCD = self.short_term.query(query_BCD)
         found_BCD = self.long_term.score(hashed_BCD, state["buckets"])

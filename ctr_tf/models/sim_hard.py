@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,7 +16,8 @@ from ctr_tf.layers.state_spec import StateSpec, history
 from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import SearchSizes
-from ctr_tf.schema import FIRST_ID, ITEM_KEY
+from ctr_tf.schema import FIRST_ID, ITEM_KEY, Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,13 @@ class SIMHard(Ranker):
 
     config_class = SIMHardConfig
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: SIMHardConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         items = (f for f in schema.of("item") if f.is_embedded and f.length == 1)
@@ -69,7 +77,7 @@ class SIMHard(Ranker):
         )
         self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, both attentions and the head."""
         width, rows = self.embedding.width, (None, None, self.config.dim)
         self.behavior_projection.build((None, None, width("behavior")))
@@ -78,7 +86,7 @@ class SIMHard(Ranker):
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the behaviors, their times and categories."""
         return {
             **self.request_spec(),
@@ -88,7 +96,13 @@ class SIMHard(Ranker):
             "category": StateSpec((history,), "int64"),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Projects the behaviors."""
         return {
             **self.request_state(user, context),
@@ -98,7 +112,7 @@ class SIMHard(Ranker):
             "category": ops.cast(behaviors["ids"][self.category], "int64"),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]

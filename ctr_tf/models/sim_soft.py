@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -15,6 +16,8 @@ from ctr_tf.layers.tower import Tower
 from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import SearchSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,13 @@ class SIMSoft(Ranker):
     config_class = SIMSoftConfig
     auxiliary = ("search",)
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: SIMSoftConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -57,7 +66,7 @@ class SIMSoft(Ranker):
         )
         self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the search and its tower, attentions and the head."""
         dim, width = self.config.dim, self.embedding.width
         rows = (None, None, dim)
@@ -69,7 +78,7 @@ class SIMSoft(Ranker):
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, 2 * dim, dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the behaviors and their times."""
         return {
             **self.request_spec(),
@@ -78,7 +87,13 @@ class SIMSoft(Ranker):
             "behaviors": StateSpec((history, self.config.dim)),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Projects the behaviors."""
         return {
             **self.request_state(user, context),
@@ -87,7 +102,7 @@ class SIMSoft(Ranker):
             "behaviors": self.behavior_projection(behaviors["embedding"]),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]
@@ -103,7 +118,7 @@ class SIMSoft(Ranker):
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
         return self.head(interest, state["user"], state["context"], target_BCD)
 
-    def auxiliary_logits(self, state, candidates):
+    def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """The search's own prediction."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         score_BCN = self._similarity(target_BCD, state["behaviors"])

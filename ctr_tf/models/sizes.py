@@ -25,7 +25,7 @@ class TowerSizes:
     head_units: tuple[int, ...] = (64, 32)
     tasks: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_positive(self, "embedding_dim", "dim", "num_heads")
         check_heads(self)
         check_units(self, "head_units")
@@ -42,7 +42,7 @@ class RecentSizes(TowerSizes):
 
     recent: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "recent")
 
@@ -57,7 +57,7 @@ class SearchSizes(RecentSizes):
 
     top_k: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "top_k")
 
@@ -72,6 +72,6 @@ class TransformerSizes(TowerSizes):
 
     num_blocks: int = 2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "num_blocks")

@@ -1,5 +1,7 @@
 """SparseCTR: sparse self-attention over long, personalized, time-cut histories."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -25,6 +27,8 @@ from ctr_tf.models.sparse_ctr_config import (
     SparseCTRConfig,
 )
 from ctr_tf.models.sparse_patterns import PATTERNS
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 _CHUNKINGS = {
     "time": TimeChunking,
@@ -87,14 +91,22 @@ class SparseCTR(Ranker):
     ablations = _ablations()
     alternatives = _alternatives()
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: SparseCTRConfig | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.num_chunks = config.num_chunks_for(schema.history_length)
-        self.chunking = _CHUNKINGS[config.chunking](self.num_chunks, name="chunking")
+        self.chunking: keras.layers.Layer = _CHUNKINGS[config.chunking](
+            self.num_chunks, name="chunking"
+        )
         self.pattern = PATTERNS[config.attention].of(config, schema)
         self.relations = self._make_encoding().relations
-        self.keys = self.pattern.keys(self.relations)
+        self.keys: keras.layers.Layer = self.pattern.keys(self.relations)
         self.blocks = [
             SparseBlock(
                 self.pattern.attention(self._make_encoding(), policy),
@@ -116,16 +128,17 @@ class SparseCTR(Ranker):
 
     def _make_encoding(self) -> RelativeEncoding:
         config = self.config
-        layer, *arguments = {
+        choices: dict[str, tuple[Any, ...]] = {
             "rel_temporal": (RelTemporal, config.num_heads, config.relations),
             "hstu": (HSTUBias, self.schema.history_length),
             "t5": (T5Bias, config.num_heads),
             "alibi": (Alibi, config.num_heads),
             "rope": (RotaryEncoding, config.num_heads),
-        }[config.relative_encoding]
+        }
+        layer, *arguments = choices[config.relative_encoding]
         return layer(*arguments, name="encoding")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the blocks and the heads."""
         width, dim = self.embedding.width, self.config.dim
         self.behavior_projection.build((None, None, width("behavior")))
@@ -139,7 +152,7 @@ class SparseCTR(Ranker):
         for head in self.heads:
             head.build((None, None, dim), (None, width("user")))
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the keys; keys and values of each block."""
         block = self.pattern.block_spec()
         return {
@@ -148,7 +161,13 @@ class SparseCTR(Ranker):
             "blocks": [block for _ in self.blocks],
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Runs the behaviors; see the class."""
         time, mask = behaviors["time"], behaviors["mask"]
         chunk = self.chunking(time, mask, behaviors["chunk"], behaviors["embedding"])
@@ -164,7 +183,7 @@ class SparseCTR(Ranker):
             state["blocks"].append(kept)
         return state
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         relations = self.keys.relations_to(state["keys"], state["request_time"])
         embedding_BCD = candidates["embedding"]

@@ -63,7 +63,7 @@ class SparseCTRConfig:
     chunking: str = "time"
     tasks: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, known in (
             ("sparsity", SPARSITY),
             ("attention", ATTENTIONS),
@@ -95,4 +95,5 @@ class SparseCTRConfig:
         The length is the schema's, not a batch's: every batch of a run, whatever its
         bucket, is cut into the same P chunks.
         """
+        assert self.num_chunks is not None  # `__post_init__` has seen to it
         return max(1, min(self.num_chunks, history_length // 4))

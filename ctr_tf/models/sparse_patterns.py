@@ -8,7 +8,7 @@ Shapes: `P` chunks or blocks, `W` window, `D` model width.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
 
@@ -42,7 +42,10 @@ class Pattern:
     zone: int | str
     history_length: int
 
-    sees_user: ClassVar[bool] = False
+    @property
+    def sees_user(self) -> bool:
+        """Whether behaviors and candidates attend to the user, too."""
+        return False
 
     @classmethod
     def of(cls, config: Any, schema: Any) -> Self:
@@ -120,7 +123,7 @@ class EvoPattern(Pattern):
         """Whether behaviors and candidates attend to the user, too."""
         return "local" in self.branches
 
-    def keys(self, relations):
+    def keys(self, relations: tuple[str, ...]) -> EvoKeys:
         """See `EvoKeys`."""
         return EvoKeys(
             self.num_chunks,
@@ -132,7 +135,7 @@ class EvoPattern(Pattern):
             name="keys",
         )
 
-    def attention(self, encoding, dtype):
+    def attention(self, encoding: RelativeEncoding, dtype: Any) -> EvoAttention:
         """See `EvoAttention`."""
         return EvoAttention(
             self.num_heads,
@@ -149,7 +152,7 @@ class EvoPattern(Pattern):
         sizes = {"global": chunks, "transition": self.transition * chunks}
         return {b: (sizes | {"local": window})[b] for b in self.branches}
 
-    def keys_spec(self, relations):
+    def keys_spec(self, relations: tuple[str, ...]) -> dict[str, StateSpec]:
         """Times and masks of each branch, and positions where relations need them."""
         spec = {}
         for branch, size in self._sizes().items():
@@ -159,7 +162,7 @@ class EvoPattern(Pattern):
                 spec[f"{branch}_position"] = StateSpec((size,), "int64")
         return spec
 
-    def block_spec(self):
+    def block_spec(self) -> dict[str, StateSpec]:
         """Keys and values of each branch; the user last among local ones."""
         sizes = self._sizes()
         if "local" in sizes:
@@ -171,19 +174,19 @@ class EvoPattern(Pattern):
 class FullPattern(Pattern):
     """Every behavior (variant A1); see `FullAttention`."""
 
-    def keys(self, relations):
+    def keys(self, relations: tuple[str, ...]) -> FullKeys:
         """See `FullKeys`."""
         return FullKeys(relations, self.zone, name="keys")
 
-    def attention(self, encoding, dtype):
+    def attention(self, encoding: RelativeEncoding, dtype: Any) -> FullAttention:
         """See `FullAttention`."""
         return FullAttention(self.num_heads, encoding, dtype=dtype, name="attention")
 
-    def keys_spec(self, relations):
+    def keys_spec(self, relations: tuple[str, ...]) -> dict[str, StateSpec]:
         """Time and mask of all behaviors."""
         return _times(history)
 
-    def block_spec(self):
+    def block_spec(self) -> dict[str, StateSpec]:
         """Key and value of all behaviors."""
         return self._rows(("", history))
 
@@ -207,12 +210,12 @@ class DilatedPattern(Pattern):
         """The r for as many keys as `EvoPattern` has transition ones."""
         return max(1, self.history_length // (self.transition * self.num_chunks))
 
-    def keys(self, relations):
+    def keys(self, relations: tuple[str, ...]) -> DilatedKeys:
         """See `DilatedKeys`."""
         window, zone = self.window, self.zone
         return DilatedKeys(window, self.dilation, relations, zone, name="keys")
 
-    def attention(self, encoding, dtype):
+    def attention(self, encoding: RelativeEncoding, dtype: Any) -> DilatedAttention:
         """See `DilatedAttention`."""
         return DilatedAttention(
             self.num_heads,
@@ -227,11 +230,11 @@ class DilatedPattern(Pattern):
         """Keys of a candidate."""
         return -(-history_length // self.dilation) + self.window
 
-    def keys_spec(self, relations):
+    def keys_spec(self, relations: tuple[str, ...]) -> dict[str, StateSpec]:
         """Times and masks of a candidate's keys."""
         return _times(self._count)
 
-    def block_spec(self):
+    def block_spec(self) -> dict[str, StateSpec]:
         """A candidate's keys and values."""
         return self._rows(("", self._count))
 
@@ -250,12 +253,14 @@ class NativeSparsePattern(Pattern):
     transition: int
     window: int
 
-    def keys(self, relations):
+    def keys(self, relations: tuple[str, ...]) -> NativeSparseKeys:
         """See `NativeSparseKeys`."""
         length, window = self.num_chunks, self.window
         return NativeSparseKeys(length, window, relations, self.zone, name="keys")
 
-    def attention(self, encoding, dtype):
+    def attention(
+        self, encoding: RelativeEncoding, dtype: Any
+    ) -> NativeSparseAttention:
         """See `NativeSparseAttention`."""
         return NativeSparseAttention(
             self.num_heads,
@@ -271,11 +276,11 @@ class NativeSparsePattern(Pattern):
     def _blocks(self, history_length: int) -> int:
         return -(-history_length // self.num_chunks)
 
-    def keys_spec(self, relations):
+    def keys_spec(self, relations: tuple[str, ...]) -> dict[str, StateSpec]:
         """Time and mask of all behaviors."""
         return _times(history)
 
-    def block_spec(self):
+    def block_spec(self) -> dict[str, StateSpec]:
         """Keys and values of blocks, behaviors and window."""
         return self._rows(
             ("compressed_", self._blocks),
@@ -294,11 +299,11 @@ class KernelPattern(Pattern):
 
     num_chunks: int
 
-    def keys(self, relations):
+    def keys(self, relations: tuple[str, ...]) -> KernelKeys:
         """See `KernelKeys`."""
         return KernelKeys(name="keys")
 
-    def attention(self, encoding, dtype):
+    def attention(self, encoding: RelativeEncoding, dtype: Any) -> KernelAttention:
         """See `KernelAttention`; it has no use for an encoding."""
         return KernelAttention(
             self.num_heads,
@@ -308,7 +313,7 @@ class KernelPattern(Pattern):
             name="attention",
         )
 
-    def block_spec(self):
+    def block_spec(self) -> dict[str, StateSpec]:
         """The mixtures."""
         return self._rows(("", self.num_chunks))
 

@@ -4,6 +4,7 @@ Shape suffixes: `B` batch, `C` candidates, `M` clusters, `D` model width.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,6 +17,8 @@ from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_positive
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sizes import RecentSizes
+from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class TwinV2Config(RecentSizes):
     cluster_size: int = 10
     top_clusters: int = 100
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "cluster_size", "top_clusters")
 
@@ -61,7 +64,13 @@ class TwinV2(Ranker):
 
     config_class = TwinV2Config
 
-    def __init__(self, schema, table_sizes, config=None, **kwargs):
+    def __init__(
+        self,
+        schema: Schema,
+        table_sizes: dict[str, int],
+        config: TwinV2Config | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
         self.behavior_projection = self.dense(config.dim, "behavior")
@@ -80,7 +89,7 @@ class TwinV2(Ranker):
         )
         self.head = TowerHead(config.head_units, self.tasks, dtype=policy, name="head")
 
-    def build_parts(self):
+    def build_parts(self) -> None:
         """Builds the projections, the clusters, both attentions and the head."""
         width, rows = self.embedding.width, (None, None, self.config.dim)
         self.behavior_projection.build((None, None, width("behavior")))
@@ -90,7 +99,7 @@ class TwinV2(Ranker):
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
 
-    def state_spec(self):
+    def state_spec(self) -> dict:
         """User and request; the clusters; the latest behaviors."""
         dim, recent = self.config.dim, self.recent.axis
         count = self.clusters.num_clusters
@@ -103,7 +112,13 @@ class TwinV2(Ranker):
             "recent_mask": StateSpec((recent,), "bool"),
         }
 
-    def encode(self, user, behaviors, context, training=False):
+    def encode(
+        self,
+        user: dict,
+        behaviors: dict,
+        context: dict,
+        training: bool = False,
+    ) -> dict:
         """Clusters the behaviors."""
         rows_BND = self.behavior_projection(behaviors["embedding"])
         item, mask_BN = self.embedding.shared(behaviors["embedding"]), behaviors["mask"]
@@ -114,7 +129,7 @@ class TwinV2(Ranker):
             "recent_mask": self.recent.latest(mask_BN),
         }
 
-    def score(self, state, candidates, training=False):
+    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         clusters = [state[k] for k in ("cluster", "cluster_time", "cluster_size")]

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
+from ctr_tf.models.ranker import Ranker
 
 _BY_ELEMENT = frozenset(
     """
@@ -46,7 +47,9 @@ _NESTED = re.compile(
 )
 
 
-def request_graph(ranker, inputs: Mapping[str, tf.Tensor]):
+def request_graph(
+    ranker: Ranker, inputs: Mapping[str, tf.Tensor]
+) -> tf.types.experimental.ConcreteFunction:
     """The forward pass at the shapes of these inputs, as a concrete function.
 
     Args:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.writing import serialize
+from ctr_tf.models.ranker import Ranker
 from ctr_tf.scaling.flops import graph_flops, request_graph
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies
@@ -37,7 +38,7 @@ def random_request(
     return inputs
 
 
-def request_cost(ranker, inputs: dict[str, tf.Tensor]) -> dict:
+def request_cost(ranker: Ranker, inputs: dict[str, tf.Tensor]) -> dict:
     """FLOPs and time of one request.
 
     Args:
@@ -48,7 +49,7 @@ def request_cost(ranker, inputs: dict[str, tf.Tensor]) -> dict:
         `flops`, `latency_ms`, and the request's `behaviors` and `candidates`.
     """
     score = request_graph(ranker, inputs)
-    seconds = []
+    seconds: list[float] = []
     started = time.perf_counter()
     while len(seconds) < _WARM_UP + 1 or (
         len(seconds) < _WARM_UP + _CALLS and time.perf_counter() - started < _SECONDS

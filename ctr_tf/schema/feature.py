@@ -20,7 +20,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # neither is needed to read a request
     import pyarrow as pa
     import tensorflow as tf
 
+    from ctr_tf.data.encode import RequestEncoder
     from ctr_tf.schema.vocabulary import Vocabularies
 
 PADDING_ID = 0
@@ -42,10 +43,14 @@ ROLES = ("user", "context", "item", "behavior", "candidate")
 # How a raw value that is not there is written where every place needs a value, by the
 # feature's dtype. A log never holds these: the first is the least int64, the second a
 # NUL character alone.
-MISSING = {"int64": -(2**63), "string": "\0", "float32": math.nan}
+MISSING: dict[str, Any] = {"int64": -(2**63), "string": "\0", "float32": math.nan}
 WORDS = {"int64": "a whole number", "float32": "a number", "string": "a string"}
 _NUMPY = {"int64": np.int64, "float32": np.float32, "string": object}
-_JSON_TYPES = {"int64": {int}, "float32": {int, float}, "string": {str}}
+_JSON_TYPES: dict[str, set[type]] = {
+    "int64": {int},
+    "float32": {int, float},
+    "string": {str},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Feature:
     is_embedded: ClassVar[bool] = True
     stores_ids: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", str(self.name)):
             raise UserError(
                 "A feature's `name` is lower-case letters, digits and '_', and begins "
@@ -101,7 +106,7 @@ class Feature:
         if self.null_values is not None:
             object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
 
-    def _fail(self, message: str):
+    def _fail(self, message: str) -> NoReturn:
         raise UserError(f"Feature '{self.name}': {message}")
 
     def _check_positive(self, *fields: str) -> None:
@@ -201,7 +206,7 @@ class Feature:
         filled = values.fill_null(pa.scalar(self.stored_missing, values.type))
         return filled.to_numpy(zero_copy_only=False).astype(dtype)
 
-    def to_stored(self, raw: "tf.Tensor", encoder) -> "tf.Tensor":
+    def to_stored(self, raw: "tf.Tensor", encoder: "RequestEncoder") -> "tf.Tensor":
         """Raw values → stored ones, in the graph, as `store` does it.
 
         Args:
@@ -221,7 +226,7 @@ class Feature:
         """
         raise NotImplementedError
 
-    def from_stored(self, stored, vocabularies: "Vocabularies"):
+    def from_stored(self, stored: Any, vocabularies: "Vocabularies") -> Any:
         """A stored value → the raw one as JSON has it; None where it is not known."""
         if isinstance(stored, float) and math.isnan(stored):
             return None

@@ -106,7 +106,7 @@ class Schema:
     labels: tuple[str, ...] = ("click",)
     null_values: tuple[str | int | float, ...] = ("",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
             raise UserError(unknown_name("time_unit", self.time_unit, TIME_UNITS))
         for field in ("history_length", "num_chunks"):
@@ -232,7 +232,7 @@ class Schema:
         """
         return self.ticks > 1
 
-    def before_request(self, time, request_time):
+    def before_request(self, time: Any, request_time: Any) -> Any:
         """Whether behaviors are before a request, both in seconds as samples hold them.
 
         Args:
@@ -346,7 +346,11 @@ def _choice_to_mapping(choice: CounterChoice) -> dict[str, Any]:
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:
     """What a schema file says of a feature: what differs from the defaults."""
-    mapping = {"name": feature.name, "role": feature.role, "kind": feature.kind}
+    mapping: dict[str, Any] = {
+        "name": feature.name,
+        "role": feature.role,
+        "kind": feature.kind,
+    }
     for field in dataclasses.fields(feature):
         value = getattr(feature, field.name)
         if field.name not in mapping and value != field.default:

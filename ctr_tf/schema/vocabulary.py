@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ class Vocabularies:
         """Table name → rows, for every embedded feature of the schema."""
         return {f.table: self.table_size(f) for f in schema.features if f.is_embedded}
 
-    def encode(self, feature: Feature, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    def encode(self, feature: Any, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Turns raw values into ids.
 
         Args:
@@ -92,7 +93,7 @@ class Vocabularies:
         index = pc.index_in(raw, value_set=array)
         return _to_ids(index)
 
-    def decode(self, feature: Feature, ids: Iterable[int]) -> list[str]:
+    def decode(self, feature: Any, ids: Iterable[int]) -> list[str]:
         """Turns ids back into words for people; `"?"` stands for unknown."""
         if feature.hash_buckets is not None:
             return [f"#{i}" for i in ids]
@@ -205,7 +206,7 @@ def _to_ids(index: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return ids.astype(np.int64) + FIRST_ID
 
 
-def _hash(feature: Feature, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def _hash(feature: Any, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
     # TensorFlow's own op, so that the jobs and the graph cannot differ.
     import tensorflow as tf
 

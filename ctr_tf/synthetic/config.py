@@ -50,7 +50,7 @@ class WorldConfig:
     max_history: int = 1_000
     plant: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least, most in (
             ("users", 1, 10_000_000),
             ("items", NUM_CATEGORIES * BRANDS_PER_CATEGORY, 10_000_000),

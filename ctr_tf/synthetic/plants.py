@@ -56,9 +56,9 @@ requests, `K` categories, `C` candidates.
 
 import numpy as np
 
-from ctr_tf.synthetic.config import BRANDS_PER_CATEGORY, MIN_SESSION_SIZE
+from ctr_tf.synthetic.config import BRANDS_PER_CATEGORY, MIN_SESSION_SIZE, WorldConfig
 from ctr_tf.synthetic.requests import DEVICES, Requests, World, mix, shown_sessions
-from ctr_tf.synthetic.world import ACTIONS, Catalog, Sessions
+from ctr_tf.synthetic.world import ACTIONS, Catalog, Sessions, Users
 from ctr_tf.time import DAY, HOUR, is_weekend
 
 NUM_CATEGORIES = 10  # few, which small data suffice for
@@ -139,7 +139,7 @@ class PlantedSessions(Sessions):
     size_spread = SIZE_SPREAD
     max_seconds = HOUR
 
-    def __init__(self, config, users, rng: np.random.Generator):
+    def __init__(self, config: WorldConfig, users: Users, rng: np.random.Generator):
         self.plant, self.num_users = config.plant, config.users
         drifts = [DRIFTS.get(name, USUAL_DRIFT) for name in config.plant]
         self.drift_rate = max(drifts)
@@ -246,7 +246,9 @@ class PlantedRequests(Requests):
                 table[block] = cells.reshape(-1, NUM_CATEGORIES)
         return relevant_RK, present_RK
 
-    def _relevance(self, world: World, request_J, behavior_J) -> np.ndarray:
+    def _relevance(
+        self, world: World, request_J: np.ndarray, behavior_J: np.ndarray
+    ) -> np.ndarray:
         """w, the product of the plants' factors."""
         behaviors, sessions, plant = world.behaviors, world.sessions, world.config.plant
         session_J = behaviors["session"][behavior_J]
@@ -261,6 +263,7 @@ class PlantedRequests(Requests):
             weight_J *= counts_J * np.take(VIEW_WEIGHTS, view_J)
         if "realtime_trigger" in plant:
             brand_J = world.catalog.brand[item_J]
+            assert isinstance(sessions, PlantedSessions)
             weight_J *= brand_J == sessions.brand[self.session][request_J]
         if "view_by_context" in plant:
             weight_J *= view_J == self.device[request_J]
@@ -277,7 +280,7 @@ class PlantedRequests(Requests):
         return weight_J
 
 
-def _draw(weight_RK, count: int, rng: np.random.Generator) -> np.ndarray:
+def _draw(weight_RK: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """`count` categories a row, by weight; -1, for any, where all weights are 0."""
     cumulative_RK = np.cumsum(weight_RK, axis=1)
     total_R1 = cumulative_RK[:, -1:]

@@ -53,10 +53,10 @@ def random_sample(
     request_time = LAST_TIME - int(random.integers(0, 30 * times.DAY))
     gaps = random.exponential(size=behaviors) * 10.0 ** random.uniform(0, 5, behaviors)
     behavior_time = request_time - 1 - np.cumsum(gaps.astype(np.int64))[::-1]
-    sizes = {"behaviors": behaviors, "candidates": candidates}
-    sample = {}
+    sizes: dict[int | str, int] = {"behaviors": behaviors, "candidates": candidates}
+    sample: dict[str, np.ndarray] = {}
     for key, field in record_spec(schema).items():
-        size = sizes.get(field.size, field.size)
+        size = int(sizes.get(field.size, field.size))
         if field.at_most:
             size = int(random.integers(0, size + 1))
         if field.length > 1:
@@ -80,8 +80,8 @@ def random_sample(
         counts = sample[f"candidate_{place.of}"]
         for name, values in place.values(counts, np.zeros(1, np.int64)).items():
             sample[f"candidate_{name}"] = values
-    sizes = {"context_slate_size": np.array([candidates])}
-    sample |= sizes if schema.computed.slate_size else {}
+    if schema.computed.slate_size:
+        sample["context_slate_size"] = np.array([candidates])
     return sample | {
         "request_id": np.array([b"r%d" % random.integers(2**60)], object),
         "user_id": np.array([b"u%d" % random.integers(100)], object),

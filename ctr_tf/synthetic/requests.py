@@ -84,7 +84,9 @@ class Requests:
         self.probability = (1 / (1 + np.exp(-logit_RC))).astype(np.float32)
         self.click = rng.random(logit_RC.shape, np.float32) < self.probability
 
-    def _moments(self, config, sessions, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _moments(
+        self, config: WorldConfig, sessions: Sessions, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Session, and how many of its behaviors are done by then; no pair twice."""
         eligible = shown_sessions(config, sessions)
         size = sessions.size[eligible]
@@ -101,12 +103,12 @@ class Requests:
         drawn = np.argpartition(draw, count - 1)[:count]
         return session[drawn], done[drawn]
 
-    def _devices(self, sessions, rng) -> np.ndarray:
+    def _devices(self, sessions: Sessions, rng: np.random.Generator) -> np.ndarray:
         computer = np.array([0.5, 0.2, 0.2])[sessions.thread[self.session]]
         draw = rng.random(len(computer))
         return np.where(draw < computer, 2, np.where(draw < computer + 0.15, 1, 0))
 
-    def _categories(self, world, rng) -> np.ndarray:
+    def _categories(self, world: World, rng: np.random.Generator) -> np.ndarray:
         """What is wanted, what was wanted at other times, and anything (-1)."""
         sessions = world.sessions
         before, interest = sessions.before[self.session], sessions.interest
@@ -122,7 +124,7 @@ class Requests:
         distracting = np.take_along_axis(others, choice, axis=1)
         return mix(self.wanted[:, None], distracting, rng)
 
-    def _match_logits(self, category_RC) -> np.ndarray:
+    def _match_logits(self, category_RC: np.ndarray) -> np.ndarray:
         """What the history adds to the logits."""
         weight_R = np.where(self.arriving, ARRIVAL_WEIGHT, SESSION_WEIGHT)
         return weight_R[:, None] * (category_RC == self.wanted[:, None])
@@ -145,7 +147,9 @@ def shown_sessions(config: WorldConfig, sessions: Sessions) -> np.ndarray:
     return eligible
 
 
-def mix(matching_RC, distracting_RC, rng: np.random.Generator) -> np.ndarray:
+def mix(
+    matching_RC: np.ndarray, distracting_RC: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Categories of slates: some of these, some of those, any (-1) for the rest."""
     draw_RC = rng.random(distracting_RC.shape)
     return np.where(
@@ -155,7 +159,9 @@ def mix(matching_RC, distracting_RC, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _distinct_items(catalog: Catalog, category_RC, rng) -> np.ndarray:
+def _distinct_items(
+    catalog: Catalog, category_RC: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Items of the categories, none twice in a slate."""
     item_RC = catalog.draw(category_RC, rng)
     while True:

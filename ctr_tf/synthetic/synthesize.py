@@ -129,7 +129,7 @@ def _behaviors(behaviors: dict, sessions: Sessions) -> pa.Table:
     )
 
 
-def _words(index: np.ndarray, words) -> pa.Array:
+def _words(index: np.ndarray, words: Sequence[str]) -> pa.Array:
     return pa.array(words).take(pa.array(index))
 
 

@@ -144,25 +144,33 @@ class Sessions:
         self.interest, self.before = self._interests(rng)
         self.size = self._sizes(users, rng)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.user)
 
-    def _rates(self, rate, days) -> np.ndarray:
+    def _rates(self, rate: np.ndarray, days: int) -> np.ndarray:
         """Sessions to expect of a user, on a day, in a part of it."""
         return rate[:, None, None]
 
-    def _hours(self, weekend, part, rng) -> np.ndarray:
+    def _hours(
+        self, weekend: np.ndarray, part: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """When on its day each session begins."""
         hour = np.array(SESSION_HOURS)[weekend, part]
         noise = rng.normal(0.0, SESSION_HOUR_DEVIATION, len(part))
         return hour + np.clip(noise, -2.5, 2.5)
 
-    def _threads(self, users, weekend, part, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _threads(
+        self,
+        users: Users,
+        weekend: np.ndarray,
+        part: np.ndarray,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Each session's thread, and the interest that this thread begins with."""
         thread = np.where(weekend, 2, part)
         return thread, users.habits[self.user, thread]
 
-    def _interests(self, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _interests(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Each session's interest, and that of the session before in its thread."""
         order = np.lexsort((np.arange(len(self)), self.thread, self.user))
         user, thread = self.user[order], self.thread[order]
@@ -177,7 +185,7 @@ class Sessions:
         place[order] = np.arange(len(self))
         return interest[place], before[place]
 
-    def _sizes(self, users: Users, rng) -> np.ndarray:
+    def _sizes(self, users: Users, rng: np.random.Generator) -> np.ndarray:
         """Uneven shares of each user's behaviors, `MIN_SESSION_SIZE` at least."""
         share = np.exp(rng.normal(0.0, self.size_spread, len(self)))
         num_users = len(users.behaviors)
@@ -204,7 +212,13 @@ class Sessions:
         item, action = self._content(session, left, catalog, rng)
         return {"session": session, "time": time, "item": item, "action": action}
 
-    def _content(self, session, left, catalog, rng) -> tuple[np.ndarray, np.ndarray]:
+    def _content(
+        self,
+        session: np.ndarray,
+        left: np.ndarray,
+        catalog: Catalog,
+        rng: np.random.Generator,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Item and action of behaviors after which `left` - 1 follow in the session."""
         noise_share = np.where(left <= 2, LAST_NOISE_SHARE, NOISE_SHARE)
         noise = rng.random(len(session)) < noise_share

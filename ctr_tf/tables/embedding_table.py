@@ -1,7 +1,11 @@
 """An embedding table whose step costs the same with any number of rows."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -20,7 +24,13 @@ class EmbeddingTable(keras.layers.Layer):
         float32 `[..., width]`.
     """
 
-    def __init__(self, rows: int, width: int, initializer="default", **kwargs):
+    def __init__(
+        self,
+        rows: int,
+        width: int,
+        initializer: str | keras.initializers.Initializer = "default",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.rows = rows
         self.width = width
@@ -30,7 +40,7 @@ class EmbeddingTable(keras.layers.Layer):
             else keras.initializers.get(initializer)
         )
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Makes the table, float32 under every precision policy."""
         self.table = self.add_weight(
             name="table",
@@ -41,7 +51,7 @@ class EmbeddingTable(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, ids):
+    def call(self, ids: Tensor) -> Tensor:
         """Gathers rows."""
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
@@ -49,7 +59,7 @@ class EmbeddingTable(keras.layers.Layer):
             return tf.gather(self.table.value, ids)
         return ops.take(self.table.value, ids, axis=0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

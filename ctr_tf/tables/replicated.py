@@ -80,7 +80,7 @@ class ReplicatedTables:
             gradients: from `gradients`, perhaps scaled.
         """
         if gradients:
-            self.optimizer.apply_unique(
+            self._updates().apply_unique(
                 list(gradients.values()),
                 [self.tables[name].table for name in gradients],
             )
@@ -118,6 +118,10 @@ class ReplicatedTables:
         """Name → whole table, for a graph that serves."""
         return {name: table.table.value for name, table in self.tables.items()}
 
+    def _updates(self) -> RowWiseOptimizer:
+        assert self.optimizer is not None  # whoever trains has one
+        return self.optimizer
+
     def _saved(self, slots: bool, only: Iterable[str] | None = None) -> SavedVariables:
         """Tables of the ranker `teacher`, `teacher/<name>`, are a part of their own."""
         names = self.tables if only is None else only
@@ -127,7 +131,7 @@ class ReplicatedTables:
             part = parts.setdefault(f"tables_{ranker}" if ranker else "tables", {})
             part[own] = self.tables[name].table.value
         if slots:
-            variables = enumerate(self.optimizer.variables)
+            variables = enumerate(self._updates().variables)
             parts["slots"] = {str(index): v.value for index, v in variables}
         return SavedVariables("tables", parts)
 

@@ -5,6 +5,9 @@ Both take a table's gradient as `tf.IndexedSlices`, add up the gradients of each
 Table and slots are never read or written as a whole.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -41,7 +44,12 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
         name: of the optimizer.
     """
 
-    def __init__(self, learning_rate=0.001, name=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         for option in ("weight_decay", "use_ema", "gradient_accumulation_steps"):
             if getattr(self, option):
@@ -50,7 +58,11 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
                     f" does without it. Received: {option}={getattr(self, option)!r}"
                 )
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence,
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         """Updates tables by gradients whose rows may repeat.
 
         Args:
@@ -68,11 +80,17 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
                 )
         self.apply_unique([unique_rows(g) for g in grads], trainable_variables)
 
-    def apply_unique(self, grads, trainable_variables=None):
+    def apply_unique(
+        self,
+        grads: Sequence,
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         """As `apply`, for gradients in which every row is there once."""
         super().apply(grads, trainable_variables)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.IndexedSlices, variable: keras.Variable, learning_rate: Any
+    ) -> None:
         """Keras' hook: updates one table by a gradient of unique rows."""
         self.update_rows(
             gradient.indices,
@@ -84,7 +102,13 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return list(grads_and_vars)  # they are those of all replicas
 
-    def update_rows(self, rows, gradient, variable, learning_rate):
+    def update_rows(
+        self,
+        rows: tf.Tensor,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
         """Updates `rows` `[n]`, each there once, by `gradient` `[n, width]`."""
         raise NotImplementedError(f"{type(self).__name__} lacks `update_rows`.")
 
@@ -121,17 +145,17 @@ class RowWiseAdagrad(RowWiseOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        initial_accumulator_value=0.1,
-        epsilon=1e-7,
-        name="row_wise_adagrad",
-        **kwargs,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float = 1e-7,
+        name: str = "row_wise_adagrad",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, name=name, **kwargs)
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the accumulators."""
         if self.built:
             return
@@ -142,7 +166,13 @@ class RowWiseAdagrad(RowWiseOptimizer):
             initializer=keras.initializers.Constant(self.initial_accumulator_value),
         )
 
-    def update_rows(self, rows, gradient, variable, learning_rate):
+    def update_rows(
+        self,
+        rows: tf.Tensor,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
         """See the class."""
         slot = self._accumulators[self._get_variable_index(variable)]
         accumulator = _gather(slot, rows) + tf.square(gradient)
@@ -150,7 +180,7 @@ class RowWiseAdagrad(RowWiseOptimizer):
         change = learning_rate * gradient / tf.sqrt(accumulator + self.epsilon)
         _scatter_subtract(variable, rows, change)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),
@@ -185,19 +215,19 @@ class RowWiseAdam(RowWiseOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-7,
-        name="row_wise_adam",
-        **kwargs,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        name: str = "row_wise_adam",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, name=name, **kwargs)
         self.beta_1 = beta_1
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the moments."""
         if self.built:
             return
@@ -213,7 +243,13 @@ class RowWiseAdam(RowWiseOptimizer):
             for variable in variables
         ]
 
-    def update_rows(self, rows, gradient, variable, learning_rate):
+    def update_rows(
+        self,
+        rows: tf.Tensor,
+        gradient: tf.Tensor,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
         """See the class."""
         slot = self._moments[self._get_variable_index(variable)]
         momentum, velocity = tf.split(_gather(slot, rows), 2, axis=1)
@@ -225,7 +261,7 @@ class RowWiseAdam(RowWiseOptimizer):
         change = rate * momentum / (tf.sqrt(velocity) + self.epsilon)
         _scatter_subtract(variable, rows, change)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Config."""
         return {
             **super().get_config(),

@@ -10,7 +10,9 @@ import resource
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -38,15 +40,15 @@ class StepCounter(keras.callbacks.Callback):
     def __init__(self, progress: Progress):
         super().__init__()
         self.progress = progress
-        self._last = None
+        self._last: tuple[int, Any] | None = None
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Counts, and checks the step before."""
         self._check()
         self.progress.step += 1
         self._last = self.progress.step, logs["loss"]
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Checks the last step."""
         self._check()
 
@@ -100,11 +102,13 @@ class Reporter(keras.callbacks.Callback):
         self._recent = [0, 0.0, 0.0]
         self._told = time.monotonic()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
         """Starts the clock."""
         self._started = time.perf_counter(), self.model.input_seconds
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Stops the clock, and reports now and then."""
         if batch:
             seconds = time.perf_counter() - self._started[0]
@@ -138,7 +142,9 @@ class Reporter(keras.callbacks.Callback):
         self.progress.history.append({"step": step, **values})
         self.write("train", step, values)
         if self.bar:
-            shown = [(k, values[k]) for k in ("loss", "auc") if k in values]
+            shown: list[tuple[str, float]] = [
+                (k, values[k]) for k in ("loss", "auc") if k in values
+            ]
             shown.append(("examples/s", values["examples_per_second"]))
             shown.append(("input wait", values["input_wait_share"]))
             self.bar.update(step, shown, finalize=step == self.total_steps)
@@ -181,7 +187,7 @@ class Validation(keras.callbacks.Callback):
     def __init__(
         self,
         progress: Progress,
-        dataset,
+        dataset: Any,
         every: int,
         total_steps: int,
         monitor: str,
@@ -199,7 +205,7 @@ class Validation(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.reporter = reporter
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes up the running metrics, which Keras has just reset, and validation."""
         self.make_up()
 
@@ -210,7 +216,7 @@ class Validation(keras.callbacks.Callback):
         if self._is_due(progress.step) and progress.validated < progress.step:
             self._validate(progress.step)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Validates now and then, once what was learned so far is safe."""
         step = self.progress.step
         # Where the loss is no number, the next step's check tells.
@@ -290,7 +296,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.every = every
         self.total_steps = total_steps
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Writes a checkpoint now and then."""
         step = self.progress.step
         finished = self.model.stop_training or step == self.total_steps

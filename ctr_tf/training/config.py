@@ -55,7 +55,7 @@ class TrainingConfig:
     keep_checkpoints: int = 2
     log_every: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key, known in (
             ("precision", PRECISIONS),
             ("distribution", STRATEGIES),
@@ -102,6 +102,9 @@ class Config:
     model: Any = dataclasses.field(
         default_factory=SparseCTRConfig, metadata={"choose": _choose_model}
     )
-    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    # Made of `LOSSES`, which a type checker does not follow.
+    objective: ObjectiveConfig = dataclasses.field(  # type: ignore[valid-type]
+        default_factory=ObjectiveConfig
+    )
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

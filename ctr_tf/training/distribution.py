@@ -17,6 +17,8 @@ import json
 import os
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -92,7 +94,9 @@ def _workers(strategy: tf.distribute.Strategy) -> dict[tuple[str, int], str]:
     }
 
 
-def distribute(strategy: tf.distribute.Strategy, make_dataset):
+def distribute(
+    strategy: tf.distribute.Strategy, make_dataset: Callable[..., tf.data.Dataset]
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of this worker, for `fit` and `evaluate`.
 
     Every worker takes its share of each global batch, and each of its replicas a share
@@ -117,7 +121,7 @@ def distribute(strategy: tf.distribute.Strategy, make_dataset):
     return strategy.distribute_datasets_from_function(lambda _: dataset)
 
 
-def _shares(batch, count: int) -> tf.data.Dataset:
+def _shares(batch: tuple, count: int) -> tf.data.Dataset:
     def share(index):
         return tf.nest.map_structure(lambda x: x[index::count], batch)
 
@@ -161,7 +165,7 @@ def _is_open(address: str) -> bool:
     return True
 
 
-def open_batch(value) -> tf.TypeSpec:
+def open_batch(value: Any) -> tf.TypeSpec:
     """The type of a tensor, or of one tensor a replica, with its first axis open."""
     spec = tf.type_spec_from_value(value)
     if isinstance(spec, tf.TensorSpec):

@@ -3,6 +3,8 @@
 `ctr_tf.evaluation.metrics` has the exact ones of a finished model.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -18,14 +20,16 @@ class LogitAUC(keras.metrics.Metric):
     large. Logits of one bin are tied, and a tie counts one half.
     """
 
-    def __init__(self, name: str = "auc", **kwargs):
+    def __init__(self, name: str = "auc", **kwargs: Any):
         super().__init__(name=name, dtype="float32", **kwargs)
         self.clicked, self.unclicked = (
             self.add_variable((_BINS,), "zeros", "float64", name=part)
             for part in ("clicked", "unclicked")
         )
 
-    def update_state(self, labels, logits, weights):
+    def update_state(
+        self, labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor
+    ) -> None:
         """Adds candidates.
 
         Args:
@@ -45,7 +49,7 @@ class LogitAUC(keras.metrics.Metric):
                 tf.math.unsorted_segment_sum(weights * share, number, _BINS)
             )
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         """The AUC so far; NaN without clicks, or without others."""
         clicked, unclicked = (
             tf.convert_to_tensor(total) for total in (self.clicked, self.unclicked)
@@ -60,7 +64,7 @@ class LogitAUC(keras.metrics.Metric):
 class DefinedMean(keras.metrics.Mean):
     """A weighted mean; NaN where nothing had any weight."""
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         """The mean so far."""
         count = tf.convert_to_tensor(self.count)
         nan = tf.constant(float("nan"), count.dtype)

@@ -48,7 +48,7 @@ class OptimizerConfig:
     global_clipnorm: float | None = None
     weight_decay: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for key, known in (
             ("dense", DENSE),
             ("tables", TABLES),
@@ -98,7 +98,9 @@ def make_optimizer(
     return LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
-def learning_rate(config: OptimizerConfig, peak: float, total_steps: int):
+def learning_rate(
+    config: OptimizerConfig, peak: float, total_steps: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """A float or a Keras schedule that peaks at `peak`."""
     if config.schedule == "constant" and not config.warmup_steps:
         return float(peak)

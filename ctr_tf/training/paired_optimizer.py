@@ -7,6 +7,7 @@ loss scaling see those of the global batch, all of them together.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -55,23 +56,23 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         self.network = network
         self.tables = tables
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the network's slots."""
         self.network.build(variables)
         self.built = True
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Those of the network's optimizer; the tables save their own."""
         return self.network.variables
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """Current learning rate of the network."""
         return self.network.learning_rate
 
     @property
-    def iterations(self):
+    def iterations(self) -> keras.Variable:
         """Steps done."""
         return self.network.iterations
 
@@ -105,13 +106,13 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     Keras' own makes a table's gradient dense in order to look for NaN and infinity.
     """
 
-    def check_finite(self, grads):
+    def check_finite(self, grads: Sequence) -> tf.Tensor:
         """Whether every gradient is finite; sparse ones by their rows."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
         return super().check_finite(values)
 
 
-def _of_tables(pairs) -> dict[str, tf.IndexedSlices]:
+def _of_tables(pairs: Sequence[tuple]) -> dict[str, tf.IndexedSlices]:
     return {owner: gradient for gradient, owner in pairs if isinstance(owner, str)}
 
 

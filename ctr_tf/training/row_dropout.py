@@ -29,7 +29,7 @@ class RowDropoutConfig:
     behavior: float = 0.0
     candidate: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             rate = getattr(self, field.name)
             if not 0 <= rate < 1:
@@ -54,7 +54,7 @@ class RowDropout:
         self._rates = dataclasses.asdict(config)
         self._seed = seed
 
-    def __call__(self, rows: dict, step, keys: dict[str, str]) -> dict:
+    def __call__(self, rows: dict, step: tf.Tensor, keys: dict[str, str]) -> dict:
         """Drops rows.
 
         Args:

@@ -103,7 +103,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
         mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
         for mapping in mappings:
             del mapping["run"]  # a run may be moved
-        changed = configs.differences(*mappings)
+        changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(
                 f"Run '{folder}' exists and was made by another recipe. Choose another "

@@ -33,7 +33,7 @@ def check_start(config: Config, data: PreparedData) -> None:
     if folder is None:
         return
     models = [configs.to_mapping(c.model) for c in (read_config(folder), config)]
-    if different := configs.differences(*models, "model"):
+    if different := configs.differences(models[0], models[1], "model"):
         raise UserError(f"The run '{folder}' is of another model: {different[0]}")
     one, other = (
         without_limits(schema).to_yaml().splitlines()

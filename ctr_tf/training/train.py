@@ -27,6 +27,7 @@ from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
 from ctr_tf.models import build_ranker
+from ctr_tf.models.ranker import Ranker
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.callbacks import (
     Checkpointing,
@@ -176,7 +177,9 @@ def _check_end(progress: Progress, total_steps: int) -> None:
         )
 
 
-def _adapt(ranker, read: Callable, strategy, seed: int) -> None:
+def _adapt(
+    ranker: Ranker, read: Callable, strategy: tf.distribute.Strategy, seed: int
+) -> None:
     """Measures the numeric features; every worker reads the same batches for it."""
     batches = read(split="train", training=True, seed=seed).take(_ADAPT_BATCHES)
     inputs = (inputs for inputs, _, _ in batches.as_numpy_iterator())
@@ -205,7 +208,13 @@ def _make_trainer(config: Config, data: PreparedData, total_steps: int) -> Train
     return trainer
 
 
-def _announce(config, data, ranker, progress: Progress, total_steps: int) -> None:
+def _announce(
+    config: Config,
+    data: PreparedData,
+    ranker: Ranker,
+    progress: Progress,
+    total_steps: int,
+) -> None:
     counts = ranker.count_weights()
     _log.info(
         "%s: %s weights in tables, %s in the network; %s training samples, %d steps of "

@@ -65,6 +65,9 @@ class Trainer(keras.Model):
         self._ranking = DefinedMean("gauc_request", dtype="float32")
         self.built = True
 
+    train_function: Callable | None  # Keras' own
+    test_function: Callable | None
+
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer,
@@ -116,8 +119,8 @@ class Trainer(keras.Model):
         )
         used = {name: lookups[name] for name in self._learners()}
         of_tables = self.store.gradients(_flat(used), _flat(of_rows))
-        pairs = zip(of_network, self._network, strict=True)
-        pairs = [pair for pair in pairs if pair[0] is not None]
+        every = zip(of_network, self._network, strict=True)
+        pairs = [pair for pair in every if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
         self.optimizer.apply(
             [*summed, *of_tables.values()],
@@ -155,6 +158,7 @@ class Trainer(keras.Model):
     def _dropped(self, name: str, rows: dict) -> dict:
         sources = self.rankers[name].embedding.sources()
         keys = {row: key for row, (key, _) in sources.items()}
+        assert self._row_dropout is not None
         return self._row_dropout(rows, self.optimizer.iterations, keys)
 
     def _gradients(self, inputs, rows, labels, weights, factors):
@@ -167,7 +171,9 @@ class Trainer(keras.Model):
         logits = next(iter(outputs.values())).logits
         return logits, totals, tape.gradient(loss, (rows, network))
 
-    def _forward(self, inputs, rows, training=False) -> dict[str, Outputs]:
+    def _forward(
+        self, inputs: dict, rows: dict, training: bool = False
+    ) -> dict[str, Outputs]:
         return {
             name: ranker.outputs(
                 inputs, rows[name], training=training and ranker.trainable
@@ -175,7 +181,13 @@ class Trainer(keras.Model):
             for name, ranker in self.rankers.items()
         }
 
-    def _update_metrics(self, labels, logits, weights, totals) -> dict:
+    def _update_metrics(
+        self,
+        labels: tf.Tensor,
+        logits: tf.Tensor,
+        weights: tf.Tensor,
+        totals: dict[str, tf.Tensor],
+    ) -> dict:
         counts = self.objective.counts(labels, weights)
         for name, mean in self._terms.items():
             mean.update_state(
@@ -208,7 +220,8 @@ class Trainer(keras.Model):
         return {
             "loss": tf.where(tf.reduce_any(known), loss, of_nothing),
             **(means if len(means) > 1 else {}),
-            **{m.name: m.result() for m in (*self._aucs, self._ranking)},
+            **{auc.name: auc.result() for auc in self._aucs},
+            self._ranking.name: self._ranking.result(),
         }
 
     def make_train_function(self, force: bool = False) -> Callable:

@@ -8,6 +8,7 @@ until the values at fault stand alone.
 import dataclasses
 import decimal
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +56,7 @@ class Column:
     required: bool = False
     time_unit: str | None = None
     says_click: bool = False
-    null_values: tuple[str, ...] = ("",)
+    null_values: tuple[str | int | float, ...] = ("",)
     feature: Feature | None = None
 
     @property
@@ -139,7 +140,7 @@ def canonical_columns(
         columns = [user, *features("user")]
     else:
         columns = [item, *features("item")]
-    unique = {}
+    unique: dict[str, Column] = {}
     for column in columns:
         unique.setdefault(column.name, column)
     return tuple(unique.values())
@@ -166,7 +167,7 @@ def coerce(
     columns: Sequence[Column],
     numbers: np.ndarray,
     origin: str,
-    raw: Callable[[int], str | bytes | dict],
+    raw: Callable[[int], str | bytes | dict] | None,
 ) -> tuple[pa.Table, np.ndarray, list[Rejected]]:
     """Turns values as found into typed columns and puts bad rows aside.
 
@@ -180,7 +181,8 @@ def coerce(
     Returns:
         The table of good rows, their numbers, and the rejected rows.
     """
-    arrays, faults = [], {}
+    arrays = []
+    faults: dict[int, str] = {}
     for column in columns:
         array, bad = typed(values.get(column.name), column, len(numbers))
         for i, fault in bad.items():
@@ -193,6 +195,7 @@ def coerce(
     table = pa.table(arrays, names=[column.name for column in columns])
     if not faults:
         return table, numbers, []
+    assert raw is not None  # whoever reads a file can show its rows
     keep = np.ones(len(numbers), bool)
     keep[list(faults)] = False
     clicked = np.zeros(len(numbers), bool)
@@ -208,7 +211,7 @@ def coerce(
     return table.filter(pa.array(keep)), numbers[keep], rejected
 
 
-def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
+def typed(values: Any, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]:
     """Types one column.
 
     Args:
@@ -235,7 +238,7 @@ def typed(values, column: Column, count: int) -> tuple[pa.Array, dict[int, str]]
     return pa.concat_arrays([left, right]), bad
 
 
-def _cast(values, column: Column) -> pa.Array:
+def _cast(values: Any, column: Column) -> pa.Array:
     array = values if isinstance(values, pa.Array | pa.ChunkedArray) else None
     array = pa.array(values) if array is None else array
     if isinstance(array, pa.ChunkedArray):
@@ -270,7 +273,7 @@ def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
 
 def _without_nulls(array: pa.Array, column: Column) -> pa.Array:
     """The values, null where they are a spelling of a missing one."""
-    spellings = list(column.null_values)
+    spellings: list[Any] = list(column.null_values)
     if not pa.types.is_string(array.type):
         if spellings == [""]:
             return array

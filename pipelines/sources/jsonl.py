@@ -108,7 +108,7 @@ class Jsonl(Source):
 
 def _table_files(folder: str, table: str) -> list[RawFile]:
     infos = list_folder(folder)
-    found = {}
+    found: dict[tuple, list[RawFile]] = {}
     for info in infos:
         file = RawFile.named(join(folder, info.base_name))
         is_folder = info.type == fs.FileType.Directory

@@ -75,6 +75,7 @@ def read_parquet(shard: Shard, columns: Sequence[Column]) -> Iterator[Batch]:
     with open_parquet(shard.path) as file:
         present = [c.name for c in columns if c.name in file.schema_arrow.names]
         first_row = shard.first_row
+        assert shard.stop is not None  # as `parquet_shards` makes them
         for group in range(shard.start, shard.stop):
             end = first_row + file.metadata.row_group(group).num_rows
             try:
@@ -111,7 +112,9 @@ def _plain_value(column: pa.Array) -> object:
     return str(column)
 
 
-def _unreadable(shard, columns, group: int, rows: range, error) -> Batch:
+def _unreadable(
+    shard: Shard, columns: Sequence[Column], group: int, rows: range, error: Exception
+) -> Batch:
     """The rows of a row group, or what is left of them, that cannot be read."""
     reason = f"corrupt row group {group} of {shard.origin}"
     row = {"error": str(error)}  # all that there is of it

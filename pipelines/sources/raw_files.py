@@ -54,7 +54,7 @@ class RawFile:
         return cls(
             str(path),
             ending and ending[1:],
-            COMPRESSIONS.get(compression),
+            compression and COMPRESSIONS[compression],
             stem,
         )
 
@@ -72,7 +72,12 @@ class RawFile:
         return stream
 
     def shard(
-        self, table: str, columns: tuple[str, ...], start, stop, first_row: int = 1
+        self,
+        table: str,
+        columns: tuple[str, ...],
+        start: int,
+        stop: int | None,
+        first_row: int = 1,
     ) -> Shard:
         """A part of the file, as a shard of a table; see `Shard`."""
         return Shard(

@@ -1,7 +1,7 @@
 """Files of raw tables → shards, after a look at their columns; shards → batches."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -107,7 +107,7 @@ def _check_required(
     lines = [head for head in lines if not head.is_empty]
     somewhere = {name for head in lines for name in head.names}
     for file, head in heads.items():
-        names = head.names
+        names: Collection[str] = head.names
         if file.format == "jsonl":
             if not all(head.is_whole for head in lines):
                 continue

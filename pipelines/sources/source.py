@@ -26,7 +26,6 @@ from importlib import resources
 import numpy as np
 import pyarrow as pa
 
-from ctr_tf import files
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
@@ -58,7 +57,7 @@ class Shard:
     stop: int | None = None
     first_row: int = 1
     columns: tuple[str, ...] = ()
-    format: str = ""
+    format: str | None = ""
     compression: str | None = None
     constants: tuple[tuple[str, str | None], ...] = ()
     unused: tuple[str, ...] = ()
@@ -185,7 +184,7 @@ class Source:
             folder: holds the raw files; features that none of them has may be left out.
         """
         file = resources.files(__package__) / f"{self.name}.yaml"
-        return Schema.from_yaml(files.read_text(file), source=str(file))
+        return Schema.from_yaml(file.read_text("utf-8"), source=str(file))
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Divides the files of a folder into units of reading.

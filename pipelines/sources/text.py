@@ -10,9 +10,10 @@ import csv
 import dataclasses
 import functools
 import json
-import math
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,7 +88,7 @@ def line_blocks(
         stream.seek(start)
     else:
         stream.read(start)
-    stop = math.inf if stop is None else stop
+    stop = sys.maxsize if stop is None else stop
     rest = b""
     while start < stop:
         chunk = stream.read(min(size, stop - start))
@@ -310,7 +311,7 @@ class CsvParser:
 
     def _row(self, line: bytes) -> dict | None:
         dialect = self._dialect
-        quoting = csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE
+        quoting: Any = csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE
         try:
             text = dialect.plain(line).decode("utf-8")
             fields = next(
@@ -359,14 +360,26 @@ def _as_text(value: object) -> object:
 
 
 def _coerce_block(
-    table, columns, block, first_line, origin, encoding="utf-8"
+    table: pa.Table,
+    columns: Sequence[Column],
+    block: bytes,
+    first_line: int,
+    origin: str,
+    encoding: str = "utf-8",
 ) -> Parsed:
     numbers = np.arange(first_line, first_line + len(table))
     values = dict(zip(table.column_names, table.columns, strict=True))
     return coerce(values, columns, numbers, origin, Lines(block, first_line, encoding))
 
 
-def _parse_lines(block, first_line, origin, columns, parse, encoding="utf-8") -> Parsed:
+def _parse_lines(
+    block: bytes,
+    first_line: int,
+    origin: str,
+    columns: Sequence[Column],
+    parse: Callable[[bytes], dict | None],
+    encoding: str = "utf-8",
+) -> Parsed:
     rows, numbers, rejected = [], [], []
     raw = Lines(block, first_line, encoding)
     for number, line in enumerate(block.removesuffix(b"\n").split(b"\n"), first_line):

@@ -41,7 +41,7 @@ def read_text(
     """Reads a shard of `text_shards`, block by block."""
     file = RawFile(shard.path, shard.format, shard.compression)
     if shard.format == "jsonl":
-        parser = text.JsonParser(columns)
+        parser: text.JsonParser | text.CsvParser = text.JsonParser(columns)
     else:
         with file.open() as stream:
             header = dialect.names or text.csv_fields(text.first_line(stream))

@@ -5,6 +5,8 @@ package: they are declared here as TF Serving's public `session_bundle_config.pr
 `monitoring_config.proto` declare them.
 """
 
+from typing import Any
+
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
@@ -12,6 +14,7 @@ from google.protobuf import (
     text_format,
 )
 from google.protobuf import wrappers_pb2 as wrappers
+from google.protobuf.message import Message
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from ctr_tf.errors import UserError
@@ -21,7 +24,7 @@ _PACKAGE = "tensorflow.serving"
 _INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"
 _STRING = f".{wrappers.StringValue.DESCRIPTOR.full_name}"
 _BOOL = f".{wrappers.BoolValue.DESCRIPTOR.full_name}"
-_MESSAGES = {
+_MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
     "BatchingParameters": {
         "max_batch_size": (1, _INT64),
         "batch_timeout_micros": (2, _INT64),
@@ -98,7 +101,7 @@ def parse_models(text: str) -> ModelServerConfig:
     return config
 
 
-def parse_batching(text: str):
+def parse_batching(text: str) -> Message:
     """Reads the batching parameters; UserError for what TF Serving would refuse."""
     config = _parse(text, BatchingParameters)
     for name in (
@@ -132,7 +135,7 @@ def parse_batching(text: str):
     return config
 
 
-def parse_monitoring(text: str):
+def parse_monitoring(text: str) -> Message:
     """Reads the monitoring configuration; UserError for a path without `/`."""
     config = _parse(text, MonitoringConfig)
     path = config.prometheus_config.path
@@ -143,7 +146,7 @@ def parse_monitoring(text: str):
     return config
 
 
-def _parse(text: str, message):
+def _parse(text: str, message: Any) -> Any:
     try:
         return text_format.Parse(text, message())
     except text_format.ParseError as error:

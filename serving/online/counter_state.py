@@ -8,6 +8,7 @@ one binary search, and what is older than the longest window is one number.
 import struct
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -148,5 +149,5 @@ class StateEvents:
         """See `ctr_tf.computed.event_index.GroupEvents`."""
         return self._array(state.first() for state in self._states)
 
-    def _array(self, values) -> np.ndarray:
+    def _array(self, values: Iterable[int]) -> np.ndarray:
         return np.fromiter(values, np.int64, len(self._states))

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -123,7 +124,7 @@ def ingest_source(ingestion: Ingestion, source: Source, folder: str) -> None:
 
 def first_rows(tables: list[pa.Table], key: str) -> list[dict]:
     """Rows of users or items, the first of each."""
-    rows = {}
+    rows: dict[Any, dict] = {}
     for table in tables:
         for row in python_rows(table):
             rows.setdefault(row[key], row)
@@ -156,7 +157,7 @@ def _chunks(rows: list) -> Iterator[list]:
         yield rows[start : start + _TOGETHER]
 
 
-def ingest_stream(ingestion: Ingestion, stream, most: int) -> None:
+def ingest_stream(ingestion: Ingestion, stream: Iterable[bytes], most: int) -> None:
     """Takes JSON lines until the stream ends.
 
     Args:
@@ -198,11 +199,11 @@ def _table(line: bytes) -> str | None:
 class _Lines:
     """Lines of a stream, those that are there or come within a time."""
 
-    def __init__(self, stream):
-        self._queue = queue.Queue(maxsize=100_000)
+    def __init__(self, stream: Iterable[bytes]):
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=100_000)
         threading.Thread(target=self._read, args=(stream,), daemon=True).start()
 
-    def _read(self, stream) -> None:
+    def _read(self, stream: Iterable[bytes]) -> None:
         for line in stream:
             if line.strip():
                 self._queue.put(line.rstrip(b"\r\n"))

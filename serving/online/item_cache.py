@@ -11,7 +11,7 @@ _MOST = 200_000
 class ItemCache:
     """Rows of items that were read lately; used by many threads at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rows: dict[object, tuple[float, dict]] = {}  # by the time they were read
 

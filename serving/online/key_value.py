@@ -6,8 +6,9 @@ readers see all of it or nothing.
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -49,10 +50,10 @@ class Embedded:
             return list(map(transaction.get, keys))
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator["_Transaction"]:
+    def transaction(self) -> Iterator["Transaction"]:
         """Reads and writes alone; nothing is written where it raises."""
         with self._lmdb.begin(write=True) as inner:
-            transaction = _Transaction(lambda keys: list(map(inner.get, keys)))
+            transaction = Transaction(lambda keys: list(map(inner.get, keys)))
             yield transaction
             for key, value in transaction.written.items():
                 inner.put(key, value)
@@ -85,7 +86,7 @@ class Redis:
         import redis
 
         self._error = redis.RedisError
-        self._redis = redis.Redis.from_url(
+        self._redis: Any = redis.Redis.from_url(
             url, socket_timeout=timeout, socket_connect_timeout=timeout
         )
         self._prefix = prefix.encode()
@@ -95,7 +96,7 @@ class Redis:
         return self._redis.mget([self._prefix + key for key in keys]) if keys else []
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator["_Transaction"]:
+    def transaction(self) -> Iterator["Transaction"]:
         """Reads and writes alone, behind a lock; nothing is written where it raises."""
         name = self._prefix + b"lock"
         lock = self._redis.lock(
@@ -107,7 +108,7 @@ class Redis:
                 f"{_LOCK_SECONDS:g} s. Received: the lock {name.decode()!r}"
             )
         try:
-            transaction = _Transaction(self.get)
+            transaction = Transaction(self.get)
             yield transaction
             if transaction.written:
                 lock.reacquire()  # raises where it went to another writer meanwhile
@@ -133,8 +134,10 @@ class Redis:
         self._redis.close()
 
 
-class _Transaction:
-    def __init__(self, read):
+class Transaction:
+    """What is written together, and read as if it were written already."""
+
+    def __init__(self, read: Callable[[Sequence[bytes]], list[bytes | None]]):
         self._read = read
         self.written: dict[bytes, bytes] = {}
 

@@ -6,6 +6,7 @@ ctr-tf rank --model EXPORT --store STORE --user u1 --candidates 7,9,12
 import argparse
 import json
 import sys
+from typing import Any
 
 from ctr_tf.errors import UserError
 from serving.online.store import OnlineStore
@@ -71,7 +72,7 @@ def _candidates(text: str, store: OnlineStore) -> list:
         ) from None
 
 
-def _parsed(name: str, text: str):
+def _parsed(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from ctr_tf.data.reading import read_examples
 from ctr_tf.data.records import check_example
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.schema.feature import Feature
 from pipelines.arrow import column, numpy
 from pipelines.histories import UserBucket, build_user_bucket
 from pipelines.items import ItemTable, merge_items
@@ -234,7 +236,7 @@ def compare(request: dict, tensors: dict, sample: Mapping, data: PreparedData) -
             raise ReplayError(_difference(key, values, expected, sample))
 
 
-def _stored(key: str, feature, values: list, data: PreparedData) -> dict:
+def _stored(key: str, feature: Feature, values: list, data: PreparedData) -> dict:
     """Raw values as a record has them."""
     found = {}
     if feature.length > 1:
@@ -246,7 +248,7 @@ def _stored(key: str, feature, values: list, data: PreparedData) -> dict:
     return {**found, key: feature.store(raw, data.vocabularies)}
 
 
-def _difference(key: str, values, expected, sample: Mapping) -> str:
+def _difference(key: str, values: Any, expected: Any, sample: Mapping) -> str:
     values, expected = np.asarray(values), np.asarray(expected)
     who = " and ".join(sample[name][0].decode() for name in _IDS)
     if len(values) != len(expected):

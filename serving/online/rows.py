@@ -50,8 +50,8 @@ def typed_lines(
     parser = JsonParser(Jsonl().columns(table, schema))
     found, numbers, rejected = parser.parse(block, first, table)
     batch = Batch(table, found, table, first, rejected, numbers, Lines(block, first))
-    kept, rejected, _ = validate(batch, 0, schema)
-    return python_rows(kept), rejected
+    kept, told, _ = validate(batch, 0, schema)
+    return python_rows(kept), told
 
 
 def source_tables(

@@ -17,8 +17,9 @@ import collections
 import dataclasses
 import functools
 import time as clock
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -34,7 +35,7 @@ from serving.online.counter_state import (
     StateEvents,
 )
 from serving.online.item_cache import ItemCache
-from serving.online.key_value import KeyValue, make_key, open_key_value
+from serving.online.key_value import KeyValue, Transaction, make_key, open_key_value
 from serving.online.timeline import Timeline, own_columns, rank
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
@@ -219,7 +220,14 @@ class OnlineStore:
         self.counts.update(counts)
         return counts
 
-    def _ingest_events(self, table, rows, transaction, latest, counts) -> None:
+    def _ingest_events(
+        self,
+        table: str,
+        rows: Sequence[dict],
+        transaction: Transaction,
+        latest: int,
+        counts: collections.Counter,
+    ) -> None:
         names = sorted({name for row in rows for name in row if name[0] != "_"})
         rows = sorted(rows, key=lambda r: (r["time"], [rank(r.get(n)) for n in names]))
         users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
@@ -228,7 +236,9 @@ class OnlineStore:
             ids = list({row[ITEM_KEY] for row in rows})
             found = transaction.get([make_key("i", item) for item in ids])
             items = dict(zip(ids, map(_unpack, found), strict=True))
-        events = collections.defaultdict(list)  # (counter, key) → (kind, time)
+        events: dict[tuple, list] = collections.defaultdict(
+            list
+        )  # (counter, key) → (kind, time)
         for row in rows:
             user = users[_id(row, USER_KEY)]
             if table == "behaviors":
@@ -248,7 +258,9 @@ class OnlineStore:
                 written[make_key("e", name)] = msgpack.packb(slates)
         transaction.put(written)
 
-    def _read_users(self, names: Iterable[str], transaction) -> dict[str, _User]:
+    def _read_users(
+        self, names: Iterable[str], transaction: Transaction
+    ) -> dict[str, _User]:
         names = list(names)
         keys = [make_key(kind, name) for kind in "heu" for name in names]
         found, count = transaction.get(keys), len(names)
@@ -262,13 +274,20 @@ class OnlineStore:
             for i, name in enumerate(names)
         }
 
-    def _expose(self, user: _User, row: dict, items, events, counts) -> bool:
+    def _expose(
+        self,
+        user: _User,
+        row: dict,
+        items: Mapping,
+        events: dict,
+        counts: collections.Counter,
+    ) -> bool:
         """Takes a row of exposures; returns whether its exposure was there already."""
         item, time = row[ITEM_KEY], row["time"]
         exposures = self._slate(user, row)
         exposure = exposures.get(item)
         merged = exposure is not None
-        if not merged:
+        if exposure is None:
             item_row = items.get(item, {})
             name = _id(row, USER_KEY)
             keys = [
@@ -297,7 +316,15 @@ class OnlineStore:
         user.slates.append(slates[-1])
         return slates[-1][2]
 
-    def _click(self, user, item, exposure: list, known: int, events, counts) -> None:
+    def _click(
+        self,
+        user: _User,
+        item: Any,
+        exposure: list,
+        known: int,
+        events: dict,
+        counts: collections.Counter,
+    ) -> None:
         """Counts a click; of several rows that tell one, the earliest time counts."""
         before, keys, row = exposure
         if before is not None and before <= known:
@@ -319,7 +346,7 @@ class OnlineStore:
         values = {name: row.get(f"behavior_{name}") for name in behavior}
         return values | {name: row.get(name) for name in item}
 
-    def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict):
+    def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict) -> Any:
         """The raw value that an exposure, or a candidate, is counted by."""
         name = counter.key
         role = self._roles.get(name)
@@ -330,7 +357,7 @@ class OnlineStore:
         value = row.get(name)
         return item_row.get(name) if value is None and role == "item" else value
 
-    def _count(self, events: Mapping, transaction, latest: int) -> None:
+    def _count(self, events: Mapping, transaction: Transaction, latest: int) -> None:
         counters = self.schema.computed.counters
         keys = list(events)
         states = transaction.get([key for _, key in keys])
@@ -339,7 +366,9 @@ class OnlineStore:
             counter, state = counters[place], CounterState(data)
             # A user and an item have few events: each for itself tells the last one.
             bucket = 1 if counter.is_cross else counter.resolution
-            times = {kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)}
+            times: dict[int, list[int]] = {
+                kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)
+            }
             for kind, time in events[place, key]:
                 times[kind].append(time)
             for kind in (IMPRESSION, CLICK):
@@ -395,7 +424,7 @@ class OnlineStore:
         items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
-        counted = [dict(context or {}) | row for row in rows]
+        counted = [{**(context or {}), **row} for row in rows]
         keys = self._counter_keys(name, counted, items, profile)
         before, missing = self._items.split(timeline.items[window])
         wanted = [key for of in keys for key in of if key is not None]
@@ -420,7 +449,9 @@ class OnlineStore:
                 f"latest event, at {latest}. Received: a request at {now}"
             )
 
-    def _counter_keys(self, name, rows, items, profile: dict) -> list[list]:
+    def _counter_keys(
+        self, name: str, rows: Sequence[dict], items: Mapping, profile: dict
+    ) -> list[list]:
         """For each counter, the key of each candidate's state, None without a value."""
         return [
             [
@@ -434,17 +465,21 @@ class OnlineStore:
             for counter in self.schema.computed.counters
         ]
 
-    def _profile(self, user: object, profile: dict) -> dict:
+    def _profile(self, user: Any, profile: dict) -> dict:
         values = {f.name: profile.get(f.name) for f in self._given["user"]}
         for feature in self._given["user"]:
             if feature.name == USER_KEY:
                 values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
         return values
 
-    def _behaviors(self, timeline: Timeline, window: slice, rows) -> dict[str, list]:
+    def _behaviors(
+        self, timeline: Timeline, window: slice, rows: Mapping
+    ) -> dict[str, list]:
         ticks = self.schema.ticks
         times, items = timeline.times[window], timeline.items[window]
-        columns = {"time": [t // ticks for t in times] if ticks > 1 else times}
+        columns: dict[str, list] = {
+            "time": [t // ticks for t in times] if ticks > 1 else times
+        }
         known = [rows[item] for item in items]
         for feature in self._given["behavior"]:
             name = feature.name
@@ -453,7 +488,7 @@ class OnlineStore:
             if name == ITEM_KEY:
                 columns[name] = items
             elif feature.role == "behavior":
-                columns[name] = [None] * len(items) if own is None else own
+                columns[name] = [None for _ in items] if own is None else own
             elif own is None:
                 columns[name] = [row.get(name) for row in known]
             else:
@@ -463,7 +498,14 @@ class OnlineStore:
                 ]
         return columns
 
-    def _candidates(self, rows, items, keys, states, now: int) -> list[dict]:
+    def _candidates(
+        self,
+        rows: Sequence[Mapping],
+        items: Mapping,
+        keys: list[list],
+        states: Mapping,
+        now: int,
+    ) -> list[dict]:
         result = []
         item_features = [f for f in self._given["candidate"] if f.role == "item"]
         for row in rows:
@@ -511,7 +553,7 @@ def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:
     return make_key("c", counter.by, *owner, value)
 
 
-def _id(row: Mapping, key: str) -> object:
+def _id(row: Mapping, key: str) -> Any:
     return str(row[key]) if key == USER_KEY else row[key]
 
 
@@ -520,7 +562,7 @@ def _pack(row: Mapping) -> bytes:
     return msgpack.packb(kept)
 
 
-def _unpack(data: bytes | None, empty=dict):
+def _unpack(data: bytes | None, empty: Callable = dict) -> Any:
     return empty() if data is None else msgpack.unpackb(data, strict_map_key=False)
 
 

@@ -5,6 +5,8 @@ all that one stays, a click only if there is no other.
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -49,7 +51,7 @@ class Timeline:
         click = np.array(self._is_click, np.bool_).tobytes()
         return msgpack.packb([time, self.items, click, columns])
 
-    def add(self, time: int, item, is_click: bool, row: dict) -> bool:
+    def add(self, time: int, item: int | str, is_click: bool, row: dict) -> bool:
         """Adds a behavior.
 
         Args:
@@ -84,7 +86,7 @@ class Timeline:
             self.columns[name].insert(place, value)
         return False
 
-    def remove_click(self, time: int, item, row: dict) -> None:
+    def remove_click(self, time: int, item: int | str, row: dict) -> None:
         """Takes a clicked exposure back, where it stands as one."""
         wanted = self._order(item, row.get)
         for place in range(bisect_left(self.times, time), len(self.times)):
@@ -123,15 +125,15 @@ class Timeline:
                 if name in self.columns:
                     self.columns[name][place] = row.get(name)
 
-    def _order(self, item, read) -> tuple:
+    def _order(self, item: int | str, read: Callable) -> tuple:
         return rank(item), [rank(read(name)) for name in self._identity]
 
-    def _reader(self, place: int):
+    def _reader(self, place: int) -> Callable[[str], Any]:
         columns = self.columns
         return lambda name: columns[name][place] if name in columns else None
 
 
-def rank(value) -> tuple:
+def rank(value: Any) -> tuple:
     """What values are ordered by: null first; lists entry by entry."""
     if isinstance(value, list):
         return True, [rank(entry) for entry in value]

@@ -42,7 +42,7 @@ def check_inputs(inputs: Mapping[str, tf.Tensor], signature: Signature) -> None:
                 f'Input "{name}" must be {spec.dtype}. Received: {tensor.dtype.name}'
             )
         if not tensor.shape.is_compatible_with(tf.TensorShape(spec.shape)):
-            shape = [-1 if size is None else size for size in spec.shape]
+            shape = [-1 if size is None else size for size in spec.shape or ()]
             raise invalid(
                 f'Input "{name}" must have the shape {shape}, where -1 is open. '
                 f"Received: {tensor.shape.as_list()}"

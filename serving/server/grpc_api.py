@@ -5,6 +5,7 @@ Requests arrive as bytes, so that a message which is no message is an INVALID_AR
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -49,7 +50,7 @@ def handlers(model: Model) -> list[grpc.GenericRpcHandler]:
     ]
 
 
-def _answer(request_class: type[Message], answer: Callable[[Message], Message]):
+def _answer(request_class: type[Message], answer: Callable[[Any], Message]) -> Callable:
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes | None:
         if not context.is_active():
             return None  # it waited past its deadline, or its client has gone
@@ -61,6 +62,7 @@ def _answer(request_class: type[Message], answer: Callable[[Message], Message]):
             _log.exception("%s failed.", request_class.__name__)
             failure = ServingError(INTERNAL, f"{type(error).__name__}: {error}")
         context.abort(grpc.StatusCode[failure.status], failure.message)
+        return None  # never: `abort` raises
 
     return handle
 
@@ -74,7 +76,7 @@ def _parse(request_class: type[Message], data: bytes) -> Message:
         ) from error
 
 
-def _refuse(method: str, reason: str):
+def _refuse(method: str, reason: str) -> Callable:
     def handle(data: bytes, context: grpc.ServicerContext) -> None:
         context.abort(
             grpc.StatusCode.UNIMPLEMENTED,

@@ -97,7 +97,8 @@ def answer(outputs: dict[str, np.ndarray], rows: bool) -> dict:
     values = {name: to_json(name, array) for name, array in outputs.items()}
     if not rows:
         if len(values) == 1:
-            (values,) = values.values()
+            (lone,) = values.values()
+            return {"outputs": lone}
         return {"outputs": values}
     counts = {len(v) if isinstance(v, list) else None for v in values.values()}
     if len(counts) > 1 or None in counts:

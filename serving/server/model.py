@@ -195,7 +195,7 @@ class Model:
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         spec = request.model_spec
-        numbers = self._versions if spec.name == self.name else ()
+        numbers = list(self._versions) if spec.name == self.name else []
         what = "any versions"
         if spec.HasField("version"):
             what = f"version {spec.version.value}"

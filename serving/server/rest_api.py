@@ -9,7 +9,9 @@ import json
 import logging
 import re
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -53,7 +55,7 @@ class RestApi(http.server.ThreadingHTTPServer):
         self._idle = threading.Condition()
         super().__init__(address, _Handler)
 
-    def handle_error(self, request, client_address):
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that vanish are no news."""
         _log.debug("A connection from %s broke.", client_address, exc_info=True)
 
@@ -80,13 +82,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     timeout = _SOCKET_SECONDS
     server: RestApi
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self._handle(self._get)
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         self._handle(self._post)
 
-    def _handle(self, method) -> None:
+    def _handle(self, method: Callable) -> None:
         self.server.count(1)
         try:
             self._send(*self._result(method))
@@ -95,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         finally:
             self.server.count(-1)
 
-    def _result(self, method) -> tuple[int, dict]:
+    def _result(self, method: Callable) -> tuple[int, dict]:
         try:
             return 200, method()
         except ServingError as error:
@@ -169,12 +171,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = keep
         return body
 
-    def send_error(self, code, message=None, explain=None):
+    def send_error(
+        self, code: int, message: str | None = None, explain: str | None = None
+    ) -> None:
         """What the standard library finds wrong, as JSON too."""
         self.close_connection = True
         self._send(code, {"error": str(message or HTTPStatus(code).phrase)})
 
-    def log_message(self, format, *args):
+    def log_message(self, format: str, *args: object) -> None:
         """One line a request is too much."""
 
 

@@ -2,12 +2,19 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ctr_tf.schema.feature import FIRST_ID, MISSING, OUT_OF_VOCABULARY_ID, Feature
 from ctr_tf.schema.kinds.numeric import negative, random_numbers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import tensorflow as tf
+
+    from ctr_tf.schema.vocabulary import Vocabularies
 
 NUM_LOG2_BUCKETS = 64
 _MAX_FLOAT_AS_INT64 = float(2**62)
@@ -32,7 +39,7 @@ class Bucketized(Feature):
     kind: ClassVar[str] = "bucketized"
     DTYPES: ClassVar[tuple[str, ...]] = ("float32", "int64")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         rules = {
             "boundaries": self.boundaries is not None,
@@ -50,7 +57,7 @@ class Bucketized(Feature):
             self._check_boundaries()
 
     def _check_boundaries(self):
-        bounds = tuple(self.boundaries)
+        bounds = tuple(self.boundaries or ())
         numbers = all(
             type(bound) in (int, float) and math.isfinite(bound) for bound in bounds
         )
@@ -70,7 +77,7 @@ class Bucketized(Feature):
         """See `Feature`."""
         if self.boundaries is not None:
             return FIRST_ID + len(self.boundaries) + 1
-        return FIRST_ID + (NUM_LOG2_BUCKETS if self.log2 else self.num_values)
+        return FIRST_ID + (self.num_values or NUM_LOG2_BUCKETS)
 
     @property
     def is_ordered(self) -> bool:
@@ -82,11 +89,11 @@ class Bucketized(Feature):
         """See `Feature`."""
         return f"{super().wanted}, not negative (log2)" if self.log2 else super().wanted
 
-    def unfit(self, values) -> np.ndarray | None:
+    def unfit(self, values: "pa.Array") -> np.ndarray | None:
         """Negative numbers, where buckets are logarithms."""
         return negative(values) if self.log2 else None
 
-    def to_input(self, stored):
+    def to_input(self, stored: "tf.Tensor") -> "tf.Tensor":
         """See `Feature`; 1 where missing, or no bucket is there for the value."""
         import tensorflow as tf
 
@@ -109,13 +116,15 @@ class Bucketized(Feature):
             known &= bucket < self.num_values
         return tf.where(known, bucket + FIRST_ID, OUT_OF_VOCABULARY_ID)
 
-    def fits_json(self, values) -> bool:
+    def fits_json(self, values: Sequence) -> bool:
         """See `Feature`."""
         return super().fits_json(values) and not (
             self.log2 and min(values, default=0) < 0
         )
 
-    def random(self, generator, size, vocabularies) -> np.ndarray:
+    def random(
+        self, generator: np.random.Generator, size: int, vocabularies: "Vocabularies"
+    ) -> np.ndarray:
         """See `Feature`."""
         if self.num_values is None:
             return random_numbers(generator, size, self)
@@ -123,7 +132,7 @@ class Bucketized(Feature):
         return values.astype(self.stored_dtype)
 
 
-def _count_boundaries(boundaries: tuple[float, ...], stored):
+def _count_boundaries(boundaries: Sequence[float], stored: "tf.Tensor") -> "tf.Tensor":
     import tensorflow as tf
 
     if stored.dtype == tf.int64:  # value >= 1.5 is value >= 2, without a float

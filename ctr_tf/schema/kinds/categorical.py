@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -12,6 +12,13 @@ from ctr_tf.schema.feature import (
     OUT_OF_VOCABULARY_ID,
     Feature,
 )
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import tensorflow as tf
+
+    from ctr_tf.data.encode import RequestEncoder
+    from ctr_tf.schema.vocabulary import Vocabularies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Categorical(Feature):
     DTYPES: ClassVar[tuple[str, ...]] = ("string", "int64")
     stores_ids: ClassVar[bool] = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         self._check_positive("hash_buckets", "min_count", "max_size")
         if self.hash_buckets is not None:
@@ -72,7 +79,7 @@ class Categorical(Feature):
             return "a string without line breaks or NUL"
         return super().wanted
 
-    def unfit(self, values) -> np.ndarray | None:
+    def unfit(self, values: "pa.Array") -> np.ndarray | None:
         """Texts with a line break, which no vocabulary holds, or a NUL."""
         if self.dtype != "string":
             return None
@@ -93,11 +100,11 @@ class Categorical(Feature):
         """See `Feature`."""
         return OUT_OF_VOCABULARY_ID
 
-    def store(self, values, vocabularies) -> np.ndarray:
+    def store(self, values: "pa.Array", vocabularies: "Vocabularies") -> np.ndarray:
         """See `Feature`."""
         return vocabularies.encode(self, values)
 
-    def to_stored(self, raw, encoder):
+    def to_stored(self, raw: "tf.Tensor", encoder: "RequestEncoder") -> "tf.Tensor":
         """See `Feature`."""
         if self.hash_buckets is None:
             return encoder.table(self).lookup(raw)
@@ -108,22 +115,26 @@ class Categorical(Feature):
         missing = tf.equal(raw, tf.constant(MISSING[self.dtype], raw.dtype))
         return tf.where(missing, OUT_OF_VOCABULARY_ID, bucket + FIRST_ID)
 
-    def to_input(self, stored):
+    def to_input(self, stored: "tf.Tensor") -> "tf.Tensor":
         """See `Feature`: the ids."""
         return stored
 
-    def from_stored(self, stored, vocabularies):
+    def from_stored(
+        self, stored: Any, vocabularies: "Vocabularies"
+    ) -> int | str | None:
         """See `Feature`."""
         if not self.can_decode or stored < FIRST_ID:
             return None
         (word,) = vocabularies.decode(self, [stored])
         return int(word) if self.dtype == "int64" else word
 
-    def random(self, generator, size, vocabularies) -> np.ndarray:
+    def random(
+        self, generator: np.random.Generator, size: int, vocabularies: "Vocabularies"
+    ) -> np.ndarray:
         """See `Feature`."""
         rows = vocabularies.table_size(self)
         return generator.integers(OUT_OF_VOCABULARY_ID, rows, size)
 
-    def words(self, stored: Sequence, vocabularies) -> list[str]:
+    def words(self, stored: Sequence, vocabularies: "Vocabularies") -> list[str]:
         """See `Feature`; `"?"` stands for unknown."""
         return vocabularies.decode(self, [int(value) for value in stored])

@@ -1,12 +1,19 @@
 """A number that enters the network as it is, standardized."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from ctr_tf.errors import unknown_name
 from ctr_tf.schema.feature import MISSING, Feature
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import tensorflow as tf
+
+    from ctr_tf.schema.vocabulary import Vocabularies
 
 TRANSFORMS = ("none", "log1p")
 
@@ -25,7 +32,7 @@ class Numeric(Feature):
     DTYPES: ClassVar[tuple[str, ...]] = ("float32", "int64")
     is_embedded: ClassVar[bool] = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.transform not in TRANSFORMS:
             self._fail(unknown_name("transform", self.transform, TRANSFORMS))
@@ -37,11 +44,11 @@ class Numeric(Feature):
             return f"{super().wanted}, not negative (log1p)"
         return super().wanted
 
-    def unfit(self, values) -> np.ndarray | None:
+    def unfit(self, values: "pa.Array") -> np.ndarray | None:
         """Negative numbers, where the transform is a logarithm."""
         return negative(values) if self.transform == "log1p" else None
 
-    def to_input(self, stored):
+    def to_input(self, stored: "tf.Tensor") -> "tf.Tensor":
         """See `Feature`; NaN where missing, or negative where that has no logarithm."""
         import tensorflow as tf
 
@@ -53,12 +60,14 @@ class Numeric(Feature):
             value = tf.math.log1p(tf.maximum(value, 0.0))
         return tf.where(known, value, np.float32(np.nan))
 
-    def fits_json(self, values) -> bool:
+    def fits_json(self, values: Sequence) -> bool:
         """See `Feature`."""
         fits = super().fits_json(values)
         return fits and not (self.transform == "log1p" and min(values, default=0) < 0)
 
-    def random(self, generator, size, vocabularies) -> np.ndarray:
+    def random(
+        self, generator: np.random.Generator, size: int, vocabularies: "Vocabularies"
+    ) -> np.ndarray:
         """See `Feature`."""
         values = random_numbers(generator, size, self)
         if self.computed:  # counts, which are never missing
@@ -66,7 +75,7 @@ class Numeric(Feature):
         return values
 
 
-def negative(values) -> np.ndarray | None:
+def negative(values: "pa.Array") -> np.ndarray | None:
     """Which of Arrow's numbers are negative, as `Feature.unfit` tells it."""
     import pyarrow.compute as pc
 
@@ -76,7 +85,9 @@ def negative(values) -> np.ndarray | None:
     return pc.fill_null(below, False).to_numpy(zero_copy_only=False)
 
 
-def random_numbers(generator, size: int, feature: Feature) -> np.ndarray:
+def random_numbers(
+    generator: np.random.Generator, size: int, feature: Feature
+) -> np.ndarray:
     """Positive stored values over six orders of magnitude, one in twenty missing."""
     values = 10.0 ** generator.uniform(-1, 5, size)
     values = values.astype(feature.stored_dtype)
