@@ -270,11 +270,11 @@ def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
 
 def _read_state(folder: Path, content: str) -> dict:
     state = json.loads((folder / _STATE).read_text("utf-8"))
-    if state["content_hash"] != content:
+    if state.get("content_hash") != content:
         raise UserError(
             f"Checkpoint '{folder}' was made with another schema or other "
             f"vocabularies: it must have the content hash {content!r}. "
-            f"Received: {state['content_hash']!r}"
+            f"Received: {state.get('content_hash')!r}"
         )
     return state
 
