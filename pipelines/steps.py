@@ -5,6 +5,7 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -60,7 +61,7 @@ class ReadShard(beam.DoFn):
         self._schema = schema
         self._num_buckets = num_buckets
 
-    def process(self, numbered: tuple[int, Shard]) -> Iterator[Tagged]:
+    def process(self, numbered: tuple[int, Shard]) -> Iterator[Any]:
         """Reads one shard."""
         number, shard = numbered
         read, started = 0, time.perf_counter()
@@ -99,7 +100,7 @@ class MergeItems(beam.DoFn):
 
     OUTPUTS = ("rejected", "counts")
 
-    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator:
+    def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         """Merges them."""
         table, lines = merge_items([from_bytes(data) for data in keyed[1]])
         for line in lines:
@@ -148,7 +149,7 @@ class BuildHistories(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable[bytes]]],
         items: list[bytes],
         starts: tuple[int, int],
-    ) -> Iterator:
+    ) -> Iterator[Any]:
         """Builds one bucket."""
         number, rows = keyed
         started = time.perf_counter()
@@ -241,7 +242,7 @@ class EncodeSamples(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable]],
         vocabularies: dict[str, str],
         starts: tuple[int, int],
-    ) -> Iterator:
+    ) -> Iterator[Any]:
         """Encodes one bucket."""
         started = time.perf_counter()
         number, values = keyed
