@@ -50,7 +50,8 @@ class Trainer(keras.Model):
         self.objective = objective
         self.rankers = dict(rankers)
         self.tables = _tables_of(rankers)
-        self.ranker = next(iter(rankers.values()))
+        self._first = next(iter(rankers))
+        self.ranker = rankers[self._first]
         _check_rankers(self.rankers)
         _check_terms(objective, self.rankers, self.ranker.tasks)
         self.input_seconds = 0.0
@@ -111,8 +112,8 @@ class Trainer(keras.Model):
         rows = self._rows(lookups)
         if self._row_dropout is not None:
             rows |= {name: self._dropped(name, rows[name]) for name in self._learners()}
-        counts = _sum_over_replicas(self.objective.counts(labels, weights))
-        factors = self.objective.factors(counts)
+        counts = self.objective.counts(labels, weights)
+        factors = self.objective.factors(_sum_over_replicas(counts))
         factors = {n: self.optimizer.scale_loss(f) for n, f in factors.items()}
         logits, totals, (of_rows, of_network) = self._compiled_gradients(
             inputs, rows, labels, weights, factors
@@ -126,7 +127,7 @@ class Trainer(keras.Model):
             [*summed, *of_tables.values()],
             [*(variable for _, variable in pairs), *of_tables],
         )
-        return self._update_metrics(labels, logits, weights, totals)
+        return self._update_metrics(labels, logits, weights, totals, counts)
 
     def test_step(self, data: tuple) -> dict:
         """Evaluates one replica's share of a global batch; returns the metrics."""
@@ -134,8 +135,9 @@ class Trainer(keras.Model):
         rows = self._rows(self._lookups(inputs))
         outputs = self._compiled_forward(inputs, rows)
         totals = self.objective.totals(outputs, labels, weights)
-        logits = next(iter(outputs.values())).logits
-        return self._update_metrics(labels, logits, weights, totals)
+        counts = self.objective.counts(labels, weights)
+        logits = outputs[self._first].logits
+        return self._update_metrics(labels, logits, weights, totals, counts)
 
     def _learners(self) -> list[str]:
         """Names of the rankers that learn."""
@@ -168,8 +170,7 @@ class Trainer(keras.Model):
             outputs = self._forward(inputs, rows, training=True)
             totals = self.objective.totals(outputs, labels, weights)
             loss = tf.add_n([totals[name] * factors[name] for name in totals])
-        logits = next(iter(outputs.values())).logits
-        return logits, totals, tape.gradient(loss, (rows, network))
+        return outputs[self._first].logits, totals, tape.gradient(loss, (rows, network))
 
     def _forward(
         self, inputs: dict, rows: dict, training: bool = False
@@ -187,8 +188,8 @@ class Trainer(keras.Model):
         logits: tf.Tensor,
         weights: tf.Tensor,
         totals: dict[str, tf.Tensor],
+        counts: dict[str, tf.Tensor],
     ) -> dict:
-        counts = self.objective.counts(labels, weights)
         for name, mean in self._terms.items():
             mean.update_state(
                 tf.math.divide_no_nan(totals[name], counts[name]), counts[name]

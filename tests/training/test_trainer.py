@@ -270,3 +270,18 @@ def test_mistakes(make, message):
     with pytest.raises(ValueError) as error:
         make()
     assert message in str(error.value)
+
+
+def test_metrics_are_those_of_the_first_whatever_its_name(batch):
+    student, teacher = two()[1].values()
+    rankers = {"zeta": student, "alpha": teacher}
+    trainer = Trainer(Objective([Term(n, LogLoss(n)) for n in rankers]), rankers)
+    trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
+    data = tf.data.Dataset.from_tensors(batch)
+    found = trainer.evaluate(data, verbose=0, return_dict=True)
+    alone = helpers.make_trainer(student).evaluate(data, verbose=0, return_dict=True)
+    other = helpers.make_trainer(teacher).evaluate(data, verbose=0, return_dict=True)
+    assert found["auc"] == alone["auc"] != other["auc"]
+    assert found["zeta"] == pytest.approx(alone["loss"], rel=1e-6)
+    trained = trainer.fit(data, shuffle=False, verbose=0).history
+    assert trained["auc"] == [alone["auc"]]
