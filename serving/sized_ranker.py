@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from ctr_tf import time_ops
+from ctr_tf.data.latest import latest_behaviors
 from ctr_tf.layers.state_spec import FLOAT, StateSpec, flatten, unflatten
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature, Schema
@@ -88,14 +88,7 @@ class SizedRanker:
         return self._scorer(state, inputs)
 
     def _encode_at(self, size: int, inputs: dict) -> dict:
-        inputs = {
-            key: value[:, -size:] if key.startswith("behavior_") else value
-            for key, value in inputs.items()
-        }
-        time_BN = inputs[names.BEHAVIOR_TIME]
-        inputs[_CHUNK] = time_ops.chunk_ids(
-            time_BN, time_BN > 0, self.ranker.num_chunks
-        )
+        inputs = latest_behaviors(inputs, size, self.ranker.num_chunks)
         return self._dense_encode(inputs, self.ranker.lookup(inputs))
 
     def _padded(self, encoder: Callable, inputs: dict) -> dict:

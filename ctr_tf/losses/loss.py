@@ -9,6 +9,8 @@ from typing import Any
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
+MAIN = "main"  # the ranker that is trained for, and the only one as a rule
+
 
 class Loss:
     """A mean over the global batch, given as its two sums over one replica's share.
@@ -29,8 +31,13 @@ class Loss:
     weight: float = 0.0
     trains_scores: bool = True
 
-    def __init__(self, ranker: str = "main"):
+    def __init__(self, ranker: str = MAIN):
         self.ranker = ranker
+
+    @property
+    def rankers(self) -> tuple[str, ...]:
+        """Names of all whose outputs it looks at."""
+        return (self.ranker,)
 
     def count(self, labels: Tensor, weights: Tensor) -> Tensor:
         """What the total is divided by, a float32 scalar.

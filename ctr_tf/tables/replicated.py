@@ -71,7 +71,7 @@ class ReplicatedTables:
     def squared_norm(self, gradients: Mapping[str, tf.IndexedSlices]) -> tf.Tensor:
         """The sum of the squares of all gradients, a float32 scalar."""
         squares = [2 * tf.nn.l2_loss(g.values) for g in gradients.values()]
-        return tf.add_n(squares) if squares else tf.constant(0.0)
+        return tf.reduce_sum(tf.stack(squares)) if squares else tf.constant(0.0)
 
     def apply(self, gradients: Mapping[str, tf.IndexedSlices]) -> None:
         """Updates the rows that have gradients.

@@ -11,6 +11,7 @@ are written and read by those who keep them (`ctr_tf.tables`).
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import re
@@ -23,10 +24,11 @@ import tensorflow as tf
 
 from ctr_tf import files
 from ctr_tf.errors import UserError
+from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.tables.replicated import ReplicatedTables
-from ctr_tf.training.trainer import MAIN, Trainer
+from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 _STATE = "state.json"
@@ -80,6 +82,8 @@ class Checkpoints:
             All workers must call `save` together, because some variables are summed
             over the workers when they are read.
         content: hash of schema and vocabularies; weights are read only for their own.
+        teacher: identifies the weights of a finished teacher, which no checkpoint has;
+            one goes on only with its own.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Checkpoints:
         data: str = "",
         worker: int = 0,
         content: str = "",
+        teacher: str = "",
     ):
         self.folder = Path(folder)
         self.trainer = trainer
@@ -97,12 +102,14 @@ class Checkpoints:
         self.data = data
         self.worker = worker
         self.content = content
+        self.teacher = teacher
         self._restored: Path | None = None
 
     def save(self, progress: Progress) -> None:
         """Writes a checkpoint to go on from, and removes old ones."""
         state = {**dataclasses.asdict(progress), "data": self.data}
         state["slots"] = self._order()
+        state["teacher"] = self.teacher
         with self._writing(f"step-{progress.step:08d}", state) as folder:
             SavedVariables(_NETWORK, self._network() | self._metrics()).write(folder)
             self.trainer.store.save(folder)
@@ -160,6 +167,11 @@ class Checkpoints:
                 f"Checkpoint '{folder}' was made from other data than the data set has "
                 "now: a run goes on only with its own data."
             )
+        if state.pop("teacher", "") != self.teacher:
+            raise UserError(
+                f"Checkpoint '{folder}' was made with other weights of the teacher "
+                "than its run has now: a run goes on only with its own teacher."
+            )
         if state.pop("slots") != self._order():
             raise UserError(
                 f"Checkpoint '{folder}' has the weights of the optimizer in another "
@@ -180,13 +192,13 @@ class Checkpoints:
     def _network(self) -> dict[str, dict]:
         parts = {
             f"{MAIN}_{name}" if index else MAIN: named(ranker)
-            for index, (name, ranker) in enumerate(self.trainer.rankers.items())
+            for index, (name, ranker) in enumerate(self.trainer.learners.items())
         }
         return parts | {"optimizer": _numbered(self.trainer.optimizer.variables)}
 
     def _order(self) -> list[str]:
         """What the optimizers' slots belong to, which are saved by their numbers."""
-        rankers = self.trainer.rankers.values()
+        rankers = self.trainer.learners.values()
         network = [name for ranker in rankers for name in named(ranker)]
         return [*network, *self.trainer.tables]
 
@@ -217,6 +229,17 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
 
+def digest(folder: str | Path) -> str:
+    """Identifies the best weights among a run's checkpoints, by their checksums.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    found = _find(folder, "best")
+    indices = sorted(found.glob("*.index"))  # TensorFlow's, with each tensor's checksum
+    return hashlib.sha256(b"".join(path.read_bytes() for path in indices)).hexdigest()
+
+
 def load_weights(
     folder: str | Path, ranker: Ranker, weights: str = "best", content: str = ""
 ) -> None:
@@ -232,6 +255,16 @@ def load_weights(
         FileNotFoundError: if there is no such checkpoint.
         UserError: for another word, or if the model's weights differ.
     """
+    found = _find(folder, weights)
+    state = _read_state(found, content)
+    if state.get("format") != _FORMAT:
+        _load_first_format(found, ranker, state["shapes"])
+        return
+    SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(found)
+    ReplicatedTables(ranker.embedding.tables).load(found, slots=False)
+
+
+def _find(folder: str | Path, weights: str) -> Path:
     patterns = {"best": "best-*", "last": "step-*"}
     if weights not in patterns:
         raise UserError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
@@ -240,12 +273,7 @@ def load_weights(
         raise FileNotFoundError(
             f"There is no {weights} checkpoint ('{patterns[weights]}') in '{folder}'."
         )
-    state = _read_state(found, content)
-    if state.get("format") != _FORMAT:
-        _load_first_format(found, ranker, state["shapes"])
-        return
-    SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(found)
-    ReplicatedTables(ranker.embedding.tables).load(found, slots=False)
+    return found
 
 
 def named(ranker: Ranker) -> dict[str, tf.Variable]:

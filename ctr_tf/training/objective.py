@@ -1,13 +1,14 @@
 """The objective of a training: a sum of named, weighted terms."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras import ops
 
 from ctr_tf.errors import UserError
-from ctr_tf.losses import LOSSES, Loss
+from ctr_tf.losses import LOSSES
+from ctr_tf.losses.loss import MAIN, Loss
 from ctr_tf.models.outputs import Outputs
 
 
@@ -43,11 +44,17 @@ class Term:
         name: that it is logged under.
         loss: what it is.
         weight: that it is multiplied by; positive.
+        ramp: step → share of the weight, 0 … 1, that counts then; all of it where None.
     """
 
     name: str
     loss: Loss
     weight: float = 1.0
+    ramp: Callable[[Any], Any] | None = None
+
+    def weight_at(self, step: Any) -> Any:
+        """The weight after so many steps."""
+        return self.weight if self.ramp is None else self.weight * self.ramp(step)
 
 
 class Objective:
@@ -69,9 +76,12 @@ class Objective:
         """Each term's count over a share of the batch; see `Loss.count`."""
         return {t.name: t.loss.count(labels, weights) for t in self.terms}
 
-    def factors(self, counts: Mapping[str, Any]) -> dict[str, Any]:
+    def factors(self, counts: Mapping[str, Any], step: Any) -> dict[str, Any]:
         """What each term's total is multiplied by, from the global batch's counts."""
-        return {t.name: t.weight / ops.maximum(counts[t.name], 1.0) for t in self.terms}
+        return {
+            t.name: t.weight_at(step) / ops.maximum(counts[t.name], 1.0)
+            for t in self.terms
+        }
 
     def totals(
         self, outputs: Mapping[str, Outputs], labels: Any, weights: Any
@@ -80,24 +90,32 @@ class Objective:
         return {t.name: t.loss.total(outputs, labels, weights) for t in self.terms}
 
 
-def make_objective(config: Any, ranker: Any) -> Objective:
-    """The objective that a recipe describes, for one ranker.
+def make_terms(config: Any, ranker: Any, name: str = MAIN) -> list[Term]:
+    """The terms that a recipe describes, for one ranker.
 
     Args:
         config: an `ObjectiveConfig`.
         ranker: terms that do not apply to it are left out.
+        name: of the ranker; terms of another than the main one begin with it.
 
     Raises:
-        UserError: for a weight that was chosen for such a term.
+        UserError: for a weight that was chosen for a term that does not apply to the
+            main ranker.
     """
     terms = []
-    for name, weight in dataclasses.asdict(config).items():
-        loss = LOSSES[name]()
+    for key, weight in dataclasses.asdict(config).items():
+        loss = LOSSES[key](name)
         if weight and loss.applies_to(ranker):
-            terms.append(Term(name, loss, weight))
-        elif weight not in (0, loss.weight):
+            of_main = name == MAIN
+            terms.append(Term(key if of_main else f"{name}_{key}", loss, weight))
+        elif name == MAIN and weight not in (0, loss.weight):
             raise UserError(
-                f"`objective.{name}` has no effect: '{ranker.config.name}' has no "
+                f"`objective.{key}` has no effect: '{ranker.config.name}' has no "
                 f"logits for it. Received: {weight!r}"
             )
-    return Objective(terms)
+    return terms
+
+
+def make_objective(config: Any, ranker: Any) -> Objective:
+    """The objective of `make_terms`, of one ranker."""
+    return Objective(make_terms(config, ranker))

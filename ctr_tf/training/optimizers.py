@@ -1,7 +1,8 @@
 """The optimizer and the learning-rate schedule that a recipe describes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
@@ -77,6 +78,7 @@ def make_optimizer(
     tables: Mapping[str, EmbeddingTable],
     total_steps: int = 1,
     loss_scaling: bool = False,
+    owner: Callable[[Any], str] | None = None,
 ) -> PairedOptimizer | LossScaleOptimizer:
     """Makes the optimizer.
 
@@ -85,6 +87,7 @@ def make_optimizer(
         tables: name → table, built.
         total_steps: of the training, where a cosine schedule ends.
         loss_scaling: dynamic, as `mixed_float16` needs it.
+        owner: see `PairedOptimizer`.
     """
     table_rate = config.table_learning_rate or config.learning_rate
     network = DENSE[config.dense](
@@ -93,7 +96,7 @@ def make_optimizer(
     )
     of_rows = TABLES[config.tables](learning_rate(config, table_rate, total_steps))
     optimizer = PairedOptimizer(
-        network, ReplicatedTables(tables, of_rows), config.global_clipnorm
+        network, ReplicatedTables(tables, of_rows), config.global_clipnorm, owner
     )
     return LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 

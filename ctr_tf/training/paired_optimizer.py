@@ -6,7 +6,7 @@ clipping. Here gradients have been summed over the replicas before, so that clip
 loss scaling see those of the global batch, all of them together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -44,6 +44,8 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         network: one of this module's optimizers; only it may decay weights.
         tables: with their optimizer.
         global_clipnorm: all gradients, taken together, are scaled down to this norm.
+        owner: variable of the network, or name of a table → whose it is: gradients of
+            each owner are clipped by themselves. None: there is one.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         network: keras.optimizers.Optimizer,
         tables: ReplicatedTables,
         global_clipnorm: float | None = None,
+        owner: Callable[[Any], str] | None = None,
     ):
         super().__init__(learning_rate=0.0, global_clipnorm=global_clipnorm)
         self.network = network
         self.tables = tables
+        self._owner = owner
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the network's slots."""
@@ -86,17 +90,30 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         """
         pairs = list(zip(grads, trainable_variables, strict=True))
         if self.global_clipnorm:
-            factor = self._clip_factor(pairs)
-            pairs = [(_scaled(gradient, factor), owner) for gradient, owner in pairs]
+            pairs = self._clipped(pairs)
         of_network = [pair for pair in pairs if not isinstance(pair[1], str)]
         if of_network:
             self.network.apply(*zip(*of_network, strict=True))
         self.tables.apply(_of_tables(pairs))
 
+    def _clipped(self, pairs):
+        owners = [self._owner(v) if self._owner else "" for _, v in pairs]
+        factors = {
+            owner: self._clip_factor(
+                [pair for pair, o in zip(pairs, owners, strict=True) if o == owner]
+            )
+            for owner in dict.fromkeys(owners)
+        }
+        return [
+            (_scaled(gradient, factors[owner]), variable)
+            for (gradient, variable), owner in zip(pairs, owners, strict=True)
+        ]
+
     def _clip_factor(self, pairs):
         squares = [2 * tf.nn.l2_loss(g) for g, v in pairs if not isinstance(v, str)]
         squares.append(self.tables.squared_norm(_of_tables(pairs)))
-        norm = tf.sqrt(tf.add_n(squares))
+        # Not `add_n`, whose order TensorFlow changes with the graph around it.
+        norm = tf.sqrt(tf.reduce_sum(tf.stack(squares)))
         return self.global_clipnorm / tf.maximum(norm, self.global_clipnorm)
 
 

@@ -16,7 +16,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ctr_tf.data.latest import latest_behaviors
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.tables.embedding_table import EmbeddingTable
@@ -25,32 +27,51 @@ from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
 from ctr_tf.training.objective import Objective
 from ctr_tf.training.row_dropout import RowDropout
 
-MAIN = "main"
-
 
 class Trainer(keras.Model):
     """Trains one ranker, or several on the same batches.
 
     Metrics are those of the first ranker: the objective as `loss`, each of its terms
-    where there are several, `auc`, `gauc_request`, and `auc_<task>` of further tasks.
+    where there are several, `auc`, `gauc_request`, `auc_<task>` of further tasks; and
+    `<name>_auc` of each further ranker.
+
+    Batches are made for `num_chunks` and the longest history that a ranker takes; one
+    that takes less sees its latest behaviors, in chunks of their own, as if no more
+    had been kept.
 
     Args:
         objective: what is made small.
         rankers: built; one, or several by name, that which is trained for first. One
             whose `trainable` is False only puts out what the objective looks at.
+        history_lengths: name of a ranker → how many behaviors it takes; all that a
+            batch has, where it is not named.
+
+    Attributes:
+        learners: the rankers that learn, by name.
+        tables: those of the learners, by name.
+        num_chunks: P that batches must have been made for.
 
     Raises:
         UserError: if they read batches differently, or a name is of something else.
     """
 
-    def __init__(self, objective: Objective, rankers: Ranker | Mapping[str, Ranker]):
+    def __init__(
+        self,
+        objective: Objective,
+        rankers: Ranker | Mapping[str, Ranker],
+        history_lengths: Mapping[str, int] | None = None,
+    ):
         super().__init__()
         if isinstance(rankers, Ranker):
             rankers = {MAIN: rankers}
         self.objective = objective
         self.rankers = dict(rankers)
-        self.tables = _tables_of(rankers)
+        self.learners = {n: ranker for n, ranker in rankers.items() if ranker.trainable}
+        self.tables = _tables_of(self.learners)
         self._first = next(iter(rankers))
+        self._history_lengths = dict(history_lengths or {})
+        whole = [n for n in rankers if n not in self._history_lengths]
+        self.num_chunks = rankers[whole[0] if whole else self._first].num_chunks
         self.ranker = rankers[self._first]
         _check_rankers(self.rankers)
         _check_terms(objective, self.rankers, self.ranker.tasks)
@@ -64,6 +85,9 @@ class Trainer(keras.Model):
             for name in ("auc", *(f"auc_{task}" for task in self.ranker.tasks))
         ]
         self._ranking = DefinedMean("gauc_request", dtype="float32")
+        self._other_aucs = {
+            name: LogitAUC(f"{name}_auc") for name in rankers if name != self._first
+        }
         self.built = True
 
     train_function: Callable | None  # Keras' own
@@ -83,7 +107,7 @@ class Trainer(keras.Model):
                 never part of it.
             row_dropout: what training does to embedding rows; None: nothing.
         """
-        network = {id(v): v for r in self.rankers.values() for v in r.network}
+        network = {id(v): v for r in self.learners.values() for v in r.network}
         self._network = [v for v in network.values() if v.trainable]
         optimizer.build(self._network)
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
@@ -96,7 +120,8 @@ class Trainer(keras.Model):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Those that are kept from batch to batch."""
-        return [*self._terms.values(), *self._aucs, self._ranking]
+        others = self._other_aucs.values()
+        return [*self._terms.values(), *self._aucs, self._ranking, *others]
 
     def train_step(self, data: tuple) -> dict:
         """Trains on one replica's share of a global batch.
@@ -107,19 +132,22 @@ class Trainer(keras.Model):
         Returns:
             The metrics so far.
         """
-        inputs, labels, weights = data
+        batch, labels, weights = data
+        inputs = self._inputs(batch)
         lookups = self._lookups(inputs)
-        rows = self._rows(lookups)
+        learned = {name: self.store.lookup(own) for name, own in lookups.items()}
+        rows = learned | self._frozen_rows(inputs)
         if self._row_dropout is not None:
-            rows |= {name: self._dropped(name, rows[name]) for name in self._learners()}
+            rows |= {name: self._dropped(name, own) for name, own in learned.items()}
         counts = self.objective.counts(labels, weights)
-        factors = self.objective.factors(_sum_over_replicas(counts))
+        factors = self.objective.factors(
+            _sum_over_replicas(counts), self.optimizer.iterations
+        )
         factors = {n: self.optimizer.scale_loss(f) for n, f in factors.items()}
         logits, totals, (of_rows, of_network) = self._compiled_gradients(
             inputs, rows, labels, weights, factors
         )
-        used = {name: lookups[name] for name in self._learners()}
-        of_tables = self.store.gradients(_flat(used), _flat(of_rows))
+        of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
         every = zip(of_network, self._network, strict=True)
         pairs = [pair for pair in every if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
@@ -131,31 +159,60 @@ class Trainer(keras.Model):
 
     def test_step(self, data: tuple) -> dict:
         """Evaluates one replica's share of a global batch; returns the metrics."""
-        inputs, labels, weights = data
-        rows = self._rows(self._lookups(inputs))
+        batch, labels, weights = data
+        inputs = self._inputs(batch)
+        lookups = self._lookups(inputs)
+        learned = {name: self.store.lookup(own) for name, own in lookups.items()}
+        rows = learned | self._frozen_rows(inputs)
         outputs = self._compiled_forward(inputs, rows)
         totals = self.objective.totals(outputs, labels, weights)
         counts = self.objective.counts(labels, weights)
-        logits = outputs[self._first].logits
+        logits = _logits(outputs)
         return self._update_metrics(labels, logits, weights, totals, counts)
 
-    def _learners(self) -> list[str]:
-        """Names of the rankers that learn."""
-        return [name for name, ranker in self.rankers.items() if ranker.trainable]
+    def inputs_of(self, name: str, inputs: dict) -> dict:
+        """What one ranker sees of a batch's inputs."""
+        known = inputs["behavior_time"].shape[1]
+        count = self._history_lengths.get(name, known)
+        num_chunks = self.rankers[name].num_chunks
+        if name not in self._history_lengths and num_chunks == self.num_chunks:
+            return inputs
+        return latest_behaviors(inputs, count, num_chunks)
 
-    def _lookups(self, inputs: dict) -> dict[str, dict]:
-        """Of each ranker, what its rows are called → the table's name here, and ids."""
+    def owner(self, variable: Any) -> str:
+        """Whose a variable of the network is, or the table of a name: a ranker's name.
+
+        A shared one is the first's.
+        """
+        if isinstance(variable, str):
+            ranker, slash, _ = variable.partition("/")
+            return ranker if slash else self._first
+        return next(
+            name
+            for name, ranker in self.learners.items()
+            if any(variable is own for own in ranker.network)
+        )
+
+    def _inputs(self, inputs: dict) -> dict[str, dict]:
+        return {name: self.inputs_of(name, inputs) for name in self.rankers}
+
+    def _lookups(self, inputs: dict[str, dict]) -> dict[str, dict]:
+        """Of learners, what its rows are called → the table's name here, and ids."""
         names = {id(table): name for name, table in self.tables.items()}
         return {
             name: {
                 row: (names[id(ranker.embedding.tables[table])], ids)
-                for row, (table, ids) in ranker.embedding.lookups(inputs).items()
+                for row, (table, ids) in ranker.embedding.lookups(inputs[name]).items()
             }
-            for name, ranker in self.rankers.items()
+            for name, ranker in self.learners.items()
         }
 
-    def _rows(self, lookups: dict[str, dict]) -> dict[str, dict]:
-        return {name: self.store.lookup(own) for name, own in lookups.items()}
+    def _frozen_rows(self, inputs: dict[str, dict]) -> dict[str, dict]:
+        return {
+            name: ranker.lookup(inputs[name])
+            for name, ranker in self.rankers.items()
+            if name not in self.learners
+        }
 
     def _dropped(self, name: str, rows: dict) -> dict:
         sources = self.rankers[name].embedding.sources()
@@ -170,14 +227,14 @@ class Trainer(keras.Model):
             outputs = self._forward(inputs, rows, training=True)
             totals = self.objective.totals(outputs, labels, weights)
             loss = tf.add_n([totals[name] * factors[name] for name in totals])
-        return outputs[self._first].logits, totals, tape.gradient(loss, (rows, network))
+        return _logits(outputs), totals, tape.gradient(loss, (rows, network))
 
     def _forward(
-        self, inputs: dict, rows: dict, training: bool = False
+        self, inputs: dict[str, dict], rows: dict[str, dict], training: bool = False
     ) -> dict[str, Outputs]:
         return {
             name: ranker.outputs(
-                inputs, rows[name], training=training and ranker.trainable
+                inputs[name], rows[name], training=training and ranker.trainable
             )
             for name, ranker in self.rankers.items()
         }
@@ -185,7 +242,7 @@ class Trainer(keras.Model):
     def _update_metrics(
         self,
         labels: tf.Tensor,
-        logits: tf.Tensor,
+        logits: dict[str, tf.Tensor],
         weights: tf.Tensor,
         totals: dict[str, tf.Tensor],
         counts: dict[str, tf.Tensor],
@@ -194,11 +251,12 @@ class Trainer(keras.Model):
             mean.update_state(
                 tf.math.divide_no_nan(totals[name], counts[name]), counts[name]
             )
-        self._ranking.update_state(
-            *request_auc(labels[..., 0], logits[..., 0], weights)
-        )
+        first = logits[self._first]
+        self._ranking.update_state(*request_auc(labels[..., 0], first[..., 0], weights))
         for index, auc in enumerate(self._aucs):
-            auc.update_state(labels[..., index], logits[..., index], weights)
+            auc.update_state(labels[..., index], first[..., index], weights)
+        for name, auc in self._other_aucs.items():
+            auc.update_state(labels[..., 0], logits[name][..., 0], weights)
         # Of a share in which a term has nothing to say it is no reason to stop.
         return self._results(of_nothing=0.0)
 
@@ -212,9 +270,10 @@ class Trainer(keras.Model):
     def _results(self, of_nothing: float) -> dict:
         means = {name: mean.result() for name, mean in self._terms.items()}
         known = [self._terms[term.name].count > 0 for term in self.objective.terms]
+        step = self.optimizer.iterations
         loss = tf.add_n(
             [
-                term.weight * tf.where(is_known, means[term.name], 0.0)
+                term.weight_at(step) * tf.where(is_known, means[term.name], 0.0)
                 for term, is_known in zip(self.objective.terms, known, strict=True)
             ]
         )
@@ -223,6 +282,7 @@ class Trainer(keras.Model):
             **(means if len(means) > 1 else {}),
             **{auc.name: auc.result() for auc in self._aucs},
             self._ranking.name: self._ranking.result(),
+            **{auc.name: auc.result() for auc in self._other_aucs.values()},
         }
 
     def make_train_function(self, force: bool = False) -> Callable:
@@ -276,13 +336,11 @@ class Trainer(keras.Model):
 
 def _check_rankers(rankers: Mapping[str, Ranker]) -> None:
     """All are fed by the same batches, and saved under their names."""
-    for attribute in ("tasks", "num_chunks"):
-        found = {name: getattr(ranker, attribute) for name, ranker in rankers.items()}
-        if len(set(found.values())) > 1:
-            raise UserError(
-                f"Rankers that are trained together have equal `{attribute}`. "
-                f"Received: {found}"
-            )
+    tasks = {name: ranker.tasks for name, ranker in rankers.items()}
+    if len(set(tasks.values())) > 1:
+        raise UserError(
+            f"Rankers that are trained together have equal `tasks`. Received: {tasks}"
+        )
     wrong = [name for name in rankers if not name.isidentifier()]
     if wrong or MAIN in list(rankers)[1:]:
         raise UserError(
@@ -296,10 +354,12 @@ def _check_terms(
 ) -> None:
     """Every term looks at a ranker that is there, and is called like no metric."""
     taken = {"loss", "auc", "gauc_request", *(f"auc_{task}" for task in tasks)}
+    taken |= {f"{name}_auc" for name in rankers}
     for term in objective.terms:
-        if term.loss.ranker not in rankers:
-            what = f"ranker of the term '{term.name}'"
-            raise UserError(unknown_name(what, term.loss.ranker, rankers))
+        for name in term.loss.rankers:
+            if name not in rankers:
+                what = f"ranker of the term '{term.name}'"
+                raise UserError(unknown_name(what, name, rankers))
         if term.name in taken:
             raise UserError(
                 f"A term has a name that no metric has. Received: '{term.name}'"
@@ -318,6 +378,10 @@ def _tables_of(rankers: Mapping[str, Ranker]) -> dict[str, EmbeddingTable]:
 
 def _flat(nested: Mapping[str, Mapping]) -> dict[tuple[str, str], Any]:
     return {(name, key): v for name, own in nested.items() for key, v in own.items()}
+
+
+def _logits(outputs: Mapping[str, Outputs]) -> dict[str, Any]:
+    return {name: own.logits for name, own in outputs.items()}
 
 
 def _sum_over_replicas(values):

@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from ctr_tf.losses import LOSSES, AuxiliaryLoss, ListwiseSoftmax, LogLoss
+from ctr_tf.losses import (
+    LOSSES,
+    AuxiliaryLoss,
+    DistillationLoss,
+    ListwiseSoftmax,
+    LogLoss,
+)
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
 
@@ -86,7 +93,7 @@ def test_an_objective_weighs_means_of_the_global_batch():
     outputs = {"main": Outputs(logits(), {})}
     labels = LABELS[..., None]
     whole = objective.totals(outputs, labels, WEIGHTS)
-    factors = objective.factors(objective.counts(labels, WEIGHTS))
+    factors = objective.factors(objective.counts(labels, WEIGHTS), step=0)
     shares = [
         objective.totals({"main": Outputs(logits()[s], {})}, labels[s], WEIGHTS[s])
         for s in (slice(0, 1), slice(1, 4))
@@ -114,3 +121,59 @@ def test_mistakes(make, message):
     with pytest.raises(ValueError) as error:
         make()
     assert message in str(error.value)
+
+
+def soft_bce(target, logit):
+    return target * bce(1, logit) + (1 - target) * bce(0, logit)
+
+
+def distilled(temperature, student, teacher):
+    loss = DistillationLoss(temperature=temperature)
+    hidden = WEIGHTS[..., None] > 0
+    outputs = {
+        name: Outputs(np.where(hidden, values, np.nan).astype("float32"), {})
+        for name, values in (("main", student), ("teacher", teacher))
+    }
+    total = loss.total(outputs, LABELS[..., None], WEIGHTS)
+    return float(total / loss.count(LABELS[..., None], WEIGHTS))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+def test_distillation(temperature):
+    student, teacher = logits(1), logits(2)
+    losses = [
+        temperature**2
+        * soft_bce(
+            1 / (1 + np.exp(-teacher[b, c, 0] / temperature)),
+            student[b, c, 0] / temperature,
+        )
+        for b in range(4)
+        for c in range(SIZES[b])
+    ]
+    found = distilled(temperature, student, teacher)
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_at_temperature_1_the_labels_and_the_teacher_are_one_target():
+    """The mean of the label and of what the teacher says; see the SUAN paper's loss."""
+    student, teacher, weight = logits(1), logits(2), 0.7
+    both = mean(LogLoss(), Outputs(student, {})) + weight * distilled(
+        1.0, student, teacher
+    )
+    losses = [
+        soft_bce((LABELS[b, c] + weight * p) / (1 + weight), student[b, c, 0])
+        for b in range(4)
+        for c in range(SIZES[b])
+        for p in [1 / (1 + np.exp(-teacher[b, c, 0]))]
+    ]
+    assert both == pytest.approx((1 + weight) * np.mean(losses), rel=1e-5)
+
+
+def test_a_teacher_gets_no_gradient_of_its_student():
+    student, teacher = (tf.constant(logits(seed)) for seed in (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch((student, teacher))
+        outputs = {"main": Outputs(student, {}), "teacher": Outputs(teacher, {})}
+        total = DistillationLoss().total(outputs, LABELS[..., None], WEIGHTS)
+    of_student, of_teacher = tape.gradient(total, (student, teacher))
+    assert of_teacher is None and np.abs(of_student.numpy()).max() > 0
