@@ -113,7 +113,7 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
                 f"{unknown_name(what, full, known)} Received: {full}={value!r}"
             )
         choose = fields[name].metadata.get("choose")
-        kind = choose(value) if choose else hints[name]
+        kind = _chosen(choose, value, full) if choose else hints[name]
         arguments[name] = _convert(kind, value, full, what)
     try:
         return cls(**arguments)
@@ -162,6 +162,13 @@ def differences(one: Mapping, other: Mapping, key: str = "") -> list[str]:
         elif a != b:
             result.append(f"{full} ({a!r} and {b!r})")
     return result
+
+
+def _chosen(choose: Any, value: Any, key: str) -> Any:
+    try:
+        return choose(value)
+    except UserError as error:
+        raise UserError(f"`{key}.name`: {error}") from error
 
 
 def _join(key: str, name: object) -> str:

@@ -13,8 +13,12 @@ from pipelines.sources.source import get_source
 def test_recipes_load_and_name_a_model_and_a_source(name):
     path = find_recipe(name)
     config = load(Config, path, [])
-    model, _, source = name.rpartition("_")
+    models, _, source = name.rpartition("_")
+    model, _, teacher = models.partition("_from_")
     assert config.model.name == model
+    assert (config.distillation is not None) == bool(teacher)
+    if teacher:
+        assert config.distillation.teacher.name == teacher
     schema = get_source(source).schema()
     assert max(config.data.history_lengths, default=0) <= schema.history_length
     text = path.read_text("utf-8")

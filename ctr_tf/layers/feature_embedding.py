@@ -120,6 +120,25 @@ class FeatureEmbedding(keras.layers.Layer):
                 f"`embedding_dim`. Received: {table.width} and {width}"
             )
 
+    def share(self, other: "FeatureEmbedding") -> None:
+        """Takes another's tables of the features, before its own are built.
+
+        Args:
+            other: of the same schema.
+
+        Raises:
+            UserError: names a table whose rows differ in width.
+        """
+        extras = {extra.name for extra in self.extra_tables}
+        for name in self.tables.keys() - extras:
+            own, theirs = self.tables[name].width, other.tables[name].width
+            if own != theirs:
+                raise UserError(
+                    f"Rankers that share table '{name}' must agree on "
+                    f"`embedding_dim`. Received: {own} and {theirs}"
+                )
+            self.tables[name] = other.tables[name]
+
     def build(self, input_shape: Shape | None = None) -> None:
         """Makes the tables and the statistics of numeric features."""
         for table in self.tables.values():

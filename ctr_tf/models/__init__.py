@@ -42,7 +42,11 @@ MODELS: dict[str, type[Ranker]] = {
 
 
 def build_ranker(
-    config: Any, schema: Schema, table_sizes: dict[str, int], dtype: Any = None
+    config: Any,
+    schema: Schema,
+    table_sizes: dict[str, int],
+    dtype: Any = None,
+    shares_with: Ranker | None = None,
 ) -> Ranker:
     """Makes the model that a config describes, with all its weights.
 
@@ -51,15 +55,18 @@ def build_ranker(
         schema: of the data.
         table_sizes: embedding table name → rows (`Vocabularies.table_sizes`).
         dtype: precision policy, such as `"mixed_bfloat16"`; Keras' global one if None.
+        shares_with: a ranker whose features' tables it takes, instead of its own.
 
     Returns:
         The built model.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: for an unknown name, tables to be shared that differ in width.
     """
     if config.name not in MODELS:
         raise UserError(unknown_name("model", config.name, MODELS))
     ranker = MODELS[config.name](schema, table_sizes, config, dtype=dtype)
+    if shares_with is not None:
+        ranker.embedding.share(shares_with.embedding)
     ranker.build()
     return ranker

@@ -5,8 +5,9 @@ from typing import Any
 
 from ctr_tf.data.config import DataConfig
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.models import MODELS
+from ctr_tf.models.choose import choose_model
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.training.distillation import DistillationConfig
 from ctr_tf.training.distribution import STRATEGIES
 from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
@@ -76,14 +77,6 @@ class TrainingConfig:
                 )
 
 
-def _choose_model(values: Any) -> type:
-    name = values.get("name") if isinstance(values, dict) else None
-    name = name or SparseCTRConfig.name
-    if name not in MODELS:
-        raise UserError(f"`model.name`: {unknown_name('model', name, MODELS)}")
-    return MODELS[name].config_class
-
-
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A recipe; see `ctr_tf.config` for how it is read.
@@ -93,6 +86,7 @@ class Config:
         data: the prepared data set and its batches.
         model: its `name` selects the model, and with it the other keys.
         objective: what is made small: the weight of each term.
+        distillation: the teacher of the model; None: it has none.
         optimizer: of the weights.
         training: how long, how exactly and where.
     """
@@ -100,11 +94,12 @@ class Config:
     run: str = "runs/run"
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: Any = dataclasses.field(
-        default_factory=SparseCTRConfig, metadata={"choose": _choose_model}
+        default_factory=SparseCTRConfig, metadata={"choose": choose_model}
     )
     # Made of `LOSSES`, which a type checker does not follow.
     objective: ObjectiveConfig = dataclasses.field(  # type: ignore[valid-type]
         default_factory=ObjectiveConfig
     )
+    distillation: DistillationConfig | None = None
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

@@ -35,6 +35,16 @@ def check_start(config: Config, data: PreparedData) -> None:
     models = [configs.to_mapping(c.model) for c in (read_config(folder), config)]
     if different := configs.differences(models[0], models[1], "model"):
         raise UserError(f"The run '{folder}' is of another model: {different[0]}")
+    check_schema(folder, data)
+
+
+def check_schema(folder: str | Path, data: PreparedData) -> None:
+    """Looks whether a run is of the data's schema, but for the sizes of vocabularies.
+
+    Raises:
+        FileNotFoundError: if there is no such run.
+        UserError: names the first line that differs.
+    """
     one, other = (
         without_limits(schema).to_yaml().splitlines()
         for schema in (read_content(folder)[0], data.schema)

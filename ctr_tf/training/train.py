@@ -15,7 +15,7 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -26,8 +26,8 @@ from ctr_tf import files
 from ctr_tf.data.dataset import dataset, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
+from ctr_tf.losses.loss import MAIN
 from ctr_tf.models import build_ranker
-from ctr_tf.models.ranker import Ranker
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.callbacks import (
     Checkpointing,
@@ -38,6 +38,7 @@ from ctr_tf.training.callbacks import (
 )
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.config import Config
+from ctr_tf.training.distillation import TEACHER, distilled_objective
 from ctr_tf.training.distribution import (
     distribute,
     make_strategy,
@@ -51,6 +52,7 @@ from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
 from ctr_tf.training.start import check_start, start_from
+from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
@@ -76,9 +78,10 @@ def train(config: Config) -> dict:
     validate_every = options.validate_every or epoch_steps
 
     check_start(config, data)
+    teacher = find_teacher(config, data)
     folder = open_run(config, data) if index == 0 else Path(config.run)
     with strategy.scope():
-        trainer = _make_trainer(config, data, total_steps)
+        trainer = make_trainer(config, data, total_steps, teacher)
     ranker = trainer.ranker
     checkpoints = Checkpoints(
         checkpoint_folder(folder),
@@ -87,15 +90,16 @@ def train(config: Config) -> dict:
         fingerprint(data),
         index,
         data.content_hash,
+        teacher.digest if teacher else "",
     )
     progress = checkpoints.restore()
-    _announce(config, data, ranker, progress, total_steps)
+    _announce(config, data, trainer, progress, total_steps)
 
     read = functools.partial(
         dataset,
         data,
-        config=config.data,
-        num_chunks=ranker.num_chunks,
+        config=teacher.data if teacher else config.data,
+        num_chunks=trainer.num_chunks,
         tasks=ranker.tasks,
     )
     batches = functools.partial(
@@ -119,8 +123,10 @@ def train(config: Config) -> dict:
             if not progress.step and options.start_from is not None:
                 with strategy.scope():
                     start_from(ranker, data, options.start_from)
-            elif not progress.step:
-                _adapt(ranker, read, strategy, options.seed)
+            if not progress.step:
+                known = [MAIN] if options.start_from is not None else []
+                names = [name for name in trainer.learners if name not in known]
+                _adapt(trainer, names, read, strategy, options.seed)
             use_huge_pages(trainer.store.variables)  # after whole assignments
             checkpointing = Checkpointing(
                 progress, checkpoints, options.checkpoint_every, total_steps
@@ -178,16 +184,31 @@ def _check_end(progress: Progress, total_steps: int) -> None:
 
 
 def _adapt(
-    ranker: Ranker, read: Callable, strategy: tf.distribute.Strategy, seed: int
+    trainer: Trainer,
+    names: Iterable[str],
+    read: Callable,
+    strategy: tf.distribute.Strategy,
+    seed: int,
 ) -> None:
     """Measures the numeric features; every worker reads the same batches for it."""
     batches = read(split="train", training=True, seed=seed).take(_ADAPT_BATCHES)
-    inputs = (inputs for inputs, _, _ in batches.as_numpy_iterator())
-    with strategy.scope():
-        ranker.embedding.adapt(inputs)
+    for name in names:
+        inputs = (trainer.inputs_of(name, inputs) for inputs, _, _ in batches)
+        with strategy.scope():
+            trainer.rankers[name].embedding.adapt(inputs)
 
 
-def _make_trainer(config: Config, data: PreparedData, total_steps: int) -> Trainer:
+def make_trainer(
+    config: Config, data: PreparedData, total_steps: int, teacher: Teacher | None
+) -> Trainer:
+    """The compiled trainer that a recipe describes.
+
+    Args:
+        config: the recipe.
+        data: to be trained on.
+        total_steps: of the training.
+        teacher: of `find_teacher`.
+    """
     options = config.training
     ranker = build_ranker(
         config.model,
@@ -199,9 +220,22 @@ def _make_trainer(config: Config, data: PreparedData, total_steps: int) -> Train
     jit_compile = options.jit_compile
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
-    trainer = Trainer(make_objective(config.objective, ranker), ranker)
+    if teacher is None:
+        trainer = Trainer(make_objective(config.objective, ranker), ranker)
+    else:
+        other = teacher.make(data, ranker)
+        own = teacher.student_history
+        trainer = Trainer(
+            distilled_objective(
+                teacher.config, config.objective, ranker, other, total_steps
+            ),
+            {MAIN: ranker, TEACHER: other},
+            {} if own is None else {MAIN: own},
+        )
     trainer.compile(
-        make_optimizer(config.optimizer, trainer.tables, total_steps, scaling),
+        make_optimizer(
+            config.optimizer, trainer.tables, total_steps, scaling, trainer.owner
+        ),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),
     )
@@ -211,18 +245,20 @@ def _make_trainer(config: Config, data: PreparedData, total_steps: int) -> Train
 def _announce(
     config: Config,
     data: PreparedData,
-    ranker: Ranker,
+    trainer: Trainer,
     progress: Progress,
     total_steps: int,
 ) -> None:
-    counts = ranker.count_weights()
+    for name, ranker in trainer.rankers.items():
+        counts = ranker.count_weights()
+        _log.info(
+            "%s%s: %s weights in tables, %s in the network",
+            *("" if name == MAIN else f"{name} ", ranker.config.name),
+            *(f"{counts[part]:,}" for part in ("tables", "network")),
+        )
     _log.info(
-        "%s: %s weights in tables, %s in the network; %s training samples, %d steps of "
-        "%d",
-        config.model.name,
-        *(f"{counts[part]:,}" for part in ("tables", "network")),
-        f"{data.num_samples('train'):,}",
-        *(total_steps, config.data.batch_size),
+        "%s training samples, %d steps of %d",
+        *(f"{data.num_samples('train'):,}", total_steps, config.data.batch_size),
     )
     if progress.step:
         state = "is complete" if progress.finished else "goes on"

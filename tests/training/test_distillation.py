@@ -1,0 +1,373 @@
+"""A student and its teacher: what each learns, sees and leaves behind."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from helpers import make_schema
+from test_distribution import cluster, launch
+
+from ctr_tf import config as configs
+from ctr_tf.data.dataset import dataset
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.reading import read_examples
+from ctr_tf.data.records import check_example
+from ctr_tf.errors import UserError
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.training.config import Config
+from ctr_tf.training.distillation import Ramp
+from ctr_tf.training.run import load_run
+from ctr_tf.training.teacher import find_teacher
+from ctr_tf.training.train import make_trainer, train
+from serving.export import ExportOptions, export_ranker
+from serving.golden import served_scores
+
+STEPS = 24  # 2 epochs of 12
+LONG, SHORT = 128, 16
+SCHEMA = dataclasses.replace(
+    make_schema(history_length=LONG, num_chunks=8), labels=("click", "cart")
+)
+STUDENT = {"name": "sparsectr", "dim": 8, "num_heads": 2, "num_blocks": 1}
+STUDENT |= {"num_chunks": 4}
+TEACHER = {"name": "sparsectr", "dim": 16, "num_heads": 2, "num_chunks": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    vocabularies = random_vocabularies(SCHEMA, 30)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(SCHEMA, vocabularies, random, int(random.integers(0, 129)), 4)
+        for _ in range(140)
+    ]
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    splits = {"train": samples[:100], "validation": samples[100:120]}
+    splits["test"] = samples[120:]
+    write_prepared(folder, SCHEMA, vocabularies, splits, shards=2)
+    return folder
+
+
+def recipe(data, run, distillation=None, **training):
+    return {
+        "run": str(run),
+        "data": {
+            "path": str(data),
+            "batch_size": 8,
+            "shuffle_buffer": 32,
+            "history_lengths": [SHORT],
+        },
+        "model": STUDENT,
+        "distillation": distillation,
+        "optimizer": {
+            "learning_rate": 0.01,
+            "schedule": "cosine",
+            "warmup_steps": 4,
+            "global_clipnorm": 0.1,
+        },
+        "training": {
+            "epochs": 2,
+            "checkpoint_every": 2,
+            "log_every": 3,
+            "row_dropout": {"behavior": 0.1},
+            **training,
+        },
+    }
+
+
+def online(**keys):
+    return {"teacher": TEACHER, "history_lengths": [LONG], **keys}
+
+
+def run_training(*arguments, **options):
+    return train(configs.parse(Config, recipe(*arguments, **options)))
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "alone"
+    run_training(data, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def distilled(data, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "distilled"
+    run_training(data, run, online())
+    return run
+
+
+def last(run):
+    return run / "checkpoints" / f"step-{STEPS:08d}"
+
+
+def values_of(folder, file, part):
+    reader = tf.train.load_checkpoint(str(folder / file))
+    keys = [k for k in reader.get_variable_to_shape_map() if k.startswith(f"{part}/")]
+    return {key.removeprefix(part): reader.get_tensor(key) for key in keys}
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys() and len(one) > 5
+    for key, value in one.items():
+        np.testing.assert_array_equal(value, other[key], err_msg=key)
+
+
+def test_at_weight_0_the_student_is_as_if_alone(data, alone, tmp_path):
+    run_training(data, tmp_path / "run", online(weight=0.0))
+    for file, part in (("network", "main"), ("tables", "tables")):
+        expected = values_of(last(alone), file, part)
+        assert_equal(values_of(last(tmp_path / "run"), file, part), expected)
+    validation = [
+        json.loads((run / "metrics.json").read_text())["validation"]
+        for run in (alone, tmp_path / "run")
+    ]
+    assert validation[0]["auc"] == validation[1]["auc"]
+
+
+def test_the_teacher_is_as_if_there_were_no_student(data, distilled, tmp_path):
+    run_training(data, tmp_path / "run", online(weight=0.0))
+    for file, part in (("network", "main_teacher"), ("tables", "tables_teacher")):
+        expected = values_of(last(tmp_path / "run"), file, part)
+        assert_equal(values_of(last(distilled), file, part), expected)
+
+
+def test_the_student_learns_from_its_teacher(alone, distilled):
+    one, other = (values_of(last(run), "network", "main") for run in (alone, distilled))
+    assert any(np.abs(one[key] - other[key]).max() > 1e-3 for key in one)
+
+
+def test_three_losses_are_told_and_the_student_alone_is_left(distilled):
+    config = yaml.safe_load((distilled / "config.yaml").read_text())
+    assert config["distillation"]["warmup_share"] == 0.25
+    validation = json.loads((distilled / "metrics.json").read_text())["validation"]
+    assert {"log_loss", "teacher_log_loss", "distillation", "teacher_auc"} <= set(
+        validation
+    )
+    best = max((distilled / "checkpoints").glob("best-*"))
+    shapes = tf.train.load_checkpoint(str(best / "network")).get_variable_to_shape_map()
+    assert not [key for key in shapes if "teacher" in key]
+    assert load_run(distilled).ranker.config.dim == STUDENT["dim"]
+
+
+def test_the_student_scores_as_its_export_does(data, distilled, tmp_path):
+    """In training it is fed from the teacher's batches: more behaviors, other chunks.
+
+    The export holds itself against the scores of an ordinary run, by all signatures.
+    """
+    prepared, run = PreparedData.load(data), load_run(distilled, "last")
+    teacher = find_teacher(run.config, prepared)
+    trainer = make_trainer(run.config, prepared, STEPS, teacher)
+    for own, value in zip(trainer.ranker.variables, run.ranker.variables, strict=True):
+        own.assign(value)
+    batches = dataset(
+        prepared, "test", teacher.data, num_chunks=trainer.num_chunks, training=False
+    )
+    rows = []
+    for inputs, _, weights in batches:
+        assert inputs["behavior_time"].shape[1] == LONG
+        assert inputs["behavior_chunk"].numpy().max() == TEACHER["num_chunks"]
+        seen = trainer.inputs_of("main", inputs)
+        assert seen["behavior_time"].shape[1] == SHORT
+        assert seen["behavior_chunk"].numpy().max() == STUDENT["num_chunks"]
+        probability = tf.sigmoid(trainer.ranker(seen)[..., 0]).numpy()
+        rows += [p[w > 0] for p, w in zip(probability, weights.numpy(), strict=True)]
+    folder = export_ranker(
+        run.ranker,
+        prepared,
+        tmp_path / "export",
+        ExportOptions((SHORT,), slate_sizes=(4,), batch_sizes=(1,)),
+    )
+    signatures = tf.saved_model.load(str(folder)).signatures
+    samples = [
+        check_example(example, SCHEMA)
+        for _, _, example in read_examples(prepared.files("test"), prepared.compression)
+    ]
+    assert len(samples) == len(rows) == 20
+    found = served_scores(signatures, samples, prepared)
+    for row, served in zip(rows, found, strict=True):
+        np.testing.assert_allclose(served["serialized_examples"], row, atol=1e-6)
+
+
+def kill_at(process, condition):
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_the_warm_up_and_resumed_equals_uninterrupted(
+    data, distilled, tmp_path
+):
+    run, path = tmp_path / "run", tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe(data, run, online())), "utf-8")
+    command = [sys.executable, "-m", "ctr_tf", "train", "--config", str(path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    kill_at(process, (run / "checkpoints" / "step-00000004").exists)
+    left = max((run / "checkpoints").glob("step-*")).name
+    assert left < f"step-{STEPS // 2:08d}", "the process was killed too late"
+    assert run_training(data, run, online())["steps"] == STEPS
+    for file, parts in (
+        ("network", ("main", "main_teacher", "optimizer")),
+        ("tables", ("tables", "tables_teacher", "slots")),
+    ):
+        for part in parts:
+            expected = values_of(last(distilled), file, part)
+            assert_equal(values_of(last(run), file, part), expected)
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run of the teacher alone."""
+    run = tmp_path_factory.mktemp("runs") / "teacher"
+    values = recipe(data, run)
+    values["model"] = TEACHER
+    values["data"]["history_lengths"] = [LONG]
+    train(configs.parse(Config, values))
+    return run
+
+
+def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
+    """It is in no checkpoint, and found again, unchanged, whenever the run goes on."""
+    values = run_training(data, tmp_path / "run", {"teacher_run": str(finished)})
+    assert "teacher_log_loss" not in values["validation"]
+    assert values["validation"]["distillation"] > 0
+    alone = json.loads((finished / "metrics.json").read_text())["validation"]
+    assert values["validation"]["teacher_auc"] == pytest.approx(alone["auc"], abs=1e-6)
+    reader = tf.train.load_checkpoint(str(last(tmp_path / "run") / "network"))
+    assert not [k for k in reader.get_variable_to_shape_map() if "teacher" in k]
+
+    best = max((finished / "checkpoints").glob("best-*"))
+    index = best / "network.index"
+    before = index.read_bytes()
+    try:
+        index.write_bytes(before + b" ")  # other weights
+        with pytest.raises(UserError, match="other weights of the teacher"):
+            run_training(data, tmp_path / "run", {"teacher_run": str(finished)})
+    finally:
+        index.write_bytes(before)
+
+
+def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
+    run_training(data, tmp_path / "run", online(weight=0.0, shared_tables=True))
+    shapes = tf.train.load_checkpoint(
+        str(last(tmp_path / "run") / "tables")
+    ).get_variable_to_shape_map()
+    assert not [key for key in shapes if key.startswith("tables_teacher/")]
+    one, other = (
+        values_of(last(run), "tables", "tables") for run in (alone, tmp_path / "run")
+    )
+    assert any(np.abs(one[key] - other[key]).max() > 1e-3 for key in one)
+    with pytest.raises(UserError, match="table '.*' must agree on `embedding_dim`"):
+        wide = {**TEACHER, "embedding_dim": 4}
+        keys = {"teacher": wide, "shared_tables": True}
+        run_training(data, tmp_path / "wide", {**online(), **keys})
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_and_xla(data, tmp_path, precision):
+    values = run_training(
+        data,
+        tmp_path / "run",
+        online(temperature=2.0),
+        precision=precision,
+        jit_compile=True,
+    )
+    assert np.isfinite(values["validation"]["loss"])
+
+
+def test_two_workers_train_like_one(data, tmp_path):
+    """To what single steps of Adam make of rounding: see `test_distribution`."""
+    path = tmp_path / "recipe.yaml"
+    ways = {}
+    for name, distribution, tasks in (
+        ("one", "none", [None]),
+        ("two", "multi_worker", cluster(1, 1)),
+    ):
+        values = recipe(
+            data,
+            tmp_path / name,
+            online(),
+            distribution=distribution,
+            row_dropout={},
+            max_steps=4,
+        )
+        values["optimizer"] = {"dense": "sgd", "tables": "adagrad"}
+        path.write_text(yaml.safe_dump(values), "utf-8")
+        command = ["-m", "ctr_tf", "train", "--config", str(path)]
+        processes = [launch(command, task) for task in tasks]
+        try:
+            for process in processes:
+                _, error = process.communicate(timeout=240)
+                assert process.returncode == 0, error[-3_000:]
+        finally:
+            for process in processes:
+                process.kill()
+        folder = tmp_path / name / "checkpoints" / "step-00000004"
+        ways[name] = [
+            values_of(folder, *of)
+            for of in (
+                ("network", "main"),
+                ("network", "main_teacher"),
+                ("tables", "tables"),
+                ("tables", "tables_teacher"),
+            )
+        ]
+    for one, two in zip(*ways.values(), strict=True):
+        for key, value in one.items():
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(two[key], value, rtol=1e-4, atol=2e-6)
+
+
+def test_the_weight_rises_after_the_warm_up():
+    ramp = Ramp(0.25, 100)
+    found = [float(ramp(step)) for step in (0, 25, 26, 40, 50, 51, 100)]
+    np.testing.assert_allclose(found, [0, 0, 0.04, 0.6, 1, 1, 1], atol=1e-6)
+    assert float(Ramp(0.0, 100)(0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({}, "`distillation` needs a `teacher`"),
+        ({"teacher": TEACHER, "teacher_run": "x"}, "teacher_run='x'"),
+        (online(weight=-1.0), "`distillation.weight` is not negative. Received: -1.0"),
+        (online(temperature=0.0), "`distillation.temperature` is positive"),
+        (online(warmup_share=1.5), "`distillation.warmup_share` is a share"),
+        (
+            {"teacher_run": "x", "shared_tables": True},
+            "`distillation.shared_tables` is for a teacher that learns",
+        ),
+        ({"teacher": {"name": "suanne"}}, "`distillation.teacher.name`: Unknown model"),
+        ({"teacher": {"dimm": 3}}, "distillation.teacher.dimm"),
+        ({"teacher_run": "nowhere"}, "'nowhere' is not the folder of a run"),
+        (online(history_lengths=[8]), "which the student's cannot exceed"),
+    ],
+)
+def test_mistakes(data, tmp_path, section, message):
+    with pytest.raises((UserError, FileNotFoundError)) as error:
+        run_training(data, tmp_path / "run", section)
+    assert message in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_of_another_label_is_refused(data, finished, tmp_path):
+    values = recipe(data, tmp_path / "run", {"teacher_run": str(finished)})
+    values["data"]["label"] = "cart"
+    with pytest.raises(UserError, match="another `data.label`, None. Received: 'cart'"):
+        train(configs.parse(Config, values))
