@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from helpers import make_inputs, make_schema, make_table_sizes
 
+from ctr_tf.evaluation.flops import graph_flops, request_graph
 from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
-from ctr_tf.scaling.flops import graph_flops, request_graph
 
 
 def flops(function, *shapes):
