@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from ctr_tf import config as configs
 from ctr_tf import files
-from ctr_tf.data.dataset import dataset, steps_per_epoch
+from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
 from ctr_tf.models import build_ranker
@@ -221,7 +221,7 @@ def _announce(
         "%d",
         config.model.name,
         *(f"{counts[part]:,}" for part in ("tables", "network")),
-        f"{data.num_samples('train'):,}",
+        f"{num_samples(data, 'train', config.data):,}",
         *(total_steps, config.data.batch_size),
     )
     if progress.step:
