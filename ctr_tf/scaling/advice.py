@@ -7,6 +7,12 @@ from ctr_tf.scaling.points import Point
 COSTS = {"flops": (1e6, "MFLOP a request"), "latency_ms": (1, "ms a request")}
 
 
+def of_most_samples(points: Sequence[Point]) -> list[Point]:
+    """The points to choose from: a model is trained on all that there is."""
+    most = max(point.samples for point in points)
+    return [point for point in points if point.samples == most]
+
+
 def pareto_front(points: Sequence[Point], cost: str) -> list[Point]:
     """The points that no cheaper or equally dear one reaches, ascending.
 

@@ -84,7 +84,7 @@ def _draw(axes: Axes, study: Study, limit: float | None) -> None:
         axes.set_ylim(min(known) - 3 * room, max(known) + room)
         return
     axes.set_yscale("log")
-    axes.set_ylim(shown(aucs).min() / 3, 2 * shown(aucs).max())
+    axes.set_ylim(max(shown(aucs).min(), 1e-4) / 3, 2 * shown(aucs).max())
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

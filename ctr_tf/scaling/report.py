@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctr_tf.scaling.advice import COSTS, advice, pareto_front
+from ctr_tf.scaling.advice import COSTS, advice, of_most_samples, pareto_front
 from ctr_tf.scaling.points import Point
 from ctr_tf.scaling.study import AXES, NOISES, Estimate, Prediction, Study
 
@@ -23,6 +23,13 @@ def statements(study: Study) -> list[str]:
         f"The largest AUC measured is {largest:.4f}. {_on_limit(study)}",
     ]
     lines += [f"**Refused as a law**: {fault}." for fault in study.faults]
+    if study.predictions:
+        faults = [f" **Refused as a law**: {f}." for f in study.faults_of_all]
+        lines.append(
+            f"Fitted to all {len(study.points)}, nothing withheld: E = "
+            f"{_band(study.limit_of_all)}, alpha = {_band(study.alpha_of_all, '.3g')}."
+            f"{''.join(faults)}"
+        )
     lines += [_on_prediction(prediction) for prediction in study.predictions]
     if study.predictions:
         law, rival = study.error(), study.error(of_rival=True)
@@ -80,7 +87,8 @@ def markdown(
         points: measured.
         studies: of all axes.
         budgets: a key of `COSTS` → the budget asked for.
-        about: `model`, `data`, `split`, `seeds`, `candidates`, `replicates`.
+        about: `model`, `data`, `split`, `seeds`, `candidates`, `replicates`, `recipe`
+            and the `overrides` of it.
     """
     name = Path(about["data"]).resolve().name
     lines = [f"# Scaling of {about['model']} on {name}, {about['split']} split", ""]
@@ -99,11 +107,14 @@ def markdown(
         lines += ["", f"## Law over {AXES[study.axis]}, {study.fixed}", ""]
         lines += [f"* {line}" for line in statements(study)]
     alone = "; with one seed, users alone" if about["seeds"] == 1 else ""
+    words = ", ".join(f"`{word}`" for word in about["overrides"])
+    changes = f" with {words}" if words else ""
     lines += ["", "## What to take", "", *_advice(points, budgets)]
     lines += [
         "",
         "## How to read this",
         "",
+        f"* Every point is trained by the recipe {about['recipe']}{changes}.",
         "* A grade is width:blocks:history:heads. MFLOPs, latency: of one request with "
         f"{about['candidates']} candidates and a full history; latency is a median on "
         f"{len(os.sched_getaffinity(0))} cores. Samples: of the training, each counted "
@@ -117,10 +128,7 @@ def markdown(
 
 
 def _advice(points: Sequence[Point], budgets: dict[str, float | None]) -> list[str]:
-    """Of the points with the most samples: a grade is chosen for all that there are."""
-    most = max(point.samples for point in points)
-    full = [point for point in points if point.samples == most]
-    lines = []
+    full, lines = of_most_samples(points), []
     for cost, (unit, words) in COSTS.items():
         steps = (
             f"{point.cell.grade} ({getattr(point, cost) / unit:.4g}, {point.auc:.4f})"
@@ -143,12 +151,13 @@ def write_report(
     """Writes `scaling.md`, the text of `markdown`, and `scaling.json`; returns it."""
     text = markdown(points, studies, budgets, about)
     (folder / "scaling.md").write_text(text, "utf-8")
+    full = of_most_samples(points)
     values = {
         **about,
         "points": [_plain_point(point) for point in points],
         "laws": [_plain_study(study) for study in studies],
         "fronts": {
-            cost: [str(point.cell) for point in pareto_front(points, cost)]
+            cost: [str(point.cell) for point in pareto_front(full, cost)]
             for cost in COSTS
         },
     }
@@ -164,12 +173,14 @@ def _plain_point(point: Point) -> dict:
 
 
 def _plain_study(study: Study) -> dict:
-    keys = ("axis", "fixed", "fitted", "amplitude", "r2", "rival_r2", "faults", "noise")
+    keys = (
+        *("axis", "fixed", "fitted", "amplitude", "r2", "rival_r2", "noise"),
+        *("known_limit", "faults", "faults_of_all"),
+    )
+    estimates = ("limit", "alpha", "limit_of_all", "alpha_of_all")
     return {
         **{key: getattr(study, key) for key in keys},
-        "known_limit": study.known_limit,
-        "limit": dataclasses.asdict(study.limit),
-        "alpha": dataclasses.asdict(study.alpha),
+        **{key: dataclasses.asdict(getattr(study, key)) for key in estimates},
         "rival": {
             "intercept": float(study.rival.intercept[0]),
             "slope": float(study.rival.slope[0]),

@@ -58,10 +58,9 @@ def main(argv: list[str]) -> int:
     failed = run_jobs(jobs, arguments.split, arguments.candidates)
     cell_of = {cell.variant(model).name: cell for cell in cells}
     points = _measured(jobs, cell_of, data, arguments)
-    about = {
-        key: getattr(arguments, key) for key in ("data", "split", "seeds", "candidates")
-    }
-    about |= {"model": model, "replicates": REPLICATES}
+    keys = ("data", "split", "seeds", "candidates", "overrides")
+    about = {key: getattr(arguments, key) for key in keys}
+    about |= {"model": model, "recipe": budget.stem, "replicates": REPLICATES}
     print(_report(points, arguments, about, output))
     print(f"report, plots: {output}")
     for job in failed:

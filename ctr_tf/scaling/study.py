@@ -88,6 +88,9 @@ class Study:
         rival_r2: the rival's.
         predictions: of the withheld points.
         faults: why the fit is no law; none if it may be one.
+        limit_of_all: the E where no point is withheld.
+        alpha_of_all: the exponent where no point is withheld.
+        faults_of_all: why that fit is no law.
         noise: standard deviation of one training.
         known_limit: that AUC cannot exceed; None where it is not known.
     """
@@ -104,6 +107,9 @@ class Study:
     rival_r2: float
     predictions: list[Prediction]
     faults: list[str]
+    limit_of_all: Estimate
+    alpha_of_all: Estimate
+    faults_of_all: list[str]
     noise: float | None
     known_limit: float | None
 
@@ -159,6 +165,7 @@ def study(
     # A mean is as sure as its seeds are many; the noise of one is pooled.
     weights = np.array([len(point.aucs) for point in points], float)
     law = fit_power(x[:fitted], values[:, :fitted], weights[:fitted])
+    law_of_all = fit_power(x, values, weights)
     rival = fit_log(x[:fitted], values[:1, :fitted], weights[:fitted])
     by_law, by_rival = law.predict(x), rival.predict(x)[0]
     noise = seed_noise(points)
@@ -186,6 +193,9 @@ def study(
         _r2(measured[:fitted], by_rival[:fitted], weights[:fitted]),
         predictions,
         _faults(law, measured),
+        _estimate(law_of_all.limit),
+        _estimate(law_of_all.alpha),
+        _faults(law_of_all, measured),
         noise,
         known_limit,
     )

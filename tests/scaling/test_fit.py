@@ -86,6 +86,8 @@ def test_withheld_points_are_predicted_and_the_band_holds_the_truth():
         assert prediction.within_band
         assert prediction.law.value == pytest.approx(true, abs=2e-3)
     assert result.error() < result.error(of_rival=True)
+    assert abs(result.limit_of_all.value - 0.89) < abs(result.limit.value - 0.89)
+    assert result.faults_of_all == []
     text = " ".join(statements(result))
     assert "The power law predicts better" in text and "inside the band" in text
     assert "The limit is known, 0.8900: inside the band of E" in text
@@ -131,3 +133,13 @@ def test_too_few_points_are_told():
         study(points[:4], "flops", "all", hold_out=2)
     with pytest.raises(ValueError, match="Received: 1"):
         study(points, "samples", "all", hold_out=2)
+
+
+def test_the_band_of_a_mean_is_as_wide_as_seeds_make_it():
+    """Of three seeds drawn with replacement it would be a fifth too narrow."""
+    random = np.random.default_rng(0)
+    errors = []
+    for point in make_points(np.full(7, 0.8), noise=1e-3, replicates=20_000):
+        drawn = point.resampled(random)
+        errors.append(drawn.std() / (point.spread / 3**0.5))
+    np.testing.assert_allclose(errors, 1, rtol=0.02)
