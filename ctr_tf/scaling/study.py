@@ -161,44 +161,56 @@ def study(
     random = np.random.default_rng(seed)
     measured = np.array([point.auc for point in points])
     drawn = np.stack([point.resampled(random) for point in points], axis=1)
+    # A draw of users without a click, or without anything but, has no AUC.
     values = np.concatenate([measured[None], drawn[~np.isnan(drawn).any(1)]])
     # A mean is as sure as its seeds are many; the noise of one is pooled.
     weights = np.array([len(point.aucs) for point in points], float)
     law = fit_power(x[:fitted], values[:, :fitted], weights[:fitted])
     law_of_all = fit_power(x, values, weights)
     rival = fit_log(x[:fitted], values[:1, :fitted], weights[:fitted])
-    by_law, by_rival = law.predict(x), rival.predict(x)[0]
-    noise = seed_noise(points)
-    predictions = [
+    smallest = x[:fitted], measured[:fitted], weights[:fitted]
+    return Study(
+        axis=axis,
+        fixed=fixed,
+        points=points,
+        fitted=fitted,
+        law=law,
+        rival=rival,
+        limit=_estimate(law.limit),
+        alpha=_estimate(law.alpha),
+        r2=_r2(law, *smallest),
+        rival_r2=_r2(rival, *smallest),
+        predictions=_predictions(
+            points[fitted:], x[fitted:], law, rival, seed_noise(points)
+        ),
+        faults=_faults(law, measured),
+        limit_of_all=_estimate(law_of_all.limit),
+        alpha_of_all=_estimate(law_of_all.alpha),
+        faults_of_all=_faults(law_of_all, measured),
+        noise=seed_noise(points),
+        known_limit=known_limit,
+    )
+
+
+def _predictions(
+    points: Sequence[Point],
+    x: np.ndarray,
+    law: PowerLaw,
+    rival: LogLaw,
+    noise: float | None,
+) -> list[Prediction]:
+    by_law, by_rival = law.predict(x), rival.predict(x)[0].tolist()
+    return [
         Prediction(
-            str(points[i].cell),
-            float(x[i]),
-            float(measured[i]),
-            _estimate(by_law[:, i]),
-            float(by_rival[i]),
+            str(point.cell),
+            float(x[place]),
+            point.auc,
+            _estimate(by_law[:, place]),
+            by_rival[place],
             noise,
         )
-        for i in range(fitted, len(points))
+        for place, point in enumerate(points)
     ]
-    return Study(
-        axis,
-        fixed,
-        points,
-        fitted,
-        law,
-        rival,
-        _estimate(law.limit),
-        _estimate(law.alpha),
-        _r2(measured[:fitted], by_law[0, :fitted], weights[:fitted]),
-        _r2(measured[:fitted], by_rival[:fitted], weights[:fitted]),
-        predictions,
-        _faults(law, measured),
-        _estimate(law_of_all.limit),
-        _estimate(law_of_all.alpha),
-        _faults(law_of_all, measured),
-        noise,
-        known_limit,
-    )
 
 
 def _estimate(values: np.ndarray) -> Estimate:
@@ -207,10 +219,13 @@ def _estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high))
 
 
-def _r2(measured: np.ndarray, fitted: np.ndarray, weights: np.ndarray) -> float:
+def _r2(
+    law: PowerLaw | LogLaw, x: np.ndarray, measured: np.ndarray, weights: np.ndarray
+) -> float:
     mean = np.average(measured, weights=weights)
     total = weights @ (measured - mean) ** 2
-    return float(1 - weights @ (measured - fitted) ** 2 / total) if total else 0.0
+    error = weights @ (measured - law.predict(x)[0]) ** 2
+    return float(1 - error / total) if total else 0.0
 
 
 def _faults(law: PowerLaw, measured: np.ndarray) -> list[str]:

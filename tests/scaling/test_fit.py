@@ -6,7 +6,7 @@ import pytest
 from ctr_tf.scaling.fit import fit_log, fit_power
 from ctr_tf.scaling.grid import Cell, Grade
 from ctr_tf.scaling.points import Point, seed_noise
-from ctr_tf.scaling.report import statements
+from ctr_tf.scaling.statements import statements
 from ctr_tf.scaling.study import study
 
 X = np.geomspace(2e4, 5e7, 7)
