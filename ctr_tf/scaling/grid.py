@@ -7,7 +7,7 @@ from fractions import Fraction
 from ctr_tf.compare.variants import Variant
 from ctr_tf.errors import UserError
 
-MIN_FITTED = 3  # three numbers are fitted; with as many points the fit is exact
+MIN_FITTED = 3  # as many points as numbers
 _HEAD_WIDTH = 4  # of SparseCTR's default: 32 wide, 8 heads
 _SHARE = "data.train_share"
 KEYS = (

@@ -17,8 +17,8 @@ def statements(study: Study) -> list[str]:
     ]
     if study.fitted == MIN_FITTED:
         lines.append(
-            "Three points give three numbers: the fit is exact whatever they are, and "
-            "only what it predicts counts."
+            "Three points for three numbers: a law can be laid through most, and only "
+            "what it predicts counts."
         )
     lines += [f"**Refused as a law**: {fault}." for fault in study.faults]
     if study.predictions:

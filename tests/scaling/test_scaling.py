@@ -185,7 +185,7 @@ def test_a_study_that_is_interrupted_and_goes_on(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "AUC = E - A X^(-alpha), X: FLOPs of a request" in shown
     assert "8:1:8:2, withheld, was predicted at" in shown
-    assert "Three points give three numbers: the fit is exact" in shown
+    assert "Three points for three numbers" in shown
     assert "For a budget of 0.1 MFLOP a request" in shown
     assert shown.startswith((output / "scaling.md").read_text("utf-8"))
     told = json.loads((output / "scaling.json").read_text("utf-8"))
