@@ -40,11 +40,10 @@ def main(argv: list[str]) -> int:
     arguments = parse(argv)
     data = PreparedData.load(arguments.data)
     cells = chosen(arguments, data.schema.history_length)
-    output = Path(
-        arguments.output or f"runs/scaling-{Path(arguments.data).resolve().name}"
-    )
     budget = find_recipe(arguments.config or f"sparsectr_{data.schema.name}")
     model = arguments.model or configs.load(Config, budget).model.name
+    name = Path(arguments.data).resolve().name
+    output = Path(arguments.output or f"runs/scaling-{model}-{name}")
     jobs = make_jobs(
         [cell.variant(model) for cell in cells],
         arguments.seeds,
@@ -192,6 +191,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--latency_budget_ms", type=float, help="of a request: which is the best?")
     add("--candidates", type=int, default=10, help="of that request; default: 10")
     add("--split", default="test", help="to evaluate on; default: test")
-    add("--output", help="default: runs/scaling-<name of the data>")
+    add("--output", help="default: runs/scaling-<model>-<name of the data>")
     add("overrides", nargs="*", metavar="key=value", help="of the recipe")
     return parser.parse_intermixed_args(argv)
