@@ -75,8 +75,8 @@ def measure(config: PeerConfig, split: str, candidates: int) -> dict:
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.evaluation.evaluate import evaluate_predictions
     from ctr_tf.evaluation.predictions import predictions, sigmoid
+    from ctr_tf.evaluation.request_cost import random_request, request_cost
     from ctr_tf.evaluation.scores import SCORES, saving_scores
-    from ctr_tf.scaling.request_cost import random_request, request_cost
 
     folder, data = Path(config.run), PreparedData.load(config.data.path)
     schema = data.schema

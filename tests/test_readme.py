@@ -12,6 +12,7 @@ from ctr_tf.commands.main import resolve
 from ctr_tf.compare import compare
 from ctr_tf.config import load
 from ctr_tf.recipes.find import find_recipe
+from ctr_tf.scaling import scaling
 from ctr_tf.training.config import Config
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,8 @@ def test_other_verbs_recipes_and_targets_exist():
                 load(Config, find_recipe(rest[1]), rest[2:])
             if verb == "compare":
                 assert compare.chosen(compare.parse(rest)), line
+            if verb == "scaling":
+                assert scaling.chosen(scaling.parse(rest), history=128), line
 
 
 def test_links_lead_somewhere():

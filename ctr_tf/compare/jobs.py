@@ -106,6 +106,7 @@ def make_jobs(
             values = configs.override(
                 {**shared, "model": {**section, **variant.overrides}},
                 [
+                    *variant.settings,
                     *(word for name, word in words if name in mine),
                     f"run={json.dumps(str(job.run))}",
                     f"data.path={json.dumps(data)}",

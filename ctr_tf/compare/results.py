@@ -120,7 +120,7 @@ def _add_tests(
     base: str,
     replicates: int,
 ) -> None:
-    measured = _replicates(finished, base, replicates)
+    measured = replicate_runs(finished, base, replicates)
     for metric in METRICS:
         of_metric = {
             name: [run[metric] for run in runs] for name, runs in measured.items()
@@ -134,10 +134,22 @@ def _add_tests(
                 row.test[metric] = {**difference, "p_holm": corrected[row.name]}
 
 
-def _replicates(
+def replicate_runs(
     finished: Mapping[str, Sequence[dict]], base: str, replicates: int
 ) -> dict[str, list[dict]]:
-    """Every run's metrics on the same draws of users; one run's scores at a time."""
+    """Every run's metrics on the same draws of users; one run's scores at a time.
+
+    Args:
+        finished: variant's name → results of `read_finished`, one a seed.
+        base: whose candidates are those of all.
+        replicates: draws.
+
+    Returns:
+        Variant's name → results of `replicate_metrics`, one a seed.
+
+    Raises:
+        UserError: if the runs were evaluated on different candidates.
+    """
     first = load_scores(finished[base][0]["scores"])
     users = len(np.unique(first.user))
     draws = draw_users(users, replicates)

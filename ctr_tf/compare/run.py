@@ -16,7 +16,7 @@ from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.compare.jobs import COST, read_finished
 from ctr_tf.evaluation.evaluate import evaluate_run
-from ctr_tf.scaling.request_cost import random_request, request_cost
+from ctr_tf.evaluation.request_cost import random_request, request_cost
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import Run, load_run
 from ctr_tf.training.train import train

@@ -21,11 +21,13 @@ class Variant:
         model: of `MODELS`, or `TFRS`, the peer of `ctr-tf bench tfrs`.
         suffix: of the row's name; empty for the model as its recipe has it.
         overrides: key of the model's section → value.
+        settings: `key=value` of other sections.
     """
 
     model: str
     suffix: str = ""
     overrides: dict = dataclasses.field(default_factory=dict)
+    settings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

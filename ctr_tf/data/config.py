@@ -21,6 +21,8 @@ class DataConfig:
             training's slates, up to three sizes, see `ctr_tf.data.dataset.slate_sizes`.
         shuffle_buffer: samples shuffled among each other, in training.
         label: the schema's label to train on; its first one where None.
+        train_share: share of the training samples that is read, the same ones in every
+            epoch and run; see `ctr_tf.data.share`.
     """
 
     path: str = ""
@@ -29,6 +31,7 @@ class DataConfig:
     slate_sizes: tuple[int, ...] = ()
     shuffle_buffer: int = 8_192
     label: str | None = None
+    train_share: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_buffer"):
@@ -37,6 +40,11 @@ class DataConfig:
                 raise UserError(
                     f"`data.{name}` must be a positive integer. Received: {value!r}"
                 )
+        if not 0 < self.train_share <= 1:
+            raise UserError(
+                "`data.train_share` must be above 0 and at most 1. "
+                f"Received: {self.train_share!r}"
+            )
         for name in ("history_lengths", "slate_sizes"):
             sizes = getattr(self, name)
             if not isinstance(sizes, list | tuple) or any(

@@ -22,12 +22,14 @@ Training is one endless stream of whole batches. Each epoch shuffles anew, by
 samples shuffled in blocks of `shuffle_buffer`. What does not fill a batch at the end
 of an epoch begins a batch of the next one, so no sample is ever lost. `skip_batches`
 continues the stream where it was left, to the sample. Evaluation is one pass in the
-order of the files, and ends with batches that may be smaller.
+order of the files, and ends with batches that may be smaller. Of the split `train`,
+only `DataConfig.train_share` is read.
 
 Workers that train together read the same stream and each parses its share of every
 global batch: samples `shard_index`, `shard_index + num_shards`, … of it.
 """
 
+import itertools
 from pathlib import Path
 
 import tensorflow as tf
@@ -36,6 +38,7 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import record_dataset, untuned
+from ctr_tf.data.share import count_in_share, in_share
 from ctr_tf.errors import UserError
 
 _no_autograph = tf.autograph.experimental.do_not_convert
@@ -47,11 +50,19 @@ _ROUND = 16  # behaviors; a history's size is a multiple of it
 _READY_BATCHES = 4  # that wait for their consumer at most
 
 
+def num_samples(
+    folder: str | Path | PreparedData, split: str, config: DataConfig
+) -> int:
+    """Samples of a split that are read: of `train` the config's share."""
+    samples = _open(folder).num_samples(split)
+    return count_in_share(samples, _share(split, config))
+
+
 def steps_per_epoch(
     folder: str | Path | PreparedData, split: str, config: DataConfig
 ) -> int:
-    """Whole global batches in one pass over a split, at least 1."""
-    return max(_open(folder).num_samples(split) // config.batch_size, 1)
+    """Whole global batches in one pass over what is read of a split, at least 1."""
+    return max(num_samples(folder, split, config) // config.batch_size, 1)
 
 
 def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
@@ -187,6 +198,10 @@ def _open(folder: str | Path | PreparedData) -> PreparedData:
     return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
 
 
+def _share(split: str, config: DataConfig) -> float:
+    return config.train_share if split == "train" else 1.0
+
+
 def _size(sizes: tuple[int, ...], index: tf.Tensor) -> int | tf.Tensor:
     return sizes[0] if len(sizes) == 1 else tf.gather(sizes, index)
 
@@ -195,20 +210,31 @@ def _blocks(
     data: PreparedData, split: str, config: DataConfig, training: bool, seed: int
 ) -> tf.data.Dataset:
     """Blocks of serialized samples, shuffled in training."""
-    files = tf.constant(data.files(split))
+    files = data.files(split)
+    starts = itertools.accumulate(data.samples_by_file(split), initial=0)
+    # Shuffled are places in the list of files, whatever is known of a file beside.
+    files_F, starts_F = tf.constant(files), tf.constant(list(starts)[:-1], tf.int64)
+    share = _share(split, config)
 
-    def read_file(file):
-        return record_dataset(file, data.compression)
+    @_no_autograph
+    def read_file(place):
+        records = record_dataset(files_F[place], data.compression)
+        if share == 1:
+            return records
+        numbered = records.enumerate(starts_F[place])
+        mine = numbered.filter(lambda number, _: in_share(number, share))
+        return mine.map(lambda _, record: record)
 
     if not training:
-        records = tf.data.Dataset.from_tensor_slices(files).flat_map(read_file)
+        records = tf.data.Dataset.range(len(files)).flat_map(read_file)
         return records.batch(min(config.batch_size, _LENGTHS_BLOCK))
 
     @_no_autograph
     def epoch_blocks(epoch):
         # Stateless, so that neither the global seed nor the past has a say.
         shuffle = tf.random.experimental.stateless_shuffle
-        order = shuffle(files, seed=tf.stack([seed + epoch, -1]))
+        places_F = tf.range(len(files))
+        order = shuffle(places_F, seed=tf.stack([seed + epoch, -1]))
         records = tf.data.Dataset.from_tensor_slices(order).interleave(
             read_file,
             cycle_length=min(len(files), _OPEN_FILES),

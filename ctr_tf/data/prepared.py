@@ -158,6 +158,12 @@ class PreparedData:
                 raise FileNotFoundError(_missing(path))
         return [str(path) for path, entry in entries.items() if entry.samples]
 
+    def samples_by_file(self, split: str) -> list[int]:
+        """Samples of each of `files(split)`."""
+        self._split(split)
+        entries = self.manifest.files_of(split)
+        return [entry.samples for entry in entries if entry.samples]
+
     def verify(self, *splits: str) -> None:
         """Compares every record file with the manifest's size and checksum.
 

@@ -1,1 +1,1 @@
-"""What a model costs: the arithmetic of a forward pass."""
+"""Scaling laws: a model in many sizes, what it reaches, and what more would bring."""

@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from ctr_tf import config as configs
 from ctr_tf import files
-from ctr_tf.data.dataset import dataset, steps_per_epoch
+from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
 from ctr_tf.losses.loss import MAIN
@@ -258,7 +258,8 @@ def _announce(
         )
     _log.info(
         "%s training samples, %d steps of %d",
-        *(f"{data.num_samples('train'):,}", total_steps, config.data.batch_size),
+        f"{num_samples(data, 'train', config.data):,}",
+        *(total_steps, config.data.batch_size),
     )
     if progress.step:
         state = "is complete" if progress.finished else "goes on"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # A request's cost is measured on a random one: it depends on sizes alone.
-USERS = {"ctr_tf/scaling/request_cost.py"}
+USERS = {"ctr_tf/evaluation/request_cost.py"}
 
 
 def imports(path):

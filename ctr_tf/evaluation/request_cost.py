@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.writing import serialize
+from ctr_tf.evaluation.flops import graph_flops, request_graph
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.scaling.flops import graph_flops, request_graph
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.synthetic.random_samples import random_sample

@@ -74,6 +74,11 @@ def graph_flops(graph: tf.Graph) -> int:
     return sum(map(_flops, graph.get_operations()))
 
 
+def product_flops(graph: tf.Graph) -> int:
+    """The part of `graph_flops` that contractions have: matrix products and einsums."""
+    return sum(map(_product_flops, graph.get_operations()))
+
+
 def _flops(operation: tf.Operation) -> int:
     kind = operation.type
     if _NESTED.fullmatch(kind):
@@ -81,6 +86,17 @@ def _flops(operation: tf.Operation) -> int:
             "FLOPs are counted in graphs without calls, branches, loops and "
             f"convolutions. Received: operation '{operation.name}' of type {kind}"
         )
+    if kind in _BY_ELEMENT:
+        return _size(operation.outputs[0])
+    if kind in _BY_INPUT:
+        return _size(operation.inputs[0])
+    if kind in _SOFTMAX:
+        return _SOFTMAX_FLOPS * _size(operation.outputs[0])
+    return _product_flops(operation)
+
+
+def _product_flops(operation: tf.Operation) -> int:
+    kind = operation.type
     if kind == "MatMul":
         axis = 0 if operation.get_attr("transpose_a") else 1
         return 2 * _size(operation.outputs[0]) * operation.inputs[0].shape[axis]
@@ -89,12 +105,6 @@ def _flops(operation: tf.Operation) -> int:
         return 2 * _size(operation.outputs[0]) * operation.inputs[0].shape[axis]
     if kind == "Einsum":
         return _einsum_flops(operation)
-    if kind in _BY_ELEMENT:
-        return _size(operation.outputs[0])
-    if kind in _BY_INPUT:
-        return _size(operation.inputs[0])
-    if kind in _SOFTMAX:
-        return _SOFTMAX_FLOPS * _size(operation.outputs[0])
     return 0
 
 
