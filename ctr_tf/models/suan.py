@@ -84,7 +84,7 @@ class SUAN(Ranker):
     The profile has a token for each user feature, from `state["user"]`, so that the
     state holds nothing more for it. The gate of a block's dual alignment is pooled over
     real behaviors alone and part of the state; see `DualAlignment`. So a new behavior
-    changes what all older ones are: a kept state can not be appended to.
+    changes what all older ones are: a kept state cannot be appended to.
 
     The tower sees the candidate's row, the user, the context and the candidate's own
     vectors. It has no BatchNorm beside Dice's own statistics (ours), whose moving

@@ -67,9 +67,8 @@ CONFIGS = {
     "LightSUAN": LightSUANConfig(**SMALL, window=3, dilation=5),
     **{
         f"SUAN {name}": SUANConfig(**SMALL, **keys)
-        for name, keys in (SUAN.ablations | SUAN.alternatives).items()
+        for name, keys in SUAN.ablations.items()
     },
-    "LightSUAN without_dual_alignment": LightSUANConfig(**SMALL, dual_alignment=False),
 }
 FIRST = {config.name: key for key, config in reversed(CONFIGS.items())}
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -203,10 +202,12 @@ def test_an_empty_history_is_finite_under_xla(name, dtype):
     model = make(CONFIGS[name], dtype)
     inputs = batch(model, batch=3, lengths=[0, 1, 16])
     inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    rows = model.lookup(inputs)
     step = tf.function(functools.partial(gradients, model), jit_compile=True)
-    logits, gradient = step(inputs, model.lookup(inputs))
+    logits, gradient = step(inputs, rows)
     check_finite(logits, gradient)
-    np.testing.assert_allclose(logits, model(inputs), atol=0.02)
+    plain = model.forward(inputs, rows, training=True)
+    np.testing.assert_allclose(logits, plain, atol=0.02)
 
 
 def check_finite(logits, gradient):

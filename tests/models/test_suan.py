@@ -66,7 +66,7 @@ def check_against_reference(model, inputs):
     expected = reference.logits(model, inputs)
     assert np.std(expected) > 0.1
     np.testing.assert_allclose(
-        helpers.scores(model, inputs), expected, rtol=1e-3, atol=1e-3
+        helpers.scores(model, inputs), expected, rtol=1e-4, atol=1e-4
     )
 
 
