@@ -29,6 +29,7 @@ from ctr_tf.layers.dilated_keys import (
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.sequence_attention import SequenceAttention
+from ctr_tf.layers.temporal_relations import append_key
 from ctr_tf.tensors import Tensor
 
 
@@ -46,6 +47,7 @@ class DilatedAttention(SequenceAttention):
         dilation: r, that of `DilatedKeys`.
         encoding: of relative times and positions, this block's own; `RelTemporal` by
             default.
+        sees_itself: whether each candidate is one more key for itself.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -70,11 +72,13 @@ class DilatedAttention(SequenceAttention):
         window: int,
         dilation: int,
         encoding: RelativeEncoding | None = None,
+        sees_itself: bool = False,
         **kwargs: Any,
     ):
         super().__init__(num_heads, encoding, **kwargs)
         self.window = window
         self.dilation = dilation
+        self.sees_itself = sees_itself
 
     def encode(
         self,
@@ -102,8 +106,12 @@ class DilatedAttention(SequenceAttention):
     def score(self, candidates: Tensor, state: dict, relations: Tensor) -> Tensor:
         """Runs candidates `[B, C, D]` on the state of `encode`: `[B, C, D]`."""
         query_BHCK = split_heads(by_rows(self.query, candidates), self.num_heads)
+        own = None
+        if self.sees_itself:
+            own = by_rows(self.key, candidates), by_rows(self.value, candidates)
+            relations = append_key(relations)
         bias = self.encoding(relations)
-        output_BCD = attend(query_BHCK, state["key"], state["value"], bias)
+        output_BCD = attend(query_BHCK, state["key"], state["value"], bias, own)
         return by_rows(self.output_projection, output_BCD)
 
     def _attend(self, query_BMD, key_BMD, value_BMD, relations):
@@ -157,4 +165,5 @@ class DilatedAttention(SequenceAttention):
             **super().get_config(),
             "window": self.window,
             "dilation": self.dilation,
+            "sees_itself": self.sees_itself,
         }

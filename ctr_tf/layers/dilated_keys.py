@@ -145,6 +145,11 @@ def newest_class(inputs: Tensor, dilation: int) -> Tensor:
     return to_blocks(inputs, dilation)[:, :, -1]
 
 
+def count_keys(history_length: int, window: int, dilation: int) -> int:
+    """J: how many keys a candidate has."""
+    return -(-history_length // dilation) + window
+
+
 def candidate_keys(inputs: Tensor, window: int, dilation: int) -> Tensor:
     """`[B, M, …]` → `[B, J, …]`: rows of a candidate's keys, the window last."""
     newest_BW = last_rows(inputs, window)

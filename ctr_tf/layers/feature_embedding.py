@@ -201,7 +201,11 @@ class FeatureEmbedding(keras.layers.Layer):
         """Channels of a group: `"user"`, `"context"`, `"behavior"`, `"candidate"`."""
         # A group without features is one channel of zeros: products of width 0 make
         # oneDNN's kernels abort.
-        return sum(self._feature_width(f) for f in self.schema.groups()[group]) or 1
+        return sum(self.widths(group)) or 1
+
+    def widths(self, group: str) -> tuple[int, ...]:
+        """Channels of each feature of a group, in the order of the group's vector."""
+        return tuple(self._feature_width(f) for f in self.schema.groups()[group])
 
     @property
     def item_dim(self) -> int:

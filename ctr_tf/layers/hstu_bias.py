@@ -19,8 +19,9 @@ class HSTUBias(RelativeEncoding):
     """``bias = position[i - j] + time[bucket(|t_i - t_j|)]``, the same for all heads.
 
     ``bucket(x) = min(floor(ln(max(x, 1)) / 0.301), 128)``. Both tables are N(0, 0.02)
-    and each block's own. Queries and keys stand at their own times (ours; the authors'
-    code takes the query's next time, which is what it predicts).
+    and each block's own, but one for all blocks in SUAN. Queries and keys stand at
+    their own times (ours; HSTU's authors take the query's next time, which is what it
+    predicts).
 
     Args:
         max_distance: the largest i - j with a number of its own, at least 0; a history

@@ -25,8 +25,8 @@ class SequenceAttention(keras.layers.Layer):
 
     Args:
         num_heads: H; divides D.
-        encoding: of relative times and positions, this block's own; `RelTemporal` by
-            default.
+        encoding: of relative times and positions, this block's own unless several get
+            one; `RelTemporal` by default.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -54,12 +54,13 @@ class SequenceAttention(keras.layers.Layer):
     def build(
         self, behaviors_shape: Shape, *other_shapes: Shape, **more_shapes: Shape
     ) -> None:
-        """Makes the projections, builds the encoding."""
+        """Makes the projections, builds the encoding unless another block has."""
         width = behaviors_shape[-1]
         check_heads(self.num_heads, width)
         for name in self.projections:
             self.add_dense(name, width, width, use_bias=False)
-        self.encoding.build((None, None, width))
+        if not self.encoding.built:
+            self.encoding.build((None, None, width))
         self.built = True
 
     def add_dense(

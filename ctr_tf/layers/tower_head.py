@@ -21,12 +21,15 @@ class TowerHead(keras.layers.Layer):
     Args:
         units: hidden widths of the towers.
         tasks: labels beside the first, each with a tower of its own.
+        activation: of the towers.
 
     Call arguments:
         interest: `[B, C, I]`, what the history says about each candidate.
         user: `[B, D]`.
         context: `[B, D]`, of the request.
         shown: `[B, C, E]`, of the candidates.
+        candidate_mask: `[B, C]` bool, which are no padding; all where None.
+        training: for the towers' Dice.
 
     Returns:
         Logits `[B, C, T]`, float32 under every policy.
@@ -36,13 +39,15 @@ class TowerHead(keras.layers.Layer):
         self,
         units: tuple[int, ...] = (64, 32),
         tasks: tuple[str, ...] = (),
+        activation: str = "relu",
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.units = tuple(units)
         self.tasks = tuple(tasks)
+        self.activation = activation
         self.towers = [
-            Tower(units, dtype=self.dtype_policy, name=name)
+            Tower(units, activation, dtype=self.dtype_policy, name=name)
             for name in ("tower", *(f"tower_{task}" for task in tasks))
         ]
 
@@ -52,6 +57,7 @@ class TowerHead(keras.layers.Layer):
         user_shape: Shape,
         context_shape: Shape,
         shown_shape: Shape,
+        candidate_mask_shape: Shape | None = None,
     ) -> None:
         """Builds the towers."""
         shapes = (interest_shape, user_shape, context_shape, shown_shape)
@@ -66,7 +72,13 @@ class TowerHead(keras.layers.Layer):
         self.build((None, None, interest), user, context, (None, None, shown))
 
     def call(
-        self, interest: Tensor, user: Tensor, context: Tensor, shown: Tensor
+        self,
+        interest: Tensor,
+        user: Tensor,
+        context: Tensor,
+        shown: Tensor,
+        candidate_mask: Tensor | None = None,
+        training: bool = False,
     ) -> Tensor:
         """Scores every candidate by itself."""
         batch, count = ops.shape(shown)[:2]
@@ -78,10 +90,19 @@ class TowerHead(keras.layers.Layer):
         ]
         rows = [ops.cast(interest, shown.dtype), *known, shown]
         rows_BCI = ops.concatenate(rows, axis=-1)
-        return ops.stack([tower(rows_BCI) for tower in self.towers], axis=-1)
+        logits = [
+            tower(rows_BCI, candidate_mask, training=training) for tower in self.towers
+        ]
+        return ops.stack(logits, axis=-1)
 
     def compute_output_spec(
-        self, interest: Tensor, user: Tensor, context: Tensor, shown: Tensor
+        self,
+        interest: Tensor,
+        user: Tensor,
+        context: Tensor,
+        shown: Tensor,
+        candidate_mask: Tensor | None = None,
+        training: bool = False,
     ) -> keras.KerasTensor:
         """One float32 logit a candidate and label."""
         shape = (*shown.shape[:2], len(self.towers))
@@ -93,4 +114,5 @@ class TowerHead(keras.layers.Layer):
             **super().get_config(),
             "units": list(self.units),
             "tasks": list(self.tasks),
+            "activation": self.activation,
         }

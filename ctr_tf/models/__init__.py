@@ -10,6 +10,7 @@ from ctr_tf.models.eta import ETA
 from ctr_tf.models.eta_gap import ETAGAP
 from ctr_tf.models.gap import GAP
 from ctr_tf.models.hstu import HSTU
+from ctr_tf.models.light_suan import LightSUAN
 from ctr_tf.models.longer import LONGER
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.sdim import SDIM
@@ -17,6 +18,7 @@ from ctr_tf.models.sdim_gap import SDIMGAP
 from ctr_tf.models.sim_hard import SIMHard
 from ctr_tf.models.sim_soft import SIMSoft
 from ctr_tf.models.sparse_ctr import SparseCTR
+from ctr_tf.models.suan import SUAN
 from ctr_tf.models.twin_v2 import TwinV2
 from ctr_tf.schema import Schema
 
@@ -30,12 +32,14 @@ MODELS: dict[str, type[Ranker]] = {
         ETA,
         ETAGAP,
         HSTU,
+        LightSUAN,
         LONGER,
         SDIM,
         SDIMGAP,
         SIMHard,
         SIMSoft,
         SparseCTR,
+        SUAN,
         TwinV2,
     )
 }

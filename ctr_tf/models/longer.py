@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ctr_tf.layers.blocks import last_rows
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -186,9 +187,8 @@ class LONGER(Ranker):
         return rows_BND + self.gap(one_hot_gap(request_time_B, time_BN, rows_BND.dtype))
 
     def _positions(self, length: int, dtype: Any) -> Tensor:
-        """`[N, D]`: the last rows of the table, 0 for what is older than all of it."""
-        position_ND = ops.cast(self.position.value[-length:], dtype)
-        return ops.pad(position_ND, ((length - position_ND.shape[0], 0), (0, 0)))
+        """`[1, N, D]`: the last rows of the table, 0 for what is older than all."""
+        return last_rows(ops.cast(self.position.value, dtype)[None], length)
 
     def _with_globals(self, tokens_BGD, mask_BG, user_BU):
         """Appends the user and CLS, which are never hidden."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 import keras
 
 from ctr_tf.layers.dilated_attention import DilatedAttention
-from ctr_tf.layers.dilated_keys import DilatedKeys
+from ctr_tf.layers.dilated_keys import DilatedKeys, count_keys
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.full_attention import FullAttention
@@ -228,7 +228,7 @@ class DilatedPattern(Pattern):
 
     def _count(self, history_length: int) -> int:
         """Keys of a candidate."""
-        return -(-history_length // self.dilation) + self.window
+        return count_keys(history_length, self.window, self.dilation)
 
     def keys_spec(self, relations: tuple[str, ...]) -> dict[str, StateSpec]:
         """Times and masks of a candidate's keys."""

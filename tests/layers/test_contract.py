@@ -17,6 +17,7 @@ from ctr_tf.layers.context_gated_fusion import ContextGatedFusion
 from ctr_tf.layers.dice import Dice
 from ctr_tf.layers.dilated_attention import DilatedAttention
 from ctr_tf.layers.dilated_keys import DilatedKeys
+from ctr_tf.layers.dual_alignment import DualAlignment
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
 from ctr_tf.layers.fixed_chunking import FixedChunking
@@ -34,8 +35,10 @@ from ctr_tf.layers.native_sparse_keys import NativeSparseKeys
 from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.prediction_head import PredictionHead
+from ctr_tf.layers.profile_tokens import ProfileTokens
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
+from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
 from ctr_tf.layers.sim_hash import SimHash
 from ctr_tf.layers.similarity_chunking import SimilarityChunking
@@ -46,6 +49,8 @@ from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_chunking import TimeChunking
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.layers.tower import Tower
+from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.layers.unified_attention_block import UnifiedAttentionBlock
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -67,7 +72,7 @@ LAYERS = (
     EvoAttention(4, 5, branches=("local",), encoding=RelTemporal(4, relations=())),
     FullAttention(4, encoding=HSTUBias(8)),
     DilatedKeys(3, 5, relations=("hour",), zone=60),
-    DilatedAttention(4, 3, 5, encoding=HSTUBias(8)),
+    DilatedAttention(4, 3, 5, encoding=HSTUBias(8), sees_itself=True),
     NativeSparseKeys(3, 5, relations=("hour",), zone=60),
     NativeSparseAttention(4, 3, 2, 5, encoding=HSTUBias(8), zone=60),
     KernelKeys(),
@@ -76,6 +81,17 @@ LAYERS = (
     SparseBlock(FullAttention(4), ffn_factor=2),
     PostNormBlock(FullAttention(4, RelativeEncoding(), sees_itself=True), 1.5),
     HSTUBlock(4, HSTUBias(5)),
+    UnifiedAttentionBlock(FullAttention(4, HSTUBias(5)), 2, norm="layer"),
+    UnifiedAttentionBlock(
+        FullAttention(4),
+        swiglu=False,
+        fusion=False,
+        dual_alignment=False,
+        post_norm=True,
+    ),
+    RMSNorm(epsilon=1e-4),
+    ProfileTokens((2, 4), 5),
+    DualAlignment(),
     TokenMerge(3, ffn_factor=1),
     PAFS(),
     ASGA(4, gated=False, activation="sigmoid"),
@@ -86,7 +102,8 @@ LAYERS = (
     HashCollisions(4, 2, seed=3),
     BehaviorClusters(8, 3, seed=3),
     ClusterAttention(4, top_k=7),
-    Tower((7, 3)),
+    Tower((7, 3), activation="dice"),
+    TowerHead((7, 3), ("purchase",), activation="dice"),
     Dice(momentum=0.9),
     ActivationUnit((7, 3)),
     CoAction((7, 3), orders=2),
@@ -152,7 +169,7 @@ def alternatives(inputs: list, policy: str) -> keras.Model:
 
 
 def transformers(inputs: list, policy: str) -> keras.Model:
-    """Blocks of BST and HSTU, merged tokens."""
+    """Blocks of BST, HSTU and SUAN, merged tokens."""
     time, mask, request_time, behaviors, candidates, user = inputs
     keys = FullKeys(HSTUBias.relations)
     plan, state = keys(time, mask)
@@ -163,6 +180,11 @@ def transformers(inputs: list, policy: str) -> keras.Model:
     )
     hstu = HSTUBlock(4, HSTUBias(LENGTH), dtype=policy)
     rows, scored = hstu(rows, scored, None, plan, relations)
+    profile = ProfileTokens((2, 4), 5, dtype=policy)(user)
+    attention = FullAttention(4, HSTUBias(LENGTH), sees_itself=True, dtype=policy)
+    rows, scored = UnifiedAttentionBlock(attention, dtype=policy)(
+        rows, scored, mask, profile, plan, relations
+    )
     tokens, _ = TokenMerge(5, dtype=policy)(rows, mask)
     pooled = keras.layers.GlobalAveragePooling1D(dtype="float32")(tokens)
     logits = PredictionHead((8,), dtype=policy)(scored, user)
@@ -231,6 +253,8 @@ def test_shapes_and_one_compiled_fit_step(kind, policy):
         (lambda: SparseBlock(FullAttention(4), 0), "Received: ffn_factor=0"),
         (lambda: EvoAttention(3, 2).build((None, 5, 16)), "Received: num_heads=3"),
         (lambda: Tower((0,)), "Received: units=(0,)"),
+        (lambda: ProfileTokens((), 3), "Received: widths=()"),
+        (lambda: UnifiedAttentionBlock(None, norm="x"), "Unknown norm 'x'"),
         (lambda: Dice(momentum=2), "Received: momentum=2"),
         (lambda: ActivationUnit(()), "Received: units=()"),
         (lambda: CoAction((4, -2)), "Received: units=(4, -2)"),

@@ -18,12 +18,14 @@ from ctr_tf.models.eta import ETAConfig
 from ctr_tf.models.eta_gap import ETAGAPConfig
 from ctr_tf.models.gap import GAPConfig
 from ctr_tf.models.hstu import HSTUConfig
+from ctr_tf.models.light_suan import LightSUANConfig
 from ctr_tf.models.longer import LONGERConfig
 from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.models.sdim_gap import SDIMGAPConfig
 from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.models.suan import SUAN, SUANConfig
 from ctr_tf.models.twin_v2 import TwinV2Config
 from ctr_tf.training.checkpoints import named
 
@@ -61,6 +63,12 @@ CONFIGS = {
     "BST": BSTConfig(**SMALL),
     "HSTU": HSTUConfig(**SMALL),
     "LONGER": LONGERConfig(**SMALL, merge=3, recent=2),
+    "SUAN": SUANConfig(**SMALL),
+    "LightSUAN": LightSUANConfig(**SMALL, window=3, dilation=5),
+    **{
+        f"SUAN {name}": SUANConfig(**SMALL, **keys)
+        for name, keys in SUAN.ablations.items()
+    },
 }
 FIRST = {config.name: key for key, config in reversed(CONFIGS.items())}
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -188,16 +196,18 @@ def test_an_empty_history_is_finite(config, dtype):
     check_finite(logits, gradient)
 
 
-@pytest.mark.parametrize("name", ["S2", "A1"])
+@pytest.mark.parametrize("name", ["S2", "A1", "SUAN", "LightSUAN"])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_an_empty_history_is_finite_under_xla(name, dtype):
     model = make(CONFIGS[name], dtype)
     inputs = batch(model, batch=3, lengths=[0, 1, 16])
     inputs = {key: tf.constant(value) for key, value in inputs.items()}
+    rows = model.lookup(inputs)
     step = tf.function(functools.partial(gradients, model), jit_compile=True)
-    logits, gradient = step(inputs, model.lookup(inputs))
+    logits, gradient = step(inputs, rows)
     check_finite(logits, gradient)
-    np.testing.assert_allclose(logits, model(inputs), atol=0.02)
+    plain = model.forward(inputs, rows, training=True)
+    np.testing.assert_allclose(logits, plain, atol=0.02)
 
 
 def check_finite(logits, gradient):

@@ -20,6 +20,7 @@ from ctr_tf.models import build_ranker
 from ctr_tf.models.gap import GAPConfig
 from ctr_tf.models.hstu import HSTUConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.models.suan import SUANConfig
 from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 from ctr_tf.training.run import load_run
 from serving.signatures import ServingModule
@@ -55,7 +56,9 @@ def test_loss_and_metrics_equal_scikit_learn():
         assert values[name] == pytest.approx(auc, abs=0.01)
 
 
-@pytest.mark.parametrize("config", [CONFIG, SPARSE_CTR, HSTUConfig(dim=8)])
+@pytest.mark.parametrize(
+    "config", [CONFIG, SPARSE_CTR, HSTUConfig(dim=8), SUANConfig(dim=8)]
+)
 def test_a_further_head_leaves_the_first_alone(config):
     one, two = make((), config), make(("cart", "purchase"), config)
     weights = helpers.weights_by_path(two)
