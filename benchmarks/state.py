@@ -7,7 +7,7 @@ SparseCTR with the sparsity sets S1 to S4 beside full causal self-attention (d =
 blocks, eight heads), or models by name with their defaults (d = 32, two blocks, four
 heads), each as exported for histories of up to N behaviors. Bytes are those of one
 serialized state, header included (`serving.state`). Beside them, the FLOPs of a request
-without a state, `ctr_tf.scaling.flops`. Both follow from the shapes of the graph, so
+without a state, `ctr_tf.evaluation.flops`. Both follow from the shapes of the graph, so
 that nothing is run and nothing varies.
 """
 
@@ -33,10 +33,10 @@ def state_and_flops(variant: str, length: int, candidates: int):
         candidates: C.
     """
     from benchmarks.attention import _schema
+    from ctr_tf.evaluation.flops import graph_flops, request_graph
+    from ctr_tf.evaluation.request_cost import random_request
     from ctr_tf.models import MODELS, build_ranker
     from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
-    from ctr_tf.scaling.flops import graph_flops, request_graph
-    from ctr_tf.scaling.request_cost import random_request
     from ctr_tf.synthetic.random_samples import random_vocabularies
     from serving.signatures import ServingModule
 

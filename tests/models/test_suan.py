@@ -9,6 +9,7 @@ import pytest
 import reference_suan as reference
 import tensorflow as tf
 
+from ctr_tf.evaluation.flops import graph_flops, request_graph
 from ctr_tf.layers.dilated_attention import DilatedAttention
 from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.full_attention import FullAttention
@@ -22,7 +23,6 @@ from ctr_tf.layers.unified_attention_block import UnifiedAttentionBlock
 from ctr_tf.models import build_ranker
 from ctr_tf.models.light_suan import LightSUANConfig
 from ctr_tf.models.suan import SUAN, SUANConfig
-from ctr_tf.scaling.flops import graph_flops, request_graph
 from ctr_tf.schema import Numeric
 
 SMALL = {"dim": 16, "num_heads": 2, "head_units": (6, 5)}
