@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,11 +22,13 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
 from ctr_tf.data.records import check_example
 from ctr_tf.errors import UserError
+from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
     write_prepared,
 )
+from ctr_tf.training.checkpoints import named
 from ctr_tf.training.config import Config
 from ctr_tf.training.distillation import Ramp
 from ctr_tf.training.run import load_run
@@ -34,14 +37,14 @@ from ctr_tf.training.train import make_trainer, train
 from serving.export import ExportOptions, export_ranker
 from serving.golden import served_scores
 
-STEPS = 24  # 2 epochs of 12
-LONG, SHORT = 128, 16
+STEPS = 12  # 2 epochs of 6
+LONG, SHORT = 64, 16
 SCHEMA = dataclasses.replace(
     make_schema(history_length=LONG, num_chunks=8), labels=("click", "cart")
 )
 STUDENT = {"name": "sparsectr", "dim": 8, "num_heads": 2, "num_blocks": 1}
 STUDENT |= {"num_chunks": 4}
-TEACHER = {"name": "sparsectr", "dim": 16, "num_heads": 2, "num_chunks": 8}
+TEACHER = {**STUDENT, "dim": 16, "num_chunks": 8}
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +52,12 @@ def data(tmp_path_factory):
     vocabularies = random_vocabularies(SCHEMA, 30)
     random = np.random.default_rng(0)
     samples = [
-        random_sample(SCHEMA, vocabularies, random, int(random.integers(0, 129)), 4)
-        for _ in range(140)
+        random_sample(SCHEMA, vocabularies, random, int(random.integers(0, 65)), 4)
+        for _ in range(88)
     ]
     folder = tmp_path_factory.mktemp("prepared") / "data"
-    splits = {"train": samples[:100], "validation": samples[100:120]}
-    splits["test"] = samples[120:]
+    splits = {"train": samples[:48], "validation": samples[48:68]}
+    splits["test"] = samples[68:]
     write_prepared(folder, SCHEMA, vocabularies, splits, shards=2)
     return folder
 
@@ -124,23 +127,31 @@ def assert_equal(one, other):
         np.testing.assert_array_equal(value, other[key], err_msg=key)
 
 
-def test_at_weight_0_the_student_is_as_if_alone(data, alone, tmp_path):
-    run_training(data, tmp_path / "run", online(weight=0.0))
+@pytest.fixture(scope="module")
+def unheard(data, tmp_path_factory):
+    """The student does not listen."""
+    run = tmp_path_factory.mktemp("runs") / "unheard"
+    run_training(data, run, online(weight=0.0))
+    return run
+
+
+def test_at_weight_0_the_student_is_as_if_alone(alone, unheard):
     for file, part in (("network", "main"), ("tables", "tables")):
         expected = values_of(last(alone), file, part)
-        assert_equal(values_of(last(tmp_path / "run"), file, part), expected)
+        assert_equal(values_of(last(unheard), file, part), expected)
     validation = [
         json.loads((run / "metrics.json").read_text())["validation"]
-        for run in (alone, tmp_path / "run")
+        for run in (alone, unheard)
     ]
     assert validation[0]["auc"] == validation[1]["auc"]
 
 
-def test_the_teacher_is_as_if_there_were_no_student(data, distilled, tmp_path):
-    run_training(data, tmp_path / "run", online(weight=0.0))
+def test_the_teacher_is_as_if_there_were_no_student(distilled, unheard):
+    """But for rounding, which changes with the graph."""
     for file, part in (("network", "main_teacher"), ("tables", "tables_teacher")):
-        expected = values_of(last(tmp_path / "run"), file, part)
-        assert_equal(values_of(last(distilled), file, part), expected)
+        expected = values_of(last(unheard), file, part)
+        for key, value in values_of(last(distilled), file, part).items():
+            np.testing.assert_allclose(value, expected[key], 1e-4, 1e-5, err_msg=key)
 
 
 def test_the_student_learns_from_its_teacher(alone, distilled):
@@ -218,7 +229,7 @@ def test_killed_in_the_warm_up_and_resumed_equals_uninterrupted(
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    kill_at(process, (run / "checkpoints" / "step-00000004").exists)
+    kill_at(process, (run / "checkpoints" / "step-00000002").exists)
     left = max((run / "checkpoints").glob("step-*")).name
     assert left < f"step-{STEPS // 2:08d}", "the process was killed too late"
     assert run_training(data, run, online())["steps"] == STEPS
@@ -252,15 +263,17 @@ def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
     reader = tf.train.load_checkpoint(str(last(tmp_path / "run") / "network"))
     assert not [k for k in reader.get_variable_to_shape_map() if "teacher" in k]
 
-    best = max((finished / "checkpoints").glob("best-*"))
-    index = best / "network.index"
-    before = index.read_bytes()
-    try:
-        index.write_bytes(before + b" ")  # other weights
-        with pytest.raises(UserError, match="other weights of the teacher"):
-            run_training(data, tmp_path / "run", {"teacher_run": str(finished)})
-    finally:
-        index.write_bytes(before)
+
+def test_a_teacher_whose_weights_have_changed_is_refused(data, finished, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(finished, teacher)
+    run_training(data, tmp_path / "run", {"teacher_run": str(teacher)}, max_steps=2)
+    best = max((teacher / "checkpoints").glob("best-*"))
+    ranker = load_run(teacher).ranker
+    ranker.network[-1].assign(ranker.network[-1] + 1)
+    SavedVariables("network", {"main": named(ranker)}).write(best)
+    with pytest.raises(UserError, match="other weights of the teacher"):
+        run_training(data, tmp_path / "run", {"teacher_run": str(teacher)}, max_steps=2)
 
 
 def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
@@ -279,18 +292,18 @@ def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
         run_training(data, tmp_path / "wide", {**online(), **keys})
 
 
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_and_xla(data, tmp_path, precision):
-    values = run_training(
-        data,
-        tmp_path / "run",
-        online(temperature=2.0),
-        precision=precision,
-        jit_compile=True,
-    )
-    assert np.isfinite(values["validation"]["loss"])
+def test_half_precision_and_xla(data, tmp_path):
+    """With loss scaling, over both rankers at once."""
+    options = {"precision": "mixed_float16", "jit_compile": True, "max_steps": 2}
+    section = online(temperature=2.0, warmup_share=0.0)
+    values = run_training(data, tmp_path / "run", section, **options)
+    plain = run_training(data, tmp_path / "plain", section, max_steps=2)
+    for key in ("log_loss", "teacher_log_loss", "distillation"):
+        found, expected = (v["validation"][key] for v in (values, plain))
+        assert found == pytest.approx(expected, abs=0.02), key
 
 
+@pytest.mark.long
 def test_two_workers_train_like_one(data, tmp_path):
     """To what single steps of Adam make of rounding: see `test_distribution`."""
     path = tmp_path / "recipe.yaml"
