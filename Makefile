@@ -25,7 +25,7 @@ check: setup
 	.venv/bin/mypy
 
 test: check
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Whole logs replayed into the online store, event by event.
 test-long: setup

@@ -148,6 +148,11 @@ def _resolved(variant: Variant, values: dict) -> dict:
             f"`{TFRS}` is trained on the log loss alone: compare it without other "
             f"terms. Received: objective={recipe['objective']}"
         )
+    if recipe["distillation"] is not None:
+        raise UserError(
+            f"`{TFRS}` has no teacher: compare it without one. "
+            f"Received: distillation={recipe['distillation']}"
+        )
     return {**recipe, "model": TFRS}
 
 

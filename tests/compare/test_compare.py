@@ -11,12 +11,19 @@ from helpers import make_schema
 
 from benchmarks.tfrs import PeerConfig
 from ctr_tf.commands.main import main
-from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished
+from ctr_tf.compare.jobs import (
+    Job,
+    _resolved,
+    check_data,
+    make_jobs,
+    read_finished,
+)
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
-from ctr_tf.compare.variants import Variant, variants
+from ctr_tf.compare.variants import TFRS, Variant, variants
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.models import MODELS
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 from ctr_tf.recipes.find import find_recipe
@@ -195,6 +202,12 @@ def test_the_table_of_made_up_runs(tmp_path):
         lines = list(csv.DictReader(file))
     assert float(lines[1]["auc"]) == pytest.approx(0.705)
     assert [line["model"] for line in lines] == ["din", "sparsectr-A1", "can"]
+
+
+def test_a_peer_has_no_teacher():
+    section = {"teacher_run": "runs/teacher"}
+    with pytest.raises(UserError, match="`tfrs` has no teacher"):
+        _resolved(Variant(TFRS), {"model": {}, "distillation": section})
 
 
 def write_data(folder):
