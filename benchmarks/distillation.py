@@ -3,7 +3,7 @@
     ctr-tf bench distillation --data DATA [--seeds 3] [--arms online …] [--output DIR]
 
 A small SparseCTR that sees 16 behaviors is trained alone, and taught by a large one
-that sees 256: online, from the first step or after a warm-up, and by the finished one.
+that sees 128: online, from the first step or after a warm-up, and by the finished one.
 Its ceiling is what it reaches where the labels are the true probabilities, which the
 synthetic world knows. Runs of `--output` that are finished are not done again.
 """
@@ -33,7 +33,7 @@ _REPLICATES = 1_000
 _CANDIDATES = 10
 
 RECIPE = "sparsectr_synthetic"
-TEACHER, STUDENT = (256,), (16,)
+TEACHER, STUDENT = (128,), (16,)
 SMALL = {"dim": 8, "num_heads": 2, "num_blocks": 1}
 LARGE: dict = {}  # the recipe's own
 ONLINE = {"teacher": {"name": "sparsectr"}, "history_lengths": list(TEACHER)}

@@ -70,10 +70,19 @@ def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
 
     Where the recipe says nothing: the longest of the schema; and a shorter one that
     holds half of the training's, if that saves a third of the places.
+
+    Raises:
+        UserError: if one is longer than what samples hold.
     """
-    if config.history_lengths:
-        return config.history_lengths
     longest = data.schema.history_length
+    if config.history_lengths:
+        if config.history_lengths[-1] > longest:
+            raise UserError(
+                f"The samples hold {longest} behaviors at most, the schema's "
+                "`history_length`: prepare them with a longer one. "
+                f"Received: data.history_lengths={list(config.history_lengths)}"
+            )
+        return config.history_lengths
     half = data.quantiles("history_length").get("0.5", longest)
     half = min(-(-max(half, 1) // _ROUND) * _ROUND, longest)
     if half + longest > 2 * _WORTH_IT * longest:
