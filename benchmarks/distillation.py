@@ -21,7 +21,7 @@ import numpy as np
 
 from ctr_tf import config as configs
 from ctr_tf.compare.bootstrap import draw_users, replicate_metrics
-from ctr_tf.compare.jobs import Job, make_jobs
+from ctr_tf.compare.jobs import Job, check_data, make_jobs
 from ctr_tf.compare.variants import Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options
@@ -82,15 +82,30 @@ def make_arms(data: str, seeds: int, output: Path, overrides: list[str]) -> list
 
 
 def run(job: Job) -> Path:
-    """Trains and evaluates, unless that is done; the folder of the evaluation."""
+    """Trains and evaluates, unless that is done; the folder of the evaluation.
+
+    Raises:
+        UserError: if it was done by another recipe.
+    """
     import keras
 
     from ctr_tf.evaluation.evaluate import evaluate_run, output_folder
     from ctr_tf.training import train as training
     from ctr_tf.training.config import Config
+    from ctr_tf.training.run import read_config
 
     found = output_folder(job.run, "test")
-    if not (found / SCORES).is_file():
+    if (found / SCORES).is_file():
+        mappings = [
+            configs.to_mapping(config)
+            for config in (read_config(job.run), configs.parse(Config, job.recipe))
+        ]
+        if changed := configs.differences(*mappings):
+            raise UserError(
+                f"Run '{job.run}' was made by another recipe. Choose another "
+                f"`--output`. The two differ in {', '.join(changed)}."
+            )
+    else:
         keras.backend.clear_session()
         read = training.dataset
         if job.variant.suffix == CEILING:
@@ -218,8 +233,8 @@ def main(argv: list[str]) -> int:
             "A finished teacher needs the arm 'teacher'. "
             f"Received: --arms {' '.join(arguments.arms)}"
         )
-    PreparedData.load(arguments.data)  # says what is wrong with it
     output = Path(arguments.output)
+    check_data(output, PreparedData.load(arguments.data))
     jobs = make_arms(arguments.data, arguments.seeds, output, arguments.overrides)
     chosen = [job for job in jobs if job.variant.suffix in arguments.arms]
     report = {"bench": "distillation", **measure(chosen)}

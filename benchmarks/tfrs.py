@@ -91,9 +91,9 @@ def measure(config: PeerConfig, split: str, candidates: int) -> dict:
     peer.adapt(train)
     peer.compile(tf.keras.optimizers.Adam(config.learning_rate))
     training = _fit(peer, train, steps, config.data.batch_size)
-    lengths = config.data.history_lengths or (schema.history_length,)
+    longest = config.data.longest_history(schema.history_length)
     request = random_request(
-        schema, data.vocabularies, schema.num_chunks, lengths[-1], candidates
+        schema, data.vocabularies, schema.num_chunks, longest, candidates
     )
     cost = {"parameters": peer.parameters(), **request_cost(peer, request)}
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,9 +32,9 @@ def run_cost(run: Run, candidates: int) -> dict:
     Returns:
         See `request_cost`, and `parameters` of `network` and `tables`.
     """
-    lengths = run.config.data.history_lengths or (run.schema.history_length,)
+    longest = run.config.data.longest_history(run.schema.history_length)
     inputs = random_request(
-        run.schema, run.vocabularies, run.ranker.num_chunks, lengths[-1], candidates
+        run.schema, run.vocabularies, run.ranker.num_chunks, longest, candidates
     )
     return {
         "parameters": run.ranker.count_weights(),

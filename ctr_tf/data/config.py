@@ -33,6 +33,10 @@ class DataConfig:
     label: str | None = None
     train_share: float = 1.0
 
+    def longest_history(self, history_length: int) -> int:
+        """N of the longest histories, of a schema's `history_length`."""
+        return self.history_lengths[-1] if self.history_lengths else history_length
+
     def __post_init__(self) -> None:
         for name in ("batch_size", "shuffle_buffer"):
             value = getattr(self, name)

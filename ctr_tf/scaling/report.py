@@ -65,8 +65,8 @@ def _notes(about: dict) -> list[str]:
         "once. AUC: mean over the seeds, ± their standard deviation.",
         f"* [low, high]: 95 % of {about['replicates']:,} bootstrap replicates, which "
         f"draw users, the same for all points, and each point's seeds{alone}.",
-        "* The noise of seeds is the standard deviation of one training, pooled over "
-        "the points.",
+        "* The noise of seeds is the standard deviation of the mean over a point's "
+        "seeds, by that of one training, pooled over the points.",
     ]
 
 

@@ -56,14 +56,14 @@ def main(argv: list[str]) -> int:
     check_data(output, data)
     failed = run_jobs(jobs, arguments.split, arguments.candidates)
     cell_of = {cell.variant(model).name: cell for cell in cells}
+    for job in failed:
+        print(f"failed: {job.name}, see {job.log}")
     points = _measured(jobs, cell_of, data, arguments)
     keys = ("data", "split", "seeds", "candidates", "overrides")
     about = {key: getattr(arguments, key) for key in keys}
     about |= {"model": model, "recipe": budget.stem, "replicates": REPLICATES}
     print(_report(points, arguments, about, output))
     print(f"report, plots: {output}")
-    for job in failed:
-        print(f"failed: {job.name}, see {job.log}")
     return 1 if failed else 0
 
 

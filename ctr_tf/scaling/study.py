@@ -6,6 +6,7 @@ bootstrap that draws users (the same for all points) and each point's seeds.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ from ctr_tf.scaling.grid import MIN_FITTED
 from ctr_tf.scaling.points import Point, seed_noise
 
 AXES = {"flops": "FLOPs of a request", "samples": "training samples"}
-NOISES = 1.96  # standard deviations of a training that a prediction may be off
+NOISES = 1.96  # standard deviations of a mean that a prediction may be off
 _BAND = (0.025, 0.975)
 
 
@@ -37,7 +38,7 @@ class Estimate:
 
 @dataclasses.dataclass
 class Prediction:
-    """A withheld point.
+    """A withheld point; of several seeds, their mean.
 
     Args:
         name: of its cell.
@@ -45,7 +46,8 @@ class Prediction:
         measured: mean AUC.
         law: what the power law predicted.
         rival: what the logarithmic law predicted.
-        noise: standard deviation of one training; None where it is not known.
+        noise: standard deviation of the mean over its seeds; None where it is not
+            known.
     """
 
     name: str
@@ -207,7 +209,7 @@ def _predictions(
             point.auc,
             _estimate(by_law[:, place]),
             by_rival[place],
-            noise,
+            None if noise is None else noise / math.sqrt(len(point.aucs)),
         )
         for place, point in enumerate(points)
     ]

@@ -182,6 +182,7 @@ class Validation(keras.callbacks.Callback):
         patience: validations without a new best after which training stops, or None.
         checkpoints: of the run.
         reporter: writes the metrics.
+        patient_until: step up to which no validation counts for `patience`.
     """
 
     def __init__(
@@ -194,6 +195,7 @@ class Validation(keras.callbacks.Callback):
         patience: int | None,
         checkpoints: Checkpoints,
         reporter: Reporter,
+        patient_until: int = 0,
     ):
         super().__init__()
         self.progress = progress
@@ -204,6 +206,7 @@ class Validation(keras.callbacks.Callback):
         self.patience = patience
         self.checkpoints = checkpoints
         self.reporter = reporter
+        self.patient_until = patient_until
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes up the running metrics, which Keras has just reset, and validation."""
@@ -257,7 +260,7 @@ class Validation(keras.callbacks.Callback):
             progress.best, progress.best_step, progress.waited = value, step, 0
             progress.validation = values
             self.checkpoints.save_best(step)
-        else:
+        elif step > self.patient_until:
             progress.waited += 1
         if self.reporter.writer:
             _log.info(

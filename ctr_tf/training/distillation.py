@@ -9,6 +9,7 @@ ordinary one.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from keras import ops
@@ -32,14 +33,16 @@ class DistillationConfig:
     Args:
         teacher: a model, like the section `model`, that learns on the same batches.
         teacher_run: instead, the folder of a finished run, whose best weights teach.
-        history_lengths: of the teacher, like `data.history_lengths`, which are the
-            student's. A finished teacher's are those of its run.
-        weight: of the loss by which the student learns from the teacher; 0: it learns
-            as if it were alone.
+        history_lengths: of the teacher, like `data.history_lengths`, the largest of
+            which is the student's; empty: the schema's. A finished teacher's are those
+            of its run.
+        weight: of the loss by which the student learns from the teacher. At 0 it learns
+            as if it were alone on the same batches; but for tables that it shares, and
+            steps that loss scaling leaves out for the teacher's sake.
         temperature: t, by which both logits are divided there.
-        warmup_share: of the training, over which the teacher learns alone; over as long
-            the weight then rises to its full size. None: a quarter, and 0 for a
-            finished teacher.
+        warmup_share: of the training, over which the student learns from the labels
+            alone; over as long the weight then rises to its full size. None: a quarter,
+            and 0 for a finished teacher.
         shared_tables: whether both have the same embedding tables, which learn from
             both.
     """
@@ -66,7 +69,11 @@ class DistillationConfig:
         for key, valid, words in (
             ("weight", self.weight >= 0, "not negative"),
             ("temperature", self.temperature > 0, "positive"),
-            ("warmup_share", 0 <= share <= 1, "a share, 0 … 1"),
+            (
+                "warmup_share",
+                0 <= share <= 0.5,
+                "0 … 0.5: it rises as long",
+            ),
         ):
             if not valid:
                 raise UserError(
@@ -90,7 +97,7 @@ class DistillationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Ramp:
-    """w(step): 0 for a share of the training, then over as long up to 1.
+    """``w(step)``: 0 for a share of the training, then over as long up to 1.
 
     Args:
         share: of the training.
@@ -100,16 +107,27 @@ class Ramp:
     share: float
     total_steps: int
 
+    @property
+    def full_at(self) -> int:
+        """The step from which on w is 1."""
+        return math.ceil(2 * self.share * self.total_steps)
+
     def __call__(self, step: Any) -> Any:
-        """W after so many steps, a float32 scalar."""
-        done = ops.cast(step, "float32") / self.total_steps
+        """The share of the weight after so many steps, a scalar."""
         if not self.share:
-            return ops.ones_like(done)
+            return 1.0
+        done = ops.cast(step, "float32") / self.total_steps
         return ops.clip((done - self.share) / self.share, 0.0, 1.0)
 
 
+def make_ramp(section: DistillationConfig, total_steps: int) -> Ramp:
+    """The ramp of a recipe's section, in a training of so many steps."""
+    assert section.warmup_share is not None  # `__post_init__` has seen to it
+    return Ramp(section.warmup_share, total_steps)
+
+
 def distilled_objective(
-    config: DistillationConfig,
+    section: DistillationConfig,
     objective: Any,
     student: Any,
     teacher: Any,
@@ -118,7 +136,7 @@ def distilled_objective(
     """The objective of student and teacher.
 
     Args:
-        config: the recipe's section.
+        section: the recipe's.
         objective: an `ObjectiveConfig`, which both are trained for.
         student: the main ranker.
         teacher: the other; frozen where it is finished.
@@ -127,14 +145,13 @@ def distilled_objective(
     terms = make_terms(objective, student)
     if teacher.trainable:
         terms += make_terms(objective, teacher, TEACHER)
-    if config.weight:
-        assert config.warmup_share is not None  # `__post_init__` has seen to it
+    if section.weight:
         terms.append(
             Term(
                 DistillationLoss.name,
-                DistillationLoss(teacher=TEACHER, temperature=config.temperature),
-                config.weight,
-                Ramp(config.warmup_share, total_steps),
+                DistillationLoss(teacher=TEACHER, temperature=section.temperature),
+                section.weight,
+                make_ramp(section, total_steps),
             )
         )
     return Objective(terms)

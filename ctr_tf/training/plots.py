@@ -11,12 +11,16 @@ from matplotlib import pyplot  # noqa: E402
 def plot_learning_curve(history: list[dict[str, float]], path: Path) -> None:
     """Plots loss and AUC of training and validation over the steps.
 
+    The loss is that of the labels, where it is one of several terms.
+
     Args:
         history: rows with `step` and any of the metrics.
         path: of the PNG file; its folder is made.
     """
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axis, metric, title in zip(axes, ("loss", "auc"), ("Loss", "AUC"), strict=True):
+    several = any("log_loss" in row for row in history)
+    loss = ("log_loss", "Log loss") if several else ("loss", "Loss")
+    for axis, (metric, title) in zip(axes, (loss, ("auc", "AUC")), strict=True):
         for key, label, style in (
             (metric, "training", "-"),
             (f"validation_{metric}", "validation", "o--"),

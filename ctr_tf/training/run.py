@@ -22,6 +22,7 @@ from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
 
 _log = logging.getLogger(__name__)
+METRICS = "metrics.json"  # written when a training has come to its end
 _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"
 _VOCABULARIES = "vocabularies"

@@ -4,7 +4,6 @@ import itertools
 import logging
 from pathlib import Path
 
-import keras
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,10 +12,16 @@ from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models import Ranker
-from ctr_tf.schema import FIRST_ID
-from ctr_tf.schema.vocabulary import Vocabularies, without_limits
+from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID
+from ctr_tf.schema.vocabulary import Vocabularies, content_hash, without_limits
+from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
-from ctr_tf.training.run import load_run, read_config, read_content
+from ctr_tf.training.run import (
+    checkpoint_folder,
+    load_run,
+    read_config,
+    read_content,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -57,17 +62,26 @@ def check_schema(folder: str | Path, data: PreparedData) -> None:
             )
 
 
-def start_from(ranker: Ranker, data: PreparedData, folder: str | Path) -> None:
+def start_from(
+    ranker: Ranker, data: PreparedData, folder: str | Path, learns: bool = True
+) -> None:
     """Takes over a run's best weights; rows of tables by the values they stand for.
 
-    A value that the run did not know keeps its new row. Numbers stay clipped and
-    standardized as the run has them, for its weights belong to that.
+    A value that the run did not know keeps its new row, to be learned; where nothing
+    is learned any more, it gets the row of unknown values, as in the run. Numbers stay
+    clipped and standardized as the run has them, for its weights belong to that.
 
     Args:
         ranker: built for the data.
         data: to be trained on.
         folder: of the run, see `check_start`.
+        learns: whether the ranker is trained further.
     """
+    content = content_hash(*read_content(folder))
+    if content == data.content_hash:  # row by row
+        load_weights(checkpoint_folder(folder), ranker, "best", content)
+        _log.info("weights from '%s', of the same vocabularies", folder)
+        return
     run = load_run(folder)
     for new, old in zip(ranker.network, run.ranker.network, strict=True):
         new.assign(old.numpy())
@@ -75,7 +89,10 @@ def start_from(ranker: Ranker, data: PreparedData, folder: str | Path) -> None:
     for table, new in ranker.embedding.tables.items():
         old = run.ranker.embedding.tables[table].table.numpy()
         if name := vocabularies.get(table):
-            old = _mapped(new.table, old, name, data.vocabularies, run.vocabularies)
+            rows = new.table.numpy()
+            if not learns:
+                rows[:] = old[OUT_OF_VOCABULARY_ID]
+            old = _mapped(rows, old, name, data.vocabularies, run.vocabularies)
         new.table.assign(old)
     for name in sorted(set(vocabularies.values())):
         known = _places(name, data.vocabularies, run.vocabularies) >= 0
@@ -102,13 +119,12 @@ def _vocabulary_of_tables(ranker: Ranker) -> dict[str, str]:
 
 
 def _mapped(
-    new: keras.Variable,
+    values: np.ndarray,
     before: np.ndarray,
     name: str,
     to: Vocabularies,
     of: Vocabularies,
 ) -> np.ndarray:
-    values = new.numpy().copy()
     values[:FIRST_ID] = before[:FIRST_ID]  # padding and unknown
     place = _places(name, to, of)
     known = np.flatnonzero(place >= 0)

@@ -38,7 +38,7 @@ from ctr_tf.training.callbacks import (
 )
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.config import Config
-from ctr_tf.training.distillation import TEACHER, distilled_objective
+from ctr_tf.training.distillation import TEACHER, distilled_objective, make_ramp
 from ctr_tf.training.distribution import (
     distribute,
     make_strategy,
@@ -50,7 +50,7 @@ from ctr_tf.training.objective import make_objective
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.row_dropout import RowDropout
-from ctr_tf.training.run import checkpoint_folder, fingerprint, open_run
+from ctr_tf.training.run import METRICS, checkpoint_folder, fingerprint, open_run
 from ctr_tf.training.start import check_start, start_from
 from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
@@ -98,7 +98,7 @@ def train(config: Config) -> dict:
     read = functools.partial(
         dataset,
         data,
-        config=teacher.data if teacher else config.data,
+        config=teacher.batches_by if teacher else config.data,
         num_chunks=trainer.num_chunks,
         tasks=ranker.tasks,
     )
@@ -140,6 +140,7 @@ def train(config: Config) -> dict:
                 options.patience,
                 checkpoints,
                 reporter,
+                make_ramp(teacher.section, total_steps).full_at if teacher else 0,
             )
             callbacks = [StepCounter(progress), reporter, validating, checkpointing]
             if progress.step < total_steps:
@@ -224,13 +225,12 @@ def make_trainer(
         trainer = Trainer(make_objective(config.objective, ranker), ranker)
     else:
         other = teacher.make(data, ranker)
-        own = teacher.student_history
         trainer = Trainer(
             distilled_objective(
-                teacher.config, config.objective, ranker, other, total_steps
+                teacher.section, config.objective, ranker, other, total_steps
             ),
             {MAIN: ranker, TEACHER: other},
-            {} if own is None else {MAIN: own},
+            teacher.history_lengths,
         )
     trainer.compile(
         make_optimizer(
@@ -269,7 +269,7 @@ def _announce(
 def _write_results(folder: Path, metrics: dict, progress: Progress) -> None:
     if progress.history:
         plot_learning_curve(progress.history, folder / "plots" / "learning_curve.png")
-    path = folder / "metrics.json"
+    path = folder / METRICS
     if path.exists() and not metrics["examples_per_second"]:
         return  # nothing was trained
     files.write_text(path, json.dumps(metrics, indent=2) + "\n")

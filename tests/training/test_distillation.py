@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 import yaml
 from helpers import make_schema
+from small_run import reordered
 from test_distribution import cluster, launch
 
 from ctr_tf import config as configs
@@ -22,6 +23,9 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
 from ctr_tf.data.records import check_example
 from ctr_tf.errors import UserError
+from ctr_tf.models import build_ranker
+from ctr_tf.models.can import CANConfig
+from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -30,7 +34,7 @@ from ctr_tf.synthetic.random_samples import (
 )
 from ctr_tf.training.checkpoints import named
 from ctr_tf.training.config import Config
-from ctr_tf.training.distillation import Ramp
+from ctr_tf.training.distillation import DistillationConfig, Ramp
 from ctr_tf.training.run import load_run
 from ctr_tf.training.teacher import find_teacher
 from ctr_tf.training.train import make_trainer, train
@@ -107,7 +111,7 @@ def alone(data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def distilled(data, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "distilled"
-    run_training(data, run, online())
+    run_training(data, run, online(warmup_share=0.5))
     return run
 
 
@@ -160,8 +164,6 @@ def test_the_student_learns_from_its_teacher(alone, distilled):
 
 
 def test_three_losses_are_told_and_the_student_alone_is_left(distilled):
-    config = yaml.safe_load((distilled / "config.yaml").read_text())
-    assert config["distillation"]["warmup_share"] == 0.25
     validation = json.loads((distilled / "metrics.json").read_text())["validation"]
     assert {"log_loss", "teacher_log_loss", "distillation", "teacher_auc"} <= set(
         validation
@@ -179,11 +181,16 @@ def test_the_student_scores_as_its_export_does(data, distilled, tmp_path):
     """
     prepared, run = PreparedData.load(data), load_run(distilled, "last")
     teacher = find_teacher(run.config, prepared)
+    assert teacher.history_lengths == {"main": SHORT}
     trainer = make_trainer(run.config, prepared, STEPS, teacher)
     for own, value in zip(trainer.ranker.variables, run.ranker.variables, strict=True):
         own.assign(value)
     batches = dataset(
-        prepared, "test", teacher.data, num_chunks=trainer.num_chunks, training=False
+        prepared,
+        "test",
+        teacher.batches_by,
+        num_chunks=trainer.num_chunks,
+        training=False,
     )
     rows = []
     for inputs, _, weights in batches:
@@ -224,7 +231,8 @@ def test_killed_in_the_warm_up_and_resumed_equals_uninterrupted(
     data, distilled, tmp_path
 ):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe(data, run, online())), "utf-8")
+    values = recipe(data, run, online(warmup_share=0.5))
+    path.write_text(yaml.safe_dump(values), "utf-8")
     command = [sys.executable, "-m", "ctr_tf", "train", "--config", str(path)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -232,7 +240,7 @@ def test_killed_in_the_warm_up_and_resumed_equals_uninterrupted(
     kill_at(process, (run / "checkpoints" / "step-00000002").exists)
     left = max((run / "checkpoints").glob("step-*")).name
     assert left < f"step-{STEPS // 2:08d}", "the process was killed too late"
-    assert run_training(data, run, online())["steps"] == STEPS
+    assert train(configs.parse(Config, values))["steps"] == STEPS
     for file, parts in (
         ("network", ("main", "main_teacher", "optimizer")),
         ("tables", ("tables", "tables_teacher", "slots")),
@@ -286,7 +294,7 @@ def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
         values_of(last(run), "tables", "tables") for run in (alone, tmp_path / "run")
     )
     assert any(np.abs(one[key] - other[key]).max() > 1e-3 for key in one)
-    with pytest.raises(UserError, match="table '.*' must agree on `embedding_dim`"):
+    with pytest.raises(UserError, match="whose tables are shared, have equal `embed"):
         wide = {**TEACHER, "embedding_dim": 4}
         keys = {"teacher": wide, "shared_tables": True}
         run_training(data, tmp_path / "wide", {**online(), **keys})
@@ -304,8 +312,12 @@ def test_half_precision_and_xla(data, tmp_path):
 
 
 @pytest.mark.long
-def test_two_workers_train_like_one(data, tmp_path):
+@pytest.mark.parametrize("kind", ["online", "finished"])
+def test_two_workers_train_like_one(data, finished, tmp_path, kind):
     """To what single steps of Adam make of rounding: see `test_distribution`."""
+    section, taught = online(), ("main", "main_teacher", "tables", "tables_teacher")
+    if kind == "finished":
+        section, taught = {"teacher_run": str(finished)}, ("main", "tables")
     path = tmp_path / "recipe.yaml"
     ways = {}
     for name, distribution, tasks in (
@@ -315,7 +327,7 @@ def test_two_workers_train_like_one(data, tmp_path):
         values = recipe(
             data,
             tmp_path / name,
-            online(),
+            section,
             distribution=distribution,
             row_dropout={},
             max_steps=4,
@@ -333,13 +345,8 @@ def test_two_workers_train_like_one(data, tmp_path):
                 process.kill()
         folder = tmp_path / name / "checkpoints" / "step-00000004"
         ways[name] = [
-            values_of(folder, *of)
-            for of in (
-                ("network", "main"),
-                ("network", "main_teacher"),
-                ("tables", "tables"),
-                ("tables", "tables_teacher"),
-            )
+            values_of(folder, "tables" if "tables" in part else "network", part)
+            for part in taught
         ]
     for one, two in zip(*ways.values(), strict=True):
         for key, value in one.items():
@@ -351,7 +358,10 @@ def test_the_weight_rises_after_the_warm_up():
     ramp = Ramp(0.25, 100)
     found = [float(ramp(step)) for step in (0, 25, 26, 40, 50, 51, 100)]
     np.testing.assert_allclose(found, [0, 0, 0.04, 0.6, 1, 1, 1], atol=1e-6)
+    assert Ramp(0.25, 100).full_at == 50
     assert float(Ramp(0.0, 100)(0)) == 1.0
+    assert DistillationConfig(teacher_run="run").warmup_share == 0.0
+    assert DistillationConfig(teacher=SparseCTRConfig()).warmup_share == 0.25
 
 
 @pytest.mark.parametrize(
@@ -361,7 +371,8 @@ def test_the_weight_rises_after_the_warm_up():
         ({"teacher": TEACHER, "teacher_run": "x"}, "teacher_run='x'"),
         (online(weight=-1.0), "`distillation.weight` is not negative. Received: -1.0"),
         (online(temperature=0.0), "`distillation.temperature` is positive"),
-        (online(warmup_share=1.5), "`distillation.warmup_share` is a share"),
+        (online(warmup_share=0.6), "`distillation.warmup_share` is 0 … 0.5"),
+        ({"teacher": {**TEACHER, "tasks": ["cart"]}}, "student have equal `tasks`"),
         (
             {"teacher_run": "x", "shared_tables": True},
             "`distillation.shared_tables` is for a teacher that learns",
@@ -379,8 +390,78 @@ def test_mistakes(data, tmp_path, section, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_student_sees_what_its_run_will_see(data):
+    """By one rule: a longer history than the teacher's is refused, too, by default."""
+    values = recipe(data, "run", online())
+    values["data"]["history_lengths"] = []
+    prepared = PreparedData.load(data)
+    found = find_teacher(configs.parse(Config, values), prepared)
+    assert found.history_lengths == {} and found.student_history == LONG
+    values["distillation"]["history_lengths"] = [SHORT]
+    with pytest.raises(UserError, match="a history of 64, by data.history_lengths="):
+        find_teacher(configs.parse(Config, values), prepared)
+
+
+def test_patience_begins_when_the_student_listens(data, tmp_path):
+    section = online(warmup_share=0.5)
+    options = {"patience": 1, "validate_every": 1}
+    values = recipe(data, tmp_path / "run", section, **options)
+    values["optimizer"]["learning_rate"] = 1e-9  # no validation is better
+    assert train(configs.parse(Config, values))["steps"] == STEPS
+
+
+def test_a_finished_teacher_knows_values_by_what_they_stand_for(finished, tmp_path):
+    """Of other data; what it does not know is unknown to it, as in its own run."""
+    splits = {name: [] for name in ("train", "validation", "test")}
+    random = np.random.default_rng(3)
+    words = random_vocabularies(SCHEMA, 30)
+    samples = [random_sample(SCHEMA, words, random, 20, 4) for _ in range(20)]
+    samples, others = reordered(samples, SCHEMA, words)
+    key = "candidate_item_id"
+    samples[0][key] = np.full_like(samples[0][key], 2)  # the value that is new
+    splits |= {"train": samples, "validation": samples}
+    write_prepared(tmp_path / "data", SCHEMA, others, splits)
+    prepared = PreparedData.load(tmp_path / "data")
+    section = {"teacher_run": str(finished)}
+    config = configs.parse(Config, recipe(tmp_path / "data", "run", section))
+    found = find_teacher(config, prepared)
+    student = build_ranker(config.model, SCHEMA, others.table_sizes(SCHEMA))
+    teacher = found.make(prepared, student)
+    assert not teacher.trainable
+    run = load_run(finished)
+    own = prepared.read_as(run.schema, run.vocabularies)
+    options = {"num_chunks": teacher.num_chunks, "training": False}
+    for one, other in zip(
+        dataset(prepared, "validation", found.batches_by, **options),
+        dataset(own, "validation", found.batches_by, **options),
+        strict=True,
+    ):
+        np.testing.assert_allclose(teacher(one[0]), run.ranker(other[0]), atol=1e-6)
+
+
+def test_a_run_that_has_not_ended_teaches_nobody(data, finished, tmp_path):
+    teacher = tmp_path / "teacher"
+    shutil.copytree(finished, teacher)
+    (teacher / "metrics.json").unlink()
+    with pytest.raises(UserError, match="has not come to its end: it has no metrics"):
+        run_training(data, tmp_path / "run", {"teacher_run": str(teacher)})
+
+
+def test_only_tables_of_features_are_shared():
+    """CAN has one of its own beside them, whose rows are no embedding."""
+    sizes = dict.fromkeys((f.table for f in SCHEMA.features if f.is_embedded), 30)
+    one = build_ranker(CANConfig(), SCHEMA, sizes)
+    other = build_ranker(CANConfig(), SCHEMA, sizes, shares_with=one)
+    extras = {extra.name for extra in one.embedding.extra_tables}
+    assert extras
+    for name, table in one.embedding.tables.items():
+        assert (other.embedding.tables[name] is table) == (name not in extras)
+
+
 def test_a_teacher_of_another_label_is_refused(data, finished, tmp_path):
     values = recipe(data, tmp_path / "run", {"teacher_run": str(finished)})
     values["data"]["label"] = "cart"
-    with pytest.raises(UserError, match="another `data.label`, None. Received: 'cart'"):
+    with pytest.raises(
+        UserError, match="another `data.label`, 'click'. Received: 'cart'"
+    ):
         train(configs.parse(Config, values))
