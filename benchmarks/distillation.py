@@ -2,10 +2,11 @@
 
     ctr-tf bench distillation --data DATA [--seeds 3] [--arms online …] [--output DIR]
 
-A small SparseCTR that sees 16 behaviors is trained alone, and taught by a large one
-that sees 128: online, from the first step or after a warm-up, and by the finished one.
-Its ceiling is what it reaches where the labels are the true probabilities, which the
-synthetic world knows. Runs of `--output` that are finished are not done again.
+A small SparseCTR that sees 16 behaviors is trained for one epoch, as the industry does:
+alone, and taught by a large one that sees 128, online, from the first step or after a
+warm-up, or by the large one when it is finished, after two epochs. The ceiling is what
+the student reaches where the labels are the true probabilities, which the synthetic
+world knows. Runs of `--output` that are finished are not done again.
 """
 
 import argparse
@@ -72,6 +73,7 @@ def make_arms(data: str, seeds: int, output: Path, overrides: list[str]) -> list
         words = [
             f"data.history_lengths={list(lengths)}",
             f"distillation={json.dumps(section)}",
+            f"training.epochs={2 if job.variant.suffix == 'teacher' else 1}",
             "training.checkpoint_every=100000",
             *overrides,
         ]
