@@ -218,11 +218,34 @@ def test_scores_under_xla(tmp_path):
     head.build((None, 2, 16))
     values = [tf.constant(x) for x in inputs()]
     items = [tf.constant(x) for x in batch(size=6, seed=3)]
+    specs = [
+        [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in every]
+        for every in (values, items)
+    ]
     function = tf.function(
-        lambda user, items: score(reader, head, user, items), jit_compile=True
+        lambda user, items: score(reader, head, user, items),
+        input_signature=specs,
+        jit_compile=True,
     )
     expected = score(reader, head, values, items)
     np.testing.assert_allclose(function(values, items), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_text_without_tokens_is_finite(tmp_path, architecture, policy):
+    reader = make_reader(
+        tmp_path, architecture, "layers", layers=2, num_inter_sink=1, dtype=policy
+    )
+    tokens, mask, place, signals = inputs()
+    mask[-1], place = False, np.where(np.arange(3)[:, None] < 2, place, -1)
+    with tf.GradientTape() as tape:
+        vectors = reader(tokens, mask, place, signals)
+        joined = tf.cast(reader.join(vectors[None]), "float32")
+        loss = tf.reduce_sum(tf.square(joined))
+    assert np.all(np.isfinite(joined)) and not np.any(vectors[-1])
+    found = tape.gradient(loss, [v.value for v in reader.trainable_variables])
+    assert all(np.all(np.isfinite(gradient)) for gradient in found)
 
 
 def test_the_head_is_a_loop_over_texts():
