@@ -141,7 +141,14 @@ def test_the_epsilon_and_the_activation_of_the_config_count(tmp_path):
         return np.asarray(LanguageModel(folder)(tokens, mask))
 
     encoder, decoder = output("bert"), output("llama")
-    assert np.abs(output("bert", layer_norm_eps=1e-2) - encoder).max() > 1e-3
+    wide = output("bert", layer_norm_eps=0.1)
+    assert np.abs(wide - encoder).max() > 1e-3
+    weights = reference.read_safetensors(tmp_path / "lm" / "model.safetensors")
+    config = {**CONFIGS["bert"], "layer_norm_eps": 0.1}
+    for row in range(3):
+        ids = tokens[row][mask[row]]
+        expected = reference.bert(weights, config, ids)
+        np.testing.assert_allclose(wide[row][mask[row]], expected, atol=2e-5)
     assert np.abs(output("llama", rms_norm_eps=1e-2) - decoder).max() > 1e-3
     assert np.abs(output("llama", rope_theta=10.0) - decoder).max() > 1e-3
     assert np.abs(output("bert", hidden_act="gelu_new") - encoder).max() > 1e-5
