@@ -2,6 +2,7 @@
 
 import json
 import struct
+import subprocess
 import sys
 
 import numpy as np
@@ -184,3 +185,13 @@ def test_a_header_tells_names_and_shapes(tmp_path):
 def test_a_folder_that_is_whole_asks_for_keras_hub(tmp_path):
     with pytest.raises(ImportError):
         load_backbone(make_folder(tmp_path, weights=True))
+
+
+def test_what_is_slow_to_import_is_not_imported_before_a_model_is_made():
+    program = (
+        "import sys, ctr_tf.layers.text.text_reader, ctr_tf.layers.text.texts_head\n"
+        "print({'keras_hub', 'safetensors', 'tokenizers'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
