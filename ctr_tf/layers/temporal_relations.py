@@ -74,7 +74,7 @@ def temporal_relations(
     if "distance" in relations:
         matrices.append(ops.cast(distance, "float32"))
     if "log_time" in relations:
-        matrices.append(_log_bucket(elapsed))
+        matrices.append(log_time_bucket(elapsed, NUM_LOG_TIMES))
     matrices = [ops.where(visible, matrix, 0.0) for matrix in matrices]
     matrices.append(1.0 - ops.cast(visible, "float32"))
     return ops.stack(matrices, axis=1)
@@ -85,10 +85,21 @@ def append_key(relations_BRQJ: Tensor) -> Tensor:
     return ops.pad(relations_BRQJ, ((0, 0), (0, 0), (0, 0), (0, 1)))
 
 
-def _log_bucket(elapsed):
-    """As HSTU's authors compute it; a bucket ends at 1.35 times its beginning."""
+def log_time_bucket(elapsed: Tensor, num_buckets: int) -> Tensor:
+    """``min(floor(ln(max(elapsed, 1)) / 0.301), num_buckets - 1)``, as in HSTU's code.
+
+    A bucket ends at 1.35 times its beginning. The logarithm is float32's: above some
+    10^5 seconds a time within a millionth of a bucket's end may count to the next.
+
+    Args:
+        elapsed: int64 seconds, any shape.
+        num_buckets: the last holds all that is longer.
+
+    Returns:
+        Whole numbers, float32, the shape of `elapsed`.
+    """
     logarithm = ops.log(ops.cast(ops.maximum(elapsed, 1), "float32"))
-    return ops.minimum(ops.floor(logarithm / 0.301), NUM_LOG_TIMES - 1)
+    return ops.minimum(ops.floor(logarithm / 0.301), num_buckets - 1)
 
 
 def _hour_relation(query_time, key_time):

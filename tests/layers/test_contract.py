@@ -46,6 +46,10 @@ from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.layers.swiglu import SwiGLU
 from ctr_tf.layers.t5_bias import T5Bias
 from ctr_tf.layers.target_attention import TargetAttention
+from ctr_tf.layers.text.inter_sink_attention import InterSinkAttention
+from ctr_tf.layers.text.low_rank import LowRank
+from ctr_tf.layers.text.sink_embedding import SinkEmbedding
+from ctr_tf.layers.text.texts_head import TextsHead
 from ctr_tf.layers.time_chunking import TimeChunking
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.layers.tower import Tower
@@ -108,6 +112,10 @@ LAYERS = (
     ActivationUnit((7, 3)),
     CoAction((7, 3), orders=2),
     TargetAttention(2),
+    SinkEmbedding(16, 4, start_norm=0.5),
+    InterSinkAttention(2, gamma=1.0, dropout=0.1, epsilon=1e-6),
+    LowRank(5, rank=2, alpha=3.0),
+    TextsHead((8, 7, 6), match=(0, 2)),
 )
 
 

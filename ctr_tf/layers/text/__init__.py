@@ -1,0 +1,1 @@
+"""Language models that read users' histories: backbone, sinks, pooling, head."""
