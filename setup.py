@@ -48,6 +48,7 @@ setup(
         "tensorflow-io==0.37.1",
         "tensorflow-recommenders==0.7.7",
         "tensorflow-serving-api==2.17.1",
+        "tokenizers==0.23.3",  # of language models, for features of kind text
         "tzdata==2026.6",  # time zones, the same on every machine
     ],
     extras_require={

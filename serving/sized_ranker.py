@@ -148,8 +148,6 @@ def _candidate_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
 def _feature_spec(feature: Feature, places: list | None) -> tf.TensorSpec:
     """Of users and requests (`places` None) always lists, of others only some."""
     shape = places or []
-    if places is None or feature.length > 1:
-        shape = [*shape, feature.length]
-    return tf.TensorSpec(
-        [None, *shape], tf.int64 if feature.is_embedded else tf.float32
-    )
+    if places is None or feature.max_values > 1:
+        shape = [*shape, feature.max_values]
+    return tf.TensorSpec([None, *shape], feature.input_dtype)
