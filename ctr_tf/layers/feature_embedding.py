@@ -314,8 +314,9 @@ class FeatureEmbedding(keras.layers.Layer):
     def assemble(self, inputs: dict, rows: dict) -> dict:
         """Concatenates each group's vectors; a list of values becomes their mean.
 
-        Behaviors and candidates also get the ids of their embedded features and the
-        rows of their extra tables.
+        Behaviors and candidates also get the ids of their embedded features, the rows
+        of their extra tables, and what `inputs` has of their texts (see
+        `ctr_tf.text.tokens`).
 
         Args:
             inputs: encoded features; a group whose keys are absent is left out.
@@ -360,7 +361,8 @@ class FeatureEmbedding(keras.layers.Layer):
             for extra in self.extra_tables
             if extra.key.startswith(prefix)
         }
-        return {"ids": ids, **extras}
+        texts = {f.name: inputs[f"{prefix}{f.name}"] for f in self.schema.texts}
+        return {"ids": ids, "texts": texts, **extras}
 
     def _vectors(self, group: str, inputs: dict, rows: dict) -> Tensor:
         listed = group in ("user", "context")

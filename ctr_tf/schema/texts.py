@@ -6,7 +6,7 @@ items follow from row 2, all of the item table, whether the training saw them or
 The rows are no ids of anything learned: a new item has its text by its row alone.
 
     texts/tokenizer.json    that made the tokens, as the language model brings it
-    texts/items.txt         raw item ids, one a line, of the rows from 2 on
+    texts/text_items.txt    raw item ids, one a line, of the rows from 2 on
     texts/<feature>.npy     the tokens
 """
 
@@ -27,7 +27,7 @@ from ctr_tf.schema.schema import Schema
 from ctr_tf.text.tokenizer import TOKENIZER, Tokenizer
 
 FOLDER = "texts"
-ITEMS = "items.txt"
+ITEMS = "text_items.txt"  # no vocabulary is called so, where assets lie together
 
 
 class Texts:
@@ -60,6 +60,17 @@ class Texts:
     def num_rows(self) -> int:
         """Rows of every table."""
         return FIRST_ID + len(self.items)
+
+    def rows(self, items: pa.Array) -> np.ndarray:
+        """The rows of items, int64.
+
+        Args:
+            items: raw ids as strings, null where unknown.
+        """
+        found = pc.index_in(items, value_set=self.items, skip_nulls=True)
+        missing = OUT_OF_VOCABULARY_ID - FIRST_ID
+        place = pc.fill_null(found, missing).to_numpy(zero_copy_only=False)
+        return FIRST_ID + place.astype(np.int64)
 
     def words(self, name: str, rows: Sequence[int]) -> list[str]:
         """Rows of a table as people read them; `"?"` where there is no text."""

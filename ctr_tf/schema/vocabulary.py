@@ -129,8 +129,15 @@ class Vocabularies:
         return hashlib.sha256(_text(self._array(name)).encode()).hexdigest()
 
     @classmethod
-    def load(cls, folder: str | Path, schema: Schema) -> "Vocabularies":
+    def load(
+        cls, folder: str | Path, schema: Schema, texts: str | Path | None = None
+    ) -> "Vocabularies":
         """Reads the vocabularies, and texts, that a schema needs.
+
+        Args:
+            folder: of the vocabularies.
+            schema: of the data set.
+            texts: the folder that has those of the items; the same by default.
 
         Raises:
             FileNotFoundError: names the vocabulary, its features and the path.
@@ -144,7 +151,7 @@ class Vocabularies:
                     f"there is no file '{path}'."
                 )
             values[name] = files.read_text(path).split("\n")[:-1]
-        return cls(values, Texts.load(folder, schema))
+        return cls(values, Texts.load(texts or folder, schema))
 
     def read_by(self, later: "Vocabularies", where: object) -> "Vocabularies":
         """These vocabularies, with what later data know of items beside.

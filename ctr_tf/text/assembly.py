@@ -14,6 +14,7 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.schema import PADDING_ID
 from ctr_tf.tensors import Tensor
+from ctr_tf.text.tokens import text_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,12 +84,12 @@ class TextAssembly:
                 f"tokens that always stand there. Received: length={length}"
             )
 
-    def __call__(self, rows: Tensor, table: Tensor) -> AssembledText:
+    def __call__(self, texts: Tensor, table: Tensor) -> AssembledText:
         """Assembles the texts of a batch.
 
         Args:
-            rows: `[B, N]` integers, rows of the table, oldest behavior first, 0 for
-                padding.
+            texts: of the behaviors, oldest first: rows of the table, 0 for padding, or
+                tokens; see `ctr_tf.text.tokens`.
             table: `[rows, T]` int32 token ids (`ctr_tf.schema.texts`).
 
         Returns:
@@ -103,7 +104,7 @@ class TextAssembly:
                 f"beside {self.length - self.budget} that always stand there. "
                 f"Received: length={self.length}"
             )
-        texts_BNT = ops.cast(ops.take(table, rows, axis=0), "int32")
+        texts_BNT = text_tokens(texts, table)
         places_T = np.arange(1, table.shape[1] + 1, dtype=np.int32)
         length_BN = ops.max(ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1)
         kept_BN = self._kept(length_BN)

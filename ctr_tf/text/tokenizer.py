@@ -39,6 +39,11 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    @property
+    def num_tokens(self) -> int:
+        """Entries of the vocabulary, those beside the model's own included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
     def id_of(self, token: str) -> int:
         """The id of one entry of the tokenizer's vocabulary, such as ``[unused1]``.
 

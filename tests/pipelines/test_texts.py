@@ -66,7 +66,7 @@ def ids(*words):
 
 def test_one_row_an_item_of_the_whole_item_table(output):
     folder = output / "vocabularies" / "texts"
-    items = (folder / "items.txt").read_text().split()
+    items = (folder / "text_items.txt").read_text().split()
     assert items == [str(item) for item in (*range(13), UNSEEN)]
     assert str(UNSEEN) not in (output / "vocabularies" / "item_id.txt").read_text()
     table = np.load(folder / "title.npy")
@@ -158,7 +158,7 @@ def test_the_data_are_whole(output):
     assert "title (16, 4 tokens)" in describe(data)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "items.txt", "title.npy"])
+@pytest.mark.parametrize("name", ["tokenizer.json", "text_items.txt", "title.npy"])
 def test_a_file_that_is_gone_or_changed_is_told(output, tmp_path, name):
     folder = tmp_path / "data"
     folder.mkdir()
