@@ -250,6 +250,12 @@ def _row_maps(
     if data.texts.digests == model.texts.digests:
         return {}
     _, rows = model.texts.followed_by(data.texts)
+    new = int((rows >= model.texts.num_rows).sum())
+    _log.info(
+        "Items with texts that the model's data did not have: %s of %s.",
+        f"{new:,}",
+        f"{len(data.texts.items):,}",
+    )
     features = [feature.name for feature in schema.texts]
     return {f"{g}_{name}": rows for g in ("behavior", "candidate") for name in features}
 

@@ -102,10 +102,12 @@ def test_later_data_keep_the_rows_and_add_their_items():
         assert known[place].tolist() == later[row].tolist()
 
 
-def test_a_model_reads_later_data_by_its_own_rows():
+def test_a_model_reads_later_data_by_its_own_rows(caplog):
     schema = Schema.from_yaml(SCHEMA)
     model, data = (Vocabularies({"item_id": ["1"]}, t) for t in (OLD, NEW))
-    maps = id_maps(schema, data, model)
+    with caplog.at_level("INFO"):
+        maps = id_maps(schema, data, model)
+    assert "model's data did not have: 2 of 4." in caplog.text
     assert {key: rows.tolist() for key, rows in maps.items()} == {
         "behavior_title": [0, 1, 3, 4, 5, 6],
         "candidate_title": [0, 1, 3, 4, 5, 6],

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import ops
 
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.writing import serialize
 from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.ranker import Ranker
@@ -158,6 +159,21 @@ def test_an_unknown_item_may_bring_its_tokens(ranker, loaded):
     del columns["behaviors"]["title"]
     found = request_to_tensors(columns, SCHEMA)["behavior_title"]
     assert found.shape == (1, 3, 1) and not found.any()
+
+
+def test_records_tell_rows_and_those_of_later_items_have_no_text(ranker, loaded):
+    sample = random_sample(SCHEMA, VOCABULARIES, np.random.default_rng(1), 3, 4)
+    sample["candidate_title"] = np.array([2, 1, len(TABLE), len(TABLE) - 1])
+    records = tf.constant([serialize(sample)])
+    found = loaded.signatures["serialized_examples"](examples=records)["probability"]
+
+    def tokens(rows):
+        return [[token for token in TABLE[row] if token] for row in rows]
+
+    scores = expected(
+        ranker, tokens(sample["behavior_title"]), tokens([2, 1, 0, len(TABLE) - 1])
+    )
+    np.testing.assert_allclose(found[0], scores, atol=1e-5)
 
 
 def test_no_history_is_no_text(loaded):

@@ -83,6 +83,17 @@ def test_a_token_of_id_0_within_a_text_stays():
     assert found.mask.numpy().all()
 
 
+def test_tokens_are_as_good_as_rows():
+    rng = np.random.default_rng(0)
+    table, rows = random_table(rng, 20, 4), rng.integers(0, 20, (5, 6))
+    assembly = TextAssembly(20, (7,), (5,), 999)
+    by_row = assembly(tf.constant(rows), tf.constant(table))
+    by_token = assembly(tf.constant(table[rows], tf.int64), tf.constant(table))
+    for one, other in zip(vars(by_row).values(), vars(by_token).values(), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_single_behavior_is_the_text_of_a_candidate():
     assembly = TextAssembly(8, (7,), (5,), 999, (101,), (102,))
     table = np.array([[0, 0], [0, 0], [3, 4]], np.int32)
