@@ -1,5 +1,7 @@
 """Texts in an export: found by item ids, or brought along, and never mixed up."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 from ctr_tf.text.tokens import text_tokens
+from pipelines.score import run as run_scoring
 from serving.export import ExportOptions, export_ranker
 from serving.exported import EXTRA, load_content
 from serving.fit import SignatureSchema, check_signature
@@ -174,6 +177,40 @@ def test_records_tell_rows_and_those_of_later_items_have_no_text(ranker, loaded)
         ranker, tokens(sample["behavior_title"]), tokens([2, 1, 0, len(TABLE) - 1])
     )
     np.testing.assert_allclose(found[0], scores, atol=1e-5)
+
+
+def test_raw_logs_are_scored_with_the_tokenizer_of_the_export(ranker, export, tmp_path):
+    word = int(VOCABULARIES.known_texts.tables["title"].max())
+    name = json.loads(VOCABULARIES.known_texts.tokenizer)["model"]["vocab"]
+    name = next(text for text, number in name.items() if number == word)
+    exposures = [
+        {
+            "user_id": "ann",
+            "time": TIME + time,
+            "item_id": item,
+            "click": int(time == 0),
+        }
+        | {"request_id": str(time)}
+        for time, item in ((0, 1_003), (9, 1_001), (9, UNKNOWN))
+    ]
+    titles = [{"item_id": item, "title": name} for item in (1_001, 1_003, UNKNOWN)]
+    (tmp_path / "logs").mkdir()
+    for table, rows in (("exposures", exposures), ("items", titles)):
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (tmp_path / "logs" / f"{table}.jsonl").write_text(lines)
+    words = ["--model", export, "--source", "jsonl", "--input", tmp_path / "logs"]
+    words += ["--output", tmp_path / "scores", "--format", "jsonl"]
+    run_scoring([str(word) for word in words])
+    files = (tmp_path / "scores").glob("*.jsonl")
+    rows = [json.loads(line) for file in files for line in file.open()]
+    found = {
+        row["item_id"]: row["probability"] for row in rows if row["request_id"] == "9"
+    }
+    # The export has titles of its own for the items that it knows, and no others.
+    scores = expected(ranker, [title(1_003)], [title(1_001), []])
+    assert [found[1_001], found.get(UNKNOWN, found.get(None))] == pytest.approx(
+        scores.tolist(), abs=1e-5
+    )
 
 
 def test_no_history_is_no_text(loaded):
