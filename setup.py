@@ -51,7 +51,7 @@ setup(
         "tensorflow-recommenders==0.7.7",
         "tensorflow-serving-api==2.17.1",
         "tensorflow-text==2.17.0",  # keras-hub asks for one
-        "tokenizers==0.23.3",
+        "tokenizers==0.23.3",  # of language models
         "tzdata==2026.6",  # time zones, the same on every machine
     ],
     extras_require={

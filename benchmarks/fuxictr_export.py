@@ -48,7 +48,8 @@ class Exporter:
     """
 
     def __init__(self, data: PreparedData, config: DataConfig, embedding_dim: int):
-        self._data, self._config, schema = data, config, data.schema
+        self._data, self._config = data, config
+        self._schema = schema = data.schema.without_texts()
         for feature in (*schema.behavior, *schema.candidate):
             if feature.length > 1:
                 raise UserError(
@@ -98,7 +99,7 @@ class Exporter:
         return candidates
 
     def _batches(self, split: str):
-        chunks = self._data.schema.num_chunks
+        chunks = self._schema.num_chunks
         return dataset(
             self._data, split, self._config, num_chunks=chunks, training=False
         ).as_numpy_iterator()
@@ -107,7 +108,7 @@ class Exporter:
         """The columns of a batch's candidates; remembers items and histories."""
         real_BC, visible_BN = weights > 0, inputs["behavior_time"] > 0
         sizes_B = real_BC.sum(1)
-        schema = self._data.schema
+        schema = self._schema
         history_BNF = np.stack(
             [
                 np.where(
@@ -176,7 +177,7 @@ class Exporter:
         features, first_of = {}, {}
         for key in ("user_index", "item_index", "seq_len"):
             features[key] = {"source": "", "type": "meta"}
-        for group, members in self._data.schema.groups().items():
+        for group, members in self._schema.groups().items():
             for feature in members:
                 if group == "behavior" and feature.role == "item":
                     continue  # the candidate's column serves both

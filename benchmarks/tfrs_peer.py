@@ -42,7 +42,7 @@ class TFRSPeer(tfrs.Model):
         self, schema: Schema, table_sizes: Mapping[str, int], embedding_dim: int = 8
     ):
         super().__init__()
-        self._groups = schema.groups()
+        self._groups = schema.vector_groups()
         self.tables = {
             feature.table: tf.keras.layers.Embedding(
                 table_sizes[feature.table], feature.embedding_dim or embedding_dim

@@ -91,10 +91,10 @@ def stored(
     """
     if raw is None:
         single = feature.arrow_type
-        raw = pa.nulls(rows, pa.list_(single) if feature.length > 1 else single)
+        raw = pa.nulls(rows, pa.list_(single) if feature.max_values > 1 else single)
     offset = None
-    if feature.length > 1:
-        lists = pc.list_slice(raw, 0, feature.length)
+    if feature.max_values > 1:
+        lists = pc.list_slice(raw, 0, feature.max_values)
         length = pc.fill_null(pc.list_value_length(lists), 0)
         offset = np.append(0, np.cumsum(length.to_numpy(), dtype=np.int64))
         raw = lists.flatten()

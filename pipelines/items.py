@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.schema import ITEM_KEY
-from pipelines.arrow import column, concat, numpy, rank
+from ctr_tf.schema import FIRST_ID, ITEM_KEY, Schema
+from pipelines.arrow import add_columns, column, concat, numpy, rank
 from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
@@ -65,3 +65,29 @@ def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:
     order = order[~duplicate[order]]
     table = table.take(pa.array(order)).drop_columns([ROW])
     return table.replace_schema_metadata(), lines
+
+
+def take_texts(table: pa.Table, schema: Schema) -> tuple[pa.Table, pa.Table]:
+    """Texts are looked up by a row of theirs: the one here is that of the item.
+
+    Args:
+        table: of all items, see `merge_items`.
+        schema: of the data set.
+
+    Returns:
+        The table with that row, from `FIRST_ID` on, in the place of each text; and
+        `item_id` and texts, null where missing.
+    """
+    names, count = [feature.name for feature in schema.texts], len(table)
+    texts = {ITEM_KEY: column(table, ITEM_KEY)}
+    texts |= {
+        name: column(table, name)
+        if name in table.column_names
+        else pa.nulls(count, pa.string())
+        for name in names
+    }
+    others = [name for name in table.column_names if name not in names]
+    rows = np.arange(FIRST_ID, FIRST_ID + count)
+    return add_columns(table.select(others), **dict.fromkeys(names, rows)), pa.table(
+        texts
+    )

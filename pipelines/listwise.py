@@ -12,6 +12,7 @@ what was known of every candidate strictly before the request, builds the vocabu
 from the training period, encodes, splits by request time, and writes
 
     schema.yaml  vocabularies/<name>.txt  manifest.json  statistics.json
+    vocabularies/texts/…                 tokens of the items' texts, where there are any
     train/part-00000-of-00008.tfrecord[.gz]  validation/…  test/…
     rejected/part-00000.jsonl            rows unfit for use: reason, source, row
 
@@ -65,6 +66,7 @@ from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
 from pipelines.splits import SplitRule, parse_time
 from pipelines.summary import folder_notes, summary
+from pipelines.texts import WriteTexts, check_texts, read_tokenizer
 from pipelines.vocabulary import BuildVocabularies
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,11 @@ class ListwiseOptions(PipelineOptions):
         parser.add_argument("--input", help="folder of the raw logs")
         parser.add_argument("--output", help="folder to write; must not exist")
         parser.add_argument("--schema", help="schema file; default: the source's own")
+        parser.add_argument(
+            "--tokenizer",
+            help="tokenizer.json (or its folder) of the language model that is to read "
+            "the schema's texts; without one a source's own texts are left out",
+        )
         parser.add_argument("--num_shards", type=int, default=8, help="files a split")
         parser.add_argument(
             "--num_buckets", type=int, default=16, help="parts that users are hashed to"
@@ -147,19 +154,21 @@ def run(argv: list[str]) -> Manifest:
             f"`--compression` must be {' or '.join(map(repr, COMPRESSIONS))}. "
             f"Received: {options.compression!r}"
         )
-    schema = _load_schema(options.schema, source, folder)
+    schema = _load_schema(options, source, folder)
     rule = _split_rule(options, source)
     limits = RejectionLimits.parse(
         options.max_rejected_fraction, options.allow_rejected, TABLES
     )
     shards = source.shards(folder, schema)
+    check_texts(schema, shards, options.tokenizer)
+    tokenizer = read_tokenizer(options.tokenizer) if schema.texts else ""
     ignored = check_all_read(source, folder, shards, options.ignore)
     _log.info(
         "Reading %d shards of %s by source '%s'", len(shards), folder, source.name
     )
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
-        build(pipeline, source, schema, shards, rule, options, temporary)
+        build(pipeline, source, schema, shards, rule, options, tokenizer, temporary)
         run_pipeline(pipeline)
         manifest = output.finish(Manifest, limits)
     seconds = time.perf_counter() - started
@@ -175,6 +184,7 @@ def build(
     shards: list,
     rule: SplitRule,
     options: ListwiseOptions,
+    tokenizer: str,
     folder: str,
 ) -> None:
     """Adds the job's steps to a pipeline.
@@ -186,6 +196,7 @@ def build(
         shards: of the source, to be read.
         rule: of the splits.
         options: of the job.
+        tokenizer: text of the `tokenizer.json`, where the schema has texts.
         folder: where the data set is written.
     """
     num_buckets, num_shards = options.num_buckets, options.num_shards
@@ -209,10 +220,13 @@ def build(
         | "Key items" >> beam.Map(lambda table: (0, table))
         | "Group items" >> beam.GroupByKey()
         | "Merge items"
-        >> beam.ParDo(steps.MergeItems()).with_outputs(
+        >> beam.ParDo(steps.MergeItems(schema)).with_outputs(
             *steps.MergeItems.OUTPUTS, main="merged"
         )
     )
+    texts = items.texts | "Tokenize" >> beam.ParDo(
+        WriteTexts(folder, schema, tokenizer)
+    ).with_outputs(*WriteTexts.OUTPUTS, main="files")
     histories = (
         {name: raw[name] for name in steps.BY_USER}
         | "Group by user" >> beam.CoGroupByKey()
@@ -261,7 +275,7 @@ def build(
         | "Write rejected" >> beam.ParDo(WriteRejected(folder))
     )
     counts = (
-        (raw.counts, items.counts, histories.counts)
+        (raw.counts, items.counts, texts.counts, histories.counts)
         | "All counts" >> beam.Flatten()
         | "Add counts" >> beam.CombineGlobally(steps.add_counts).as_singleton_view()
     )
@@ -278,6 +292,7 @@ def build(
         statistics=statistics,
         rejected=beam.pvalue.AsList(rejected),
         files=beam.pvalue.AsList(files),
+        texts=beam.pvalue.AsList(texts.files),
     )
 
 
@@ -299,13 +314,21 @@ def _required(options: ListwiseOptions, name: str) -> str:
     return value
 
 
-def _load_schema(path: str | None, source: Source, folder: str) -> Schema:
-    if path:
-        return Schema.load(path)
+def _load_schema(options: ListwiseOptions, source: Source, folder: str) -> Schema:
+    if options.schema:
+        return Schema.load(options.schema)
     own = FileSystems.join(folder, "schema.yaml")
     if FileSystems.exists(own):
         return Schema.load(own)
-    return source.schema(folder)
+    schema = source.schema(folder)
+    if options.tokenizer is None and schema.texts:
+        _log.info(
+            "The texts of the source's schema, %s, are left out: they need the "
+            "tokenizer of a language model (`--tokenizer`).",
+            ", ".join(feature.name for feature in schema.texts),
+        )
+        return schema.without_texts()
+    return schema
 
 
 def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:

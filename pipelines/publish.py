@@ -4,6 +4,7 @@ Workers write into a temporary folder beside the output; one rename publishes it
 """
 
 import contextlib
+import dataclasses
 import glob
 import json
 import logging
@@ -11,7 +12,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
@@ -35,7 +36,7 @@ from ctr_tf.data.prepared import STATISTICS
 from ctr_tf.data.record_files import compressed, file_name
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import content_digests, content_hash
+from ctr_tf.schema.vocabulary import content_digests, hash_of
 from pipelines.arrow import column, concat, from_bytes
 from pipelines.limits import RejectionLimits
 from pipelines.sources.source import TABLES
@@ -151,6 +152,19 @@ class WriteRejected(beam.DoFn):
             yield (*key, count, examples[key])
 
 
+@dataclasses.dataclass(frozen=True)
+class TextFiles:
+    """What was written of the texts.
+
+    Args:
+        digests: file of the data set → SHA-256.
+        statistics: text feature → what its texts are like.
+    """
+
+    digests: dict[str, str]
+    statistics: dict[str, dict[str, Any]]
+
+
 class WriteReport(beam.DoFn):
     """Writes schema, vocabularies, statistics and what the manifest is made of.
 
@@ -174,6 +188,7 @@ class WriteReport(beam.DoFn):
         statistics: Statistics,
         rejected: list[tuple[str, str, int, str]],
         files: list[RecordFile],
+        texts: list[TextFiles],
     ) -> None:
         """Writes them."""
         self._write("schema.yaml", self._schema.to_yaml().encode())
@@ -182,12 +197,16 @@ class WriteReport(beam.DoFn):
             text = vocabularies.get(name, "")
             self._write(f"vocabularies/{name}.txt", text.encode())
         report = statistics.report(self._schema, words)
+        content = content_digests(self._schema, words)
+        for written in texts:
+            content |= written.digests
+            report["texts"] = written.statistics
         self._write(STATISTICS, _json(report))
         manifest = Manifest(
             name=self._schema.name,
             compression=self._compression,
-            content_hash=content_hash(self._schema, words),
-            content=content_digests(self._schema, words),
+            content_hash=hash_of(content),
+            content=content,
             events={table: _table_counts(table, counts, rejected) for table in TABLES},
             clicks=Counts(counts.get("clicks read", 0), counts.get("clicks kept", 0)),
             out_of_vocabulary=statistics.unknown_shares(),

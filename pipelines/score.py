@@ -45,6 +45,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import Schema
+from ctr_tf.schema.texts import FOLDER
 from ctr_tf.schema.vocabulary import without_limits
 from ctr_tf.time import MAX_TIME
 from pipelines import listwise, steps
@@ -59,7 +60,7 @@ from pipelines.limits import RejectionLimits
 from pipelines.publish import Output, WriteRejected
 from pipelines.run import run_pipeline
 from pipelines.score_manifest import ScoreManifest
-from serving.exported import SCHEMA, find_version, load_content
+from serving.exported import EXTRA, SCHEMA, find_version, load_content
 
 FORMATS = ("parquet", "jsonl")
 _log = logging.getLogger(__name__)
@@ -116,7 +117,7 @@ def run(argv: list[str]) -> ScoreManifest:
     content = load_content(model)
     schema = content[0]
     output = Output(options.output, options.overwrite)
-    samples = _samples(options, beam_words, schema)
+    samples = _samples(options, beam_words, schema, model)
     with samples as (data, split), output.unfinished() as temporary:
         maps = data.read_as(*content).id_maps
         pipeline = beam.Pipeline(options=PipelineOptions(beam_words))
@@ -200,7 +201,7 @@ def build(
 
 @contextlib.contextmanager
 def _samples(
-    options: argparse.Namespace, beam_words: list[str], schema: Schema
+    options: argparse.Namespace, beam_words: list[str], schema: Schema, model: Path
 ) -> Iterator[tuple[PreparedData, str]]:
     """The prepared data and the split to score; raw logs are prepared for as long."""
     if options.data:
@@ -211,6 +212,8 @@ def _samples(
         without_limits(schema).save(own)
         words = ["--source", options.source, "--input", options.input]
         words += ["--schema", str(own), "--output", f"{temporary}/data"]
+        if schema.texts:
+            words += ["--tokenizer", str(model / EXTRA / FOLDER)]
         words += ["--validation_from", str(MAX_TIME - 2), "--test_from"]
         listwise.run(
             [*words, str(MAX_TIME - 1), *beam_words]

@@ -82,6 +82,8 @@ class Statistics:
                 counts = _counts(_bincount(values, times))
                 self._merge(self._values[number], name, counts)
                 summary = {"count": int(weight.sum()), "missing": missing}
+            elif column.feature.is_text:
+                summary = {"count": int(weight.sum()), "missing": missing}
             else:
                 summary = _summary(values, times, missing)
             old = self._numbers[number].get(name)
@@ -155,7 +157,7 @@ class Statistics:
                     present = summary["count"] - summary["missing"]
                     total = summary.pop("sum")
                     summary["mean"] = total / present if present else None
-                else:
+                elif features[name].stores_ids:
                     counts = self._values[number][name]
                     summary |= _top(features[name], vocabularies, *counts)
                 entry["features"][name] = summary

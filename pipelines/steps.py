@@ -26,7 +26,7 @@ from pipelines.arrow import (
 )
 from pipelines.counting import add_user_counters, no_values, shared_events
 from pipelines.histories import TIMES, UserBucket, build_user_bucket
-from pipelines.items import ItemTable, merge_items
+from pipelines.items import ItemTable, merge_items, take_texts
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import SplitRule
@@ -95,14 +95,23 @@ class ReadShard(beam.DoFn):
 class MergeItems(beam.DoFn):
     """All item rows → one table, for all to look up.
 
-    Outputs: Arrow IPC; `rejected`; `counts`.
+    Outputs: Arrow IPC; `texts`, those of all items, as Arrow IPC; `rejected`; `counts`.
+
+    Args:
+        schema: of the data set.
     """
 
-    OUTPUTS = ("rejected", "counts")
+    OUTPUTS = ("texts", "rejected", "counts")
+
+    def __init__(self, schema: Schema):
+        self._schema = schema
 
     def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         """Merges them."""
         table, lines = merge_items([from_bytes(data) for data in keyed[1]])
+        if self._schema.texts and len(table):
+            table, texts = take_texts(table, self._schema)
+            yield Tagged("texts", to_bytes(texts))
         for line in lines:
             yield Tagged("rejected", ("items", line))
         yield Tagged("counts", {"items kept": len(table)})

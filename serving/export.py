@@ -3,7 +3,7 @@
     <output>/<version>/saved_model.pb  variables/  assets/<vocabulary>.txt
                        assets.extra/tf_serving_warmup_requests
                                     export.json  signature.json  README.md  schema.yaml
-                                    example_request.json  golden.json
+                                    example_request.json  golden.json  texts/
 
 A version is written beside its place, reloaded, held against the model's own scores,
 warmed up as a server does it, and then renamed: a server that watches the folder sees a
@@ -28,7 +28,6 @@ from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_hash
 from serving.describe import describe, describe_state, readme
 from serving.exported import (
@@ -154,7 +153,7 @@ def export_ranker(
         samples = read_samples(data, max(_POOL, options.samples))
         golden = golden_requests(ranker, histories[-1], samples[:_GOLDEN_SAMPLES], data)
         request = example_request(samples[:_POOL], data, _EXAMPLE_CANDIDATES)
-        _write_extra(temporary, data.schema, exported, signatures, request, golden)
+        _write_extra(temporary, data, exported, signatures, request, golden)
         model = tf.saved_model.load(str(temporary))
         held_out = samples[: options.samples]
         difference = check_export(temporary, model.signatures, ranker, held_out, data)
@@ -194,15 +193,17 @@ def versions(output: Path) -> list[int]:
 
 def _write_extra(
     folder: Path,
-    schema: Schema,
+    data: PreparedData,
     exported: Exported,
     signatures: dict,
     request: dict,
     golden: list[dict],
 ) -> None:
-    extra = folder / EXTRA
+    extra, schema = folder / EXTRA, data.schema
     extra.mkdir()
     schema.save(extra / SCHEMA)
+    if data.vocabularies.texts:
+        data.vocabularies.texts.save(extra)
     exported.save(folder)
     described = describe(schema, signatures)
     for name, value in (

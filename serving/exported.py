@@ -87,7 +87,7 @@ def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
     """
     folder = Path(folder)
     schema = Schema.load(folder / EXTRA / SCHEMA)
-    vocabularies = Vocabularies.load(folder / "assets", schema)
+    vocabularies = Vocabularies.load(folder / "assets", schema, folder / EXTRA)
     expected = Exported.load(folder).content_hash
     found = content_hash(schema, vocabularies)
     if found != expected:

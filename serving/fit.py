@@ -6,7 +6,7 @@ from typing import Any
 from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import Place
 from ctr_tf.errors import UserError
-from ctr_tf.schema import Categorical, Feature, Numeric
+from ctr_tf.schema import Categorical, Feature, Numeric, Text
 from serving.inputs import (
     BEHAVIOR_LENGTH,
     BEHAVIOR_TIME,
@@ -71,6 +71,8 @@ def _is_length(name: str, signature: Signature) -> bool:
 
 
 def _feature(group: str, name: str, spec: Spec) -> Feature:
+    if spec.shape is not None and len(spec.shape) == 3 and spec.shape[2] is None:
+        return Text(name.removeprefix(f"{group}_"), "item")
     kind = Numeric if spec.dtype == "float32" else Categorical
     axis = 1 if group in ("user", "context") else 2
     shape = spec.shape or ()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
@@ -32,7 +33,7 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
 
     Hashed ids become unknown ones: they cannot be turned back into raw values. Left out
     are samples in which two behaviors differ in values that are unknown alone: the
-    export takes them for one.
+    export takes them for one. Texts are those that the items' ids lead to.
     """
     split = next((s for s in SPLITS[::-1] if data.num_samples(s)), SPLITS[0])
     examples = read_examples(data.files(split), data.compression)
@@ -40,18 +41,34 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
         f"{group}_{feature.name}"
         for group, features in data.schema.groups().items()
         for feature in features
-        if not feature.can_decode
+        if not (feature.can_decode or feature.is_text)
     ]
     samples = []
     for _, _, example in examples:
         sample = data.map_ids(check_example(example, data.schema))
         for key in hashed:
             sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
+        sample |= _text_rows(sample, data)
         if data.schema.history_may_tie or not _has_equals(sample, data.schema):
             samples.append(sample)
         if len(samples) == count:
             break
     return samples
+
+
+def _text_rows(sample: dict, data: PreparedData) -> dict[str, np.ndarray]:
+    """The rows of texts that an export finds by the items' raw ids."""
+    rows = {}
+    item = next(f for f in data.schema.of("item") if f.name == ITEM_KEY)
+    for text in data.schema.texts:
+        for group in ("behavior", "candidate"):
+            ids = sample[f"{group}_{ITEM_KEY}"].tolist()
+            items = [item.from_stored(i, data.vocabularies) for i in ids]
+            words = pa.array(
+                [None if i is None else str(i) for i in items], pa.string()
+            )
+            rows[f"{group}_{text.name}"] = data.vocabularies.known_texts.rows(words)
+    return rows
 
 
 def _has_equals(sample: dict, schema: Schema) -> bool:

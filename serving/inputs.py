@@ -82,12 +82,17 @@ def given(schema: RequestSchema, group: str) -> tuple[Feature, ...]:
     """Features of a group that a request gives; the graph computes the others.
 
     Those are hour and weekend. Slate size is an input of its own, and a candidate's
-    counters and places are the caller's.
+    counters and places are the caller's. Texts follow from the items; see `own_texts`.
     """
-    features = schema.groups()[group]
+    features = tuple(f for f in schema.groups()[group] if not f.is_text)
     if group == "candidate":
         return features
     return tuple(feature for feature in features if not feature.computed)
+
+
+def own_texts(schema: RequestSchema, group: str) -> tuple[Feature, ...]:
+    """Texts that behaviors or candidates may bring, of items that are not known."""
+    return tuple(f for f in schema.groups()[group] if f.is_text)
 
 
 def user_inputs(schema: RequestSchema) -> list[Input]:
@@ -119,7 +124,7 @@ def user_inputs(schema: RequestSchema) -> list[Input]:
     ]
     for feature in given(schema, "behavior"):
         inputs += _of_places("behavior", feature)
-    return inputs
+    return inputs + [_of_text("behavior", f) for f in own_texts(schema, "behavior")]
 
 
 def candidate_inputs(schema: RequestSchema) -> list[Input]:
@@ -127,7 +132,7 @@ def candidate_inputs(schema: RequestSchema) -> list[Input]:
     inputs = [_vector(CANDIDATE_LENGTH, "candidates in each row; the rest is padding")]
     for feature in given(schema, "candidate"):
         inputs += _of_places("candidate", feature)
-    return inputs
+    return inputs + [_of_text("candidate", f) for f in own_texts(schema, "candidate")]
 
 
 def _vector(name: str, meaning: str) -> Input:
@@ -144,6 +149,18 @@ def _of_places(group: str, feature: Feature) -> list[Input]:
         _of_feature(name, feature, None, axis, feature.length),
         Input(f"{name}_length", "int64", shape, ("batch", axis), meaning),
     ]
+
+
+def _of_text(group: str, feature: Feature) -> Input:
+    return Input(
+        f"{group}_{feature.name}",
+        "int64",
+        (None, None, None),
+        ("batch", f"{group}s", "tokens"),
+        f"0 throughout where the model knows the item, for its '{feature.name}' is in "
+        f"the model; of any other item token ids of it by the model's tokenizer, of "
+        f"which the first {feature.length} count, 0 behind the last one",
+    )
 
 
 def _of_feature(

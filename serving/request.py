@@ -15,6 +15,10 @@ with the feature `slate_size` needs it beside `candidates`: how many are shown.
 
 Behaviors may also be one list a feature, `{"time": […], "item_id": […], …}`.
 
+Of texts a request says nothing: the model knows them by the items. A behavior or
+candidate whose item it does not know may bring token ids of the model's tokenizer, such
+as `{"item_id": 99, "title": [7592, 2088], …}`; without them it has no text.
+
 This module needs neither TensorFlow nor Keras.
 """
 
@@ -29,7 +33,7 @@ from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
 from serving import inputs as names
-from serving.inputs import RequestSchema, given
+from serving.inputs import RequestSchema, given, own_texts
 
 _KEYS = ("user", "context", "behaviors")
 
@@ -74,7 +78,7 @@ def request_to_tensors(request: object, schema: RequestSchema) -> dict[str, np.n
         tensors.update(_profile(group, request.get(group, {}), given(schema, group)))
     latest = time if schema.history_may_tie else time - 1
     behaviors = request.get("behaviors", [])
-    tensors.update(_behaviors(behaviors, given(schema, "behavior"), latest))
+    tensors.update(_behaviors(behaviors, schema, latest))
     columns = _candidates(candidates, schema)
     tensors.update({f"candidate_{key}": value for key, value in columns.items()})
     return tensors
@@ -84,8 +88,9 @@ def _candidates(candidates: list, schema: RequestSchema) -> dict[str, np.ndarray
     """Features of the candidates, their places within the slate too."""
     placed = schema.computed.placed
     asked = [f for f in given(schema, "candidate") if f.name not in placed]
-    rows = _row_columns("candidates", candidates, asked)
-    columns = _columns("candidates", rows, asked)
+    texts = own_texts(schema, "candidate")
+    rows = _row_columns("candidates", candidates, asked, texts=texts)
+    columns = _columns("candidates", rows, asked) | _texts("candidates", rows, texts)
     for place in schema.computed.places:
         places = place.values(columns[place.of][0], np.zeros(1, np.int64))
         columns |= {name: values[None] for name, values in places.items()}
@@ -114,21 +119,24 @@ def _lone_place(place: str, _: int) -> str:
     return place
 
 
-def _behaviors(behaviors: object, features: Sequence[Feature], latest: int) -> dict:
+def _behaviors(behaviors: object, schema: RequestSchema, latest: int) -> dict:
     """Tensors of behaviors, given one object each or one list a feature."""
+    features, texts = given(schema, "behavior"), own_texts(schema, "behavior")
     if isinstance(behaviors, Mapping):
-        values = _check_columns("behaviors", behaviors, features)
+        values = _check_columns("behaviors", behaviors, features, texts)
     else:
         rows = _list("behaviors", behaviors)
-        values = _row_columns("behaviors", rows, features, ("time",))
+        values = _row_columns("behaviors", rows, features, ("time",), texts)
     count = len(values["time"])
     times, columns = _times(values["time"], latest), {}
     if count:
         columns = _columns("behaviors", values, features)
+        columns |= _texts("behaviors", values, texts)
     else:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
         for feature in features:
             columns |= _column(feature, [None], str)
+        columns |= {text.name: np.zeros((1, 1, 1), np.int64) for text in texts}
     return {
         names.BEHAVIOR_LENGTH: np.array([count]),
         names.BEHAVIOR_TIME: times[None],
@@ -160,14 +168,18 @@ def _times(times: list, latest: int) -> np.ndarray:
 
 
 def _row_columns(
-    what: str, rows: list, features: Sequence[Feature], others: Sequence[str] = ()
+    what: str,
+    rows: list,
+    features: Sequence[Feature],
+    others: Sequence[str] = (),
+    texts: Sequence[Feature] = (),
 ) -> dict[str, list]:
-    """Rows as one list a feature.
+    """Rows as one list a feature; only texts may be absent.
 
     Column by column, for a history has a thousand rows and few columns.
     """
     wanted = [*others, *(feature.name for feature in features)]
-    known = set(wanted)
+    known = {*wanted, *(text.name for text in texts)}
     objects = all(issubclass(kind, Mapping) for kind in set(map(type, rows)))
     if not objects or not all(map(known.issuperset, rows)):
         for i, row in enumerate(rows):
@@ -179,15 +191,16 @@ def _row_columns(
         except KeyError:
             i = next(i for i, row in enumerate(rows) if name not in row)
             raise UserError(_lacks(f"{what}[{i}]", name, features)) from None
-    return columns
+    return columns | {text.name: [row.get(text.name) for row in rows] for text in texts}
 
 
 def _check_columns(
-    what: str, columns: Mapping, features: Sequence[Feature]
+    what: str, columns: Mapping, features: Sequence[Feature], texts: Sequence[Feature]
 ) -> Mapping[str, list]:
     wanted = ["time", *(feature.name for feature in features)]
-    _check_object(f"`{what}`", columns, wanted, "feature")
-    for name in wanted:
+    known = [*wanted, *(text.name for text in texts)]
+    _check_object(f"`{what}`", columns, known, "feature")
+    for name in [*wanted, *(name for name in known[len(wanted) :] if name in columns)]:
         if name not in columns:
             raise UserError(_lacks(what, name, features))
         count = len(_list(f"{what}.{name}", columns[name]))
@@ -196,7 +209,8 @@ def _check_columns(
                 f"`{what}.{name}` must hold as many values as `{what}.time`, "
                 f"{len(columns['time'])}. Received: {count}"
             )
-    return columns
+    absent = [None] * len(columns["time"])
+    return {**dict.fromkeys(known, absent), **columns}
 
 
 def _columns(
@@ -220,6 +234,32 @@ def _column(feature: Feature, values: list, place: Callable[[int], str]) -> dict
         return {feature.name: _array(feature, values, place)[None]}
     array, lengths = _lists(feature, values, place)
     return {feature.name: array[None], f"{feature.name}_length": lengths[None]}
+
+
+def _texts(
+    what: str, values: Mapping[str, list], texts: Sequence[Feature]
+) -> dict[str, np.ndarray]:
+    """Text → token ids of the rows' own, `[1, rows, tokens]`, 0 behind the last."""
+    columns = {}
+    for text in texts:
+        rows = [
+            [] if value is None else _tokens(f"{what}[{i}].{text.name}", value)
+            for i, value in enumerate(values[text.name])
+        ]
+        width = max(1, *map(len, rows))  # JSON knows no tensor without a place
+        padded = [row + [0] * (width - len(row)) for row in rows]
+        columns[text.name] = np.array(padded, np.int64)[None]
+    return columns
+
+
+def _tokens(place: str, value: object) -> list[int]:
+    tokens = _list(place, value)
+    if not all(_is_whole(token) and token >= 0 for token in tokens):
+        raise UserError(
+            f"`{place}` must be token ids of the model's tokenizer, or null where the "
+            f"model knows the item. Received: {value!r}"
+        )
+    return tokens
 
 
 def _lists(

@@ -32,14 +32,16 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, MISSING, Feature
+from ctr_tf.schema.texts import Texts
 from ctr_tf.tables.replicated import ReplicatedTables
 from serving import inputs as names
 from serving.guards import checked_user, first_of_equals, given_behaviors
-from serving.inputs import Input, candidate_inputs, given, user_inputs
+from serving.inputs import Input, candidate_inputs, given, own_texts, user_inputs
 from serving.packed_state import pack, unpack
 from serving.sized_ranker import SizedRanker
 from serving.stacked import at_once, by_dtype
 from serving.state import STATE_VERSION, StateLayout, StateTensor, make_layout
+from serving.texts import ServedTexts
 
 
 class ServingModule(tf.Module):
@@ -67,6 +69,9 @@ class ServingModule(tf.Module):
     ):
         super().__init__()
         self.encoder = RequestEncoder(ranker.schema, vocabulary_folder)
+        self.texts: ServedTexts | None = None
+        if ranker.schema.texts:
+            self.texts = ServedTexts(ranker.schema, Path(vocabulary_folder))
         self.weights = [variable.value for variable in ranker.network]
         self.tables = ReplicatedTables(ranker.embedding.tables).export()
         sized = SizedRanker(ranker, history_lengths, slate_sizes, xla)
@@ -94,6 +99,8 @@ class ServingModule(tf.Module):
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         for name in sorted(ranker.schema.vocabularies()):
             digest.update((vocabulary_folder / f"{name}.txt").read_bytes())
+        if texts := Texts.load(vocabulary_folder, ranker.schema):
+            digest.update(json.dumps(texts.digests, sort_keys=True).encode())
         tensors = [
             StateTensor(
                 key,
@@ -163,6 +170,9 @@ class ServingModule(tf.Module):
             ranker.schema, ranker.num_chunks, self._history_length, with_labels=False
         )
         (inputs,) = reader.read(examples)
+        for text in ranker.schema.texts:
+            for key in (f"behavior_{text.name}", f"candidate_{text.name}"):
+                inputs[key] = self._served_texts.of_rows(text.name, inputs[key])
         candidates = {k: v for k, v in inputs.items() if k.startswith("candidate_")}
         others = {k: v for k, v in inputs.items() if k not in candidates}
         return self._outputs(self._sized.score(self._sized.encode(others), candidates))
@@ -234,6 +244,7 @@ class ServingModule(tf.Module):
             return tf.ensure_shape(value_BNF, [None, self._history_length, None])
 
         inputs = self._inputs("behavior", given(schema, "behavior"), raw)
+        inputs |= self._text_inputs("behavior", raw, given_behaviors(raw))
         inputs = by_dtype(latest, inputs | {names.BEHAVIOR_TIME: time})
         time_BN = inputs[names.BEHAVIOR_TIME]
         clocks = self._clocks(time_BN)
@@ -265,8 +276,24 @@ class ServingModule(tf.Module):
     def _candidates(self, raw: dict) -> dict:
         item = raw["candidate_item_id"]
         mask = tf.sequence_mask(raw[names.CANDIDATE_LENGTH], tf.shape(item)[1])
-        inputs = self._inputs("candidate", self._ranker.schema.candidate, raw)
+        schema = self._ranker.schema
+        inputs = self._inputs("candidate", given(schema, "candidate"), raw)
+        inputs |= self._text_inputs("candidate", raw, mask)
         return {"candidate_mask": mask} | inputs
+
+    @property
+    def _served_texts(self) -> ServedTexts:
+        assert self.texts is not None  # asked for texts of the schema alone
+        return self.texts
+
+    def _text_inputs(self, group: str, raw: dict, given_BN: tf.Tensor) -> dict:
+        """Tokens of the items' texts."""
+        item_BN = raw[f"{group}_{ITEM_KEY}"]
+        texts = own_texts(self._ranker.schema, group)
+        return {
+            key: self._served_texts.of_items(key, item_BN, raw[key], given_BN)
+            for key in (f"{group}_{text.name}" for text in texts)
+        }
 
     def _clocks(self, time: tf.Tensor) -> dict:
         return {c.name: c.graph(time, self._ranker.schema.zone) for c in CLOCKS}

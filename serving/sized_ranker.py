@@ -146,10 +146,11 @@ def _candidate_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
 
 
 def _feature_spec(feature: Feature, places: list | None) -> tf.TensorSpec:
-    """Of users and requests (`places` None) always lists, of others only some."""
+    """Of users and requests (`places` None) always lists, of others only some.
+
+    Texts are lists of tokens here, of `ServedTexts`.
+    """
     shape = places or []
-    if places is None or feature.length > 1:
+    if places is None or feature.length > 1 or feature.is_text:
         shape = [*shape, feature.length]
-    return tf.TensorSpec(
-        [None, *shape], tf.int64 if feature.is_embedded else tf.float32
-    )
+    return tf.TensorSpec([None, *shape], feature.input_dtype)

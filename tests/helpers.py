@@ -108,9 +108,11 @@ def make_inputs(
                 "behavior": ((batch, history), valid),
                 "candidate": ((batch, candidates), candidate_mask),
             }.get(group, ((batch, feature.length), True))
-            if feature.length > 1 and group in ("behavior", "candidate"):
+            if feature.max_values > 1 and group in ("behavior", "candidate"):
                 shape, mask = (*shape, feature.length), mask[..., None]
-            if feature.is_embedded:
+            if feature.is_text:
+                value = random.integers(1, VOCABULARY_SIZE, shape)
+            elif feature.is_embedded:
                 value = random.integers(1, sizes[feature.table], shape)
             else:
                 value = random.normal(size=shape).astype(np.float32)

@@ -87,12 +87,18 @@ def _schema_lines(schema: Schema, vocabularies: Vocabularies) -> list[str]:
         ],
     )
     for role in ("user", "context", "item", "behavior", "candidate"):
-        names = [
-            f"{f.name} ({vocabularies.table_size(f):,})" if f.is_embedded else f.name
-            for f in schema.of(role)
-        ]
+        names = [_with_size(feature, vocabularies) for feature in schema.of(role)]
         lines += paragraph(role, names)
     return lines
+
+
+def _with_size(feature: Feature, vocabularies: Vocabularies) -> str:
+    if feature.is_text:
+        rows = vocabularies.known_texts.num_rows
+        return f"{feature.name} ({rows:,}, {plural(feature.length, 'token')})"
+    if feature.is_embedded:
+        return f"{feature.name} ({vocabularies.table_size(feature):,})"
+    return feature.name
 
 
 def find_samples(
@@ -269,7 +275,7 @@ def _words_of_places(
     """What each behavior or candidate has, several values joined by "|"."""
     key = f"{group}_{feature.name}"
     words = _words(feature, sample[key], vocabularies)
-    if feature.length == 1:
+    if feature.max_values == 1:
         return words
     ends = np.cumsum(sample[f"{key}_length"]).tolist()
     return ["|".join(words[a:b]) or "-" for a, b in zip([0, *ends], ends, strict=False)]

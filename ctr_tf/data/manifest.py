@@ -168,8 +168,8 @@ class Manifest(Document):
     Args:
         name: of the schema.
         compression: of the record files, a key of `COMPRESSIONS`.
-        content_hash: of schema and vocabularies.
-        content: file of the schema or of a vocabulary → SHA-256.
+        content_hash: of schema, vocabularies and texts.
+        content: file of the schema, of a vocabulary or of the texts → SHA-256.
         events: raw table → what became of its rows.
         clicks: what became of the clicked exposures.
         out_of_vocabulary: split → feature → share of its values that are unknown.

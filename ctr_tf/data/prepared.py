@@ -85,10 +85,12 @@ class PreparedData:
 
         Args:
             schema: of the model.
-            vocabularies: of the model, by which samples are read.
+            vocabularies: of the model, by which samples are read. Items that only
+                the data know have the texts that the data say.
 
         Raises:
-            UserError: if the schemas differ in more than `min_count` and `max_size`.
+            UserError: if the schemas differ in more than `min_count` and `max_size`, or
+                the tokenizers of their texts.
         """
         if without_limits(self.schema) != without_limits(schema):
             raise UserError(
@@ -97,8 +99,9 @@ class PreparedData:
             )
         if self.content_hash == content_hash(schema, vocabularies):
             return self
+        together = vocabularies.read_by(self.vocabularies, self.folder)
         maps = id_maps(schema, self.vocabularies, vocabularies)
-        return PreparedData(self.folder, schema, vocabularies, self.manifest, maps)
+        return PreparedData(self.folder, schema, together, self.manifest, maps)
 
     def map_ids(self, sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """A sample as it is stored → with the ids of `vocabularies`."""

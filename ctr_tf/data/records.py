@@ -75,8 +75,8 @@ def record_spec(schema: Schema) -> dict[str, Field]:
                 Field(
                     f"{group}_{feature.name}",
                     feature.stored_dtype,
-                    feature.length,
-                    at_most=feature.length > 1,
+                    feature.max_values,
+                    at_most=feature.max_values > 1,
                     feature=feature,
                 )
             )
@@ -88,7 +88,7 @@ def record_spec(schema: Schema) -> dict[str, Field]:
                 feature.stored_dtype,
                 size,
                 feature=feature,
-                length=feature.length,
+                length=feature.max_values,
             )
             fields.append(field)
             if field.length > 1:

@@ -47,7 +47,7 @@ class SparseFeatures:
     """
 
     def __init__(self, schema: Schema, table_sizes: Mapping[str, int]):
-        groups = schema.groups()
+        groups = schema.vector_groups()
         self._requests, self.num_request_columns = _columns(
             {name: groups[name] for name in ("user", "context", "behavior")},
             table_sizes,

@@ -84,7 +84,7 @@ class FeatureEmbedding(keras.layers.Layer):
         self.tables: dict[str, EmbeddingTable] = {}
         self._features = {
             f"{group}_{feature.name}": feature
-            for group, features in schema.groups().items()
+            for group, features in schema.vector_groups().items()
             for feature in features
         }
         for feature in schema.features:
@@ -205,7 +205,7 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def widths(self, group: str) -> tuple[int, ...]:
         """Channels of each feature of a group, in the order of the group's vector."""
-        return tuple(self._feature_width(f) for f in self.schema.groups()[group])
+        return tuple(self._feature_width(f) for f in self.schema.vector_groups()[group])
 
     @property
     def item_dim(self) -> int:
@@ -241,7 +241,7 @@ class FeatureEmbedding(keras.layers.Layer):
     def _feature_width(self, feature: Feature) -> int:
         if feature.is_embedded:
             return self.tables[feature.table].width
-        return feature.length
+        return 0 if feature.is_text else feature.length
 
     def lookup(self, inputs: dict) -> dict:
         """Gathers the rows of everything that `inputs` has the ids of.
@@ -291,7 +291,7 @@ class FeatureEmbedding(keras.layers.Layer):
         """Input key → feature, for all that go through a table."""
         return {
             f"{group}_{feature.name}": feature
-            for group, features in self.schema.groups().items()
+            for group, features in self.schema.vector_groups().items()
             for feature in features
             if feature.is_embedded
         }
@@ -306,7 +306,7 @@ class FeatureEmbedding(keras.layers.Layer):
         """Input key → group, for all that enter the network as numbers."""
         return {
             f"{group}_{feature.name}": group
-            for group, features in self.schema.groups().items()
+            for group, features in self.schema.vector_groups().items()
             for feature in features
             if not feature.is_embedded
         }
@@ -314,8 +314,9 @@ class FeatureEmbedding(keras.layers.Layer):
     def assemble(self, inputs: dict, rows: dict) -> dict:
         """Concatenates each group's vectors; a list of values becomes their mean.
 
-        Behaviors and candidates also get the ids of their embedded features and the
-        rows of their extra tables.
+        Behaviors and candidates also get the ids of their embedded features, the rows
+        of their extra tables, and what `inputs` has of their texts (see
+        `ctr_tf.text.tokens`).
 
         Args:
             inputs: encoded features; a group whose keys are absent is left out.
@@ -360,13 +361,14 @@ class FeatureEmbedding(keras.layers.Layer):
             for extra in self.extra_tables
             if extra.key.startswith(prefix)
         }
-        return {"ids": ids, **extras}
+        texts = {f.name: inputs[f"{prefix}{f.name}"] for f in self.schema.texts}
+        return {"ids": ids, "texts": texts, **extras}
 
     def _vectors(self, group: str, inputs: dict, rows: dict) -> Tensor:
         listed = group in ("user", "context")
         vectors = []
         for is_embedded, run in itertools.groupby(
-            self.schema.groups()[group], lambda feature: feature.is_embedded
+            self.schema.vector_groups()[group], lambda feature: feature.is_embedded
         ):
             keys = [f"{group}_{feature.name}" for feature in run]
             if not is_embedded:

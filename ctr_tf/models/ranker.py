@@ -38,11 +38,13 @@ class Ranker(keras.Model):
     * `user`: `{"embedding": [B, Du]}`
     * `context`: `{"embedding": [B, Dx], "time": [B] int64}` (the request time)
     * `behaviors`: `{"embedding": [B, N, Db], "time": [B, N] int64, "mask": [B, N] bool,
-      "chunk": [B, N] int32, "ids": {feature: [B, N]}}`, left-padded, oldest first
+      "chunk": [B, N] int32, "ids": {feature: [B, N]}, "texts": {feature: [B, N]}}`,
+      left-padded, oldest first
     * `candidates`: `{"embedding": [B, C, Dc], "mask": [B, C] bool,
-      "ids": {feature: [B, C]}}`
+      "ids": {feature: [B, C]}, "texts": {feature: [B, C]}}`
 
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
+    Texts become tokens by `ctr_tf.text.tokens.text_tokens`.
 
     Logits are `[B, C, T]`: the label that the model is trained for, and then `tasks`,
     the further ones that it predicts.

@@ -12,6 +12,7 @@ from ctr_tf.schema.feature import (
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.kinds.numeric import Numeric
+from ctr_tf.schema.kinds.text import Text
 from ctr_tf.schema.schema import RESERVED_KEYS, TIME_UNITS, Schema
 from ctr_tf.time import parse_duration
 
@@ -29,5 +30,6 @@ __all__ = [
     "Feature",
     "Numeric",
     "Schema",
+    "Text",
     "parse_duration",
 ]

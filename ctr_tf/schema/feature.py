@@ -8,10 +8,10 @@ Three forms of a value:
 
 * *raw*, as the log has it, typed by the kind: `arrow_type` in the jobs, `dtype` in
   requests. A missing one is null in Arrow and in JSON, and `MISSING[dtype]` in tensors.
-* *stored*, in a record, of `stored_dtype`: ids of categorical features, the raw number
-  of others, `stored_missing` where it is missing.
-* *input*, what a model takes: int64 ids of embedded features, float32 numbers of
-  others, NaN where one is missing. Padding is 0 in both.
+* *stored*, in a record, of `stored_dtype`: ids of categorical features, rows of texts,
+  the raw number of others, `stored_missing` where it is missing.
+* *input*, what a model takes: int64 ids of embedded features and rows of texts, float32
+  numbers of others, NaN where one is missing. Padding is 0 in all of them.
 
 Ids: 0 is padding, 1 is unknown (missing, or in no vocabulary), others follow from 2.
 """
@@ -85,6 +85,7 @@ class Feature:
     kind: ClassVar[str]
     DTYPES: ClassVar[tuple[str, ...]]
     is_embedded: ClassVar[bool] = True
+    is_text: ClassVar[bool] = False  # rows of tokens: neither embedded nor a number
     stores_ids: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -142,9 +143,14 @@ class Feature:
         return False
 
     @property
+    def input_dtype(self) -> str:
+        """Dtype of a model's input, `"int64"` or `"float32"`."""
+        return "int64" if self.is_embedded or self.is_text else "float32"
+
+    @property
     def input_padding(self) -> int | float:
         """What stands for a value that a list does not have, in a model's input."""
-        return PADDING_ID if self.is_embedded else math.nan
+        return PADDING_ID if self.input_dtype == "int64" else math.nan
 
     @property
     def can_decode(self) -> bool:
@@ -179,6 +185,11 @@ class Feature:
         return None
 
     # Stored values.
+
+    @property
+    def max_values(self) -> int:
+        """Most values that a user, request, behavior or candidate has in a record."""
+        return self.length
 
     @property
     def stored_dtype(self) -> str:

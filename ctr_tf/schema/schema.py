@@ -167,7 +167,7 @@ class Schema:
         for group, features in self.groups().items():
             for feature in features:
                 keys = [f"{group}_{feature.name}"]
-                if feature.length > 1:
+                if feature.max_values > 1:
                     keys.append(f"{keys[0]}_length")
                 for key in keys:
                     if key in seen:
@@ -273,6 +273,23 @@ class Schema:
             "behavior": self.behavior,
             "candidate": self.candidate,
         }
+
+    def vector_groups(self) -> dict[str, tuple[Feature, ...]]:
+        """`groups`, without texts: what enters the vector of each group."""
+        return {
+            group: tuple(f for f in features if not f.is_text)
+            for group, features in self.groups().items()
+        }
+
+    @property
+    def texts(self) -> tuple[Feature, ...]:
+        """The features that are texts of items."""
+        return tuple(f for f in self.features if f.is_text)
+
+    def without_texts(self) -> "Schema":
+        """The schema of the same log, its texts left unread."""
+        declared = tuple(f for f in self.declared if not f.is_text)
+        return dataclasses.replace(self, features=declared)
 
     def vocabularies(self) -> dict[str, tuple[Feature, ...]]:
         """Vocabulary name → the features that use it."""

@@ -1,7 +1,8 @@
 """Vocabularies: raw values ⇄ ids, the same for the jobs and for the exported graph.
 
 A vocabulary is a text file, one value a line in UTF-8, most frequent first; the value
-on line k (from 0) has id `FIRST_ID + k`. 0 is padding, 1 is out-of-vocabulary.
+on line k (from 0) has id `FIRST_ID + k`. 0 is padding, 1 is out-of-vocabulary. Beside
+them lie the tokens of text features (`ctr_tf.schema.texts`).
 """
 
 import dataclasses
@@ -24,6 +25,7 @@ from ctr_tf.schema.feature import (
     Feature,
 )
 from ctr_tf.schema.schema import Schema
+from ctr_tf.schema.texts import Texts
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +35,14 @@ class Vocabularies:
 
     Args:
         values: vocabulary name → its values as strings, most frequent first.
+        texts: of the items, where the data set has text features.
 
     Raises:
         UserError: if a vocabulary holds a value twice, or one with a line break.
     """
 
-    def __init__(self, values: Mapping[str, Iterable[str]]):
+    def __init__(self, values: Mapping[str, Iterable[str]], texts: Texts | None = None):
+        self.texts = texts
         self._values = {
             name: pa.array(list(v), pa.string()) for name, v in values.items()
         }
@@ -55,6 +59,12 @@ class Vocabularies:
     def names(self) -> tuple[str, ...]:
         """Names of the vocabularies."""
         return tuple(self._values)
+
+    @property
+    def known_texts(self) -> Texts:
+        """The texts, of a data set that has text features."""
+        assert self.texts is not None
+        return self.texts
 
     def values(self, name: str) -> list[str]:
         """Values of one vocabulary, most frequent first."""
@@ -106,19 +116,28 @@ class Vocabularies:
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Writes `<folder>/<name>.txt` for every vocabulary."""
+        """Writes `<folder>/<name>.txt` for every vocabulary, and the texts."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, array in self._values.items():
             path = Path(folder) / f"{name}.txt"
             path.write_text(_text(array), "utf-8", newline="\n")
+        if self.texts:
+            self.texts.save(folder)
 
     def digest(self, name: str) -> str:
         """SHA-256 of the file that `save` writes for one vocabulary."""
         return hashlib.sha256(_text(self._array(name)).encode()).hexdigest()
 
     @classmethod
-    def load(cls, folder: str | Path, schema: Schema) -> "Vocabularies":
-        """Reads the vocabularies that a schema needs.
+    def load(
+        cls, folder: str | Path, schema: Schema, texts: str | Path | None = None
+    ) -> "Vocabularies":
+        """Reads the vocabularies, and texts, that a schema needs.
+
+        Args:
+            folder: of the vocabularies.
+            schema: of the data set.
+            texts: the folder that has those of the items; the same by default.
 
         Raises:
             FileNotFoundError: names the vocabulary, its features and the path.
@@ -132,7 +151,23 @@ class Vocabularies:
                     f"there is no file '{path}'."
                 )
             values[name] = files.read_text(path).split("\n")[:-1]
-        return cls(values)
+        return cls(values, Texts.load(texts or folder, schema))
+
+    def read_by(self, later: "Vocabularies", where: object) -> "Vocabularies":
+        """These vocabularies, with what later data know of items beside.
+
+        Args:
+            later: of the data.
+            where: folder of the data, for the message.
+
+        Raises:
+            UserError: if the data's tokens are those of another tokenizer.
+        """
+        if self.texts is None or later.texts is None:
+            return self
+        self.texts.check_tokenizer(later.texts, where)
+        texts, _ = self.texts.followed_by(later.texts)
+        return Vocabularies({name: self.values(name) for name in self.names}, texts)
 
     def _array(self, name: str) -> pa.Array:
         if name not in self._values:
@@ -145,7 +180,7 @@ def _text(values: pa.Array) -> str:
 
 
 def content_digests(schema: Schema, vocabularies: Vocabularies) -> dict[str, str]:
-    """File of a data set → SHA-256: of the schema, and of each vocabulary it needs.
+    """File of a data set → SHA-256: of the schema, each vocabulary, and the texts.
 
     Of the schema it is that of the text that it has once it was read: 2 is 2.0 then.
     """
@@ -153,12 +188,18 @@ def content_digests(schema: Schema, vocabularies: Vocabularies) -> dict[str, str
     digests = {"schema.yaml": hashlib.sha256(text.encode()).hexdigest()}
     for name in sorted(schema.vocabularies()):
         digests[f"vocabularies/{name}.txt"] = vocabularies.digest(name)
-    return digests
+    texts = vocabularies.texts.digests if vocabularies.texts else {}
+    return digests | {f"vocabularies/{name}": texts[name] for name in texts}
 
 
 def content_hash(schema: Schema, vocabularies: Vocabularies) -> str:
     """Tells data apart whose ids do not mean the same: of schema and vocabularies."""
-    lines = (f"{n} {d}\n" for n, d in content_digests(schema, vocabularies).items())
+    return hash_of(content_digests(schema, vocabularies))
+
+
+def hash_of(digests: Mapping[str, str]) -> str:
+    """The content hash that these `content_digests` make."""
+    lines = (f"{name} {digest}\n" for name, digest in digests.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -178,7 +219,7 @@ def id_maps(
         data: vocabularies by which the records were written.
         model: vocabularies by which they shall be read.
     """
-    maps: dict[str, np.ndarray] = {}
+    maps: dict[str, np.ndarray] = _row_maps(schema, data, model)
     unknown: dict[str, str] = {}
     for group, features in schema.groups().items():
         for feature in features:
@@ -191,13 +232,32 @@ def id_maps(
             maps[f"{group}_{feature.name}"] = np.concatenate([fixed, ids])
             count = int((ids == OUT_OF_VOCABULARY_ID).sum())
             unknown[name] = f"{name} {count:,} of {len(ids):,}"
-    if maps:
+    if unknown:
         _log.info(
             "The data's ids are mapped to the model's by their values. Values that the "
             "model does not know: %s.",
             ", ".join(unknown.values()),
         )
     return maps
+
+
+def _row_maps(
+    schema: Schema, data: Vocabularies, model: Vocabularies
+) -> dict[str, np.ndarray]:
+    """Record key → the row of each of the data's rows; see `Texts.followed_by`."""
+    if data.texts is None or model.texts is None:
+        return {}
+    if data.texts.digests == model.texts.digests:
+        return {}
+    _, rows = model.texts.followed_by(data.texts)
+    new = int((rows >= model.texts.num_rows).sum())
+    _log.info(
+        "Items with texts that the model's data did not have: %s of %s.",
+        f"{new:,}",
+        f"{len(data.texts.items):,}",
+    )
+    features = [feature.name for feature in schema.texts]
+    return {f"{g}_{name}": rows for g in ("behavior", "candidate") for name in features}
 
 
 def _to_ids(index: pa.Array | pa.ChunkedArray) -> np.ndarray:

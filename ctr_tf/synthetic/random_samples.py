@@ -4,6 +4,7 @@ Everything that follows from something else does: hour, weekend, chunks, slate s
 places within the slate.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,16 +15,18 @@ from ctr_tf.data.manifest import MANIFEST, Counts, Manifest, RecordFile, Split
 from ctr_tf.data.record_files import compressed, file_name, frame
 from ctr_tf.data.records import record_spec
 from ctr_tf.data.writing import serialize
-from ctr_tf.schema import Schema
+from ctr_tf.schema import FIRST_ID, Schema
+from ctr_tf.schema.texts import Texts
 from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
 
 LAST_TIME = 1_700_000_000
+_RANDOM_WORDS = 100  # of made-up texts
 
 Sample = Mapping[str, np.ndarray]
 
 
 def random_vocabularies(schema: Schema, size: int) -> Vocabularies:
-    """Vocabularies of `size` made-up values each: numbers, or words."""
+    """Vocabularies of `size` made-up values each, and texts where there are any."""
     values = {}
     for name, features in schema.vocabularies().items():
         numbers = all(feature.dtype == "int64" for feature in features)
@@ -31,7 +34,32 @@ def random_vocabularies(schema: Schema, size: int) -> Vocabularies:
         values[name] = [
             str(start + i) if numbers else f"{name} {i}" for i in range(size)
         ]
-    return Vocabularies(values)
+    return Vocabularies(values, _random_texts(schema, size))
+
+
+def _random_texts(schema: Schema, items: int) -> Texts | None:
+    """Of no token up to all that fit, for the items of their vocabulary and another."""
+    if not schema.texts:
+        return None
+    random = np.random.default_rng(items)
+    words = ["[PAD]", "[UNK]", *(f"word{i}" for i in range(_RANDOM_WORDS))]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary},
+    }
+    tables = {}
+    for feature in schema.texts:
+        shape = (FIRST_ID + items + 1, feature.length)
+        lengths = random.integers(0, feature.length + 1, shape[0])
+        lengths[:FIRST_ID] = 0
+        table = random.integers(FIRST_ID, len(words), shape)
+        table[np.arange(feature.length) >= lengths[:, None]] = 0
+        tables[feature.name] = table.astype(np.int32)
+    ids = [str(1_000 + item) for item in range(items + 1)]
+    return Texts(json.dumps(tokenizer), ids, tables)
 
 
 def random_sample(

@@ -48,11 +48,11 @@ def check_schema(folder: str | Path, data: PreparedData) -> None:
 
     Raises:
         FileNotFoundError: if there is no such run.
-        UserError: names the first line that differs.
+        UserError: names the first line that differs, or another tokenizer.
     """
+    found, vocabularies = read_content(folder)
     one, other = (
-        without_limits(schema).to_yaml().splitlines()
-        for schema in (read_content(folder)[0], data.schema)
+        without_limits(schema).to_yaml().splitlines() for schema in (found, data.schema)
     )
     for there, here in itertools.zip_longest(one, other, fillvalue=""):
         if here != there:
@@ -60,6 +60,9 @@ def check_schema(folder: str | Path, data: PreparedData) -> None:
                 f"The run '{folder}' is of another schema: '{there.strip()}' there, "
                 f"'{here.strip()}' in '{data.folder}'"
             )
+    if vocabularies.texts is not None:
+        known = data.vocabularies.known_texts
+        vocabularies.texts.check_tokenizer(known, data.folder)
 
 
 def start_from(

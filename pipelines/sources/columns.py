@@ -112,7 +112,7 @@ def canonical_columns(
                 feature=f,
             )
             for f in declared
-            if f.role in roles
+            if f.role in roles and (table == "items" or not f.is_text)
         ]
 
     if table == "exposures":
@@ -148,7 +148,7 @@ def canonical_columns(
 
 def _type(feature: Feature) -> pa.DataType:
     single = feature.arrow_type
-    return pa.list_(single) if feature.length > 1 else single
+    return pa.list_(single) if feature.max_values > 1 else single
 
 
 def check_type(column: Column, found: pa.DataType, path: str) -> None:
@@ -379,6 +379,8 @@ def _checked(array: pa.Array, column: Column) -> pa.Array:
     if pa.types.is_floating(array.type):
         fine = pc.is_finite(array)
     elif pa.types.is_string(array.type):
+        if column.feature is not None and column.feature.is_text:
+            return array
         broken = (pc.match_substring(array, mark) for mark in "\n\r")
         fine = pc.invert(pc.or_(*broken))
     else:

@@ -25,7 +25,8 @@ What becomes what:
   the day's first rating, so that nothing rated that day is in the request's history.
   A candidate's own time stays that of its rating: it orders the behaviors.
 * A click becomes a behavior with its rating (4, 4.5 or 5 stars).
-* Items: genres, the first of them, and the year in the title's parentheses.
+* Items: genres, the first of them, and the year in the title's parentheses. Their
+  titles, whole, are a text of the schema where the job is given a `--tokenizer`.
 * Users: gender, age (1, 18, 25, …: the range that begins there) and occupation (a
   number). Where `users.dat` is not there, these features are left out of the schema.
 
@@ -37,6 +38,7 @@ the tenth before it for validation); most users of the test are then new to the 
 
 ```
 ctr-tf prepare --source movielens --input MOVIELENS --output PREPARED
+ctr-tf prepare --source movielens --input MOVIELENS --output PREPARED --tokenizer LM
 ```
 """
 
@@ -169,6 +171,7 @@ def _items(rows: pa.Table) -> pa.Table:
     return pa.table(
         {
             "item_id": rows["movieId"],
+            "title": rows["title"],
             "genre": pc.struct_field(genre, "genre"),
             "genres": pc.split_pattern(genres, "|"),
             "year": pc.struct_field(year, "year").cast(pa.int64()),

@@ -11,6 +11,7 @@ A source turns the files of one data set into the *canonical* raw tables:
   optional: item and behavior features by name.
 * users: `user_id` and user features (lists where the feature's length exceeds 1).
 * items: `item_id` and item features; they fill in what a row does not carry itself.
+  Texts are read here alone.
 
 Times are int64 in the schema's `time_unit`. users and items may be absent. A row that
 cannot be read becomes a `Rejected`, with its reason and where it came from; it never

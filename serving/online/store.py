@@ -76,7 +76,8 @@ class OnlineStore:
 
     Args:
         values: where the bytes are.
-        schema: of the data set, whose definitions are kept with the store.
+        schema: of the data set, whose definitions are kept with the store. Its texts
+            are not: whoever reads them finds them by the ids of the items.
 
     Raises:
         UserError: if the store was made for another schema; names the differences.
@@ -87,6 +88,7 @@ class OnlineStore:
         (text,) = values.get([_SCHEMA])
         if schema is None and text is None:
             raise UserError("The online store is empty, and no schema was given.")
+        schema = schema and schema.without_texts()
         if text is not None:
             kept = Schema.from_yaml(text.decode(), source="the online store")
             _check_same(schema or kept, kept)

@@ -44,7 +44,7 @@ class Result:
 
 def prepare(name, folder, output, *options):
     """Runs the job with the source's schema, rare values kept."""
-    schema = get_source(name).schema(str(folder))
+    schema = get_source(name).schema(str(folder)).without_texts()
     features = [f.without_limits() for f in schema.features]
     schema = dataclasses.replace(schema, features=tuple(features))
     path = output.with_suffix(".yaml")

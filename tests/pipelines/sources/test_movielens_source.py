@@ -36,7 +36,11 @@ def test_ratings_become_clicks(tmp_path):
     ]
     assert exposures.time.tolist() == [late, late + 1, late + 1]
     assert exposures.behavior_rating.tolist() == [4.0, 3.5, 5.0]
-    assert tables["items"].to_pylist() == [
+    titles = tables["items"]["title"].to_pylist()
+    assert titles == [
+        *("American President, The (1995)", "Fawlty Towers (1975-1979)", "Hyena Road")
+    ]
+    assert tables["items"].drop_columns("title").to_pylist() == [
         {"item_id": 1, "genre": "Comedy", "genres": ["Comedy", "Drama"], "year": 1995},
         {"item_id": 2, "genre": "Comedy", "genres": ["Comedy"], "year": None},
         {
@@ -85,6 +89,7 @@ def test_the_real_data_equal_pandas():
     assert (exposures.request_id == ratings.userId.astype(str) + "-" + days).all()
     assert exposures.request_id.nunique() == 5_708
     movies = pd.read_csv(f"{folder}/movies.csv")
+    assert tables["items"]["title"].to_pylist() == movies.title.tolist()
     items = tables["items"].to_pandas()
     years = [re.search(r"\((\d{4})\)\s*$", title) for title in movies.title]
     assert items.year.dropna().tolist() == [int(y[1]) for y in years if y]

@@ -1,0 +1,1 @@
+"""Texts for language models: their tokens, and how those become one sequence."""

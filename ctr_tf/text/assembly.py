@@ -1,0 +1,176 @@
+"""Texts of items → one sequence of tokens for a language model, in the graph.
+
+Shape suffixes: `B` batch, `N` behaviors, `T` tokens of an item's text, `P` pieces of a
+behavior (its text, its sink, the separator), `X` places before the gaps are closed, `L`
+tokens of the sequence.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from ctr_tf.errors import UserError
+from ctr_tf.schema import PADDING_ID
+from ctr_tf.tensors import Tensor
+from ctr_tf.text.tokens import text_tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class AssembledText:
+    """Sequences of one length, and where their sinks stand.
+
+    Args:
+        tokens: `[B, L]` int32, 0 behind the end.
+        mask: `[B, L]` bool, True on tokens.
+        sink_place: `[B, N]` int32, the place of the sink on the right of each behavior,
+            0 where it has none.
+        sink_mask: `[B, N]` bool, which behaviors have a sink.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    sink_place: Tensor
+    sink_mask: Tensor
+
+
+class TextAssembly:
+    """``FIRST PROMPT b_1 SINK , b_2 SINK , … b_n LAST``, at most L tokens long.
+
+    Between two behaviors stands the sink, where there is one, and then the separator:
+    the newest behavior has neither. Of histories that are too long whole behaviors are
+    left out, the oldest first. A behavior without a text (padding, an item that is not
+    in the table, or one whose text is missing) is left out with its sink.
+
+    With a single behavior, `[B, 1]`, this is the text of a candidate.
+
+    Nothing is learned here, and no shape depends on a value, so XLA compiles it: every
+    token has its place among N (T + P) ones, some of them gaps, and one sort of
+    distinct numbers brings those that count to the front.
+
+    Args:
+        length: L.
+        prompt: token ids before the behaviors.
+        separator: token ids between two behaviors.
+        sink: id of the token that stands before each separator; None: no sinks.
+        first: token ids of the encoder's own before everything, such as ``[CLS]``.
+        last: those behind everything, such as ``[SEP]``.
+
+    Raises:
+        UserError: if nothing fits beside what always stands there.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        prompt: Sequence[int] = (),
+        separator: Sequence[int] = (),
+        sink: int | None = None,
+        first: Sequence[int] = (),
+        last: Sequence[int] = (),
+    ):
+        self.length = length
+        self._head = np.array([*first, *prompt], np.int32)
+        self._between = np.array(
+            [*(() if sink is None else (sink,)), *separator], np.int32
+        )
+        self._has_sink = sink is not None
+        self._last = np.array(last, np.int32)
+        self.budget = length - len(self._head) - len(self._last)
+        if self.budget < 1:
+            raise UserError(
+                f"`length` must leave room for texts beside {length - self.budget} "
+                f"tokens that always stand there. Received: length={length}"
+            )
+
+    def __call__(self, texts: Tensor, table: Tensor) -> AssembledText:
+        """Assembles the texts of a batch.
+
+        Args:
+            texts: of the behaviors, oldest first: rows of the table, 0 for padding, or
+                tokens; see `ctr_tf.text.tokens`.
+            table: `[rows, T]` int32 token ids (`ctr_tf.schema.texts`).
+
+        Returns:
+            The sequences.
+
+        Raises:
+            UserError: if the text of one item may be longer than the budget.
+        """
+        if table.shape[1] > self.budget:
+            raise UserError(
+                f"`length` must leave room for a text of {table.shape[1]} tokens "
+                f"beside {self.length - self.budget} that always stand there. "
+                f"Received: length={self.length}"
+            )
+        texts_BNT = text_tokens(texts, table)
+        places_T = np.arange(1, table.shape[1] + 1, dtype=np.int32)
+        length_BN = ops.max(ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1)
+        kept_BN = self._kept(length_BN)
+        has_next_BN = _after(kept_BN) > 0
+        tokens_BX, known_BX = self._pieces(texts_BNT, length_BN, kept_BN, has_next_BN)
+        tokens_BL, count_B = self._close_gaps(tokens_BX, known_BX)
+        mask_BL = np.arange(self.length) < count_B[:, None]
+        sink_mask_BN = has_next_BN & kept_BN
+        if not self._has_sink:
+            sink_mask_BN = ops.zeros_like(sink_mask_BN)
+        # The sink follows everything before its behavior, and the behavior's own text.
+        cost_BN = ops.where(kept_BN, length_BN + len(self._between), 0)
+        place_BN = len(self._head) + ops.cumsum(cost_BN, axis=1) - len(self._between)
+        return AssembledText(
+            tokens=ops.where(mask_BL, tokens_BL, PADDING_ID),
+            mask=mask_BL,
+            sink_place=ops.where(sink_mask_BN, place_BN, 0),
+            sink_mask=sink_mask_BN,
+        )
+
+    def _kept(self, length_BN: Tensor) -> Tensor:
+        """The newest behaviors whose texts fit, with what stands between them."""
+        present_BN = length_BN > 0
+        between = len(self._between)
+        cost_BN = ops.where(present_BN, length_BN + between, 0)
+        # Of each behavior and all newer ones; the newest has nothing behind it.
+        total_BN = _after(cost_BN) + cost_BN - between
+        return present_BN & (total_BN <= self.budget)
+
+    def _pieces(
+        self, texts_BNT: Tensor, length_BN: Tensor, kept_BN: Tensor, has_next_BN: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`[B, X]`: all that may stand in a sequence, in order; and what does."""
+        (batch, behaviors, width), between = ops.shape(texts_BNT), len(self._between)
+        places_T = np.arange(width, dtype=np.int32)
+        text_BNT = (places_T < length_BN[..., None]) & kept_BN[..., None]
+        next_BN1 = (kept_BN & has_next_BN)[..., None]
+        next_BNP = ops.broadcast_to(next_BN1, (batch, behaviors, between))
+        between_BNP = ops.broadcast_to(self._between, (batch, behaviors, between))
+
+        def between_ends(text, between, first, last):
+            flat = (batch, behaviors * (text.shape[2] + between.shape[2]))
+            pieces = ops.reshape(ops.concatenate([text, between], axis=-1), flat)
+            ends = (ops.broadcast_to(end, (batch, len(end))) for end in (first, last))
+            return ops.concatenate([next(ends), pieces, next(ends)], axis=1)
+
+        always = (np.ones(len(end), bool) for end in (self._head, self._last))
+        return (
+            between_ends(texts_BNT, between_BNP, self._head, self._last),
+            between_ends(text_BNT, next_BNP, *always),
+        )
+
+    def _close_gaps(self, tokens_BX: Tensor, known_BX: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, L]` tokens without gaps, and how many of them count, `[B]`."""
+        short = max(self.length - tokens_BX.shape[1], 0)
+        tokens_BX = ops.pad(tokens_BX, [(0, 0), (0, short)])
+        known_BX = ops.pad(known_BX, [(0, 0), (0, short)], constant_values=False)
+        places_X = np.arange(tokens_BX.shape[1], dtype=np.int32)
+        # Distinct, so that every backend sorts them alike.
+        key_BX = ops.where(known_BX, places_X, places_X + len(places_X))
+        order_BL = ops.argsort(key_BX, axis=1)[:, : self.length]
+        tokens_BL = ops.take_along_axis(tokens_BX, order_BL, axis=1)
+        return tokens_BL, ops.sum(ops.cast(known_BX, "int32"), axis=1)
+
+
+def _after(values_BN: Tensor) -> Tensor:
+    """The sum of all that stand on the right of each place, int32."""
+    values_BN = ops.cast(values_BN, "int32")
+    return ops.sum(values_BN, axis=1, keepdims=True) - ops.cumsum(values_BN, axis=1)

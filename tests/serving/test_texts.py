@@ -1,0 +1,264 @@
+"""Texts in an export: found by item ids, or brought along, and never mixed up."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.writing import serialize
+from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.models.din import DINConfig
+from ctr_tf.models.ranker import Ranker
+from ctr_tf.schema import Schema
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.text.tokens import text_tokens
+from pipelines.score import run as run_scoring
+from serving.export import ExportOptions, export_ranker
+from serving.exported import EXTRA, load_content
+from serving.fit import SignatureSchema, check_signature
+from serving.golden import score_once, score_twice
+from serving.inputs import candidate_inputs, user_inputs
+from serving.request import request_to_tensors
+from serving.saved_model import read_meta_graph
+from serving.specs import read_signatures
+
+SCHEMA = Schema.from_yaml("""
+name: shop
+history_length: 8
+num_chunks: 2
+counters: []
+features:
+  - {name: item_id, role: item, kind: categorical, dtype: int64}
+  - {name: title, role: item, kind: text, length: 5}
+""")
+ITEMS = 20
+VOCABULARIES = random_vocabularies(SCHEMA, ITEMS)
+TABLE = VOCABULARIES.known_texts.tables["title"]
+UNSEEN, UNKNOWN = 1_000 + ITEMS, 5  # in the table alone; nowhere
+TIME = 1_700_000_000
+
+
+class TitleReader(Ranker):
+    """The summed words of the history, times those of the candidate."""
+
+    config_class = DINConfig
+
+    def build_parts(self):
+        self.words = self.add_weight(shape=(102, 4), initializer="normal", name="words")
+
+    def vector(self, texts):
+        tokens = text_tokens(texts, TABLE)
+        known = ops.cast(tokens != 0, "float32")[..., None]
+        return ops.sum(ops.take(self.words, tokens, axis=0) * known, axis=-2)
+
+    def state_spec(self):
+        return {**self.request_spec(), "titles": StateSpec((4,))}
+
+    def encode(self, user, behaviors, context, training=False):
+        titles = ops.sum(self.vector(behaviors["texts"]["title"]), axis=1)
+        return {**self.request_state(user, context), "titles": titles}
+
+    def score(self, state, candidates, training=False):
+        titles = self.vector(candidates["texts"]["title"])
+        return ops.sum(state["titles"][:, None] * titles, axis=-1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def ranker():
+    keras.utils.set_random_seed(0)
+    ranker = TitleReader(SCHEMA, VOCABULARIES.table_sizes(SCHEMA), DINConfig())
+    ranker.build()
+    ranker.words.assign(np.random.default_rng(0).normal(size=(102, 4)) / 3)
+    return ranker
+
+
+@pytest.fixture(scope="module")
+def export(ranker, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("texts")
+    random = np.random.default_rng(0)
+    samples = [random_sample(SCHEMA, VOCABULARIES, random, n, 4) for n in (8, 0, 3, 5)]
+    write_prepared(folder / "data", SCHEMA, VOCABULARIES, {"test": samples})
+    options = ExportOptions((4, 8), (4, 6), (1,), samples=4)
+    return export_ranker(
+        ranker, PreparedData.load(folder / "data"), folder / "export", options
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(export):
+    return tf.saved_model.load(str(export))
+
+
+def request(behaviors, candidates):
+    """Of items, or of items with tokens of their own."""
+
+    def row(item):
+        return dict(zip(("item_id", "title"), item, strict=False))
+
+    return {
+        "request_time": TIME,
+        "user": {},
+        "context": {},
+        "behaviors": [
+            {"time": TIME - 9 + i, **row(b)} for i, b in enumerate(behaviors)
+        ],
+        "candidates": [row(candidate) for candidate in candidates],
+    }
+
+
+def expected(ranker, behaviors, candidates):
+    """By the tokens of each."""
+    words = ranker.words.numpy()
+    history = sum((words[tokens].sum(0) for tokens in behaviors), np.zeros(4))
+    logits = np.array([history @ words[tokens].sum(0) for tokens in candidates])
+    return 1 / (1 + np.exp(-logits))
+
+
+def title(item):
+    return [token for token in TABLE[2 + item - 1_000] if token]
+
+
+def test_texts_follow_from_item_ids(ranker, loaded):
+    known, behaviors = range(1_000, UNSEEN + 1), [(1_003,), (UNSEEN,), (1_007,)]
+    assert len(title(UNSEEN)) > 0
+    asked = request(behaviors, [(item,) for item in known])
+    tensors = request_to_tensors(asked, SCHEMA)
+    scores = expected(
+        ranker, [title(item) for (item,) in behaviors], [title(item) for item in known]
+    )
+    assert np.std(scores) > 0.05
+    for score in (score_once, score_twice):
+        found = score(loaded.signatures, tensors)[0]
+        np.testing.assert_allclose(found, scores, atol=1e-5)
+
+
+def test_an_unknown_item_may_bring_its_tokens(ranker, loaded):
+    behaviors = [(1_003, None), (UNKNOWN, [7, 8]), (UNKNOWN + 1, None)]
+    candidates = [(UNKNOWN,), (UNKNOWN, []), (UNKNOWN, [9]), (1_001, [9, 9])]
+    candidates.append((UNKNOWN, [4, 5, 6, 7, 8, 9, 10]))  # five count
+    scores = expected(
+        ranker,
+        [title(1_003), [7, 8]],
+        [[], [], [9], title(1_001), [4, 5, 6, 7, 8]],
+    )
+    assert len(set(scores.round(4))) == 4
+    tensors = request_to_tensors(request(behaviors, candidates), SCHEMA)
+    for score in (score_once, score_twice):
+        found = score(loaded.signatures, tensors)[0]
+        np.testing.assert_allclose(found, scores, atol=1e-5)
+    columns = request(behaviors, candidates)
+    rows = columns["behaviors"]
+    columns["behaviors"] = {key: [row.get(key) for row in rows] for key in rows[0]}
+    for key, value in request_to_tensors(columns, SCHEMA).items():
+        np.testing.assert_array_equal(value, tensors[key])
+    del columns["behaviors"]["title"]
+    found = request_to_tensors(columns, SCHEMA)["behavior_title"]
+    assert found.shape == (1, 3, 1) and not found.any()
+
+
+def test_records_tell_rows_and_those_of_later_items_have_no_text(ranker, loaded):
+    sample = random_sample(SCHEMA, VOCABULARIES, np.random.default_rng(1), 3, 4)
+    sample["candidate_title"] = np.array([2, 1, len(TABLE), len(TABLE) - 1])
+    records = tf.constant([serialize(sample)])
+    found = loaded.signatures["serialized_examples"](examples=records)["probability"]
+
+    def tokens(rows):
+        return [[token for token in TABLE[row] if token] for row in rows]
+
+    scores = expected(
+        ranker, tokens(sample["behavior_title"]), tokens([2, 1, 0, len(TABLE) - 1])
+    )
+    np.testing.assert_allclose(found[0], scores, atol=1e-5)
+
+
+def test_raw_logs_are_scored_with_the_tokenizer_of_the_export(ranker, export, tmp_path):
+    word = int(VOCABULARIES.known_texts.tables["title"].max())
+    name = json.loads(VOCABULARIES.known_texts.tokenizer)["model"]["vocab"]
+    name = next(text for text, number in name.items() if number == word)
+    exposures = [
+        {
+            "user_id": "ann",
+            "time": TIME + time,
+            "item_id": item,
+            "click": int(time == 0),
+        }
+        | {"request_id": str(time)}
+        for time, item in ((0, 1_003), (9, 1_001), (9, UNKNOWN))
+    ]
+    titles = [{"item_id": item, "title": name} for item in (1_001, 1_003, UNKNOWN)]
+    (tmp_path / "logs").mkdir()
+    for table, rows in (("exposures", exposures), ("items", titles)):
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (tmp_path / "logs" / f"{table}.jsonl").write_text(lines)
+    words = ["--model", export, "--source", "jsonl", "--input", tmp_path / "logs"]
+    words += ["--output", tmp_path / "scores", "--format", "jsonl"]
+    run_scoring([str(word) for word in words])
+    files = (tmp_path / "scores").glob("*.jsonl")
+    rows = [json.loads(line) for file in files for line in file.open()]
+    found = {
+        row["item_id"]: row["probability"] for row in rows if row["request_id"] == "9"
+    }
+    # The export has titles of its own for the items that it knows, and no others.
+    scores = expected(ranker, [title(1_003)], [title(1_001), []])
+    assert [found[1_001], found.get(UNKNOWN, found.get(None))] == pytest.approx(
+        scores.tolist(), abs=1e-5
+    )
+
+
+def test_no_history_is_no_text(loaded):
+    tensors = request_to_tensors(request([], [(1_001,)]), SCHEMA)
+    assert tensors["behavior_title"].shape == (1, 1, 1)
+    assert score_once(loaded.signatures, tensors)[0].tolist() == [0.5]
+
+
+@pytest.mark.parametrize("tokens", ["hat", [1, "hat"], [1.5], [-1], [[1]]])
+def test_tokens_that_are_none_are_told(tokens):
+    with pytest.raises(
+        ValueError, match=r"`candidates\[1\].title` must be (token ids|a list)"
+    ):
+        request_to_tensors(request([], [(1_001,), (UNKNOWN, tokens)]), SCHEMA)
+
+
+def test_the_graph_itself_refuses_tokens_of_no_tokenizer(loaded):
+    asked = request([(UNKNOWN, [3])], [(UNKNOWN, [101]), (UNKNOWN, [102])])
+    message = "`candidate_title` must be ids of the 102 tokens"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        score_once(loaded.signatures, request_to_tensors(asked, SCHEMA))
+    tensors = request_to_tensors(asked, SCHEMA)
+    tensors["candidate_length"] = np.array([1])  # the second is padding
+    assert np.isfinite(score_once(loaded.signatures, tensors)[0, 0])
+
+
+def test_an_export_carries_its_texts(export, tmp_path):
+    schema, vocabularies = load_content(export)
+    assert schema == SCHEMA
+    assert vocabularies.known_texts.digests == VOCABULARIES.known_texts.digests
+    tokenizer = export / EXTRA / "texts" / "tokenizer.json"
+    text = tokenizer.read_text()
+    tokenizer.write_text(text.replace("word1", "other1"))
+    try:
+        with pytest.raises(ValueError, match="is not as it was exported"):
+            load_content(export)
+    finally:
+        tokenizer.write_text(text)
+
+
+def test_a_client_without_the_schema_learns_it_from_the_server(export):
+    signature = read_signatures(read_meta_graph(export).signature_def)[
+        "serving_default"
+    ]
+    check_signature([*user_inputs(SCHEMA), *candidate_inputs(SCHEMA)], signature)
+    asked = request([(1_003,), (UNKNOWN, [7, 8])], [(1_001,), (UNKNOWN, [9])])
+    found = request_to_tensors(asked, SignatureSchema(signature))
+    tensors = request_to_tensors(asked, SCHEMA)
+    assert found.keys() == tensors.keys()
+    for key, value in tensors.items():
+        np.testing.assert_array_equal(found[key], value)
