@@ -1,6 +1,9 @@
 """Puts `tests/` on the path (`import helpers`), and makes a small world for tests."""
 
+import ctypes
+import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +33,17 @@ def pytest_collection_modifyitems(items):
     """Puts the longest files first; the others stay in their order."""
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(Path(item.path).name, len(places)))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def memory():
+    """Gives back what the models of a file hold, before the next file's are made."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].backend.clear_session()
+    gc.collect()
+    if sys.platform == "linux":  # freed by Python is not yet given back to the machine
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -172,11 +172,11 @@ class Trainer(keras.Model):
 
     def inputs_of(self, name: str, inputs: dict) -> dict:
         """What one ranker sees of a batch's inputs."""
-        known = inputs["behavior_time"].shape[1]
-        count = self._history_lengths.get(name, known)
         num_chunks = self.rankers[name].num_chunks
         if name not in self._history_lengths and num_chunks == self.num_chunks:
             return inputs
+        known = inputs["behavior_time"].shape[1]
+        count = self._history_lengths.get(name, known)
         return latest_behaviors(inputs, count, num_chunks)
 
     def owner(self, variable: Any) -> str:

@@ -68,6 +68,7 @@ def run_training(data, run, **training):
     return load_run(run)
 
 
+@pytest.mark.long
 def test_a_model_that_reads_no_text_is_the_same_without(tmp_path, caplog):
     raw = write_movielens(tmp_path / "raw")
     with caplog.at_level("INFO"):

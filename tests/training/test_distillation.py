@@ -227,6 +227,7 @@ def kill_at(process, condition):
     process.wait()
 
 
+@pytest.mark.long
 def test_killed_in_the_warm_up_and_resumed_equals_uninterrupted(
     data, distilled, tmp_path
 ):
@@ -261,6 +262,7 @@ def finished(data, tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
     """It is in no checkpoint, and found again, unchanged, whenever the run goes on."""
     values = run_training(data, tmp_path / "run", {"teacher_run": str(finished)})
@@ -272,6 +274,7 @@ def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
     assert not [k for k in reader.get_variable_to_shape_map() if "teacher" in k]
 
 
+@pytest.mark.long
 def test_a_teacher_whose_weights_have_changed_is_refused(data, finished, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(finished, teacher)
@@ -284,6 +287,7 @@ def test_a_teacher_whose_weights_have_changed_is_refused(data, finished, tmp_pat
         run_training(data, tmp_path / "run", {"teacher_run": str(teacher)}, max_steps=2)
 
 
+@pytest.mark.long
 def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
     run_training(data, tmp_path / "run", online(weight=0.0, shared_tables=True))
     shapes = tf.train.load_checkpoint(
@@ -300,6 +304,7 @@ def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
         run_training(data, tmp_path / "wide", {**online(), **keys})
 
 
+@pytest.mark.long
 def test_half_precision_and_xla(data, tmp_path):
     """With loss scaling, over both rankers at once."""
     options = {"precision": "mixed_float16", "jit_compile": True, "max_steps": 2}
@@ -402,6 +407,7 @@ def test_a_student_sees_what_its_run_will_see(data):
         find_teacher(configs.parse(Config, values), prepared)
 
 
+@pytest.mark.long
 def test_patience_begins_when_the_student_listens(data, tmp_path):
     section = online(warmup_share=0.5)
     options = {"patience": 1, "validate_every": 1}
