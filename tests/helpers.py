@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from ctr_tf.layers.state_spec import flatten
+from ctr_tf.layers.state_spec import flatten, unflatten
 from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
 from ctr_tf.training.objective import ObjectiveConfig, make_objective
@@ -142,6 +142,29 @@ def encode(model, inputs) -> dict:
     groups = model.embedding.assemble(inputs, model.lookup(inputs))
     state = model.encode(groups["user"], groups["behaviors"], groups["context"])
     return flatten(state)
+
+
+def assert_short_state_fits(model, inputs) -> None:
+    """A state of 5 behaviors, padded on the left to one of many, scores like that.
+
+    Args:
+        model: a ranker.
+        inputs: a batch, with histories of at most 5 behaviors.
+    """
+    short = {
+        k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
+    }
+    whole, state = encode(model, inputs), encode(model, short)
+    for key, value in state.items():
+        missing = np.subtract(whole[key].shape, value.shape)
+        state[key] = np.pad(value, [(count, 0) for count in missing])
+    candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
+    np.testing.assert_allclose(
+        model.score(unflatten(state, model.state_spec()), candidates),
+        model.score(unflatten(whole, model.state_spec()), candidates),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def make_labels(inputs: dict, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

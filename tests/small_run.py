@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from helpers import make_schema
 
 from ctr_tf.data.config import DataConfig
 from ctr_tf.schema import FIRST_ID, Schema
@@ -46,6 +47,20 @@ def reordered(
                 for sample in changed:
                     sample[key] = maps[name][sample[key]]
     return changed, Vocabularies(words)
+
+
+def write_small_data(folder: Path) -> Path:
+    """Writes 48 samples of up to 8 behaviors and 4 candidates; returns the folder."""
+    schema = make_schema(history_length=8)
+    vocabularies = random_vocabularies(schema, 20)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(schema, vocabularies, random, int(n), 4)
+        for n in random.integers(0, 9, 48)
+    ]
+    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
+    write_prepared(folder, schema, vocabularies, splits)
+    return folder
 
 
 def train_two_steps(folder: Path, schema: Schema, model) -> Path:

@@ -27,10 +27,9 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.scores import SCORES
 from ctr_tf.training.config import Config
 from ctr_tf.training.objective import ObjectiveConfig
-from ctr_tf.training.run import fingerprint
+from ctr_tf.training.run import METRICS, fingerprint
 
 COST = "cost.json"
-_METRICS = "metrics.json"
 _DATA = "data.txt"  # identifies the data
 _log = logging.getLogger(__name__)
 
@@ -218,7 +217,7 @@ def read_finished(run: Path, split: str, candidates: int) -> dict | None:
         the file.
     """
     evaluation = run / "evaluation" / split
-    paths = (run / _METRICS, run / COST, evaluation / _METRICS)
+    paths = (run / METRICS, run / COST, evaluation / METRICS)
     if not all(path.is_file() for path in (*paths, evaluation / SCORES)):
         return None
     training, cost, quality = (json.loads(path.read_text("utf-8")) for path in paths)

@@ -21,10 +21,6 @@ class AuxiliaryLoss(Loss):
     weight = 1.0
     trains_scores = False
 
-    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
-        """The weight of all candidates."""
-        return ops.sum(weights)
-
     def total(
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
     ) -> Tensor:

@@ -9,7 +9,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.losses.log_loss import cross_entropy
-from ctr_tf.losses.loss import MAIN, Loss
+from ctr_tf.losses.loss import MAIN, TEACHER, Loss
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
@@ -36,7 +36,7 @@ class DistillationLoss(Loss):
     name = "distillation"
 
     def __init__(
-        self, ranker: str = MAIN, teacher: str = "teacher", temperature: float = 1.0
+        self, ranker: str = MAIN, teacher: str = TEACHER, temperature: float = 1.0
     ):
         super().__init__(ranker)
         if not temperature > 0:
@@ -48,10 +48,6 @@ class DistillationLoss(Loss):
     def rankers(self) -> tuple[str, ...]:
         """The student and the teacher."""
         return self.ranker, self.teacher
-
-    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
-        """The weight of all candidates."""
-        return ops.sum(weights)
 
     def total(
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor

@@ -18,10 +18,6 @@ class LogLoss(Loss):
     name = "log_loss"
     weight = 1.0
 
-    def count(self, labels: Tensor, weights: Tensor) -> Tensor:
-        """The weight of all candidates."""
-        return ops.sum(weights)
-
     def total(
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
     ) -> Tensor:

@@ -6,10 +6,13 @@ Shape suffixes: `B` batch, `C` candidates, `T` labels.
 from collections.abc import Mapping
 from typing import Any
 
+from keras import ops
+
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
 MAIN = "main"  # the ranker that is trained for, and the only one as a rule
+TEACHER = "teacher"  # that which it learns from, if there is one
 
 
 class Loss:
@@ -40,13 +43,13 @@ class Loss:
         return (self.ranker,)
 
     def count(self, labels: Tensor, weights: Tensor) -> Tensor:
-        """What the total is divided by, a float32 scalar.
+        """What the total is divided by, a float32 scalar: the weight of all candidates.
 
         Args:
             labels: `[B, C, T]` float32, 0 … 1.
             weights: `[B, C]` float32, 0 on padding.
         """
-        raise NotImplementedError(f"{type(self).__name__} lacks `count`.")
+        return ops.sum(weights)
 
     def total(
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor

@@ -25,7 +25,8 @@ class AssembledText:
         tokens: `[B, L]` int32, 0 behind the end.
         mask: `[B, L]` bool, True on tokens.
         sink_place: `[B, N]` int32, the place of the sink on the right of each behavior,
-            0 where it has none.
+            0 where it has none, which is a place as well: look at `sink_mask`. Where
+            others want -1 for a missing sink: ``where(sink_mask, sink_place, -1)``.
         sink_mask: `[B, N]` bool, which behaviors have a sink.
     """
 

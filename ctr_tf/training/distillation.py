@@ -16,10 +16,9 @@ from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.losses import DistillationLoss
+from ctr_tf.losses.loss import TEACHER
 from ctr_tf.models.choose import choose_model
 from ctr_tf.training.objective import Objective, Term, make_terms
-
-TEACHER = "teacher"
 
 
 def _choose_teacher(values: Any) -> type:
@@ -149,7 +148,7 @@ def distilled_objective(
         terms.append(
             Term(
                 DistillationLoss.name,
-                DistillationLoss(teacher=TEACHER, temperature=section.temperature),
+                DistillationLoss(temperature=section.temperature),
                 section.weight,
                 make_ramp(section, total_steps),
             )

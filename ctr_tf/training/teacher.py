@@ -97,10 +97,8 @@ def find_teacher(config: Config, data: PreparedData) -> Teacher | None:
     # One size by default, so that batches are those of the student alone.
     lengths = lengths or (data.schema.history_length,)
     batches_by = dataclasses.replace(config.data, history_lengths=lengths)
-    longest, own = (
-        history_lengths(data, batches_by)[-1],
-        history_lengths(data, config.data)[-1],
-    )
+    longest = history_lengths(data, batches_by)[-1]
+    own = history_lengths(data, config.data)[-1]
     if own > longest:
         raise UserError(
             f"The teacher's history holds {longest} behaviors, which the student's "

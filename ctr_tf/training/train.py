@@ -26,7 +26,7 @@ from ctr_tf import files
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
-from ctr_tf.losses.loss import MAIN
+from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.callbacks import (
@@ -38,7 +38,7 @@ from ctr_tf.training.callbacks import (
 )
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 from ctr_tf.training.config import Config
-from ctr_tf.training.distillation import TEACHER, distilled_objective, make_ramp
+from ctr_tf.training.distillation import distilled_objective, make_ramp
 from ctr_tf.training.distribution import (
     distribute,
     make_strategy,

@@ -135,10 +135,9 @@ class Trainer(keras.Model):
         batch, labels, weights = data
         inputs = self._inputs(batch)
         lookups = self._lookups(inputs)
-        learned = {name: self.store.lookup(own) for name, own in lookups.items()}
-        rows = learned | self._frozen_rows(inputs)
+        rows = self._rows(lookups, inputs)
         if self._row_dropout is not None:
-            rows |= {name: self._dropped(name, own) for name, own in learned.items()}
+            rows |= {name: self._dropped(name, rows[name]) for name in lookups}
         counts = self.objective.counts(labels, weights)
         factors = self.objective.factors(
             _sum_over_replicas(counts), self.optimizer.iterations
@@ -161,9 +160,7 @@ class Trainer(keras.Model):
         """Evaluates one replica's share of a global batch; returns the metrics."""
         batch, labels, weights = data
         inputs = self._inputs(batch)
-        lookups = self._lookups(inputs)
-        learned = {name: self.store.lookup(own) for name, own in lookups.items()}
-        rows = learned | self._frozen_rows(inputs)
+        rows = self._rows(self._lookups(inputs), inputs)
         outputs = self._compiled_forward(inputs, rows)
         totals = self.objective.totals(outputs, labels, weights)
         counts = self.objective.counts(labels, weights)
@@ -207,11 +204,15 @@ class Trainer(keras.Model):
             for name, ranker in self.learners.items()
         }
 
-    def _frozen_rows(self, inputs: dict[str, dict]) -> dict[str, dict]:
+    def _rows(
+        self, lookups: dict[str, dict], inputs: dict[str, dict]
+    ) -> dict[str, dict]:
+        """Of each ranker; what a frozen one needs it looks up by itself."""
         return {
-            name: ranker.lookup(inputs[name])
+            name: self.store.lookup(lookups[name])
+            if name in lookups
+            else ranker.lookup(inputs[name])
             for name, ranker in self.rankers.items()
-            if name not in self.learners
         }
 
     def _dropped(self, name: str, rows: dict) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from helpers import make_schema
+from small_run import write_small_data
 
 from benchmarks.tfrs import PeerConfig
 from ctr_tf.commands.main import main
@@ -28,7 +29,6 @@ from ctr_tf.models import MODELS
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.synthetic.random_samples import (
-    random_sample,
     random_vocabularies,
     write_prepared,
 )
@@ -210,22 +210,9 @@ def test_a_peer_has_no_teacher():
         _resolved(Variant(TFRS), {"model": {}, "distillation": section})
 
 
-def write_data(folder):
-    schema = make_schema(history_length=8)
-    vocabularies = random_vocabularies(schema, 20)
-    random = np.random.default_rng(0)
-    samples = [
-        random_sample(schema, vocabularies, random, int(n), 4)
-        for n in random.integers(0, 9, 48)
-    ]
-    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
-    write_prepared(folder, schema, vocabularies, splits)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("compared") / "data")
+    return write_small_data(tmp_path_factory.mktemp("compared") / "data")
 
 
 def test_a_comparison_and_its_resumption(data, tmp_path, capsys):

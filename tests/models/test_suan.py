@@ -17,7 +17,6 @@ from ctr_tf.layers.full_keys import FullKeys
 from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.profile_tokens import ProfileTokens
 from ctr_tf.layers.rms_norm import RMSNorm
-from ctr_tf.layers.state_spec import unflatten
 from ctr_tf.layers.tower import Tower
 from ctr_tf.layers.unified_attention_block import UnifiedAttentionBlock
 from ctr_tf.models import build_ranker
@@ -207,20 +206,7 @@ def test_a_state_of_few_behaviors_fits_into_that_of_many(name):
     """Servers pad histories to several sizes, and states on the left to one."""
     model = make(CONFIGS[name])
     inputs = inputs_of(model, (5, 0, 3))
-    short = {
-        k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
-    }
-    whole, state = helpers.encode(model, inputs), helpers.encode(model, short)
-    for key, value in state.items():
-        missing = np.subtract(whole[key].shape, value.shape)
-        state[key] = np.pad(value, [(count, 0) for count in missing])
-    candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
-    np.testing.assert_allclose(
-        model.score(unflatten(state, model.state_spec()), candidates),
-        model.score(unflatten(whole, model.state_spec()), candidates),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    helpers.assert_short_state_fits(model, inputs)
 
 
 @pytest.mark.parametrize(("window", "reached"), [(16, 256), (8, 135), (4, 67)])

@@ -8,7 +8,6 @@ import reference_transformers as reference
 from ctr_tf.layers.hstu_bias import HSTUBias
 from ctr_tf.layers.hstu_block import HSTUBlock
 from ctr_tf.layers.post_norm_block import PostNormBlock
-from ctr_tf.layers.state_spec import unflatten
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.models import build_ranker
 from ctr_tf.models.bst import BSTConfig
@@ -52,20 +51,7 @@ def test_a_state_of_few_behaviors_fits_into_that_of_many(name):
     """Servers pad histories to several sizes, and states on the left to one."""
     model = make(CONFIGS[name])
     inputs = helpers.make_inputs(model.schema, batch=3, lengths=[5, 0, 3])
-    short = {
-        k: v[:, -5:] if k.startswith("behavior_") else v for k, v in inputs.items()
-    }
-    whole, state = helpers.encode(model, inputs), helpers.encode(model, short)
-    for key, value in state.items():
-        missing = np.subtract(whole[key].shape, value.shape)
-        state[key] = np.pad(value, [(count, 0) for count in missing])
-    candidates = model.embedding.assemble(inputs, model.lookup(inputs))["candidates"]
-    np.testing.assert_allclose(
-        model.score(unflatten(state, model.state_spec()), candidates),
-        model.score(unflatten(whole, model.state_spec()), candidates),
-        rtol=1e-5,
-        atol=1e-5,
-    )
+    helpers.assert_short_state_fits(model, inputs)
 
 
 @pytest.mark.parametrize("name", ["bst of two blocks", "hstu", "longer"])

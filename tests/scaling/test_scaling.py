@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import make_schema
+from small_run import write_small_data
 
 from ctr_tf.commands.main import main
 from ctr_tf.compare import jobs
@@ -15,11 +15,6 @@ from ctr_tf.scaling.grid import Cell, Grade, parse_grades, parse_shares
 from ctr_tf.scaling.plot import plot_study
 from ctr_tf.scaling.points import Point
 from ctr_tf.scaling.scaling import chosen, parse, studies_of
-from ctr_tf.synthetic.random_samples import (
-    random_sample,
-    random_vocabularies,
-    write_prepared,
-)
 
 RECIPE = "sparsectr_synthetic"
 GRADES = "2:1:4,4:1:4,4:1:8,8:1:8"
@@ -140,19 +135,6 @@ def test_axes_are_studied_and_drawn(limit, tmp_path):
         assert (tmp_path / f"{study.axis}.png").stat().st_size > 20_000
 
 
-def write_data(folder):
-    schema = make_schema(history_length=8)
-    vocabularies = random_vocabularies(schema, 20)
-    random = np.random.default_rng(0)
-    samples = [
-        random_sample(schema, vocabularies, random, int(n), 4)
-        for n in random.integers(0, 9, 48)
-    ]
-    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
-    write_prepared(folder, schema, vocabularies, splits)
-    return folder
-
-
 def interrupt(monkeypatch, finished_runs):
     """Ctrl-C once so many runs are done."""
     run, done = jobs._run, []
@@ -167,7 +149,7 @@ def interrupt(monkeypatch, finished_runs):
 
 
 def test_a_study_that_is_interrupted_and_goes_on(tmp_path, capsys, monkeypatch):
-    data, output = write_data(tmp_path / "data"), tmp_path / "study"
+    data, output = write_small_data(tmp_path / "data"), tmp_path / "study"
     words = ["scaling", "--data", str(data), "--config", RECIPE, "--grades", GRADES]
     words += ["--seeds", "1", "--hold_out", "1", "--output", str(output)]
     words += ["--flops_budget", "1e5", "data.batch_size=16", "training.epochs=1"]
