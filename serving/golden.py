@@ -100,11 +100,15 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
 
 
 def model_scores(
-    ranker: Ranker, history_length: int, samples: list[dict]
+    ranker: Ranker, history_length: int, samples: list[dict], data: PreparedData
 ) -> Iterator[np.ndarray]:
     """The model's own probabilities of each sample's candidates, as in evaluation."""
     reader = BatchReader(
-        ranker.schema, ranker.num_chunks, history_length, with_labels=False
+        ranker.schema,
+        ranker.num_chunks,
+        history_length,
+        with_labels=False,
+        texts=data.text_tables(ranker.reads_texts),
     )
     for start in range(0, len(samples), _BLOCK):
         block = samples[start : start + _BLOCK]
@@ -167,7 +171,7 @@ def check_export(
             f"The export in '{folder}' asks for XLA, which TF Serving does not run, in "
             f"{', '.join(compiled)}."
         )
-    expected = model_scores(ranker, exported.history_lengths[-1], samples)
+    expected = model_scores(ranker, exported.history_lengths[-1], samples, data)
     worst = 0.0
     for number, (right, found) in enumerate(
         zip(expected, served_scores(signatures, samples, data), strict=True)
@@ -197,7 +201,7 @@ def golden_requests(
             "probability": row.tolist(),
         }
         for sample, row in zip(
-            samples, model_scores(ranker, history_length, samples), strict=True
+            samples, model_scores(ranker, history_length, samples, data), strict=True
         )
     ]
 

@@ -3,20 +3,26 @@
 import re
 
 import numpy as np
+from text_helpers import WORDS, small_tokenizer
 
 from ctr_tf.layers.state_spec import flatten, unflatten
-from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema
+from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema, Text
+from ctr_tf.schema.texts import Texts
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
 from ctr_tf.training.objective import ObjectiveConfig, make_objective
 from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.trainer import Trainer
 
 VOCABULARY_SIZE = 50
+NUM_TOKENS = 60  # of texts, those of `small_language_model`
 REQUEST_TIME = 1_700_000_000
 
 
-def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
-    """A schema with every role and every kind of feature."""
+def make_schema(
+    history_length: int = 16, num_chunks: int = 4, texts: bool = False
+) -> Schema:
+    """A schema with every role and every kind of feature; texts where wanted."""
+    titles = (Text("title", "item", length=4), Text("topic", "item", length=2))
     return Schema(
         name="toy",
         features=(
@@ -29,6 +35,7 @@ def make_schema(history_length: int = 16, num_chunks: int = 4) -> Schema:
             Categorical("device", "context"),
             Categorical("action", "behavior"),
             Bucketized("position", "candidate", num_values=8, dtype="int64"),
+            *(titles if texts else ()),
         ),
         history_length=history_length,
         num_chunks=num_chunks,
@@ -46,6 +53,15 @@ def make_table_sizes(schema: Schema) -> dict[str, int]:
         for feature in schema.features
         if feature.is_embedded
     }
+
+
+def make_texts(schema: Schema) -> Texts | None:
+    """Texts of a schema that has any, of no item, with a tokenizer of 60 entries."""
+    if not schema.texts:
+        return None
+    words = [f"word{i}" for i in range(NUM_TOKENS - len(WORDS))]
+    tables = {f.name: np.zeros((2, f.length), np.int32) for f in schema.texts}
+    return Texts(small_tokenizer(*words), [], tables)
 
 
 def make_times(
@@ -108,10 +124,15 @@ def make_inputs(
                 "behavior": ((batch, history), valid),
                 "candidate": ((batch, candidates), candidate_mask),
             }.get(group, ((batch, feature.length), True))
+            if feature.is_text:
+                shape, mask = (*shape, feature.length), mask[..., None]
             if feature.max_values > 1 and group in ("behavior", "candidate"):
                 shape, mask = (*shape, feature.length), mask[..., None]
             if feature.is_text:
-                value = random.integers(1, VOCABULARY_SIZE, shape)
+                value = random.integers(len(WORDS), NUM_TOKENS, shape)
+                least = feature.length // 4  # a topic may lack, no title does
+                length = random.integers(least, feature.length + 1, (*shape[:-1], 1))
+                mask = mask & (np.arange(feature.length) < length)
             elif feature.is_embedded:
                 value = random.integers(1, sizes[feature.table], shape)
             else:

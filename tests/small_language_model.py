@@ -1,6 +1,11 @@
 """Small folders of Hugging Face's layout, with random weights, for tests."""
 
+import atexit
+import functools
 import json
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -48,6 +53,14 @@ def make_folder(folder, architecture="bert", weights=False, **changes):
     if weights:
         write_weights(folder, tensors(config))
     return folder
+
+
+@functools.cache
+def folder(architecture="bert"):
+    """A folder without weights, for texts of 64 tokens; its path, as a text."""
+    made = Path(tempfile.mkdtemp(prefix="language_model_"))
+    atexit.register(shutil.rmtree, made)
+    return str(make_folder(made, architecture, max_position_embeddings=64))
 
 
 def write_weights(folder, values):

@@ -40,6 +40,8 @@ class BatchReader:
         metadata: whether to read who and when, for evaluation.
         id_maps: record key → the id that stands for each stored one, where samples
             are read by other vocabularies than they were written by.
+        texts: text feature → its table (`ctr_tf.schema.texts`), of those whose tokens
+            the model reads; of others batches have the rows.
     """
 
     schema: Schema
@@ -50,6 +52,7 @@ class BatchReader:
     with_labels: bool = True
     metadata: bool = False
     id_maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def lengths(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Behaviors and candidates of each sample, int64 `[B]` both; nothing else."""
@@ -172,7 +175,10 @@ class BatchReader:
                 splits = _list_splits(parsed[field.length_key])
                 places = right_index(splits, field.length)
                 values = pad(values, places, feature.input_padding)
-            return pad(values, index[field.size])
+            values = pad(values, index[field.size])
+            if feature is not None and feature.name in self.texts:
+                return _tokens(values, self.texts[feature.name])
+            return values
         if feature is None:
             return found
         if not field.at_most:
@@ -205,6 +211,12 @@ def _parse_spec(field: Field) -> tf.io.RaggedFeature | tf.io.FixedLenFeature:
 def _mapped(stored: tf.Tensor | tf.RaggedTensor, ids: np.ndarray) -> tf.RaggedTensor:
     table = tf.constant(ids, tf.int64)
     return tf.ragged.map_flat_values(lambda values: tf.gather(table, values), stored)
+
+
+def _tokens(rows: tf.Tensor, table: np.ndarray) -> tf.Tensor:
+    """Looked up by NumPy, for a table may be too large for a graph to hold."""
+    found = tf.numpy_function(lambda rows: table[rows], [rows], tf.int32, False)
+    return tf.ensure_shape(found, [*rows.shape, table.shape[1]])
 
 
 def _max_length(row_splits: tf.Tensor) -> tf.Tensor:

@@ -7,7 +7,8 @@ candidates, `L` a feature's length:
   `behavior_time` int64, `behavior_<f>`, `behavior_chunk` int32, all `[B, N]`, padded
   with 0 on the left, oldest first; `candidate_<f>` `[B, C]`, padded with 0 on the
   right; `candidate_mask` bool `[B, C]`. Embedded features are int64 ids, numeric ones
-  float32.
+  float32. Texts are rows of their tables, or, with `reads_texts`, tokens: int32
+  `[B, N, T]` and `[B, C, T]`, 0 behind the end of a text.
 * `labels`: float32 `[B, C, T]`, that of `DataConfig.label`, then those of `tasks`.
 * `weights`: float32 `[B, C]`; 1 on candidates, 0 on padding.
 * with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
@@ -131,6 +132,7 @@ def dataset(
     tasks: tuple[str, ...] = (),
     seed: int = 0,
     metadata: bool = False,
+    reads_texts: bool = False,
     skip_batches: int = 0,
     num_shards: int = 1,
     shard_index: int = 0,
@@ -146,6 +148,7 @@ def dataset(
         tasks: further labels to read, the model's.
         seed: of the shuffling.
         metadata: whether batches have the fourth element.
+        reads_texts: whether texts are tokens, the model's `reads_texts`.
         skip_batches: global batches to leave out at the start.
         num_shards: workers that share each global batch.
         shard_index: of this worker.
@@ -175,6 +178,7 @@ def dataset(
         tasks,
         metadata=metadata,
         id_maps=data.id_maps,
+        texts=data.text_tables(reads_texts),
     )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:

@@ -224,6 +224,7 @@ def evaluate_run(
         num_chunks=run.ranker.num_chunks,
         training=False,
         metadata=True,
+        reads_texts=run.ranker.reads_texts,
     )
     output = Path(output or output_folder(folder, split, task))
     scored = predictions(batches, Scorer(run.ranker, task))

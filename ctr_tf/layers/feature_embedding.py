@@ -21,6 +21,7 @@ from ctr_tf.tensors import Shape, Tensor
 
 _log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
+PROGRESS = "training_progress"  # of inputs; see `Ranker`
 _MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
 
 
@@ -62,6 +63,7 @@ class FeatureEmbedding(keras.layers.Layer):
         embedding_dim: width of the rows of a feature that does not set its own.
         extra_tables: which tables to look up beside the features' own; their rows do
             not enter the groups' embeddings.
+        features: whether features enter the groups at all; texts, times and masks do.
 
     Raises:
         UserError: if features that share a table differ in width, or a table's size
@@ -74,20 +76,26 @@ class FeatureEmbedding(keras.layers.Layer):
         table_sizes: dict[str, int],
         embedding_dim: int = 8,
         extra_tables: Iterable[ExtraTable] = (),
+        features: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.schema = schema
+        self.features = features
+        self.groups = {
+            group: tuple(of_group) if features else ()
+            for group, of_group in schema.vector_groups().items()
+        }
         self.table_sizes = dict(table_sizes)
         self.embedding_dim = embedding_dim
         self.extra_tables = tuple(extra_tables)
         self.tables: dict[str, EmbeddingTable] = {}
         self._features = {
             f"{group}_{feature.name}": feature
-            for group, features in schema.vector_groups().items()
-            for feature in features
+            for group, of_group in self.groups.items()
+            for feature in of_group
         }
-        for feature in schema.features:
+        for feature in schema.features if features else ():
             if feature.is_embedded:
                 self._add_feature(feature)
         for extra in self.extra_tables:
@@ -205,7 +213,7 @@ class FeatureEmbedding(keras.layers.Layer):
 
     def widths(self, group: str) -> tuple[int, ...]:
         """Channels of each feature of a group, in the order of the group's vector."""
-        return tuple(self._feature_width(f) for f in self.schema.vector_groups()[group])
+        return tuple(self._feature_width(f) for f in self.groups[group])
 
     @property
     def item_dim(self) -> int:
@@ -290,9 +298,8 @@ class FeatureEmbedding(keras.layers.Layer):
     def embedded_keys(self) -> dict[str, Feature]:
         """Input key → feature, for all that go through a table."""
         return {
-            f"{group}_{feature.name}": feature
-            for group, features in self.schema.vector_groups().items()
-            for feature in features
+            key: feature
+            for key, feature in self._features.items()
             if feature.is_embedded
         }
 
@@ -306,7 +313,7 @@ class FeatureEmbedding(keras.layers.Layer):
         """Input key → group, for all that enter the network as numbers."""
         return {
             f"{group}_{feature.name}": group
-            for group, features in self.schema.vector_groups().items()
+            for group, features in self.groups.items()
             for feature in features
             if not feature.is_embedded
         }
@@ -333,6 +340,8 @@ class FeatureEmbedding(keras.layers.Layer):
                 "embedding": self._vectors("context", inputs, rows),
                 "time": inputs["request_time"],
             }
+            if PROGRESS in inputs:
+                groups["context"]["progress"] = inputs[PROGRESS]
         if "behavior_time" in inputs:
             groups["behaviors"] = {
                 "embedding": self._vectors("behavior", inputs, rows),
@@ -368,7 +377,7 @@ class FeatureEmbedding(keras.layers.Layer):
         listed = group in ("user", "context")
         vectors = []
         for is_embedded, run in itertools.groupby(
-            self.schema.vector_groups()[group], lambda feature: feature.is_embedded
+            self.groups[group], lambda feature: feature.is_embedded
         ):
             keys = [f"{group}_{feature.name}" for feature in run]
             if not is_embedded:
@@ -381,7 +390,8 @@ class FeatureEmbedding(keras.layers.Layer):
                 vectors.append(vector)
         if vectors:
             return ops.concatenate(vectors, axis=-1)
-        return ops.zeros((ops.shape(inputs["request_time"])[0], 1), self.compute_dtype)
+        places = ops.shape(inputs[_MASKS.get(group, "request_time")])
+        return ops.zeros((*places, 1), self.compute_dtype)
 
     def _numbers(self, keys: list[str], inputs: dict, listed: bool) -> Tensor:
         """Numeric features that follow one another, standardized, side by side."""
@@ -409,6 +419,7 @@ class FeatureEmbedding(keras.layers.Layer):
             "table_sizes": self.table_sizes,
             "embedding_dim": self.embedding_dim,
             "extra_tables": [dataclasses.asdict(extra) for extra in self.extra_tables],
+            "features": self.features,
         }
 
     @classmethod

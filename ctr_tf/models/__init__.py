@@ -5,6 +5,7 @@ from typing import Any
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models.bst import BST
 from ctr_tf.models.can import CAN
+from ctr_tf.models.ctr_sink import CTRSink
 from ctr_tf.models.din import DIN
 from ctr_tf.models.eta import ETA
 from ctr_tf.models.eta_gap import ETAGAP
@@ -19,14 +20,18 @@ from ctr_tf.models.sim_hard import SIMHard
 from ctr_tf.models.sim_soft import SIMSoft
 from ctr_tf.models.sparse_ctr import SparseCTR
 from ctr_tf.models.suan import SUAN
+from ctr_tf.models.texts_part import read_prompts
 from ctr_tf.models.twin_v2 import TwinV2
+from ctr_tf.models.with_texts import WithTexts
 from ctr_tf.schema import Schema
+from ctr_tf.schema.texts import Texts
 
 MODELS: dict[str, type[Ranker]] = {
     model.config_class.name: model
     for model in (
         BST,
         CAN,
+        CTRSink,
         DIN,
         GAP,
         ETA,
@@ -41,6 +46,7 @@ MODELS: dict[str, type[Ranker]] = {
         SparseCTR,
         SUAN,
         TwinV2,
+        WithTexts,
     )
 }
 
@@ -51,6 +57,7 @@ def build_ranker(
     table_sizes: dict[str, int],
     dtype: Any = None,
     shares_with: Ranker | None = None,
+    texts: Texts | None = None,
 ) -> Ranker:
     """Makes the model that a config describes, with all its weights.
 
@@ -60,6 +67,7 @@ def build_ranker(
         table_sizes: embedding table name → rows (`Vocabularies.table_sizes`).
         dtype: precision policy, such as `"mixed_bfloat16"`; Keras' global one if None.
         shares_with: a ranker whose features' tables it takes, instead of its own.
+        texts: of the data, for a model that reads texts.
 
     Returns:
         The built model.
@@ -69,7 +77,10 @@ def build_ranker(
     """
     if config.name not in MODELS:
         raise UserError(unknown_name("model", config.name, MODELS))
-    ranker = MODELS[config.name](schema, table_sizes, config, dtype=dtype)
+    model, options = MODELS[config.name], dict[str, Any]()
+    if model.reads_texts:
+        options["prompts"] = read_prompts(config.texts, schema, texts)
+    ranker = model(schema, table_sizes, config, dtype=dtype, **options)
     if shares_with is not None:
         ranker.embedding.share(shares_with.embedding)
     ranker.build()

@@ -1,5 +1,7 @@
 """What a ranker puts out for a batch."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -9,7 +11,9 @@ class Outputs(NamedTuple):
     Args:
         logits: `[B, C, T]` float32, one of T labels after the other.
         auxiliary: name → `[B, C, 1]` float32; see `Ranker.auxiliary`.
+        measures: name → total and count, float32 scalars; see `Ranker.measured`.
     """
 
     logits: Any
     auxiliary: dict[str, Any]
+    measures: Mapping[str, Any] = MappingProxyType({})

@@ -3,13 +3,13 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `T` labels, `D` width.
 """
 
-import dataclasses
 import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import keras
 
+from ctr_tf import config as configs
 from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.layers.state_spec import StateSpec
@@ -44,7 +44,11 @@ class Ranker(keras.Model):
       "ids": {feature: [B, C]}, "texts": {feature: [B, C]}}`
 
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
-    Texts become tokens by `ctr_tf.text.tokens.text_tokens`.
+    Texts are tokens, `[B, N, T]` and `[B, C, T]`, for a model that reads them
+    (`reads_texts`); for others they may be anything.
+
+    In the training of a model whose `reads_progress` is True, `context` has `progress`,
+    the share of the training's steps that is past, a float32 scalar.
 
     Logits are `[B, C, T]`: the label that the model is trained for, and then `tasks`,
     the further ones that it predicts.
@@ -55,7 +59,9 @@ class Ranker(keras.Model):
     Class attributes of a model: `config_class`, the dataclass of its `config`;
     `auxiliary`, names of further logits that only training needs; `ablations` and
     `alternatives`, variants by name, each the keys of the config that it sets, for
-    comparisons of the model with itself.
+    comparisons of the model with itself; `reads_texts`, whether it reads tokens. And
+    `measured`, which may be an instance's: names of means that its forward pass takes
+    along.
 
     Args:
         schema: of the data.
@@ -66,9 +72,12 @@ class Ranker(keras.Model):
 
     built: bool
     config_class: ClassVar[type]
-    auxiliary: ClassVar[tuple[str, ...]] = ()
+    auxiliary: tuple[str, ...] = ()
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}
     alternatives: ClassVar[dict[str, dict[str, Any]]] = {}
+    reads_texts: ClassVar[bool] = False
+    reads_progress: bool = False
+    measured: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -82,16 +91,20 @@ class Ranker(keras.Model):
         self.config = config or self.config_class()
         self.schema = schema
         self.table_sizes = dict(table_sizes)
-        self.embedding = FeatureEmbedding(
-            schema,
-            table_sizes,
+        self.embedding = self.make_embedding(extra_tables)
+        self.tasks = check_tasks(self.config.tasks, schema)
+        self.num_chunks = schema.num_chunks
+
+    def make_embedding(self, extra_tables: Iterable[ExtraTable]) -> FeatureEmbedding:
+        """What makes vectors of features."""
+        return FeatureEmbedding(
+            self.schema,
+            self.table_sizes,
             self.config.embedding_dim,
             extra_tables,
             dtype=self.dtype_policy,
             name="feature_embedding",
         )
-        self.tasks = check_tasks(self.config.tasks, schema)
-        self.num_chunks = schema.num_chunks
 
     def dense(self, units: int, name: str, **options: Any) -> keras.layers.Dense:
         """A `Dense` of the model's precision."""
@@ -100,7 +113,8 @@ class Ranker(keras.Model):
     def build(self, input_shape: Shape | None = None) -> None:
         """Makes all weights; the schema alone decides their shapes."""
         if not self.built:
-            self.embedding.build()
+            if not self.embedding.built:
+                self.embedding.build()
             self.build_parts()
             self.built = True
 
@@ -128,12 +142,12 @@ class Ranker(keras.Model):
 
     def forward(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
         """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
-        state, candidates = self._encoded(inputs, rows, training)
+        state, candidates, _ = self._encoded(inputs, rows, training)
         return self.score(state, candidates, training=training)
 
     def outputs(self, inputs: dict, rows: dict, training: bool = False) -> Outputs:
-        """As `forward`, with the auxiliary logits."""
-        state, candidates = self._encoded(inputs, rows, training)
+        """As `forward`, with the auxiliary logits, and what was measured."""
+        state, candidates, measures = self._encoded(inputs, rows, training)
         logits = self.score(state, candidates, training=training)
         auxiliary = self.auxiliary_logits(state, candidates)
         if set(auxiliary) != set(self.auxiliary):
@@ -141,15 +155,15 @@ class Ranker(keras.Model):
                 f"`auxiliary` of {type(self).__name__} names its auxiliary logits, "
                 f"{sorted(auxiliary)}. Received: {self.auxiliary}"
             )
-        return Outputs(logits, auxiliary)
+        return Outputs(logits, auxiliary, measures)
 
-    def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple[dict, dict]:
+    def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple:
         groups = self.embedding.assemble(inputs, rows)
         user, behaviors, context = (
             groups[name] for name in ("user", "behaviors", "context")
         )
-        state = self.encode(user, behaviors, context, training=training)
-        return state, groups["candidates"]
+        state, measures = self.encode_measured(user, behaviors, context, training)
+        return state, groups["candidates"], measures
 
     def call(self, inputs: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32; see `ctr_tf.data` for the inputs."""
@@ -164,6 +178,12 @@ class Ranker(keras.Model):
     ) -> dict:
         """The user's state, as `state_spec` declares it."""
         raise NotImplementedError(f"{type(self).__name__} lacks `encode`.")
+
+    def encode_measured(
+        self, user: dict, behaviors: dict, context: dict, training: bool = False
+    ) -> tuple[dict, dict]:
+        """The state, and of each name in `measured` a total and its count, float32."""
+        return self.encode(user, behaviors, context, training=training), {}
 
     def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32, each from the state and its own candidate."""
@@ -197,7 +217,7 @@ class Ranker(keras.Model):
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "schema": self.schema.to_yaml(),
             "table_sizes": dict(self.table_sizes),
-            "config": dataclasses.asdict(self.config),
+            "config": configs.to_mapping(self.config),
         }
 
     @classmethod
@@ -207,6 +227,6 @@ class Ranker(keras.Model):
         """Inverse of `get_config`."""
         config = dict(config)
         config["schema"] = Schema.from_yaml(config["schema"])
-        config["config"] = cls.config_class(**config["config"])
+        config["config"] = configs.parse(cls.config_class, config["config"])
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
         return cls(**config)

@@ -14,7 +14,6 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.schema import PADDING_ID
 from ctr_tf.tensors import Tensor
-from ctr_tf.text.tokens import text_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,18 +21,16 @@ class AssembledText:
     """Sequences of one length, and where their sinks stand.
 
     Args:
-        tokens: `[B, L]` int32, 0 behind the end.
+        tokens: `[B, L]` int32, 0 behind the end; L is that of the assembly, or less
+            where all that N behaviors may have to say is shorter.
         mask: `[B, L]` bool, True on tokens.
         sink_place: `[B, N]` int32, the place of the sink on the right of each behavior,
-            0 where it has none, which is a place as well: look at `sink_mask`. Where
-            others want -1 for a missing sink: ``where(sink_mask, sink_place, -1)``.
-        sink_mask: `[B, N]` bool, which behaviors have a sink.
+            -1 where it has none.
     """
 
     tokens: Tensor
     mask: Tensor
     sink_place: Tensor
-    sink_mask: Tensor
 
 
 class TextAssembly:
@@ -85,13 +82,12 @@ class TextAssembly:
                 f"tokens that always stand there. Received: length={length}"
             )
 
-    def __call__(self, texts: Tensor, table: Tensor) -> AssembledText:
+    def __call__(self, texts: Tensor) -> AssembledText:
         """Assembles the texts of a batch.
 
         Args:
-            texts: of the behaviors, oldest first: rows of the table, 0 for padding, or
-                tokens; see `ctr_tf.text.tokens`.
-            table: `[rows, T]` int32 token ids (`ctr_tf.schema.texts`).
+            texts: `[B, N, T]` int, the tokens of the behaviors, oldest first, 0 behind
+                the end of each; N and T static.
 
         Returns:
             The sequences.
@@ -99,20 +95,21 @@ class TextAssembly:
         Raises:
             UserError: if the text of one item may be longer than the budget.
         """
-        if table.shape[1] > self.budget:
+        texts_BNT = ops.cast(texts, "int32")
+        width = texts_BNT.shape[2]
+        if width > self.budget:
             raise UserError(
-                f"`length` must leave room for a text of {table.shape[1]} tokens "
+                f"`length` must leave room for a text of {width} tokens "
                 f"beside {self.length - self.budget} that always stand there. "
                 f"Received: length={self.length}"
             )
-        texts_BNT = text_tokens(texts, table)
-        places_T = np.arange(1, table.shape[1] + 1, dtype=np.int32)
+        places_T = np.arange(1, width + 1, dtype=np.int32)
         length_BN = ops.max(ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1)
         kept_BN = self._kept(length_BN)
         has_next_BN = _after(kept_BN) > 0
         tokens_BX, known_BX = self._pieces(texts_BNT, length_BN, kept_BN, has_next_BN)
         tokens_BL, count_B = self._close_gaps(tokens_BX, known_BX)
-        mask_BL = np.arange(self.length) < count_B[:, None]
+        mask_BL = np.arange(tokens_BL.shape[1]) < count_B[:, None]
         sink_mask_BN = has_next_BN & kept_BN
         if not self._has_sink:
             sink_mask_BN = ops.zeros_like(sink_mask_BN)
@@ -122,8 +119,7 @@ class TextAssembly:
         return AssembledText(
             tokens=ops.where(mask_BL, tokens_BL, PADDING_ID),
             mask=mask_BL,
-            sink_place=ops.where(sink_mask_BN, place_BN, 0),
-            sink_mask=sink_mask_BN,
+            sink_place=ops.where(sink_mask_BN, place_BN, -1),
         )
 
     def _kept(self, length_BN: Tensor) -> Tensor:
@@ -159,10 +155,7 @@ class TextAssembly:
         )
 
     def _close_gaps(self, tokens_BX: Tensor, known_BX: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, L]` tokens without gaps, and how many of them count, `[B]`."""
-        short = max(self.length - tokens_BX.shape[1], 0)
-        tokens_BX = ops.pad(tokens_BX, [(0, 0), (0, short)])
-        known_BX = ops.pad(known_BX, [(0, 0), (0, short)], constant_values=False)
+        """`[B, min(L, X)]` tokens without gaps, and how many of them count, `[B]`."""
         places_X = np.arange(tokens_BX.shape[1], dtype=np.int32)
         # Distinct, so that every backend sorts them alike.
         key_BX = ops.where(known_BX, places_X, places_X + len(places_X))

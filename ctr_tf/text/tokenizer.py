@@ -39,6 +39,21 @@ class Tokenizer:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
+    def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What the file puts before and behind a text, such as ``[CLS]`` and ``[SEP]``.
+
+        Raises:
+            UserError: if it knows no word, so that nobody can tell.
+        """
+        encoding = self._tokenizer.encode("a", add_special_tokens=True)
+        own = [
+            i for i, special in enumerate(encoding.special_tokens_mask) if not special
+        ]
+        if not own:
+            raise UserError("The tokenizer makes nothing of a word. Received: 'a'")
+        first, last = encoding.ids[: own[0]], encoding.ids[own[-1] + 1 :]
+        return tuple(first), tuple(last)
+
     @property
     def num_tokens(self) -> int:
         """Entries of the vocabulary, those beside the model's own included."""

@@ -1,6 +1,7 @@
 """A run's folder: where training leaves what evaluation and export need.
 
 config.yaml  schema.yaml  vocabularies/  checkpoints/  logs/  metrics.json  plots/
+language_model/config.json, of a model that reads texts
 """
 
 import dataclasses
@@ -8,6 +9,7 @@ import hashlib
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +17,7 @@ from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
+from ctr_tf.layers.text.lm_config import LM_CONFIG
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
@@ -26,6 +29,7 @@ METRICS = "metrics.json"  # written when a training has come to its end
 _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"
 _VOCABULARIES = "vocabularies"
+_LANGUAGE_MODEL = "language_model"  # its config.json, of a model that reads texts
 
 
 @dataclasses.dataclass
@@ -62,14 +66,26 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
     config = read_config(folder)
     schema, vocabularies = read_content(folder)
     ranker = build_ranker(
-        config.model,
+        model_of(folder, config),
         schema,
         vocabularies.table_sizes(schema),
         dtype=config.training.precision,
+        texts=vocabularies.texts,
     )
     content = content_hash(schema, vocabularies)
     load_weights(checkpoint_folder(folder), ranker, weights, content)
     return Run(folder, config, schema, vocabularies, ranker)
+
+
+def model_of(folder: str | Path, config: Config) -> Any:
+    """The section `model` of a run's recipe, whose weights are in its checkpoints.
+
+    A language model is made by the config.json that the run has kept.
+    """
+    if not hasattr(config.model, "texts"):
+        return config.model
+    kept = str(Path(folder) / _LANGUAGE_MODEL)
+    return config.model.with_texts(language_model=kept, pretrained=False)
 
 
 def read_config(folder: str | Path) -> Config:
@@ -125,6 +141,10 @@ def open_run(config: Config, data: PreparedData) -> Path:
     data.schema.save(unfinished / _SCHEMA)
     data.vocabularies.save(unfinished / _VOCABULARIES)
     configs.dump(config, unfinished / _CONFIG)
+    if hasattr(config.model, "texts"):
+        (unfinished / _LANGUAGE_MODEL).mkdir()
+        original = Path(config.model.texts.language_model)
+        shutil.copy(original / LM_CONFIG, unfinished / _LANGUAGE_MODEL)
     files.sync(unfinished)
     unfinished.rename(folder)
     return folder

@@ -13,7 +13,7 @@ from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.training.checkpoints import digest
 from ctr_tf.training.config import Config
 from ctr_tf.training.distillation import DistillationConfig
-from ctr_tf.training.run import METRICS, checkpoint_folder, read_config
+from ctr_tf.training.run import METRICS, checkpoint_folder, model_of, read_config
 from ctr_tf.training.start import check_schema, start_from
 
 
@@ -59,6 +59,7 @@ class Teacher:
             data.vocabularies.table_sizes(data.schema),
             self.precision,
             student if self.section.shared_tables else None,
+            data.vocabularies.texts,
         )
         if self.section.teacher_run is not None:
             start_from(teacher, data, self.section.teacher_run, learns=False)
@@ -89,7 +90,7 @@ def find_teacher(config: Config, data: PreparedData) -> Teacher | None:
     precision = config.training.precision
     if section.teacher_run is not None:
         run = read_config(section.teacher_run)
-        model, lengths = run.model, run.data.history_lengths
+        model, lengths = model_of(section.teacher_run, run), run.data.history_lengths
         precision = run.training.precision
         _check_run(section.teacher_run, run, config, data)
         mark = digest(checkpoint_folder(section.teacher_run))

@@ -101,6 +101,7 @@ def train(config: Config) -> dict:
         config=teacher.batches_by if teacher else config.data,
         num_chunks=trainer.num_chunks,
         tasks=ranker.tasks,
+        reads_texts=trainer.reads_texts,
     )
     batches = functools.partial(
         read,
@@ -216,6 +217,7 @@ def make_trainer(
         data.schema,
         data.vocabularies.table_sizes(data.schema),
         dtype=options.precision,
+        texts=data.vocabularies.texts,
     )
     scaling = options.precision == "mixed_float16"
     jit_compile = options.jit_compile
@@ -238,6 +240,7 @@ def make_trainer(
         ),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),
+        total_steps=total_steps,
     )
     return trainer
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ctr_tf.data.latest import latest_behaviors
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.layers.feature_embedding import PROGRESS
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.models.ranker import Ranker
@@ -33,7 +34,8 @@ class Trainer(keras.Model):
 
     Metrics are those of the first ranker: the objective as `loss`, each of its terms
     where there are several, `auc`, `gauc_request`, `auc_<task>` of further tasks; and
-    `<name>_auc` of each further ranker.
+    `<name>_auc` of each further ranker; and what the first measures along the way
+    (`Ranker.measured`).
 
     Batches are made for `num_chunks` and the longest history that a ranker takes; one
     that takes less sees its latest behaviors, in chunks of their own, as if no more
@@ -50,6 +52,7 @@ class Trainer(keras.Model):
         learners: the rankers that learn, by name.
         tables: those of the learners, by name.
         num_chunks: P that batches must have been made for.
+        reads_texts: whether batches must have the tokens of texts.
 
     Raises:
         UserError: if they read batches differently, or a name is of something else.
@@ -73,8 +76,9 @@ class Trainer(keras.Model):
         whole = [n for n in rankers if n not in self._history_lengths]
         self.num_chunks = rankers[whole[0] if whole else self._first].num_chunks
         self.ranker = rankers[self._first]
+        self.reads_texts = any(ranker.reads_texts for ranker in rankers.values())
         _check_rankers(self.rankers)
-        _check_terms(objective, self.rankers, self.ranker.tasks)
+        _check_terms(objective, self.rankers, self.ranker)
         self.input_seconds = 0.0
         self._terms = {
             term.name: DefinedMean(term.name, dtype="float32")
@@ -84,6 +88,9 @@ class Trainer(keras.Model):
             LogitAUC(name)
             for name in ("auc", *(f"auc_{task}" for task in self.ranker.tasks))
         ]
+        self._measures = {
+            name: DefinedMean(name, dtype="float32") for name in self.ranker.measured
+        }
         self._ranking = DefinedMean("gauc_request", dtype="float32")
         self._other_aucs = {
             name: LogitAUC(f"{name}_auc") for name in rankers if name != self._first
@@ -98,6 +105,7 @@ class Trainer(keras.Model):
         optimizer: keras.optimizers.Optimizer,
         jit_compile: bool = False,
         row_dropout: RowDropout | None = None,
+        total_steps: int = 1,
     ) -> None:
         """Prepares for training.
 
@@ -106,7 +114,10 @@ class Trainer(keras.Model):
             jit_compile: whether XLA compiles the dense computation; the tables are
                 never part of it.
             row_dropout: what training does to embedding rows; None: nothing.
+            total_steps: of the training, for rankers that do something by its
+                progress.
         """
+        self._total_steps = total_steps
         network = {id(v): v for r in self.learners.values() for v in r.network}
         self._network = [v for v in network.values() if v.trainable]
         optimizer.build(self._network)
@@ -121,7 +132,8 @@ class Trainer(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         """Those that are kept from batch to batch."""
         others = self._other_aucs.values()
-        return [*self._terms.values(), *self._aucs, self._ranking, *others]
+        kept = [*self._terms.values(), *self._measures.values(), *self._aucs]
+        return [*kept, self._ranking, *others]
 
     def train_step(self, data: tuple) -> dict:
         """Trains on one replica's share of a global batch.
@@ -143,8 +155,9 @@ class Trainer(keras.Model):
             _sum_over_replicas(counts), self.optimizer.iterations
         )
         factors = {n: self.optimizer.scale_loss(f) for n, f in factors.items()}
-        logits, totals, (of_rows, of_network) = self._compiled_gradients(
-            inputs, rows, labels, weights, factors
+        seen = {name: self._with_progress(name, own) for name, own in inputs.items()}
+        outputs, totals, (of_rows, of_network) = self._compiled_gradients(
+            seen, rows, labels, weights, factors
         )
         of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
         every = zip(of_network, self._network, strict=True)
@@ -154,7 +167,7 @@ class Trainer(keras.Model):
             [*summed, *of_tables.values()],
             [*(variable for _, variable in pairs), *of_tables],
         )
-        return self._update_metrics(labels, logits, weights, totals, counts)
+        return self._update_metrics(labels, outputs, weights, totals, counts)
 
     def test_step(self, data: tuple) -> dict:
         """Evaluates one replica's share of a global batch; returns the metrics."""
@@ -164,8 +177,7 @@ class Trainer(keras.Model):
         outputs = self._compiled_forward(inputs, rows)
         totals = self.objective.totals(outputs, labels, weights)
         counts = self.objective.counts(labels, weights)
-        logits = _logits(outputs)
-        return self._update_metrics(labels, logits, weights, totals, counts)
+        return self._update_metrics(labels, outputs, weights, totals, counts)
 
     def inputs_of(self, name: str, inputs: dict) -> dict:
         """What one ranker sees of a batch's inputs."""
@@ -189,6 +201,13 @@ class Trainer(keras.Model):
             for name, ranker in self.learners.items()
             if any(variable is own for own in ranker.network)
         )
+
+    def _with_progress(self, name: str, inputs: dict) -> dict:
+        """What a ranker sees of a batch that it learns from."""
+        if not (name in self.learners and self.rankers[name].reads_progress):
+            return inputs
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        return {**inputs, PROGRESS: step / self._total_steps}
 
     def _inputs(self, inputs: dict) -> dict[str, dict]:
         return {name: self.inputs_of(name, inputs) for name in self.rankers}
@@ -228,7 +247,7 @@ class Trainer(keras.Model):
             outputs = self._forward(inputs, rows, training=True)
             totals = self.objective.totals(outputs, labels, weights)
             loss = tf.add_n([totals[name] * factors[name] for name in totals])
-        return _logits(outputs), totals, tape.gradient(loss, (rows, network))
+        return outputs, totals, tape.gradient(loss, (rows, network))
 
     def _forward(
         self, inputs: dict[str, dict], rows: dict[str, dict], training: bool = False
@@ -243,7 +262,7 @@ class Trainer(keras.Model):
     def _update_metrics(
         self,
         labels: tf.Tensor,
-        logits: dict[str, tf.Tensor],
+        outputs: dict[str, Outputs],
         weights: tf.Tensor,
         totals: dict[str, tf.Tensor],
         counts: dict[str, tf.Tensor],
@@ -252,12 +271,15 @@ class Trainer(keras.Model):
             mean.update_state(
                 tf.math.divide_no_nan(totals[name], counts[name]), counts[name]
             )
-        first = logits[self._first]
+        for name, mean in self._measures.items():
+            total, count = outputs[self._first].measures[name]
+            mean.update_state(tf.math.divide_no_nan(total, count), count)
+        first = outputs[self._first].logits
         self._ranking.update_state(*request_auc(labels[..., 0], first[..., 0], weights))
         for index, auc in enumerate(self._aucs):
             auc.update_state(labels[..., index], first[..., index], weights)
         for name, auc in self._other_aucs.items():
-            auc.update_state(labels[..., 0], logits[name][..., 0], weights)
+            auc.update_state(labels[..., 0], outputs[name].logits[..., 0], weights)
         # Of a share in which a term has nothing to say it is no reason to stop.
         return self._results(of_nothing=0.0)
 
@@ -284,6 +306,7 @@ class Trainer(keras.Model):
             **{auc.name: auc.result() for auc in self._aucs},
             self._ranking.name: self._ranking.result(),
             **{auc.name: auc.result() for auc in self._other_aucs.values()},
+            **{name: mean.result() for name, mean in self._measures.items()},
         }
 
     def make_train_function(self, force: bool = False) -> Callable:
@@ -351,10 +374,11 @@ def _check_rankers(rankers: Mapping[str, Ranker]) -> None:
 
 
 def _check_terms(
-    objective: Objective, rankers: Mapping[str, Ranker], tasks: tuple[str, ...]
+    objective: Objective, rankers: Mapping[str, Ranker], first: Ranker
 ) -> None:
     """Every term looks at a ranker that is there, and is called like no metric."""
-    taken = {"loss", "auc", "gauc_request", *(f"auc_{task}" for task in tasks)}
+    taken = {"loss", "auc", "gauc_request", *first.measured}
+    taken |= {f"auc_{task}" for task in first.tasks}
     taken |= {f"{name}_auc" for name in rankers}
     for term in objective.terms:
         for name in term.loss.rankers:
@@ -379,10 +403,6 @@ def _tables_of(rankers: Mapping[str, Ranker]) -> dict[str, EmbeddingTable]:
 
 def _flat(nested: Mapping[str, Mapping]) -> dict[tuple[str, str], Any]:
     return {(name, key): v for name, own in nested.items() for key, v in own.items()}
-
-
-def _logits(outputs: Mapping[str, Outputs]) -> dict[str, Any]:
-    return {name: own.logits for name, own in outputs.items()}
 
 
 def _sum_over_replicas(values):

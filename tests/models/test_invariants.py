@@ -6,13 +6,16 @@ import helpers
 import keras
 import numpy as np
 import pytest
+import small_language_model
 import tensorflow as tf
 from keras import ops
 
 from ctr_tf.layers.state_spec import FLOAT, flatten
+from ctr_tf.layers.text.low_rank import LoRA
 from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.bst import BSTConfig
 from ctr_tf.models.can import CANConfig
+from ctr_tf.models.ctr_sink import CTRSinkConfig
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.eta import ETAConfig
 from ctr_tf.models.eta_gap import ETAGAPConfig
@@ -26,10 +29,24 @@ from ctr_tf.models.sim_hard import SIMHardConfig
 from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.suan import SUANConfig
+from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.models.twin_v2 import TwinV2Config
+from ctr_tf.models.with_texts import WithTextsConfig
 from ctr_tf.training.checkpoints import named
 
 SMALL = {"dim": 16, "num_heads": 4}
+TEXTS = {
+    "pretrained": False,
+    "dropout": 0.0,
+    "history_tokens": 48,
+    "candidate_tokens": 12,
+    "history_prompt": "liked:",
+    "candidate_prompts": ("the hat", ""),
+    "signal_width": 8,
+    "units": (16, 16, 8),
+}
+BERT = {**TEXTS, "language_model": small_language_model.folder("bert")}
+QWEN3 = {**TEXTS, "language_model": small_language_model.folder("qwen3")}
 CONFIGS = {
     "S2": SparseCTRConfig(**SMALL),
     "S1": SparseCTRConfig(**SMALL, sparsity="S1"),
@@ -65,6 +82,14 @@ CONFIGS = {
     "LONGER": LONGERConfig(**SMALL, merge=3, recent=2),
     "SUAN": SUANConfig(**SMALL),
     "LightSUAN": LightSUANConfig(**SMALL, window=3, dilation=5),
+    "CTR-Sink": CTRSinkConfig(**BERT, inter_sink=2, match=True),
+    "CTR-Sink of a decoder": CTRSinkConfig(
+        **QWEN3, inter_sink=1, tune="lora", lora=LoRA(2), order="shuffled"
+    ),
+    "with texts": WithTextsConfig(
+        ranker=SIMSoftConfig(**SMALL, top_k=6, recent=5),
+        texts=TextsConfig(**BERT, tune="upper", signal="ordinal"),
+    ),
     # The other ablations, and all of their mathematics: test_suan.py.
     "SUAN without target": SUANConfig(**SMALL, target_aware=False),
 }
@@ -74,8 +99,9 @@ HALVES = ("mixed_float16", "mixed_bfloat16")
 
 
 def make(config, dtype=None):
-    schema = helpers.make_schema()
-    return build_ranker(config, schema, helpers.make_table_sizes(schema), dtype)
+    schema = helpers.make_schema(texts=True)
+    sizes, texts = helpers.make_table_sizes(schema), helpers.make_texts(schema)
+    return build_ranker(config, schema, sizes, dtype, texts=texts)
 
 
 def batch(model, **options):
@@ -181,6 +207,7 @@ def test_the_history_matters(config):
     model = make(config)
     inputs = batch(model, lengths=[16, 16, 16, 16])
     other = {**inputs, "behavior_item_id": inputs["behavior_item_id"] % 40 + 3}
+    other["behavior_title"] = np.flip(inputs["behavior_title"], 1)
     assert np.abs(scores(model, other) - scores(model, inputs)).max() > 1e-4
 
 

@@ -54,7 +54,7 @@ def loaded(folder):
 @pytest.mark.parametrize("name", MODELS)
 def test_all_signatures_score_like_the_model(name, data, samples, tmp_path):
     ranker = make_ranker(name)
-    expected = list(model_scores(ranker, HISTORY_LENGTHS[-1], samples))
+    expected = list(model_scores(ranker, HISTORY_LENGTHS[-1], samples, data))
     assert np.std(np.concatenate(expected)) > 0.05
     vocabularies = data.folder / "vocabularies"
     module = ServingModule(ranker, vocabularies, HISTORY_LENGTHS, SLATE_SIZES)

@@ -91,7 +91,7 @@ def variant(request, tmp_path_factory, data):
 def test_every_signature_scores_like_the_model(variant, data):
     signatures = variant.model.signatures
     samples = read_samples(data, 10)
-    expected = list(model_scores(variant.ranker, 12, samples))
+    expected = list(model_scores(variant.ranker, 12, samples, data))
     assert np.std(np.concatenate(expected)) > 0.02
     bound = BOUND[VARIANTS[variant.name][1]]
     assert variant.exported.tolerance == bound

@@ -19,8 +19,9 @@ from ctr_tf.layers.text.lm_backbone import check_folder, load_backbone
 from ctr_tf.layers.text.low_rank import LoRA, LowRank
 from ctr_tf.tensors import Shape, Tensor
 
-TUNES = ("nothing", "lora", "layers")
+TUNES = ("nothing", "lora", "upper", "layers")
 LayerBias = Callable[[int, Tensor], Tensor | None]
+Watch = Callable[[int, Tensor], None]
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -39,7 +40,8 @@ class LanguageModel(keras.layers.Layer):
         pretrained: whether to read the folder's weights. A model whose weights come
             from elsewhere, such as a checkpoint, needs config.json alone.
         tune: what of the model learns. `"nothing"`; `"lora"`: factors beside its maps;
-            `"layers"`: everything but the token table.
+            `"upper"`: the upper half of its layers; `"layers"`: everything but the
+            token table.
         lora: which factors, where `tune` is `"lora"`.
         dropout: of hidden states and of attention's weights, in training; None: what
             config.json says of each.
@@ -100,6 +102,11 @@ class LanguageModel(keras.layers.Layer):
         return self.config.num_layers
 
     @property
+    def half(self) -> int:
+        """The first layer of the upper half."""
+        return self.num_layers // 2
+
+    @property
     def attention_dropout(self) -> float:
         """Share of attention's weights that training drops."""
         own = self.config.attention_dropout
@@ -125,7 +132,12 @@ class LanguageModel(keras.layers.Layer):
         _, self.backbone = load_backbone(
             self.folder, self.pretrained, self.dtype_policy
         )
-        self.backbone.trainable = self.tune == "layers"
+        self.backbone.trainable = self.tune in ("upper", "layers")
+        if self.tune == "upper":
+            for layer in self.backbone.layers:
+                layer.trainable = False
+            for layer in self.backbone.transformer_layers[self.half :]:
+                layer.trainable = True
         for name in ("token_embedding", "pooled_dense"):
             if hasattr(self.backbone, name):
                 getattr(self.backbone, name).trainable = False
@@ -204,6 +216,11 @@ class LanguageModel(keras.layers.Layer):
             return inputs
         return keras.random.dropout(inputs, share, seed=self.seed)
 
+    def _drop_weights(self, index, training, watch, weights):
+        if watch is not None:
+            watch(index, weights)
+        return self._drop(self.attention_dropout, training, weights)
+
     def _table(self, name: str) -> Tensor:
         layer = getattr(self.backbone, f"{name}_embedding")
         attribute = "position_embeddings" if name == "position" else "embeddings"
@@ -219,6 +236,7 @@ class LanguageModel(keras.layers.Layer):
         last: int | None = None,
         bias: LayerBias | None = None,
         training: bool = False,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Passes layers `first` … `last` - 1, and a decoder's final norm.
 
@@ -231,6 +249,8 @@ class LanguageModel(keras.layers.Layer):
                 the logits of attention, or None. The hidden states are those that the
                 layer maps to queries: a decoder's after its norm.
             training: whether dropout drops.
+            watch: given each layer and its attention's weights, `[B, H, L, L]` float32,
+                before dropout.
 
         Returns:
             `[B, L, W]`.
@@ -256,7 +276,7 @@ class LanguageModel(keras.layers.Layer):
                 bias_of=functools.partial(bias or _no_bias, index),
                 drop=functools.partial(self._drop, self.hidden_dropout, training),
                 drop_weights=functools.partial(
-                    self._drop, self.attention_dropout, training
+                    self._drop_weights, index, training, watch
                 ),
             )
         return self.backbone.layer_norm(hidden) if causal else hidden

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.files import read_json
 
+LM_CONFIG = "config.json"
 ENCODERS = ("bert",)
 DECODERS = ("llama", "qwen2", "qwen3")
 ARCHITECTURES = (*ENCODERS, *DECODERS)
@@ -100,7 +101,7 @@ def read_lm_config(folder: str | Path) -> LMConfig:
     """
     if not Path(folder).is_dir():
         raise UserError(f"There is no folder '{folder}' of a language model.")
-    path = Path(folder) / "config.json"
+    path = Path(folder) / LM_CONFIG
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in Path(folder).iterdir())) or "(nothing)"
         raise UserError(

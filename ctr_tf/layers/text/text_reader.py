@@ -11,7 +11,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.text.inter_sink_attention import InterSinkAttention
-from ctr_tf.layers.text.language_model import LanguageModel
+from ctr_tf.layers.text.language_model import LanguageModel, Watch
 from ctr_tf.layers.text.sink_embedding import SinkEmbedding
 from ctr_tf.layers.text.sink_places import one_hot_places, replace_rows
 from ctr_tf.layers.text.token_pooling import pool_text
@@ -43,6 +43,7 @@ class TextReader(keras.layers.Layer):
         signals: `[B, S]` int, 0 … 99, the signal of each sink; see `sink_signals`.
         over_sinks: scalar bool: the vector is the mean of the sinks; see `pool_text`.
         training: whether dropout drops.
+        watch: see `LanguageModel.run`; of the layers that read texts.
 
     Returns:
         `[B, W]`, the compute dtype.
@@ -71,7 +72,7 @@ class TextReader(keras.layers.Layer):
                 f"`split` needs a language model of two layers or more. "
                 f"Received: {layers} layer"
             )
-        self.lower = layers // 2 if split else layers
+        self.lower = model.half if split else layers
         if not 0 <= num_inter_sink <= self.lower:
             raise UserError(
                 f"`num_inter_sink` lies between 0 and the {self.lower} layers that "
@@ -126,6 +127,7 @@ class TextReader(keras.layers.Layer):
         signals: Tensor | None = None,
         over_sinks: Tensor | bool = False,
         training: bool = False,
+        watch: Watch | None = None,
     ) -> Tensor:
         """One vector a text."""
         model = self.model
@@ -138,7 +140,9 @@ class TextReader(keras.layers.Layer):
                 rows_BLW = replace_rows(rows_BLW, places_BSL, self.sinks(signals))
             bias_of = functools.partial(self._bias, places_BSL, training)
         hidden_BLW = model.begin(rows_BLW, mask, training)
-        hidden_BLW = model.run(hidden_BLW, mask, 0, self.lower, bias_of, training)
+        hidden_BLW = model.run(
+            hidden_BLW, mask, 0, self.lower, bias_of, training, watch
+        )
         return pool_text(hidden_BLW, mask, is_sink_BL, over_sinks)
 
     def _bias(self, places_BSL, training, index, hidden_BLW):
