@@ -64,6 +64,8 @@ class ReplicatedTables:
             if of_rows.get(key) is not None and self.tables[name].trainable:
                 used.setdefault(name, []).append((ids, of_rows[key]))
         own = {name: _slices(self.tables[name], parts) for name, parts in used.items()}
+        if not own:
+            return {}
         replica = tf.distribute.get_replica_context()
         summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(own.values()))
         return {name: unique_rows(g) for name, g in zip(own, summed, strict=True)}
