@@ -81,7 +81,7 @@ def test_a_model_that_reads_no_text_is_the_same_without(tmp_path, caplog):
     assert texts.num_rows == 2 + len((raw / "movies.csv").read_text().splitlines()) - 1
     assert texts.words("title", [2]) == ["toy story ( 1995 )"]
     genres = "adventure, animation, children, comedy, fantasy"
-    assert texts.words("categories", [2]) == [genres.replace(",", " ,")]
+    assert texts.words("categories", [2]) == [genres]
     runs = [run_training(d, tmp_path / d.folder.name / "run") for d in (plain, data)]
     weights = [[w.numpy() for w in run.ranker.weights] for run in runs]
     assert len(weights[0]) == len(weights[1])
