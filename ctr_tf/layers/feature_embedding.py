@@ -323,7 +323,8 @@ class FeatureEmbedding(keras.layers.Layer):
 
         Behaviors and candidates also get the ids of their embedded features, the rows
         of their extra tables, and what `inputs` has of their texts (see
-        `ctr_tf.text.tokens`).
+        `ctr_tf.text.tokens`); behaviors which of them are positive, where the schema
+        says it.
 
         Args:
             inputs: encoded features; a group whose keys are absent is left out.
@@ -349,6 +350,7 @@ class FeatureEmbedding(keras.layers.Layer):
                 "mask": inputs["behavior_time"] > 0,
                 "chunk": inputs["behavior_chunk"],
                 **self._ids_and_extras("behavior", inputs, rows),
+                **self._positive(inputs),
             }
         if "candidate_mask" in inputs:
             groups["candidates"] = {
@@ -372,6 +374,13 @@ class FeatureEmbedding(keras.layers.Layer):
         }
         texts = {f.name: inputs[f"{prefix}{f.name}"] for f in self.schema.texts}
         return {"ids": ids, "texts": texts, **extras}
+
+    def _positive(self, inputs: dict) -> dict:
+        rule = self.schema.positive
+        if rule is None:
+            return {}
+        mask_BN = rule.mask(inputs[f"behavior_{rule.feature}"])
+        return {"positive": ops.logical_and(mask_BN, inputs["behavior_time"] > 0)}
 
     def _vectors(self, group: str, inputs: dict, rows: dict) -> Tensor:
         listed = group in ("user", "context")

@@ -43,6 +43,9 @@ class Ranker(keras.Model):
     * `candidates`: `{"embedding": [B, C, Dc], "mask": [B, C] bool,
       "ids": {feature: [B, C]}, "texts": {feature: [B, C]}}`
 
+    Where the schema says which behaviors are positive, `behaviors` has `"positive"`,
+    `[B, N] bool`, False on padding.
+
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
     Texts are tokens, `[B, N, T]` and `[B, C, T]`, for a model that reads them
     (`reads_texts`); for others they may be anything.

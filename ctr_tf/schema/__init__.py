@@ -13,6 +13,7 @@ from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.categorical import Categorical
 from ctr_tf.schema.kinds.numeric import Numeric
 from ctr_tf.schema.kinds.text import Text
+from ctr_tf.schema.positive import Positive
 from ctr_tf.schema.schema import RESERVED_KEYS, TIME_UNITS, Schema
 from ctr_tf.time import parse_duration
 
@@ -29,6 +30,7 @@ __all__ = [
     "Categorical",
     "Feature",
     "Numeric",
+    "Positive",
     "Schema",
     "Text",
     "parse_duration",

@@ -142,6 +142,20 @@ class Feature:
         """Whether ids are buckets in ascending order, the last without an end."""
         return False
 
+    def least_input(self, value: float) -> int | float:
+        """The least input of one that is at least `value`; what is missing is less.
+
+        Args:
+            value: a raw number.
+
+        Raises:
+            UserError: if the kind's inputs do not tell.
+        """
+        self._fail(
+            "What is at least so much is told by a feature of kind numeric or "
+            f"bucketized. Received: kind='{self.kind}'"
+        )
+
     @property
     def input_dtype(self) -> str:
         """Dtype of a model's input, `"int64"` or `"float32"`."""

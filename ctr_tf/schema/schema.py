@@ -16,9 +16,11 @@ counters:                   # what a candidate's impressions and clicks are coun
   - {by: item_id}
   - {by: user_id x item_id}
 session_gap: 30m            # groups rows into a slate where the log has no request id
+positive: {feature: rating, at_least: 4}   # where the log has behaviors not liked
 features:
   - {name: item_id, role: item, kind: categorical, dtype: int64}
   - {name: age, role: user, kind: bucketized, boundaries: [18, 25, 35, 50]}
+  - {name: rating, role: behavior, kind: numeric}
 ```
 
 Ids of categorical features: 0 is padding, 1 is out-of-vocabulary, and the entries of
@@ -42,6 +44,7 @@ from ctr_tf.computed.declare import Computed, declare
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
 from ctr_tf.schema.kinds import kind_class
+from ctr_tf.schema.positive import Positive
 from ctr_tf.time import parse_duration, transitions
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
@@ -83,6 +86,7 @@ class Schema:
             default.
         null_values: how the log writes that a value is missing, beside null and NaN;
             of a feature that has its own, those.
+        positive: which behaviors were liked, where the log also has others.
     """
 
     name: str
@@ -105,6 +109,7 @@ class Schema:
     feedback_delay: str | int = "0s"
     labels: tuple[str, ...] = ("click",)
     null_values: tuple[str | int | float, ...] = ("",)
+    positive: Positive | None = None
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
@@ -147,6 +152,8 @@ class Schema:
         self._check_labels()
         self._check_record_keys()
         self._check_raw_columns()
+        if self.positive is not None:
+            object.__setattr__(self, "positive", self.positive.bound(self.declared))
         if not any(f.name == ITEM_KEY for f in self.of("item")):
             raise UserError(
                 f"Schema '{self.name}' lacks the feature '{ITEM_KEY}' with role 'item'."
@@ -306,6 +313,9 @@ class Schema:
         for key in ("counter_windows", "labels", "null_values", "places"):
             data[key] = list(data[key])
         data["counters"] = [_choice_to_mapping(choice) for choice in self.counters]
+        del data["positive"]
+        if self.positive is not None:  # without it the text is as it always was
+            data["positive"] = configs.to_mapping(self.positive)
         return yaml.safe_dump(data, sort_keys=False, width=88)
 
     @classmethod

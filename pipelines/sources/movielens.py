@@ -25,8 +25,9 @@ What becomes what:
   the day's first rating, so that nothing rated that day is in the request's history.
   A candidate's own time stays that of its rating: it orders the behaviors.
 * A click becomes a behavior with its rating (4, 4.5 or 5 stars).
-* Items: genres, the first of them, and the year in the title's parentheses. Their
-  titles, whole, are a text of the schema where the job is given a `--tokenizer`.
+* Items: genres, the first of them, and the year in the title's parentheses. Where the
+  job is given a `--tokenizer`, texts of the schema are their titles, whole, and their
+  categories, the genres in words ("Adventure, Children").
 * Users: gender, age (1, 18, 25, …: the range that begins there) and occupation (a
   number). Where `users.dat` is not there, these features are left out of the schema.
 
@@ -40,6 +41,8 @@ the tenth before it for validation); most users of the test are then new to the 
 ctr-tf prepare --source movielens --input MOVIELENS --output PREPARED
 ctr-tf prepare --source movielens --input MOVIELENS --output PREPARED --tokenizer LM
 ```
+
+The source `movielens_ratings` has low ratings in the histories as well.
 """
 
 import dataclasses
@@ -172,6 +175,7 @@ def _items(rows: pa.Table) -> pa.Table:
         {
             "item_id": rows["movieId"],
             "title": rows["title"],
+            "categories": pc.replace_substring(genres, "|", ", "),
             "genre": pc.struct_field(genre, "genre"),
             "genres": pc.split_pattern(genres, "|"),
             "year": pc.struct_field(year, "year").cast(pa.int64()),

@@ -7,8 +7,8 @@ A source turns the files of one data set into the *canonical* raw tables:
   features by name, `behavior_<f>` (what behavior feature f becomes if the row is
   clicked), `true_probability`. Where a source has no `request_id` the job groups a
   user's rows into slates by `schema.session_gap`.
-* behaviors, one row a behavior outside the exposures: `user_id`, `time`, `item_id`;
-  optional: item and behavior features by name.
+* behaviors, one row a behavior that is no clicked exposure: `user_id`, `time`,
+  `item_id`; optional: item and behavior features by name.
 * users: `user_id` and user features (lists where the feature's length exceeds 1).
 * items: `item_id` and item features; they fill in what a row does not carry itself.
   Texts are read here alone.
@@ -222,6 +222,7 @@ _SOURCES = {
     "kuairec": "KuaiRec",
     "kuaivideo": "KuaiVideo",
     "movielens": "MovieLens",
+    "movielens_ratings": "MovieLensRatings",
     "synthetic": "Synthetic",
 }
 

@@ -1,10 +1,12 @@
 """Features become vectors: which channels, what means of lists, what statistics."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from ctr_tf.layers.feature_embedding import FeatureEmbedding
-from ctr_tf.schema import Categorical, Numeric, Schema
+from ctr_tf.schema import Bucketized, Categorical, Numeric, Positive, Schema
 
 SCHEMA = Schema(
     "shop",
@@ -189,3 +191,36 @@ def test_a_group_without_features_is_one_channel_of_zeros():
     assert layer.width("user") == 1
     user = layer._vectors("user", inputs, {})
     np.testing.assert_array_equal(user, np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize(
+    "rating, at_least, padding, values",
+    [
+        (Bucketized("rating", "behavior", boundaries=(2, 4, 5)), 4, 0, [1, 2, 3, 4, 5]),
+        (Numeric("rating", "behavior"), 4, 0, [np.nan, 3.5, 3.9, 4, 5]),
+        (Numeric("rating", "behavior"), -2, 0, [np.nan, -3, -2.5, -2, 1]),
+    ],
+)
+def test_behaviors_say_which_are_positive(rating, at_least, padding, values):
+    """Padding never is, though it may be more than the least positive value."""
+    features = (*SCHEMA.declared, rating)
+    schema = dataclasses.replace(
+        SCHEMA, features=features, positive=Positive("rating", at_least)
+    )
+    sizes = {f.table: f.num_ids or 9 for f in schema.features if f.is_embedded}
+    inputs = inputs_of(np.random.default_rng(0))
+    dtype = rating.input_dtype
+    inputs["behavior_rating"] = np.array(
+        [[padding, padding, *values[1:]], [*values, values[-1]]], dtype
+    )
+    layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
+    layer.build()
+    # What enters the vector is cut to what the training saw; the mask is not.
+    layer.adapt([inputs | {"behavior_rating": np.full((2, 6), 3, dtype)}])
+    behaviors = layer.assemble(inputs, layer.lookup(inputs))["behaviors"]
+    expected = [[0, 0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 1]]
+    np.testing.assert_array_equal(behaviors["positive"], np.array(expected, bool))
+
+    layer, inputs = embedding(), inputs_of(np.random.default_rng(0))
+    behaviors = layer.assemble(inputs, layer.lookup(inputs))["behaviors"]
+    assert "positive" not in behaviors

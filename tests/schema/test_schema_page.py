@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema, Text
+from ctr_tf.schema import Bucketized, Categorical, Numeric, Positive, Schema, Text
 
 PAGE = Path(__file__).parents[2] / "docs" / "schema.md"
 
@@ -23,3 +23,4 @@ def test_its_schema_is_one():
     schema = Schema.from_yaml(text)
     assert schema.zone == "Europe/Copenhagen"
     assert [feature.length for feature in schema.of("item")] == [1, 6, 1, 1, 16]
+    assert schema.positive == Positive("rating", 4.0)

@@ -73,13 +73,15 @@ def test_a_model_that_reads_no_text_is_the_same_without(tmp_path, caplog):
     raw = write_movielens(tmp_path / "raw")
     with caplog.at_level("INFO"):
         plain = prepare(raw, tmp_path / "plain")
-    assert "texts of the source's schema, title, are left out" in caplog.text
+    assert "texts of the source's schema, title, categories, are left" in caplog.text
     data = prepare(raw, tmp_path / "data", "--tokenizer", real_tokenizer())
-    assert [f.name for f in data.schema.texts] == ["title"]
+    assert [f.name for f in data.schema.texts] == ["title", "categories"]
     assert data.schema.without_texts() == plain.schema
     texts = data.vocabularies.known_texts
     assert texts.num_rows == 2 + len((raw / "movies.csv").read_text().splitlines()) - 1
     assert texts.words("title", [2]) == ["toy story ( 1995 )"]
+    genres = "adventure, animation, children, comedy, fantasy"
+    assert texts.words("categories", [2]) == [genres]
     runs = [run_training(d, tmp_path / d.folder.name / "run") for d in (plain, data)]
     weights = [[w.numpy() for w in run.ranker.weights] for run in runs]
     assert len(weights[0]) == len(weights[1])

@@ -84,6 +84,21 @@ class Bucketized(Feature):
         """See `Feature`."""
         return self.num_values is None
 
+    def least_input(self, value: float) -> int:
+        """See `Feature`: the first bucket above the boundary that `value` is."""
+        if self.boundaries is None:
+            self._fail(
+                "Which values are at least so much is told by `boundaries`. Received: "
+                f"{f'num_values={self.num_values}' if self.num_values else 'log2=True'}"
+            )
+        if value not in self.boundaries:
+            self._fail(
+                "Buckets tell only at their boundaries, "
+                f"{', '.join(f'{bound:g}' for bound in self.boundaries)}, which values "
+                f"are at least so much. Received: {value:g}"
+            )
+        return FIRST_ID + self.boundaries.index(value) + 1
+
     @property
     def wanted(self) -> str:
         """See `Feature`."""

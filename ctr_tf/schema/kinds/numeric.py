@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ctr_tf.schema.vocabulary import Vocabularies
 
 TRANSFORMS = ("none", "log1p")
+_EXACT_AS_FLOAT = 2**24  # up to here a float32 tells whole numbers apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,21 @@ class Numeric(Feature):
         super().__post_init__()
         if self.transform not in TRANSFORMS:
             self._fail(unknown_name("transform", self.transform, TRANSFORMS))
+
+    def least_input(self, value: float) -> float:
+        """See `Feature`: the value itself, as inputs are rounded; NaN is never more."""
+        if self.transform != "none":
+            self._fail(
+                "Of a logarithm, which is rounded, nobody can tell exactly which "
+                "values are at least so much: leave out `transform`. "
+                f"Received: transform='{self.transform}'"
+            )
+        if self.dtype == "int64" and abs(value) > _EXACT_AS_FLOAT:
+            self._fail(
+                f"Whole numbers beyond {_EXACT_AS_FLOAT:,} are rounded in a numeric "
+                f"feature. Received: {value:g}"
+            )
+        return float(np.float32(value))
 
     @property
     def wanted(self) -> str:

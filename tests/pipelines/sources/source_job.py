@@ -42,11 +42,11 @@ class Result:
     rejected: dict
 
 
-def prepare(name, folder, output, *options):
-    """Runs the job with the source's schema, rare values kept."""
+def prepare(name, folder, output, *options, **keys):
+    """Runs the job with the source's schema, these keys changed, rare values kept."""
     schema = get_source(name).schema(str(folder)).without_texts()
     features = [f.without_limits() for f in schema.features]
-    schema = dataclasses.replace(schema, features=tuple(features))
+    schema = dataclasses.replace(schema, features=tuple(features), **keys)
     path = output.with_suffix(".yaml")
     schema.save(path)
     manifest = listwise.run(

@@ -40,7 +40,9 @@ def test_ratings_become_clicks(tmp_path):
     assert titles == [
         *("American President, The (1995)", "Fawlty Towers (1975-1979)", "Hyena Road")
     ]
-    assert tables["items"].drop_columns("title").to_pylist() == [
+    categories = tables["items"]["categories"].to_pylist()
+    assert categories == ["Comedy, Drama", "Comedy", None]
+    assert tables["items"].drop_columns(["title", "categories"]).to_pylist() == [
         {"item_id": 1, "genre": "Comedy", "genres": ["Comedy", "Drama"], "year": 1995},
         {"item_id": 2, "genre": "Comedy", "genres": ["Comedy"], "year": None},
         {
@@ -96,6 +98,8 @@ def test_the_real_data_equal_pandas():
     genres = [[] if g == "(no genres listed)" else g.split("|") for g in movies.genres]
     found = tables["items"]["genres"].to_pylist()
     assert [names or [] for names in found] == genres
+    words = [", ".join(names) or None for names in genres]
+    assert tables["items"]["categories"].to_pylist() == words
     first = [names[0] if names else None for names in genres]
     assert tables["items"]["genre"].to_pylist() == first
 

@@ -9,7 +9,7 @@ from pipelines.sources.source import Batch, Rejected, Shard, get_source
 
 NAMES = (
     *("jsonl", "synthetic", "alibaba", "ebnerd", "eleme", "kuairand", "kuairec"),
-    *("kuaivideo", "movielens"),
+    *("kuaivideo", "movielens", "movielens_ratings"),
 )
 
 
