@@ -281,7 +281,7 @@ def read_prompts(config: TextsConfig, schema: Schema, texts: Texts | None) -> Pr
             f"{', '.join(candidate)}. Received: {list(config.candidate_prompts)}"
         )
     histories = [config.history_prompt]
-    if getattr(schema, "positive", None) is not None:
+    if schema.positive is not None:
         histories.append(config.negative_prompt)
     return make_prompts(
         Tokenizer(texts.tokenizer),
