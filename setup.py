@@ -25,7 +25,11 @@ setup(
             "serving.*",
         ]
     ),
-    package_data={"ctr_tf.recipes": ["*.yaml"], "pipelines.sources": ["*.yaml"]},
+    package_data={
+        "ctr_tf.recipes": ["*.yaml"],
+        "ctr_tf.synthetic.fresh_titles": ["*.yaml"],
+        "pipelines.sources": ["*.yaml"],
+    },
     # One tested set. tensorflow-io 0.37.1 loads its kernels with TensorFlow 2.16 and
     # 2.17 only, so it decides the TensorFlow version.
     install_requires=[

@@ -51,7 +51,8 @@ class WorldConfig:
     plant: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least, most in (
+        check_sizes(
+            self,
             ("users", 1, 10_000_000),
             ("items", NUM_CATEGORIES * BRANDS_PER_CATEGORY, 10_000_000),
             ("days", 2, 3_650),
@@ -60,13 +61,7 @@ class WorldConfig:
             ("candidates", 2, 1_000),
             ("behaviors_per_user", 1, 100_000),
             ("max_history", MIN_SESSION_SIZE, 100_000),
-        ):
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise UserError(
-                    f"`{name}` lies between {least:,} and {most:,}. "
-                    f"Received: {name}={value}"
-                )
+        )
         if self.candidates * 2 > self.items:
             raise UserError(
                 "A slate holds at most half of the items. Received: "
@@ -91,3 +86,22 @@ class WorldConfig:
     def end(self) -> int:
         """Sessions begin before this time."""
         return START + self.days * DAY
+
+
+def check_sizes(config: object, *limits: tuple[str, float, float]) -> None:
+    """Holds the sizes of a world against what they may be.
+
+    Args:
+        config: of the world.
+        *limits: name of a size, the least and the most that it may be.
+
+    Raises:
+        UserError: names the size and its value.
+    """
+    for name, least, most in limits:
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise UserError(
+                f"`{name}` lies between {least:,} and {most:,}. "
+                f"Received: {name}={value}"
+            )

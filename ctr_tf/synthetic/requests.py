@@ -164,12 +164,16 @@ def _distinct_items(
 ) -> np.ndarray:
     """Items of the categories, none twice in a slate."""
     item_RC = catalog.draw(category_RC, rng)
-    while True:
-        order = np.argsort(item_RC, axis=1, kind="stable")
-        ordered = np.take_along_axis(item_RC, order, axis=1)
-        again = np.zeros(item_RC.shape, bool)
-        repeated = ordered[:, 1:] == ordered[:, :-1]
-        np.put_along_axis(again, order[:, 1:], repeated, axis=1)
-        if not again.any():
-            return item_RC
-        item_RC[again] = rng.integers(len(catalog.category), size=again.sum())
+    while (again_RC := repeated(item_RC)).any():
+        item_RC[again_RC] = rng.integers(len(catalog.category), size=again_RC.sum())
+    return item_RC
+
+
+def repeated(item_RC: np.ndarray) -> np.ndarray:
+    """Which items of a slate are in it at an earlier place, `[R, C]`."""
+    order_RC = np.argsort(item_RC, axis=1, kind="stable")
+    ordered_RC = np.take_along_axis(item_RC, order_RC, axis=1)
+    again_RC = np.zeros(item_RC.shape, bool)
+    same_RC = ordered_RC[:, 1:] == ordered_RC[:, :-1]
+    np.put_along_axis(again_RC, order_RC[:, 1:], same_RC, axis=1)
+    return again_RC

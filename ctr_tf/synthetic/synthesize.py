@@ -14,6 +14,18 @@ how the world works. The same options give the same logs.
 
 With `--plant` the world is that of `ctr_tf.synthetic.plants`, in which what models
 claim to exploit can be planted one by one.
+
+`--world fresh_titles` is a world for language models, told in
+`ctr_tf.synthetic.fresh_titles.world`; `--world fresh_titles --help` has its options:
+
+* `exposures`: request_id, user_id, time, item_id, click, true_probability, and the best
+  guesses without the behaviors' ages, `ordered_probability`, and without their order as
+  well, `blind_probability`
+* `behaviors`: user_id, time, item_id
+* `items`: item_id, title
+* `schema.yaml`, which `ctr-tf prepare` takes by itself, and `language_model`, a small
+  one without weights for its `--tokenizer`
+* `meta.json`: the best AUC of each guess as well, exactly and on these clicks
 """
 
 import argparse
@@ -31,7 +43,11 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.synthetic.auc import weighted_auc
 from ctr_tf.synthetic.config import PLANTS, START, WorldConfig
+from ctr_tf.synthetic.fresh_titles import raw_folder
+from ctr_tf.synthetic.fresh_titles.config import FreshTitlesConfig
+from ctr_tf.synthetic.fresh_titles.world import make_tables
 from ctr_tf.synthetic.plants import (
     PlantedCatalog,
     PlantedRequests,
@@ -40,6 +56,7 @@ from ctr_tf.synthetic.plants import (
 from ctr_tf.synthetic.requests import DEVICES, Requests, World
 from ctr_tf.synthetic.world import AGE_GROUPS, Catalog, Sessions, Users
 
+WORLDS = {"shop": WorldConfig, "fresh_titles": FreshTitlesConfig}
 FORMATS = ("parquet", "jsonl", "csv")
 TABLES = ("exposures", "behaviors", "users", "items")
 _ROWS_PER_GROUP = 1 << 17
@@ -143,21 +160,12 @@ def reachable_auc(exposures: pa.Table) -> float:
     Args:
         exposures: a table with `click` and `true_probability`.
     """
-    click = exposures["click"].to_numpy().astype(bool)
-    _, rank, count = np.unique(
-        exposures["true_probability"].to_numpy(),
-        return_inverse=True,
-        return_counts=True,
-    )
-    middle = np.cumsum(count) - (count - 1) / 2  # mean rank of equal values
-    positives = click.sum()
-    negatives = len(click) - positives
-    wins = middle[rank[click]].sum() - positives * (positives + 1) / 2
-    return float(wins / (positives * negatives))
+    click = exposures["click"].to_numpy()
+    return weighted_auc(exposures["true_probability"].to_numpy(), click, 1 - click)
 
 
 def write(
-    config: WorldConfig,
+    config: WorldConfig | FreshTitlesConfig,
     output: str | Path,
     file_format: str = "parquet",
     overwrite: bool = False,
@@ -184,7 +192,32 @@ def write(
         raise FileExistsError(
             f"'{output}' exists; `--overwrite` replaces it, or give another `--output`."
         )
-    tables = synthesize(config)
+    if isinstance(config, WorldConfig):
+        tables = synthesize(config)
+    else:
+        tables = make_tables(config)
+    meta = _meta(config, tables, file_format)
+    part = output.with_name(f".{output.name}.part-{os.getpid()}")
+    part.mkdir(parents=True)
+    try:
+        for name, table in tables.items():
+            _write_table(table, part / f"{name}.{file_format}")
+            _log.info("%s: %s rows", name, f"{table.num_rows:,}")
+        if isinstance(config, FreshTitlesConfig):
+            raw_folder.write_beside(part)
+        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+        if output.exists():
+            _remove(output)
+        part.rename(output)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return meta
+
+
+def _meta(
+    config: WorldConfig | FreshTitlesConfig, tables: dict, file_format: str
+) -> dict:
     exposures = tables["exposures"]
     meta = {
         "settings": dataclasses.asdict(config),
@@ -197,19 +230,8 @@ def write(
         "click_rate": float(exposures["click"].to_numpy().mean()),
         "reachable_auc": reachable_auc(exposures),
     }
-    part = output.with_name(f".{output.name}.part-{os.getpid()}")
-    part.mkdir(parents=True)
-    try:
-        for name in TABLES:
-            _write_table(tables[name], part / f"{name}.{file_format}")
-            _log.info("%s: %s rows", name, f"{tables[name].num_rows:,}")
-        (part / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
-        if output.exists():
-            _remove(output)
-        part.rename(output)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+    if isinstance(config, FreshTitlesConfig):
+        meta |= raw_folder.about(exposures)
     return meta
 
 
@@ -241,38 +263,32 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0.
     """
+    first = argparse.ArgumentParser(
+        prog="ctr-tf synthesize", add_help=False, allow_abbrev=False
+    )
+    first.add_argument("--world", default="shop", help=" | ".join(WORLDS))
+    world = first.parse_known_args(argv)[0].world
+    if world not in WORLDS:
+        raise UserError(unknown_name("world", world, WORLDS))
     parser = argparse.ArgumentParser(
         prog="ctr-tf synthesize",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[first],
+        allow_abbrev=False,
     )
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--format", default="parquet", help=" | ".join(FORMATS))
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the folder if it is there"
     )
-    told = "; ".join(f"{name}: {text}" for name, text in PLANTS.items())
-    parser.add_argument(
-        "--plant",
-        type=lambda names: tuple(names.split(",")),
-        default=(),
-        metavar="NAME,…",
-        help=f"structures to plant in the click probability. {told}",
-    )
-    for field in dataclasses.fields(WorldConfig):
-        if field.name == "plant":
-            continue
-        parser.add_argument(
-            f"--{field.name}",
-            type=field.type,
-            default=field.default,
-            help=f"default: {field.default:,}",
-        )
+    make_config = WORLDS[world]
+    _add_sizes(parser, make_config)
     arguments = vars(parser.parse_args(argv))
     started = time.perf_counter()
     output, file_format = arguments.pop("output"), arguments.pop("format")
-    overwrite = arguments.pop("overwrite")
-    meta = write(WorldConfig(**arguments), output, file_format, overwrite)
+    overwrite, _ = arguments.pop("overwrite"), arguments.pop("world")
+    meta = write(make_config(**arguments), output, file_format, overwrite)
     _log.info(
         "%s: %s events in %.1f s; click rate %.3f, reachable AUC %.4f",
         output,
@@ -282,3 +298,24 @@ def main(argv: Sequence[str]) -> int:
         meta["reachable_auc"],
     )
     return 0
+
+
+def _add_sizes(parser: argparse.ArgumentParser, config: type) -> None:
+    """An option for each field of a world's config."""
+    for field in dataclasses.fields(config):
+        if field.name == "plant":
+            told = "; ".join(f"{name}: {text}" for name, text in PLANTS.items())
+            parser.add_argument(
+                "--plant",
+                type=lambda names: tuple(names.split(",")),
+                default=(),
+                metavar="NAME,…",
+                help=f"structures to plant in the click probability. {told}",
+            )
+        else:
+            parser.add_argument(
+                f"--{field.name}",
+                type=field.type,
+                default=field.default,
+                help=f"default: {field.default:,}",
+            )
