@@ -57,10 +57,12 @@ def make_folder(folder, architecture="bert", weights=False, **changes):
 
 @functools.cache
 def folder(architecture="bert"):
-    """A folder without weights, for texts of 64 tokens; its path, as a text."""
+    """A folder without weights, for texts of 64 tokens of 120; its path, a text."""
     made = Path(tempfile.mkdtemp(prefix="language_model_"))
     atexit.register(shutil.rmtree, made)
-    return str(make_folder(made, architecture, max_position_embeddings=64))
+    return str(
+        make_folder(made, architecture, max_position_embeddings=64, vocab_size=120)
+    )
 
 
 def write_weights(folder, values):

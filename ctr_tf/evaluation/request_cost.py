@@ -33,7 +33,8 @@ def random_request(
     """A batch of one random request, its history full."""
     random = np.random.default_rng(0)
     sample = random_sample(schema, vocabularies, random, behaviors, candidates)
-    reader = BatchReader(schema, num_chunks, behaviors, with_labels=False)
+    texts = vocabularies.texts.tables if vocabularies.texts else {}
+    reader = BatchReader(schema, num_chunks, behaviors, with_labels=False, texts=texts)
     (inputs,) = reader.read(tf.constant([serialize(sample)]))
     return inputs
 

@@ -21,6 +21,7 @@ from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
 
 LAST_TIME = 1_700_000_000
 _RANDOM_WORDS = 100  # of made-up texts
+_SPECIAL = ("[PAD]", "[UNK]", "[unused1]")
 
 Sample = Mapping[str, np.ndarray]
 
@@ -42,7 +43,7 @@ def _random_texts(schema: Schema, items: int) -> Texts | None:
     if not schema.texts:
         return None
     random = np.random.default_rng(items)
-    words = ["[PAD]", "[UNK]", *(f"word{i}" for i in range(_RANDOM_WORDS))]
+    words = [*_SPECIAL, *(f"word{i}" for i in range(_RANDOM_WORDS))]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = {
         "version": "1.0",
@@ -55,7 +56,7 @@ def _random_texts(schema: Schema, items: int) -> Texts | None:
         shape = (FIRST_ID + items + 1, feature.length)
         lengths = random.integers(0, feature.length + 1, shape[0])
         lengths[:FIRST_ID] = 0
-        table = random.integers(FIRST_ID, len(words), shape)
+        table = random.integers(len(_SPECIAL), len(words), shape)
         table[np.arange(feature.length) >= lengths[:, None]] = 0
         tables[feature.name] = table.astype(np.int32)
     ids = [str(1_000 + item) for item in range(items + 1)]

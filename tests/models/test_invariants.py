@@ -271,12 +271,13 @@ def test_saved_and_loaded_scores_are_equal(config, tmp_path):
 
 @pytest.mark.parametrize("name", ["A1", *FIRST.values()])
 def test_overfits_64_samples(name):
+    reads = MODELS[CONFIGS[name].name].reads_texts
     keras.utils.set_random_seed(0)
     model = make(CONFIGS[name])
     inputs = batch(model, batch=64)
     labels, weights = helpers.make_labels(inputs)
     inputs = {key: tf.constant(value) for key, value in inputs.items()}
-    optimizer = keras.optimizers.Adam(0.01)
+    optimizer = keras.optimizers.Adam(3e-3 if reads else 0.01)
     optimizer.build(model.trainable_variables)
 
     @tf.function
@@ -290,6 +291,8 @@ def test_overfits_64_samples(name):
         return loss
 
     first = float(step())
-    for _ in range(120):
+    for _ in range(400 if reads else 120):
         loss = float(step())
+        if loss < 0.05:
+            break
     assert first > 0.5 and loss < 0.05

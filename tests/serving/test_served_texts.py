@@ -19,7 +19,6 @@ from ctr_tf.synthetic.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.text.tokens import text_tokens
 from pipelines.score import run as run_scoring
 from serving.export import ExportOptions, export_ranker
 from serving.exported import EXTRA, load_content
@@ -50,12 +49,13 @@ class TitleReader(Ranker):
     """The summed words of the history, times those of the candidate."""
 
     config_class = DINConfig
+    reads_texts = True
 
     def build_parts(self):
-        self.words = self.add_weight(shape=(102, 4), initializer="normal", name="words")
+        self.words = self.add_weight(shape=(103, 4), initializer="normal", name="words")
 
     def vector(self, texts):
-        tokens = text_tokens(texts, TABLE)
+        tokens = ops.cast(texts, "int32")
         known = ops.cast(tokens != 0, "float32")[..., None]
         return ops.sum(ops.take(self.words, tokens, axis=0) * known, axis=-2)
 
@@ -76,7 +76,7 @@ def ranker():
     keras.utils.set_random_seed(0)
     ranker = TitleReader(SCHEMA, VOCABULARIES.table_sizes(SCHEMA), DINConfig())
     ranker.build()
-    ranker.words.assign(np.random.default_rng(0).normal(size=(102, 4)) / 3)
+    ranker.words.assign(np.random.default_rng(0).normal(size=(103, 4)) / 3)
     return ranker
 
 
@@ -228,8 +228,8 @@ def test_tokens_that_are_none_are_told(tokens):
 
 
 def test_the_graph_itself_refuses_tokens_of_no_tokenizer(loaded):
-    asked = request([(UNKNOWN, [3])], [(UNKNOWN, [101]), (UNKNOWN, [102])])
-    message = "`candidate_title` must be ids of the 102 tokens"
+    asked = request([(UNKNOWN, [3])], [(UNKNOWN, [102]), (UNKNOWN, [103])])
+    message = "`candidate_title` must be ids of the 103 tokens"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         score_once(loaded.signatures, request_to_tensors(asked, SCHEMA))
     tensors = request_to_tensors(asked, SCHEMA)
