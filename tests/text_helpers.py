@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 WORDS = ("[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", ",", ":", "red", "blue")
 WORDS += ("hat", "shoe", "for", "the", "rain", "snow", "liked")
@@ -14,7 +14,8 @@ WORDS += ("hat", "shoe", "for", "the", "rain", "snow", "liked")
 def small_tokenizer(*words: str, first: str = WORDS[0]) -> str:
     """The text of a tokenizer.json: lower case, whole words and marks.
 
-    As published ones do it, it cuts and pads, which no table of texts may.
+    As published ones do it, it cuts and pads, which no table of texts may, and puts
+    tokens of its own around a text.
 
     Args:
         *words: further entries of the vocabulary.
@@ -25,6 +26,10 @@ def small_tokenizer(*words: str, first: str = WORDS[0]) -> str:
     tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(mark, vocabulary[mark]) for mark in ("[CLS]", "[SEP]")],
+    )
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=3)
     return tokenizer.to_str()
