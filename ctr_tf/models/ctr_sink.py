@@ -53,11 +53,11 @@ class CTRSink(TextsRanker):
     ablations = {
         "without_sinks": {"sinks": False, "inter_sink": 0, "sink_stage": 0.0},
         "without_signal": {"signal": "none"},
-        "without_stages": {"sink_stage": 0.0},
-        "without_inter_sink": {"inter_sink": 0},
     }
     alternatives = {
         "random_signal": {"signal": "random"},
+        "two_stages": {"sink_stage": 0.5},
+        "inter_sink_attention": {"inter_sink": 2},
         "ordinal_signal": {"signal": "ordinal"},
         "unsplit": {"split": False},
     }
