@@ -37,8 +37,9 @@ from ctr_tf.tables.replicated import ReplicatedTables
 from serving import inputs as names
 from serving.guards import checked_user, first_of_equals, given_behaviors
 from serving.inputs import Input, candidate_inputs, given, own_texts, user_inputs
+from serving.item_vectors import ItemVectors
 from serving.packed_state import pack, unpack
-from serving.sized_ranker import SizedRanker
+from serving.sized_ranker import TEXT_ROWS, SizedRanker
 from serving.stacked import at_once, by_dtype
 from serving.state import STATE_VERSION, StateLayout, StateTensor, make_layout
 from serving.texts import ServedTexts
@@ -69,17 +70,23 @@ class ServingModule(tf.Module):
     ):
         super().__init__()
         self.encoder = RequestEncoder(ranker.schema, vocabulary_folder)
-        self.texts: ServedTexts | None = None
-        if ranker.schema.texts:
-            self.texts = ServedTexts(ranker.schema, Path(vocabulary_folder))
+        folder = Path(vocabulary_folder)
+        texts = Texts.load(folder, ranker.schema)
+        self.texts = self.item_vectors = None
+        if texts is not None:
+            self.texts = ServedTexts(ranker.schema, folder, texts)
+            if ranker.reads_items_once:
+                self.item_vectors = ItemVectors(ranker, texts)
         self.weights = [variable.value for variable in ranker.network]
         self.tables = ReplicatedTables(ranker.embedding.tables).export()
-        sized = SizedRanker(ranker, history_lengths, slate_sizes, xla)
+        sized = SizedRanker(
+            ranker, history_lengths, slate_sizes, xla, self.item_vectors
+        )
         # Behind a tuple, which nothing tracks: the model's Python must not be saved.
         self._hidden = (lambda: sized,)
         self._history_length = history_lengths[-1]
         self._state_dtype = tf.as_dtype(state_dtype)
-        self.layout = self._layout(Path(vocabulary_folder))
+        self.layout = self._layout(folder, texts)
 
     @property
     def _sized(self) -> SizedRanker:
@@ -89,7 +96,7 @@ class ServingModule(tf.Module):
     def _ranker(self) -> Ranker:
         return self._sized.ranker
 
-    def _layout(self, vocabulary_folder: Path) -> StateLayout:
+    def _layout(self, vocabulary_folder: Path, texts: Texts | None) -> StateLayout:
         """The state's tensors, and the fingerprint of all that they depend on."""
         ranker = self._ranker
         config = {**ranker.get_config(), "history_length": self._history_length}
@@ -99,7 +106,7 @@ class ServingModule(tf.Module):
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
         for name in sorted(ranker.schema.vocabularies()):
             digest.update((vocabulary_folder / f"{name}.txt").read_bytes())
-        if texts := Texts.load(vocabulary_folder, ranker.schema):
+        if texts is not None:
             digest.update(json.dumps(texts.digests, sort_keys=True).encode())
         tensors = [
             StateTensor(
@@ -170,6 +177,8 @@ class ServingModule(tf.Module):
             ranker.schema, ranker.num_chunks, self._history_length, with_labels=False
         )
         (inputs,) = reader.read(examples)
+        if self.item_vectors is not None:
+            inputs[TEXT_ROWS] = inputs[f"candidate_{ranker.schema.texts[0].name}"]
         for text in ranker.schema.texts:
             for key in (f"behavior_{text.name}", f"candidate_{text.name}"):
                 inputs[key] = self._served_texts.of_rows(text.name, inputs[key])
@@ -279,6 +288,8 @@ class ServingModule(tf.Module):
         schema = self._ranker.schema
         inputs = self._inputs("candidate", given(schema, "candidate"), raw)
         inputs |= self._text_inputs("candidate", raw, mask)
+        if self.item_vectors is not None:
+            inputs[TEXT_ROWS] = self._served_texts.rows(item)
         return {"candidate_mask": mask} | inputs
 
     @property

@@ -13,8 +13,11 @@ from ctr_tf.layers.state_spec import FLOAT, StateSpec, flatten, unflatten
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature, Schema
 from serving import inputs as names
+from serving.item_vectors import ItemVectors
 from serving.sizes import at_size, pad_left, pad_slate
 
+TEXT_ROWS = "candidate_text_rows"  # where a table of the texts is read by them
+_VECTORS = "candidate_text_vectors"
 _CHUNK = "behavior_chunk"
 _MASK = "candidate_mask"
 
@@ -31,6 +34,7 @@ class SizedRanker:
         history_lengths: sizes N, ascending.
         slate_sizes: sizes C, ascending.
         xla: whether XLA compiles the dense computation.
+        item_vectors: of a ranker that reads items once.
     """
 
     def __init__(
@@ -39,8 +43,10 @@ class SizedRanker:
         history_lengths: Sequence[int],
         slate_sizes: Sequence[int],
         xla: bool = False,
+        item_vectors: ItemVectors | None = None,
     ):
         self.ranker = ranker
+        self._item_vectors = item_vectors
         self._slate_sizes = tuple(slate_sizes)
         self._dense_encode, self._dense_score = self._encode_dense, self._score_dense
         if xla:
@@ -64,7 +70,10 @@ class SizedRanker:
         }
         self._scorer = tf.function(
             self._score_padded,
-            input_signature=[self.state_specs, _candidate_specs(ranker.schema)],
+            input_signature=[
+                self.state_specs,
+                _candidate_specs(ranker.schema, item_vectors is not None),
+            ],
             autograph=False,
         )
 
@@ -104,6 +113,10 @@ class SizedRanker:
         count = tf.shape(mask_BC)[1]
         inputs, mask_BC = pad_slate(inputs, mask_BC, self._slate_sizes)
         inputs[_MASK] = mask_BC
+        if self._item_vectors is not None:
+            texts = self.ranker.schema.texts
+            tokens = {text.name: inputs[f"candidate_{text.name}"] for text in texts}
+            inputs[_VECTORS] = self._item_vectors(inputs.pop(TEXT_ROWS), tokens)
         rows = self.ranker.lookup(inputs)
         return self._dense_score(state, inputs, rows)[:, :count]
 
@@ -116,6 +129,8 @@ class SizedRanker:
 
     def _score_dense(self, state: dict, inputs: dict, rows: dict) -> tf.Tensor:
         groups = self.ranker.embedding.assemble(inputs, rows)
+        if _VECTORS in inputs:
+            groups["candidates"]["text_vectors"] = inputs[_VECTORS]
         state = unflatten(state, self._declared)
         return self.ranker.score(state, groups["candidates"], training=False)
 
@@ -137,9 +152,11 @@ def _user_specs(schema: Schema, history_length: int) -> dict[str, tf.TensorSpec]
     return specs
 
 
-def _candidate_specs(schema: Schema) -> dict[str, tf.TensorSpec]:
-    """What `ctr_tf.data` makes of candidates."""
+def _candidate_specs(schema: Schema, text_rows: bool) -> dict[str, tf.TensorSpec]:
+    """What `ctr_tf.data` makes of candidates, and perhaps the rows of their texts."""
     specs = {"candidate_mask": tf.TensorSpec([None, None], tf.bool)}
+    if text_rows:
+        specs[TEXT_ROWS] = tf.TensorSpec([None, None], tf.int64)
     for feature in schema.candidate:
         specs[f"candidate_{feature.name}"] = _feature_spec(feature, [None])
     return specs

@@ -18,12 +18,11 @@ class ServedTexts(tf.Module):
     Args:
         schema: with text features.
         folder: of the vocabularies, which has the texts.
+        texts: loaded from there.
     """
 
-    def __init__(self, schema: Schema, folder: Path):
+    def __init__(self, schema: Schema, folder: Path, texts: Texts):
         super().__init__()
-        texts = Texts.load(folder, schema)
-        assert texts is not None
         item = next(
             feature for feature in schema.of("item") if feature.name == ITEM_KEY
         )
@@ -41,6 +40,10 @@ class ServedTexts(tf.Module):
             for name, table in texts.tables.items()
         }
         self._num_tokens = Tokenizer(texts.tokenizer).num_tokens
+
+    def rows(self, item_BN: tf.Tensor) -> tf.Tensor:
+        """The rows of items by their raw ids, int64."""
+        return self._rows.lookup(item_BN)
 
     def of_rows(self, name: str, rows_BN: tf.Tensor) -> tf.Tensor:
         """Tokens by the rows of a record.
@@ -80,7 +83,7 @@ class ServedTexts(tf.Module):
         """
         name = key.partition("_")[2]
         length = self._tables[name].shape[1]
-        rows_BN = self._rows.lookup(item_BN)
+        rows_BN = self.rows(item_BN)
         own_BNT = tf.where(given_BN[..., None], own_BNT, tf.zeros_like(own_BNT))
         wrong = (own_BNT < 0) | (own_BNT >= self._num_tokens)
         check = tf.raw_ops.Assert(

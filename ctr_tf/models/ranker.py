@@ -4,7 +4,7 @@ Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `T` labels, `D` width.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import keras
@@ -63,8 +63,9 @@ class Ranker(keras.Model):
     `auxiliary`, names of further logits that only training needs; `ablations` and
     `alternatives`, variants by name, each the keys of the config that it sets, for
     comparisons of the model with itself; `reads_texts`, whether it reads tokens. And
-    `measured`, which may be an instance's: names of means that its forward pass takes
-    along.
+    of a class or an instance: `measured`, names of means that its forward pass takes
+    along; `reads_items_once`, whether no training has changed what `read_items` makes
+    of an item's texts, so that `candidates` may have it as `text_vectors`.
 
     Args:
         schema: of the data.
@@ -80,6 +81,7 @@ class Ranker(keras.Model):
     alternatives: ClassVar[dict[str, dict[str, Any]]] = {}
     reads_texts: ClassVar[bool] = False
     reads_progress: bool = False
+    reads_items_once: bool = False
     measured: tuple[str, ...] = ()
 
     def __init__(
@@ -195,6 +197,10 @@ class Ranker(keras.Model):
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """Further logits `[B, C, 1]` by name, those of `auxiliary`."""
         return {}
+
+    def read_items(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """What a model that reads texts makes of candidates' tokens, `[B, C, …]`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `read_items`.")
 
     def request_state(self, user: dict, context: dict) -> dict:
         """The part of the state that every model has: user and request."""

@@ -68,7 +68,7 @@ class TextsPart(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="language_model",
         )
-        _check_vocabulary(config, model, prompts)
+        _check_sizes(config, model, prompts)
         self.reader = TextReader(
             model,
             config.signal_width if config.sinks else None,
@@ -293,9 +293,15 @@ def read_prompts(config: TextsConfig, schema: Schema, texts: Texts | None) -> Pr
     )
 
 
-def _check_vocabulary(
-    config: TextsConfig, model: LanguageModel, prompts: Prompts
-) -> None:
+def _check_sizes(config: TextsConfig, model: LanguageModel, prompts: Prompts) -> None:
+    longest = model.config.max_length
+    for key in ("history_tokens", "candidate_tokens"):
+        if getattr(config, key) > longest:
+            raise UserError(
+                f"`{key}` cannot be more than the {longest} tokens that the language "
+                f"model in '{config.language_model}' reads. "
+                f"Received: {key}={getattr(config, key)}"
+            )
     rows = model.config.vocabulary_size
     if prompts.num_tokens > rows:
         raise UserError(

@@ -1,12 +1,14 @@
 """What models that read texts have in common."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Self
 
 from ctr_tf import config as configs
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.texts_part import ON_SINKS, TextsPart
 from ctr_tf.schema import Schema
+from ctr_tf.tensors import Tensor
 from ctr_tf.text.prompts import Prompts
 
 
@@ -41,6 +43,7 @@ class TextsRanker(Ranker):
             dtype=self.dtype_policy,
             name="texts",
         )
+        self.reads_items_once = texts.reads_items_once
         self.reads_progress = bool(texts.sink_stage)
         self.measured = (ON_SINKS,) if texts.sinks else ()
 
@@ -49,6 +52,10 @@ class TextsRanker(Ranker):
     ) -> dict:
         """See `Ranker`."""
         return self.encode_measured(user, behaviors, context, training)[0]
+
+    def read_items(self, tokens: Mapping[str, Tensor]) -> Tensor:
+        """See `TextsPart`."""
+        return self.texts.read_items(tokens)
 
     def get_config(self) -> dict[str, Any]:
         """Config with the prompts' tokens."""

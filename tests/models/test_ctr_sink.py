@@ -154,9 +154,7 @@ def test_shuffled_texts_do_not_tell_the_order():
             titles[row, -length:] = titles[row, -length:][::-1]
         other[key] = tf.constant(titles)
     for order, equal in (("shuffled", True), ("time", False)):
-        model = make(order=order, signal="none", history_tokens=64 + 38 * equal)
-        if equal:
-            model = make(order=order, signal="none", history_tokens=64, max_behaviors=8)
+        model = make(order=order, signal="none", history_tokens=64, max_behaviors=8)
         one, two = (helpers.encode(model, each)["texts"] for each in (inputs, other))
         if equal:  # of a history that is read whole
             np.testing.assert_allclose(one[2], two[2], atol=1e-5)
@@ -290,6 +288,7 @@ def test_what_learns():
         ({"sink_token": "[sink]"}, "`sink_token` is an entry.*\\[sink\\]"),
         ({"inter_sink": 3}, "num_inter_sink"),
         ({"candidate_tokens": 6}, "must leave room for a text of 4 tokens"),
+        ({"history_tokens": 65}, "cannot be more than the 64 tokens.*tokens=65"),
         ({"history_tokens": 0}, "`history_tokens` must be a positive"),
         ({"tune": "lora"}, "`lora` is given where"),
     ],
@@ -303,13 +302,14 @@ def test_mistakes(keys, message):
 def test_data_must_be_of_the_models_tokenizer(tmp_path):
     with pytest.raises(UserError, match="the data have none.*schema 'toy'"):
         read_prompts(CTRSinkConfig(**KEYS), helpers.make_schema(), None)
-    folder = small_language_model.make_folder(tmp_path / "lm", vocab_size=60)
+    sizes = {"max_position_embeddings": 40}
+    folder = small_language_model.make_folder(tmp_path / "lm", **sizes)
     (folder / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="tokens of the language model's own tokenizer"):
         make(language_model=str(folder))
     (folder / "tokenizer.json").write_text(TEXTS.tokenizer)
     make(language_model=str(folder))
-    small_language_model.make_folder(tmp_path / "lm", vocab_size=59)
+    small_language_model.make_folder(tmp_path / "lm", vocab_size=59, **sizes)
     with pytest.raises(UserError, match="more entries than the 59 rows.*60 entries"):
         make(language_model=str(folder))
 
