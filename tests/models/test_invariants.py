@@ -93,6 +93,7 @@ CONFIGS = {
     # The other ablations, and all of their mathematics: test_suan.py.
     "SUAN without target": SUANConfig(**SMALL, target_aware=False),
 }
+OF_TEXTS = [key for key in CONFIGS if "Sink" in key or "texts" in key]
 FIRST = {config.name: key for key, config in reversed(CONFIGS.items())}
 all_models = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 HALVES = ("mixed_float16", "mixed_bfloat16")
@@ -221,7 +222,7 @@ def test_an_empty_history_is_finite(config, dtype):
     check_finite(logits, gradient)
 
 
-@pytest.mark.parametrize("name", ["S2", "A1", "SUAN", "LightSUAN"])
+@pytest.mark.parametrize("name", ["S2", "A1", "SUAN", "LightSUAN", *OF_TEXTS])
 @pytest.mark.parametrize("dtype", HALVES)
 def test_an_empty_history_is_finite_under_xla(name, dtype):
     model = make(CONFIGS[name], dtype)

@@ -92,9 +92,11 @@ class InterSinkAttention(keras.layers.Layer):
         key_BHTK = split_heads(self.key(rows_BSW), self.num_heads)
         query_BHSK = query_BHSK * query_BHSK.shape[3] ** -0.5
         logits_BHST = ops.matmul(query_BHSK, ops.transpose(key_BHTK, (0, 1, 3, 2)))
-        is_there_BS = ops.sum(places_BSL, axis=-1)
+        is_there_BS = ops.any(places_BSL > 0, axis=-1)
+        # Not HIDDEN everywhere: XLA may make it float16's minus infinity.
+        counts_BS = is_there_BS | ~ops.any(is_there_BS, axis=-1, keepdims=True)
         logits_BHST = ops.cast(logits_BHST, "float32")
-        logits_BHST = logits_BHST + HIDDEN * (1.0 - is_there_BS[:, None, None, :])
+        logits_BHST = ops.where(counts_BS[:, None, None, :], logits_BHST, HIDDEN)
         weights_BHST = ops.softmax(logits_BHST, axis=-1)
         if training and self.dropout:
             weights_BHST = keras.random.dropout(

@@ -99,7 +99,7 @@ def attend(
 ) -> Tensor:
     """``softmax(q k / sqrt(K) + bias) v``; each of G heads for H/G queries.
 
-    Logits and softmax are float32. A query that sees no key gets the mean of all, which
+    Logits and softmax are float32. A query that sees no key looks at all of them, which
     is finite, and read by nothing.
 
     Args:
@@ -122,7 +122,9 @@ def attend(
     logits_BHLJ = ops.cast(logits_BHLJ, "float32")
     if bias_B1LJ is not None:
         logits_BHLJ = logits_BHLJ + bias_B1LJ
-    logits_BHLJ = ops.where(visible_B1LJ, logits_BHLJ, HIDDEN)
+    # Not HIDDEN everywhere: XLA may make it float16's minus infinity.
+    blind_B1L1 = ~ops.any(visible_B1LJ, axis=-1, keepdims=True)
+    logits_BHLJ = ops.where(visible_B1LJ | blind_B1L1, logits_BHLJ, HIDDEN)
     weights_BHLJ = drop_weights(ops.softmax(logits_BHLJ, axis=-1))
     weights_BHLJ = ops.cast(weights_BHLJ, value_BJGK.dtype)
     return ops.einsum("bhlj,bjhk->blhk", weights_BHLJ, value_BJGK)

@@ -1,0 +1,172 @@
+"""Trainings of models that read texts: stages, what learns, what a run keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import make_schema
+from small_language_model import make_folder
+
+from ctr_tf import config as configs
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.evaluation.evaluate import evaluate_run
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.training.config import Config
+from ctr_tf.training.run import load_run, read_config
+from ctr_tf.training.train import train
+from serving.export import ExportOptions, export_ranker
+
+STEPS = 12  # 2 epochs of 6
+SCHEMA = make_schema(history_length=8, texts=True)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    vocabularies = random_vocabularies(SCHEMA, 20)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(SCHEMA, vocabularies, random, int(n), 4)
+        for n in random.integers(0, 9, 48)
+    ]
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
+    write_prepared(folder, SCHEMA, vocabularies, splits)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    return make_folder(folder, weights=True, vocab_size=120, max_position_embeddings=40)
+
+
+def texts(folder, **keys):
+    return {
+        "language_model": str(folder),
+        "history_tokens": 40,
+        "candidate_tokens": 8,
+        "signal_width": 4,
+        "units": [8, 8, 4],
+        "inter_sink": 1,
+        "sink_stage": 0.5,
+        **keys,
+    }
+
+
+def run_training(data, run, model, **training):
+    recipe = {
+        "run": str(run),
+        "data": {"path": str(data), "batch_size": 8, "shuffle_buffer": 32},
+        "model": model,
+        "optimizer": {
+            "learning_rate": 0.01,
+            "schedule": "cosine",
+            "global_clipnorm": 1.0,
+        },
+        "training": {
+            "epochs": 2,
+            "checkpoint_every": 2,
+            "keep_checkpoints": 9,
+            "log_every": 3,
+            **training,
+        },
+    }
+    return train(configs.parse(Config, recipe))
+
+
+@pytest.fixture(scope="module")
+def trained(data, language_model, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    keys = texts(language_model, tune="lora", lora={"rank": 2})
+    return run, run_training(data, run, {"name": "ctr_sink", **keys})
+
+
+def network(run, step):
+    path = run / "checkpoints" / f"step-{step:08d}" / "network"
+    reader = tf.train.load_checkpoint(str(path))
+    names = [n for n in reader.get_variable_to_shape_map() if "VALUE" in n]
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_stopped_before_the_stages_switch_and_resumed(trained, data, tmp_path):
+    whole, metrics = trained
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "metrics.json").unlink()
+    for path in (run / "checkpoints").iterdir():
+        if int(path.name.partition("-")[2]) > 4:  # they switch at 6
+            shutil.rmtree(path)
+    model = configs.to_mapping(read_config(run).model)
+    assert run_training(data, run, model)["steps"] == STEPS == metrics["steps"]
+    expected, found = (network(folder, STEPS) for folder in (whole, run))
+    assert expected.keys() == found.keys() and len(found) > 50
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_sinks_and_factors_learn_and_the_language_model_does_not(trained):
+    first, last = (network(trained[0], step) for step in (2, STEPS))
+    own = {
+        name: not np.array_equal(first[name], last[name])
+        for name in first
+        if not name.startswith("optimizer")
+    }
+    changed = {name for name, is_changed in own.items() if is_changed}
+    for part in ("sinks", "inter_sink_0", "gamma", "lora_0_query", "head_0"):
+        assert any(part in name for name in changed), part
+    of_model = {n for n in own if "transformer_layer" in n}
+    assert of_model and not changed & of_model
+
+
+def test_a_run_needs_its_language_model_no_longer(trained, data, tmp_path):
+    folder = make_folder(
+        tmp_path / "gone", weights=True, vocab_size=120, max_position_embeddings=40
+    )
+    run = tmp_path / "run"
+    model = {"name": "ctr_sink", **texts(folder, tune="layers")}
+    run_training(data, run, model)
+    before = evaluate_run(run, "test")
+    shutil.rmtree(folder)
+    assert evaluate_run(run, "test")["auc"] == before["auc"]
+    loaded = load_run(run)
+    prepared = PreparedData.load(data).read_as(loaded.schema, loaded.vocabularies)
+    # Is published only if it scores like the run.
+    options = ExportOptions((8,), (4,), (1,), samples=8)
+    assert export_ranker(loaded.ranker, prepared, tmp_path / "export", options).is_dir()
+
+
+def test_the_share_of_attention_on_sinks_is_logged(trained):
+    run, metrics = trained
+    assert 0 < metrics["validation"]["attention_on_sinks"] < 1
+    written = json.loads((run / "metrics.json").read_text())
+    assert "attention_on_sinks" in written["validation"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_beside_a_ranker_under_xla(data, language_model, tmp_path, precision):
+    model = {
+        "name": "with_texts",
+        "ranker": {"name": "din", "dim": 8, "num_heads": 2},
+        "texts": texts(language_model, tune="upper", match=True),
+    }
+    run = tmp_path / "run"
+    metrics = run_training(
+        data,
+        run,
+        model,
+        epochs=1,
+        jit_compile=True,
+        precision=precision,
+        row_dropout={"behavior": 0.1},
+    )
+    assert np.isfinite(metrics["validation"]["loss"])
+    first, last = (network(run, step) for step in (2, 6))
+    changed = {name for name in first if not np.array_equal(first[name], last[name])}
+    assert any("ranker" in name for name in changed)
+    assert any("texts" in name for name in changed)
