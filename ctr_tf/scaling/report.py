@@ -66,7 +66,8 @@ def _notes(about: dict) -> list[str]:
         f"* [low, high]: 95 % of {about['replicates']:,} bootstrap replicates, which "
         f"draw users, the same for all points, and each point's seeds{alone}.",
         "* The noise of seeds is the standard deviation of the mean over a point's "
-        "seeds, by that of one training, pooled over the points.",
+        "seeds, by that of one training, pooled over the withheld points: small grades "
+        "need not learn alike from each seed where large ones do.",
     ]
 
 

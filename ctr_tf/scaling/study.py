@@ -93,7 +93,7 @@ class Study:
         limit_of_all: the E where no point is withheld.
         alpha_of_all: the exponent where no point is withheld.
         faults_of_all: why that fit is no law.
-        noise: standard deviation of one training.
+        noise: standard deviation of one training, pooled over the withheld points.
         known_limit: that AUC cannot exceed; None where it is not known.
     """
 
@@ -167,6 +167,8 @@ def study(
     values = np.concatenate([measured[None], drawn[~np.isnan(drawn).any(1)]])
     # A mean is as sure as its seeds are many; the noise of one is pooled.
     weights = np.array([len(point.aucs) for point in points], float)
+    # Small grades need not learn alike from each seed where large ones do.
+    noise = seed_noise(points[fitted:] or points)
     law = fit_power(x[:fitted], values[:, :fitted], weights[:fitted])
     law_of_all = fit_power(x, values, weights)
     rival = fit_log(x[:fitted], values[:1, :fitted], weights[:fitted])
@@ -182,14 +184,12 @@ def study(
         alpha=_estimate(law.alpha),
         r2=_r2(law, *smallest),
         rival_r2=_r2(rival, *smallest),
-        predictions=_predictions(
-            points[fitted:], x[fitted:], law, rival, seed_noise(points)
-        ),
+        predictions=_predictions(points[fitted:], x[fitted:], law, rival, noise),
         faults=_faults(law, measured),
         limit_of_all=_estimate(law_of_all.limit),
         alpha_of_all=_estimate(law_of_all.alpha),
         faults_of_all=_faults(law_of_all, measured),
-        noise=seed_noise(points),
+        noise=noise,
         known_limit=known_limit,
     )
 
