@@ -5,16 +5,22 @@ ctr-tf inspect PREPARED                                  summary, and one sample
 ctr-tf inspect PREPARED --split train --index 7 --num 2
 ctr-tf inspect PREPARED --user_id 4711 --full
 ctr-tf inspect PREPARED --verify                         checksums of all files
+ctr-tf inspect PREPARED --attention RUN OTHER_RUN        where a language model looks
 ```
 
 A sample is shown with its ids turned back into words by the vocabularies (`?` is out of
 vocabulary, `-` is missing), times in the schema's local time, the history cut where its
 chunks are, and the slate with labels and counters.
+
+`--attention` names runs of models that read texts, with sinks and without, say. It
+tells and draws, for the user of the first sample shown, how much of the attention of
+the layers that read his texts sinks get, behaviors, and other tokens.
 """
 
 import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -315,6 +321,17 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--verify", action="store_true", help="compare all files with their checksums"
     )
+    parser.add_argument(
+        "--attention",
+        nargs="+",
+        metavar="RUN",
+        help="where the language models of these runs look, for the first sample",
+    )
+    parser.add_argument(
+        "--output",
+        help="picture of --attention; default: attention-SPLIT-INDEX.png in the first "
+        "run's plots",
+    )
     return parser.parse_args(argv)
 
 
@@ -350,10 +367,34 @@ def main(argv: Sequence[str]) -> int:
     for index, sample in itertools.islice(found, arguments.num):
         print(f"\n{f'== {split} {index} '.ljust(WIDTH, '=')}")
         print(render(sample, data.schema, data.vocabularies, arguments.full))
+        if arguments.attention and not count:
+            _show_attention(arguments, data, sample, f"{split}-{index}")
         count += 1
     if not count:
         raise UserError(_nothing_found(arguments, data, split))
     return 0
+
+
+def _show_attention(
+    arguments: argparse.Namespace, data: PreparedData, sample: Sample, name: str
+) -> None:
+    from ctr_tf.evaluation import attention  # which loads models
+
+    found = [
+        one
+        for run in arguments.attention
+        for one in attention.attention_of(run, data, sample)
+    ]
+    if not found:
+        raise UserError(
+            f"The user of this sample has no behavior to read of. Received: {name}"
+        )
+    default = Path(arguments.attention[0]) / "plots" / f"attention-{name}.png"
+    path = Path(arguments.output or default)
+    user = sample["user_id"][0].decode()
+    title = f"Attention in the texts of user {user}"
+    attention.plot_attention(found, title, path)
+    print(f"\n{title}\n\n{attention.describe_attention(found)}\n\n{path}")
 
 
 def _default_split(data: PreparedData) -> str:

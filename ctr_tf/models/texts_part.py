@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.layers.text.language_model import LanguageModel
+from ctr_tf.layers.text.language_model import LanguageModel, Watch
 from ctr_tf.layers.text.lm_config import read_lm_config
 from ctr_tf.layers.text.sink_signals import sink_signals
 from ctr_tf.layers.text.text_reader import TextReader
@@ -131,29 +131,47 @@ class TextsPart(keras.layers.Layer):
             over_sinks = progress < self.config.sink_stage
         shares: list[tuple] = []
         vectors = []
-        for assembly, (tokens_BNT, signal_BN) in zip(
-            self.histories, self._histories(behaviors, request_time), strict=True
-        ):
-            text = assembly(tokens_BNT)
+        for text, signal_BN in self.told(behaviors, request_time):
             watch = None
             if self.config.sinks:
                 watch = functools.partial(_on_sinks, text, shares)
-            vectors.append(
-                self.reader(
-                    text.tokens,
-                    text.mask,
-                    text.sink_place if self.config.sinks else None,
-                    signal_BN,
-                    over_sinks=over_sinks,
-                    training=training,
-                    watch=watch,
-                )
-            )
+            vectors.append(self.read(text, signal_BN, over_sinks, training, watch))
         measures = {}
         if shares:
             totals, counts = zip(*shares, strict=True)
             measures[ON_SINKS] = (sum(totals), sum(counts))
         return ops.stack(vectors, axis=1), measures
+
+    def told(
+        self, behaviors: dict, request_time: Tensor
+    ) -> list[tuple[AssembledText, Tensor]]:
+        """Each text of the user, and the signals `[B, N]` of its behaviors."""
+        histories = self._histories(behaviors, request_time)
+        return [
+            (assembly(tokens_BNT), signal_BN)
+            for assembly, (tokens_BNT, signal_BN) in zip(
+                self.histories, histories, strict=True
+            )
+        ]
+
+    def read(
+        self,
+        text: AssembledText,
+        signal_BN: Tensor,
+        over_sinks: Tensor | bool = False,
+        training: bool = False,
+        watch: Watch | None = None,
+    ) -> Tensor:
+        """The vectors of a text of the user, `[B, W]`; see `TextReader`."""
+        return self.reader(
+            text.tokens,
+            text.mask,
+            text.sink_place if self.config.sinks else None,
+            signal_BN,
+            over_sinks=over_sinks,
+            training=training,
+            watch=watch,
+        )
 
     def _histories(
         self, behaviors: dict, request_time_B: Tensor

@@ -26,11 +26,14 @@ class AssembledText:
         mask: `[B, L]` bool, True on tokens.
         sink_place: `[B, N]` int32, the place of the sink on the right of each behavior,
             -1 where it has none.
+        behavior: `[B, L]` int32, whose text a token is of: a place among the behaviors,
+            -1 for what is of none.
     """
 
     tokens: Tensor
     mask: Tensor
     sink_place: Tensor
+    behavior: Tensor
 
 
 class TextAssembly:
@@ -107,8 +110,11 @@ class TextAssembly:
         length_BN = ops.max(ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1)
         kept_BN = self._kept(length_BN)
         has_next_BN = _after(kept_BN) > 0
-        tokens_BX, known_BX = self._pieces(texts_BNT, length_BN, kept_BN, has_next_BN)
-        tokens_BL, count_B = self._close_gaps(tokens_BX, known_BX)
+        tokens_BX, known_BX, owner_X = self._pieces(
+            texts_BNT, length_BN, kept_BN, has_next_BN
+        )
+        order_BL, count_B = self._close_gaps(known_BX)
+        tokens_BL = ops.take_along_axis(tokens_BX, order_BL, axis=1)
         mask_BL = np.arange(tokens_BL.shape[1]) < count_B[:, None]
         sink_mask_BN = has_next_BN & kept_BN
         if not self._has_sink:
@@ -120,6 +126,7 @@ class TextAssembly:
             tokens=ops.where(mask_BL, tokens_BL, PADDING_ID),
             mask=mask_BL,
             sink_place=ops.where(sink_mask_BN, place_BN, -1),
+            behavior=ops.where(mask_BL, ops.take(owner_X, order_BL), -1),
         )
 
     def _kept(self, length_BN: Tensor) -> Tensor:
@@ -133,8 +140,11 @@ class TextAssembly:
 
     def _pieces(
         self, texts_BNT: Tensor, length_BN: Tensor, kept_BN: Tensor, has_next_BN: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """`[B, X]`: all that may stand in a sequence, in order; and what does."""
+    ) -> tuple[Tensor, Tensor, np.ndarray]:
+        """`[B, X]`: all that may stand in a sequence, in order; and what does.
+
+        And `[X]`, whose text that is, -1 for nobody's.
+        """
         (batch, behaviors, width), between = ops.shape(texts_BNT), len(self._between)
         places_T = np.arange(width, dtype=np.int32)
         text_BNT = (places_T < length_BN[..., None]) & kept_BN[..., None]
@@ -149,19 +159,22 @@ class TextAssembly:
             return ops.concatenate([next(ends), pieces, next(ends)], axis=1)
 
         always = (np.ones(len(end), bool) for end in (self._head, self._last))
+        owner_NX = np.full((behaviors, width + between), -1, np.int32)
+        owner_NX[:, :width] = np.arange(behaviors)[:, None]
+        ends = (np.full(len(end), -1, np.int32) for end in (self._head, self._last))
         return (
             between_ends(texts_BNT, between_BNP, self._head, self._last),
             between_ends(text_BNT, next_BNP, *always),
+            np.concatenate([next(ends), owner_NX.ravel(), next(ends)]),
         )
 
-    def _close_gaps(self, tokens_BX: Tensor, known_BX: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, min(L, X)]` tokens without gaps, and how many of them count, `[B]`."""
-        places_X = np.arange(tokens_BX.shape[1], dtype=np.int32)
+    def _close_gaps(self, known_BX: Tensor) -> tuple[Tensor, Tensor]:
+        """Places, `[B, min(L, X)]`, without gaps; and how many count, `[B]`."""
+        places_X = np.arange(known_BX.shape[1], dtype=np.int32)
         # Distinct, so that every backend sorts them alike.
         key_BX = ops.where(known_BX, places_X, places_X + len(places_X))
         order_BL = ops.argsort(key_BX, axis=1)[:, : self.length]
-        tokens_BL = ops.take_along_axis(tokens_BX, order_BL, axis=1)
-        return tokens_BL, ops.sum(ops.cast(known_BX, "int32"), axis=1)
+        return order_BL, ops.sum(ops.cast(known_BX, "int32"), axis=1)
 
 
 def _after(values_BN: Tensor) -> Tensor:

@@ -25,15 +25,16 @@ def slow(rows, table, length, head, between, last):
     texts = {n: [t for t in table[row] if t] for n, row in enumerate(rows)}
     texts = {n: text for n, text in texts.items() if text}
     while True:
-        tokens, sinks = list(head), {}
+        tokens, sinks, owners = list(head), {}, [-1] * len(head)
         for n, text in texts.items():
             tokens += text
+            owners += [n] * len(text) + [-1] * len(between) * (n != max(texts))
             if n != max(texts):
                 sinks[n] = len(tokens)
                 tokens += between
         tokens += last
         if len(tokens) <= length:
-            return tokens, sinks
+            return tokens, sinks, owners
         del texts[min(texts)]
 
 
@@ -64,10 +65,14 @@ def test_it_equals_a_loop(sink, first, last, length, xla):
     found = {key: value.numpy() for key, value in run(rows).items()}
     between = ([] if sink is None else [sink]) + [5, 6]
     for i, row in enumerate(rows):
-        tokens, sinks = slow(row, table, length, [*first, 7, 8], between, list(last))
+        tokens, sinks, owners = slow(
+            row, table, length, [*first, 7, 8], between, list(last)
+        )
         padding = found["tokens"].shape[1] - len(tokens)
         assert found["tokens"][i].tolist() == tokens + [0] * padding
         assert found["mask"][i].tolist() == [True] * len(tokens) + [False] * padding
+        owners += [-1] * (found["tokens"].shape[1] - len(owners))
+        assert found["behavior"][i].tolist() == owners
         place = found["sink_place"][i]
         sinks = {} if sink is None else sinks
         assert {n: place[n] for n in np.flatnonzero(place >= 0)} == sinks

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import matplotlib.image
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +11,10 @@ from helpers import make_schema
 from small_language_model import make_folder
 
 from ctr_tf import config as configs
+from ctr_tf.commands.main import main
+from ctr_tf.data.inspect import find_samples
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.evaluation.attention import attention_of
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -170,3 +174,38 @@ def test_beside_a_ranker_under_xla(data, language_model, tmp_path, precision):
     changed = {name for name in first if not np.array_equal(first[name], last[name])}
     assert any("ranker" in name for name in changed)
     assert any("texts" in name for name in changed)
+
+
+def test_where_a_language_model_looks_is_told_and_drawn(
+    trained, data, language_model, tmp_path, capsys
+):
+    plain = tmp_path / "plain"
+    keys = texts(language_model, sinks=False, inter_sink=0, sink_stage=0.0)
+    run_training(data, plain, {"name": "ctr_sink", **keys}, max_steps=1)
+    prepared = PreparedData.load(data)
+    samples = find_samples(prepared, "test")
+    index, sample = next(s for s in samples if len(s[1]["behavior_time"]) == 8)
+    runs = [str(trained[0]), str(plain)]
+    words = ["--index", str(index), "--output", str(tmp_path / "drawn.png")]
+    assert main(["inspect", str(data), *words, "--attention", *runs]) == 0
+    printed = capsys.readouterr().out
+    assert "Attention in the texts of user" in printed and "others" in printed
+    picture = matplotlib.image.imread(tmp_path / "drawn.png")
+    assert picture.shape[0] > 300 and picture.std() > 0.05
+    (found,), (without,) = (attention_of(run, prepared, sample) for run in runs)
+    titles = prepared.vocabularies.known_texts.tables["title"]
+    known = titles[sample["behavior_title"]]
+    told = [t for t in known if t.any()]
+    for one, sinks in ((found, len(told) - 1), (without, 0)):
+        # All the attention of a text is on its tokens.
+        np.testing.assert_allclose(one.shares.sum(1), 1, atol=1e-5)
+        assert one.shares.shape == (2, 3)
+        assert one.tokens == (sinks, (known != 0).sum(), len(told) - 1)
+    assert (found.shares[:, 0] > 0).all() and not without.shares[:, 0].any()
+
+
+def test_only_readers_of_texts_can_be_looked_into(data, tmp_path, capsys):
+    run = tmp_path / "run"
+    run_training(data, run, {"name": "din", "dim": 8, "num_heads": 2}, max_steps=1)
+    assert main(["inspect", str(data), "--attention", str(run)]) == 2
+    assert "a model that reads texts" in capsys.readouterr().err
