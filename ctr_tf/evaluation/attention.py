@@ -126,23 +126,16 @@ def _kinds(text: Any) -> np.ndarray:
 
 def describe_attention(found: Sequence[Attention]) -> str:
     """A table: of each run and text, how much of its attention a kind gets by layer."""
-    rows = [
-        [
-            one.run,
-            one.text,
-            str(layer),
-            *(f"{100 * share:.1f} %" for share in shares),
-        ]
-        for one in found
-        for layer, shares in enumerate(one.shares)
-    ]
-    counts = [
-        [one.run, one.text, "tokens", *(f"{count:,}" for count in one.tokens)]
-        for one in found
-    ]
+    rows = []
+    for one in found:
+        counts = [f"{count:,}" for count in one.tokens]
+        rows.append([one.run, one.text, "tokens", *counts])
+        for layer, shares in enumerate(one.shares):
+            percent = [f"{100 * share:.1f} %" for share in shares]
+            rows.append([one.run, one.text, str(layer), *percent])
     header = ["run", "text", "layer", *KINDS]
     right = [False, False, True, True, True, True]
-    return "\n".join(table(header, [*counts, *rows], right))
+    return "\n".join(table(header, rows, right))
 
 
 def plot_attention(found: Sequence[Attention], title: str, path: str | Path) -> None:
@@ -187,6 +180,7 @@ def _draw(axis: Axes, one: Attention) -> None:
                     layer, middle, f"{share:.0f}", ha="center", va="center", c="white"
                 )
         below += shares
-    tokens = ", ".join(f"{n} of {k}" for k, n in zip(KINDS, one.tokens, strict=True))
+    sinks, behaviors, others = one.tokens
+    tokens = f"{sinks} sinks, {behaviors} tokens of behaviors, {others} others"
     axis.set_title(f"{one.run}: {one.text}")
     axis.set(xlabel=f"layer\n{tokens}", ylim=(0, 100), xticks=layers)
