@@ -1,7 +1,5 @@
 """What a ranker puts out for a batch."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -16,4 +14,4 @@ class Outputs(NamedTuple):
 
     logits: Any
     auxiliary: dict[str, Any]
-    measures: Mapping[str, Any] = MappingProxyType({})
+    measures: dict[str, Any] = {}  # written by nobody
