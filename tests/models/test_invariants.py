@@ -222,7 +222,13 @@ def test_an_empty_history_is_finite(config, dtype):
     check_finite(logits, gradient)
 
 
-@pytest.mark.parametrize("name", ["S2", "A1", "SUAN", "LightSUAN", *OF_TEXTS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("S2", "A1", "SUAN", "LightSUAN"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in OF_TEXTS),
+    ],
+)
 @pytest.mark.parametrize("dtype", HALVES)
 def test_an_empty_history_is_finite_under_xla(name, dtype):
     model = make(CONFIGS[name], dtype)

@@ -152,6 +152,7 @@ def test_the_share_of_attention_on_sinks_is_logged(trained):
     assert "attention_on_sinks" in written["validation"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_beside_a_ranker_under_xla(data, language_model, tmp_path, precision):
     model = {
