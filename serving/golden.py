@@ -108,7 +108,7 @@ def model_scores(
         ranker.num_chunks,
         history_length,
         with_labels=False,
-        texts=data.text_tables(ranker.reads_texts),
+        texts=data.vocabularies.text_tables(ranker.reads_texts),
     )
     for start in range(0, len(samples), _BLOCK):
         block = samples[start : start + _BLOCK]

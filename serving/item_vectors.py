@@ -71,5 +71,5 @@ def _read_all(ranker: Ranker, texts: Texts) -> np.ndarray:
             for name, table in texts.tables.items()
         }
         blocks.append(read(tokens).numpy()[0])
-    _log.info("Texts of %s items read, once for all requests.", f"{texts.num_rows:,}")
+    _log.info("Texts of %s items read, once for all requests.", f"{len(texts.items):,}")
     return np.concatenate(blocks)

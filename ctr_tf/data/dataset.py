@@ -178,7 +178,7 @@ def dataset(
         tasks,
         metadata=metadata,
         id_maps=data.id_maps,
-        texts=data.text_tables(reads_texts),
+        texts=data.vocabularies.text_tables(reads_texts),
     )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:

@@ -350,6 +350,16 @@ def main(argv: Sequence[str]) -> int:
             raise UserError(
                 f"`--{name}` must not be negative. Received: {getattr(arguments, name)}"
             )
+    if arguments.output and not arguments.attention:
+        raise UserError(
+            "`--output` is for the picture of `--attention`. "
+            f"Received: --output {arguments.output}"
+        )
+    if arguments.attention and (arguments.verify or not arguments.num):
+        raise UserError(
+            "`--attention` looks into a sample, and `--verify` and `--num 0` show none."
+            f" Received: --attention {' '.join(arguments.attention)}"
+        )
     data = PreparedData.load(arguments.data)
     if arguments.verify:
         data.verify()

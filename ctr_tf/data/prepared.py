@@ -108,11 +108,6 @@ class PreparedData:
         mapped = {key: ids[sample[key]] for key, ids in self.id_maps.items()}
         return {**sample, **mapped}
 
-    def text_tables(self, wanted: bool = True) -> Mapping[str, np.ndarray]:
-        """Text feature → its table; none where they are not wanted."""
-        texts = self.vocabularies.texts
-        return texts.tables if wanted and texts is not None else {}
-
     @property
     def content_hash(self) -> str:
         """Of schema and vocabularies by which the records were written."""

@@ -106,7 +106,7 @@ def _inputs(run: Run, data: PreparedData, sample: Mapping) -> dict[str, tf.Tenso
         run.ranker.num_chunks,
         run.schema.history_length,
         with_labels=False,
-        texts=data.text_tables(),
+        texts=data.vocabularies.text_tables(),
     )
     (inputs,) = reader.read(tf.constant([serialize(data.map_ids(sample))]))
     return inputs

@@ -33,7 +33,7 @@ def random_request(
     """A batch of one random request, its history full."""
     random = np.random.default_rng(0)
     sample = random_sample(schema, vocabularies, random, behaviors, candidates)
-    texts = vocabularies.texts.tables if vocabularies.texts else {}
+    texts = vocabularies.text_tables()
     reader = BatchReader(schema, num_chunks, behaviors, with_labels=False, texts=texts)
     (inputs,) = reader.read(tf.constant([serialize(sample)]))
     return inputs

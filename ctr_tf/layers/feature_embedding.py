@@ -322,9 +322,8 @@ class FeatureEmbedding(keras.layers.Layer):
         """Concatenates each group's vectors; a list of values becomes their mean.
 
         Behaviors and candidates also get the ids of their embedded features, the rows
-        of their extra tables, and what `inputs` has of their texts (see
-        `ctr_tf.text.tokens`); behaviors which of them are positive, where the schema
-        says it.
+        of their extra tables, and what `inputs` has of their texts; behaviors which of
+        them are positive, where the schema says it.
 
         Args:
             inputs: encoded features; a group whose keys are absent is left out.

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 import keras
 
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
-from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.models.texts_ranker import TextsRanker
 from ctr_tf.tensors import Tensor
@@ -79,8 +78,7 @@ class CTRSink(TextsRanker):
 
     def state_spec(self) -> dict:
         """User and request, and the vectors of the user's texts."""
-        shape = (len(self.texts.histories), self.texts.width)
-        return {**self.request_spec(), "texts": StateSpec(shape)}
+        return {**self.request_spec(), "texts": self.texts.state_spec}
 
     def encode_measured(
         self, user: dict, behaviors: dict, context: dict, training: bool = False

@@ -14,8 +14,10 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.layers.text.language_model import LanguageModel, Watch
 from ctr_tf.layers.text.lm_config import read_lm_config
+from ctr_tf.layers.text.sink_places import one_hot_places
 from ctr_tf.layers.text.sink_signals import sink_signals
 from ctr_tf.layers.text.text_reader import TextReader
 from ctr_tf.layers.text.texts_head import TextsHead
@@ -99,6 +101,11 @@ class TextsPart(keras.layers.Layer):
     def width(self) -> int:
         """W."""
         return self.reader.model.width
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """Of what `encode` makes: a vector a text of the user."""
+        return StateSpec((len(self.histories), self.width))
 
     def build(self, input_shape: Any = None) -> None:
         """Builds the language model, its sinks, and the heads."""
@@ -301,6 +308,12 @@ def read_prompts(config: TextsConfig, schema: Schema, texts: Texts | None) -> Pr
     histories = [config.history_prompt]
     if schema.positive is not None:
         histories.append(config.negative_prompt)
+    elif config.negative_prompt:
+        raise UserError(
+            "`negative_prompt` stands before behaviors that are not `positive`, which "
+            f"the schema '{schema.name}' does not tell. "
+            f"Received: negative_prompt={config.negative_prompt!r}"
+        )
     return make_prompts(
         Tokenizer(texts.tokenizer),
         histories,
@@ -333,9 +346,8 @@ def _on_sinks(
     text: AssembledText, shares: list[tuple], index: int, weights_BHLJ: Tensor
 ) -> None:
     """Adds the attention that tokens pay to sinks, of texts that have any: a sum."""
-    length = text.tokens.shape[1]
-    places_L = ops.arange(length)
-    is_sink_BJ = ops.any(text.sink_place[..., None] == places_L, axis=1)
+    places_BSJ = one_hot_places(text.sink_place, text.tokens.shape[1])
+    is_sink_BJ = ops.any(places_BSJ > 0, axis=1)
     asks_BL = text.mask & ops.any(is_sink_BJ, axis=1, keepdims=True)
     is_sink_BJ, asks_BL = (ops.cast(x, "float32") for x in (is_sink_BJ, asks_BL))
     weights_BLJ = ops.mean(ops.cast(weights_BHLJ, "float32"), axis=1)

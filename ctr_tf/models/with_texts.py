@@ -8,7 +8,6 @@ import keras
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
-from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.models.texts_ranker import TextsRanker
@@ -109,8 +108,7 @@ class WithTexts(TextsRanker):
 
     def state_spec(self) -> dict:
         """The ranker's, and the vectors of the user's texts."""
-        shape = (len(self.texts.histories), self.texts.width)
-        return {"ranker": self.ranker.state_spec(), "texts": StateSpec(shape)}
+        return {"ranker": self.ranker.state_spec(), "texts": self.texts.state_spec}
 
     def encode_measured(
         self, user: dict, behaviors: dict, context: dict, training: bool = False

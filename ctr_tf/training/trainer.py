@@ -105,7 +105,7 @@ class Trainer(keras.Model):
         optimizer: keras.optimizers.Optimizer,
         jit_compile: bool = False,
         row_dropout: RowDropout | None = None,
-        total_steps: int = 1,
+        total_steps: int | None = None,
     ) -> None:
         """Prepares for training.
 
@@ -114,9 +114,17 @@ class Trainer(keras.Model):
             jit_compile: whether XLA compiles the dense computation; the tables are
                 never part of it.
             row_dropout: what training does to embedding rows; None: nothing.
-            total_steps: of the training, for rankers that do something by its
-                progress.
+            total_steps: of the training, for rankers whose `reads_progress` is True.
+
+        Raises:
+            UserError: if one reads the progress, and `total_steps` is not given.
         """
+        readers = [n for n, ranker in self.learners.items() if ranker.reads_progress]
+        if readers and total_steps is None:
+            raise UserError(
+                "`total_steps` is what the progress of a training is a share of. "
+                f"Received: total_steps=None, rankers that read it: {readers}"
+            )
         self._total_steps = total_steps
         network = {id(v): v for r in self.learners.values() for v in r.network}
         self._network = [v for v in network.values() if v.trainable]

@@ -29,7 +29,6 @@ KEYS = {
     "pretrained": False,
     "dropout": 0.0,
     "history_prompt": "liked:",
-    "negative_prompt": "the rain:",
     "candidate_prompts": ("hat:", "shoe"),
     "history_tokens": 40,
     "candidate_tokens": 14,
@@ -98,7 +97,8 @@ def slow_history(titles, times, prompt, request_time, signal, length):
 @pytest.mark.parametrize("rated", [False, True])
 def test_the_state_is_that_of_texts_told_one_by_one(signal, rated):
     schema = RATED if rated else SCHEMA
-    model = make(schema, signal=signal, inter_sink=2, max_behaviors=12)
+    prompt = {"negative_prompt": "the rain:"} if rated else {}
+    model = make(schema, signal=signal, inter_sink=2, max_behaviors=12, **prompt)
     inputs = batch(schema, batch=6, lengths=[16, 12, 5, 1, 0, 16])
     found = np.asarray(helpers.encode(model, inputs)["texts"])
     assert found.shape == (6, 1 + rated, 16)
@@ -290,6 +290,7 @@ def test_what_learns():
         ({"candidate_tokens": 6}, "must leave room for a text of 4 tokens"),
         ({"history_tokens": 65}, "cannot be more than the 64 tokens.*tokens=65"),
         ({"history_tokens": 0}, "`history_tokens` must be a positive"),
+        ({"negative_prompt": "no:"}, "schema 'toy' does not tell.*'no:'"),
         ({"tune": "lora"}, "`lora` is given where"),
     ],
 )

@@ -165,7 +165,11 @@ def test_texts_that_no_training_changes_are_read_once(text_data, tmp_path, tune)
             np.testing.assert_allclose(found[:-1], scores, 0, 1e-5)
     # The last is read as its tokens say, by the model itself.
     (inputs,) = BatchReader(
-        TEXT_SCHEMA, 4, 16, with_labels=False, texts=text_data.text_tables()
+        TEXT_SCHEMA,
+        4,
+        16,
+        with_labels=False,
+        texts=text_data.vocabularies.text_tables(),
     ).read(tf.constant([serialize(samples[-1])]))
     tokens = {"title": [[[7, 9, 0, 0]]], "topic": [[[8, 0]]]}
     for key, value in inputs.items():

@@ -210,3 +210,10 @@ def test_only_readers_of_texts_can_be_looked_into(data, tmp_path, capsys):
     run_training(data, run, {"name": "din", "dim": 8, "num_heads": 2}, max_steps=1)
     assert main(["inspect", str(data), "--attention", str(run)]) == 2
     assert "a model that reads texts" in capsys.readouterr().err
+    for words, message in (
+        (["--output", "a.png"], "`--output` is for the picture of `--attention`"),
+        (["--attention", str(run), "--num", "0"], "`--num 0` show none"),
+        (["--attention", str(run), "--verify"], "`--verify` and `--num 0` show none"),
+    ):
+        assert main(["inspect", str(data), *words]) == 2
+        assert message in capsys.readouterr().err

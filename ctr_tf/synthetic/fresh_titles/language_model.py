@@ -8,6 +8,7 @@ and `config.json`, a BERT of 4 layers.
 import json
 from pathlib import Path
 
+from ctr_tf.layers.text.lm_config import LM_CONFIG
 from ctr_tf.synthetic.fresh_titles.words import TOPICS
 from ctr_tf.text.tokenizer import TOKENIZER
 
@@ -39,7 +40,7 @@ def write_language_model(folder: Path) -> None:
     """
     folder.mkdir()
     (folder / TOKENIZER).write_text(_tokenizer(), "utf-8")
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", "utf-8")
+    (folder / LM_CONFIG).write_text(json.dumps(CONFIG, indent=2) + "\n", "utf-8")
 
 
 def _tokenizer() -> str:
