@@ -33,7 +33,7 @@ test: check
 	.venv/bin/python -m pytest $(WORKERS) tests/models tests/layers
 	.venv/bin/python -m pytest $(WORKERS) --ignore=tests/models --ignore=tests/layers
 
-# Whole logs replayed into the online store, event by event.
+# What takes minutes: whole logs replayed, every model exported, what XLA compiles long.
 test-long: setup
 	.venv/bin/python -m pytest -m long
 

@@ -225,8 +225,11 @@ def test_an_empty_history_is_finite(config, dtype):
 @pytest.mark.parametrize(
     "name",
     [
-        *("S2", "A1", "SUAN", "LightSUAN"),
-        *(pytest.param(name, marks=pytest.mark.long) for name in OF_TEXTS),
+        *("S2", "LightSUAN"),
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("A1", "SUAN", *OF_TEXTS)
+        ),
     ],
 )
 @pytest.mark.parametrize("dtype", HALVES)

@@ -30,6 +30,7 @@ from serving.signatures import ServingModule
 
 TINY = {"dim": 16, "num_heads": 2, "embedding_dim": 4, "num_blocks": 1}
 HISTORY_LENGTHS, SLATE_SIZES = (6, 16), (5,)
+EVERY_TIME = ("sparsectr", "light_suan", "with_texts")  # the others: `make test-long`
 TEXT_SCHEMA = make_schema(history_length=16, num_chunks=4, texts=True)
 TEXT_VOCABULARIES = random_vocabularies(TEXT_SCHEMA, 30)
 TEXTS = TextsConfig(
@@ -102,7 +103,13 @@ def loaded(folder):
         yield call
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long)
+        for name in MODELS
+    ],
+)
 def test_all_signatures_score_like_the_model(name, data, samples, text_data, tmp_path):
     reads = MODELS[name].reads_texts
     if reads:
@@ -133,7 +140,9 @@ def test_all_signatures_score_like_the_model(name, data, samples, text_data, tmp
                 np.testing.assert_allclose(found, scores, 0, 1e-5, err_msg=way)
 
 
-@pytest.mark.parametrize("tune", ["nothing", "upper"])
+@pytest.mark.parametrize(
+    "tune", [pytest.param("nothing", marks=pytest.mark.long), "upper"]
+)
 def test_texts_that_no_training_changes_are_read_once(text_data, tmp_path, tune):
     ranker = make_reader("ctr_sink", text_data, tune=tune, inter_sink=0)
     samples = read_samples(text_data, len(SLATES))

@@ -139,6 +139,7 @@ def unheard(data, tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 def test_at_weight_0_the_student_is_as_if_alone(alone, unheard):
     for file, part in (("network", "main"), ("tables", "tables")):
         expected = values_of(last(alone), file, part)
@@ -150,6 +151,7 @@ def test_at_weight_0_the_student_is_as_if_alone(alone, unheard):
     assert validation[0]["auc"] == validation[1]["auc"]
 
 
+@pytest.mark.long
 def test_the_teacher_is_as_if_there_were_no_student(distilled, unheard):
     """But for rounding, which changes with the graph."""
     for file, part in (("network", "main_teacher"), ("tables", "tables_teacher")):

@@ -128,6 +128,7 @@ def test_sinks_and_factors_learn_and_the_language_model_does_not(trained):
     assert of_model and not changed & of_model
 
 
+@pytest.mark.long
 def test_a_run_needs_its_language_model_no_longer(trained, data, tmp_path):
     folder = make_folder(
         tmp_path / "gone", weights=True, vocab_size=120, max_position_embeddings=40
