@@ -11,6 +11,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models import MODELS
 
 TFRS = "tfrs"
+TOWER = "candidate_tower"  # of most models' configs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,11 @@ def variants(
 
 
 def _variants_of(model: str, kind: str) -> list[Variant]:
-    """Those that the model declares; a peer has none."""
-    declared = getattr(MODELS[model], kind) if model in MODELS else {}
+    """Those that the model declares, and what every model has; a peer has none."""
+    if model not in MODELS:
+        return []
+    declared = getattr(MODELS[model], kind)
+    fields = {field.name for field in dataclasses.fields(MODELS[model].config_class)}
+    if kind == "alternatives" and TOWER in fields:
+        declared = declared | {f"without_{TOWER}": {TOWER: []}}
     return [Variant(model, suffix, keys) for suffix, keys in declared.items()]

@@ -18,16 +18,20 @@ from ctr_tf.tensors import Shape, Tensor
 class TowerHead(keras.layers.Layer):
     """``logit_t = Tower_t([interest, user, context, shown])``, a tower a label.
 
+    Without an interest it is a model of its own: what is known of a candidate, and
+    nothing of the history.
+
     Args:
         units: hidden widths of the towers.
         tasks: labels beside the first, each with a tower of its own.
         activation: of the towers.
 
     Call arguments:
-        interest: `[B, C, I]`, what the history says about each candidate.
+        shown: `[B, C, E]`, of the candidates.
         user: `[B, D]`.
         context: `[B, D]`, of the request.
-        shown: `[B, C, E]`, of the candidates.
+        interest: `[B, C, I]`, what the history says about each candidate; None where
+            it says nothing.
         candidate_mask: `[B, C]` bool, which are no padding; all where None.
         training: for the towers' Dice.
 
@@ -53,30 +57,33 @@ class TowerHead(keras.layers.Layer):
 
     def build(
         self,
-        interest_shape: Shape,
+        shown_shape: Shape,
         user_shape: Shape,
         context_shape: Shape,
-        shown_shape: Shape,
+        interest_shape: Shape | None = None,
         candidate_mask_shape: Shape | None = None,
     ) -> None:
         """Builds the towers."""
         shapes = (interest_shape, user_shape, context_shape, shown_shape)
-        width = sum(shape[-1] for shape in shapes)
+        width = sum(shape[-1] for shape in shapes if shape is not None)
         for tower in self.towers:
             tower.build((None, None, width))
         self.built = True
 
-    def build_for(self, embedding: FeatureEmbedding, interest: int, shown: int) -> None:
-        """Builds for a model's embedding, and the widths of the interest and shown."""
+    def build_for(
+        self, embedding: FeatureEmbedding, shown: int, interest: int | None = None
+    ) -> None:
+        """Builds for a model's embedding, and the widths of shown and the interest."""
         user, context = ((None, embedding.width(g)) for g in ("user", "context"))
-        self.build((None, None, interest), user, context, (None, None, shown))
+        of_interest = None if interest is None else (None, None, interest)
+        self.build((None, None, shown), user, context, of_interest)
 
     def call(
         self,
-        interest: Tensor,
+        shown: Tensor,
         user: Tensor,
         context: Tensor,
-        shown: Tensor,
+        interest: Tensor | None = None,
         candidate_mask: Tensor | None = None,
         training: bool = False,
     ) -> Tensor:
@@ -88,8 +95,8 @@ class TowerHead(keras.layers.Layer):
             )
             for value in (user, context)
         ]
-        rows = [ops.cast(interest, shown.dtype), *known, shown]
-        rows_BCI = ops.concatenate(rows, axis=-1)
+        said = [] if interest is None else [ops.cast(interest, shown.dtype)]
+        rows_BCI = ops.concatenate([*said, *known, shown], axis=-1)
         logits = [
             tower(rows_BCI, candidate_mask, training=training) for tower in self.towers
         ]
@@ -97,10 +104,10 @@ class TowerHead(keras.layers.Layer):
 
     def compute_output_spec(
         self,
-        interest: Tensor,
+        shown: Tensor,
         user: Tensor,
         context: Tensor,
-        shown: Tensor,
+        interest: Tensor | None = None,
         candidate_mask: Tensor | None = None,
         training: bool = False,
     ) -> keras.KerasTensor:

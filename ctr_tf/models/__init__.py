@@ -21,6 +21,7 @@ from ctr_tf.models.sim_soft import SIMSoft
 from ctr_tf.models.sparse_ctr import SparseCTR
 from ctr_tf.models.suan import SUAN
 from ctr_tf.models.texts_part import read_prompts
+from ctr_tf.models.tower import TowerRanker
 from ctr_tf.models.twin_v2 import TwinV2
 from ctr_tf.models.with_texts import WithTexts
 from ctr_tf.schema import Schema
@@ -45,6 +46,7 @@ MODELS: dict[str, type[Ranker]] = {
         SIMSoft,
         SparseCTR,
         SUAN,
+        TowerRanker,
         TwinV2,
         WithTexts,
     )

@@ -89,6 +89,8 @@ class CTRSink(TextsRanker):
         )
         return {**self.request_state(user, context), "texts": texts}, measures
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         return self.texts.score(state["texts"], candidates, training)

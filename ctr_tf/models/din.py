@@ -71,7 +71,7 @@ class DIN(Ranker):
         """Builds the activation unit and the head."""
         self.unit.build((None, None, self.embedding.width("behavior")))
         shown = self.embedding.width("candidate")
-        self.head.build_for(self.embedding, self.interest_width, shown)
+        self.head.build_for(self.embedding, shown, self.interest_width)
 
     @property
     def interest_width(self) -> int:
@@ -100,11 +100,13 @@ class DIN(Ranker):
             "behaviors": behaviors["embedding"],
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         interest_BCI = self.interest(state, candidates, training)
         shown_BCE = candidates["embedding"]
-        return self.head(interest_BCI, state["user"], state["context"], shown_BCE)
+        return self.head(shown_BCE, state["user"], state["context"], interest_BCI)
 
     def interest(self, state: dict, candidates: dict, training: bool) -> Tensor:
         """The weighted sum of the behaviors, `[B, C, D]`."""

@@ -82,7 +82,7 @@ class ETA(Ranker):
         self.hash.build((None, None, self.embedding.shared_dim))
         self.search.build(rows)
         self.recent.build(rows, rows)
-        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+        self.head.build_for(self.embedding, self.config.dim, 2 * self.config.dim)
 
     def state_spec(self) -> dict:
         """User and request; the behaviors and their codes."""
@@ -108,7 +108,9 @@ class ETA(Ranker):
             "codes": self._codes(behaviors),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]
@@ -116,7 +118,7 @@ class ETA(Ranker):
         found_BCD = self.search(target_BCD, -distance_BCN, mask_BN, behaviors_BND)
         recent_BCD = self.recent(target_BCD, behaviors_BND, mask_BN)
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
-        return self.head(interest, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest)
 
     def _codes(self, group: dict) -> Tensor:
         return self.hash(self.embedding.shared(group["embedding"]))

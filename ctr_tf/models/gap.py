@@ -158,7 +158,7 @@ class GAP(Ranker):
         if "cgdf" in config.gates:
             context = sum(map(width, CONTEXTS[config.fusion_context]))
             self.fusion.build(rows, (None, context), (None, *views, dim), views)
-        self.head.build_for(self.embedding, len(VIEWS) * dim, dim)
+        self.head.build_for(self.embedding, dim, len(VIEWS) * dim)
 
     def make_long_term(self) -> None:
         """Makes the layers that search the long-term view."""
@@ -228,11 +228,13 @@ class GAP(Ranker):
         positions, visible_BM = self._cut_views(state)["long_term"]
         return state | self.encode_long_term(rows_BND[:, positions], visible_BM)
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         interest_BCI = self._interest(target_BCD, state)
-        return self.head(interest_BCI, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest_BCI)
 
     def _cut_views(self, state: dict) -> dict:
         """The views of `HistoryViews`, from a state."""

@@ -92,10 +92,12 @@ class HSTU(Ranker):
             "history": self.transformer.encode(rows_BND, time, mask, context["time"]),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         interest_BCD = self.transformer(
             target_BCD, state["history"], state["request_time"]
         )
-        return self.head(interest_BCD, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest_BCD)

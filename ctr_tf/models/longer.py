@@ -171,7 +171,9 @@ class LONGER(Ranker):
                 mask_BJ = mask_BJ[:, -queries:]
         return state
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         request_time = state["request_time"]
@@ -180,7 +182,7 @@ class LONGER(Ranker):
         for block, kept in zip(self.blocks, state["blocks"], strict=True):
             hidden = hidden_B11J[..., -kept["key"].shape[1] :]
             rows_BCD = block.score(rows_BCD, kept, hidden)
-        return self.head(rows_BCD, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], rows_BCD)
 
     def _with_gap(self, rows_BND, time_BN, request_time_B):
         """Rows that know how long before the request they were."""

@@ -13,6 +13,7 @@ from ctr_tf import config as configs
 from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.layers.state_spec import StateSpec
+from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_tasks
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.schema import Schema
@@ -33,7 +34,8 @@ class Ranker(keras.Model):
 
     A model is composed of layers: it makes them in its constructor, builds them in
     `build_parts`, declares its state in `state_spec`, and implements `encode` and
-    `score`. These get groups of tensors as `FeatureEmbedding.assemble` makes them:
+    `history_logits`. These get groups of tensors as `FeatureEmbedding.assemble` makes
+    them:
 
     * `user`: `{"embedding": [B, Du]}`
     * `context`: `{"embedding": [B, Dx], "time": [B] int64}` (the request time)
@@ -56,16 +58,22 @@ class Ranker(keras.Model):
     Logits are `[B, C, T]`: the label that the model is trained for, and then `tasks`,
     the further ones that it predicts.
 
+    Where its config has `candidate_tower`, the widths of one, what is known of a
+    candidate has a way of its own to the logit, past all that the model makes of the
+    history (ours; the papers' models have none): ``logit = history_logits + tower``. A
+    history that says nothing then costs nothing.
+
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
     schema's unless the model sets its own.
 
     Class attributes of a model: `config_class`, the dataclass of its `config`;
     `auxiliary`, names of further logits that only training needs; `ablations` and
     `alternatives`, variants by name, each the keys of the config that it sets, for
-    comparisons of the model with itself; `reads_texts`, whether it reads tokens. And
-    of a class or an instance: `measured`, names of means that its forward pass takes
-    along; `reads_items_once`, whether no training has changed what `read_items` makes
-    of an item's texts, so that `candidates` may have it as `text_vectors`.
+    comparisons of the model with itself; `reads_history`, whether scores depend on the
+    behaviors; `reads_texts`, whether it reads tokens. And of a class or an instance:
+    `measured`, names of means that its forward pass takes along; `reads_items_once`,
+    whether no training has changed what `read_items` makes of an item's texts, so that
+    `candidates` may have it as `text_vectors`.
 
     Args:
         schema: of the data.
@@ -79,6 +87,7 @@ class Ranker(keras.Model):
     auxiliary: tuple[str, ...] = ()
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}
     alternatives: ClassVar[dict[str, dict[str, Any]]] = {}
+    reads_history: ClassVar[bool] = True
     reads_texts: ClassVar[bool] = False
     reads_progress: bool = False
     reads_items_once: bool = False
@@ -98,6 +107,7 @@ class Ranker(keras.Model):
         self.table_sizes = dict(table_sizes)
         self.embedding = self.make_embedding(extra_tables)
         self.tasks = check_tasks(self.config.tasks, schema)
+        self.candidate_tower = self._make_candidate_tower()
         self.num_chunks = schema.num_chunks
 
     def make_embedding(self, extra_tables: Iterable[ExtraTable]) -> FeatureEmbedding:
@@ -111,6 +121,14 @@ class Ranker(keras.Model):
             name="feature_embedding",
         )
 
+    def _make_candidate_tower(self) -> TowerHead | None:
+        units = getattr(self.config, "candidate_tower", ())
+        if not units:
+            return None
+        return TowerHead(
+            units, self.tasks, dtype=self.dtype_policy, name="candidate_tower"
+        )
+
     def dense(self, units: int, name: str, **options: Any) -> keras.layers.Dense:
         """A `Dense` of the model's precision."""
         return keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
@@ -121,6 +139,9 @@ class Ranker(keras.Model):
             if not self.embedding.built:
                 self.embedding.build()
             self.build_parts()
+            if self.candidate_tower is not None:
+                shown = self.embedding.width("candidate")
+                self.candidate_tower.build_for(self.embedding, shown)
             self.built = True
 
     def build_parts(self) -> None:
@@ -192,7 +213,22 @@ class Ranker(keras.Model):
 
     def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32, each from the state and its own candidate."""
-        raise NotImplementedError(f"{type(self).__name__} lacks `score`.")
+        logits_BCT = self.history_logits(state, candidates, training=training)
+        if self.candidate_tower is None:
+            return logits_BCT
+        return logits_BCT + self.candidate_tower(
+            candidates["embedding"],
+            state["user"],
+            state["context"],
+            candidate_mask=candidates["mask"],
+            training=training,
+        )
+
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
+        """The model's own part of the logits, `[B, C, T]` float32."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `history_logits`.")
 
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """Further logits `[B, C, 1]` by name, those of `auxiliary`."""

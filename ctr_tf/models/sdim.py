@@ -78,7 +78,7 @@ class SDIM(Ranker):
         self.candidate_projection.build((None, None, width("candidate")))
         self.collisions.build((None, None, self.embedding.shared_dim))
         self.recent.build(rows, rows)
-        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+        self.head.build_for(self.embedding, self.config.dim, 2 * self.config.dim)
 
     def state_spec(self) -> dict:
         """User and request; the buckets; the latest behaviors."""
@@ -107,13 +107,15 @@ class SDIM(Ranker):
             "recent_mask": self.recent.latest(mask_BN),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         found_BCD = self.collisions.score(self._hashed(candidates), state["buckets"])
         recent_BCD = self.recent(target_BCD, state["recent"], state["recent_mask"])
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
-        return self.head(interest, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest)
 
     def _hashed(self, group: dict) -> Tensor:
         return self.embedding.shared(group["embedding"])

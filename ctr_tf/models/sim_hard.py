@@ -84,7 +84,7 @@ class SIMHard(Ranker):
         self.candidate_projection.build((None, None, width("candidate")))
         self.search.build(rows, with_gaps=True)
         self.recent.build(rows, rows)
-        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+        self.head.build_for(self.embedding, self.config.dim, 2 * self.config.dim)
 
     def state_spec(self) -> dict:
         """User and request; the behaviors, their times and categories."""
@@ -112,7 +112,9 @@ class SIMHard(Ranker):
             "category": ops.cast(behaviors["ids"][self.category], "int64"),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]
@@ -131,4 +133,4 @@ class SIMHard(Ranker):
         )
         recent_BCD = self.recent(target_BCD, behaviors_BND, mask_BN)
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
-        return self.head(interest, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest)

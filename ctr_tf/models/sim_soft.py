@@ -76,7 +76,7 @@ class SIMSoft(Ranker):
         self.search.build(rows, with_gaps=True)
         self.search_tower.build((None, None, 2 * dim))
         self.recent.build(rows, rows)
-        self.head.build_for(self.embedding, 2 * dim, dim)
+        self.head.build_for(self.embedding, dim, 2 * dim)
 
     def state_spec(self) -> dict:
         """User and request; the behaviors and their times."""
@@ -102,7 +102,9 @@ class SIMSoft(Ranker):
             "behaviors": self.behavior_projection(behaviors["embedding"]),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         behaviors_BND, mask_BN = state["behaviors"], state["mask"]
@@ -116,7 +118,7 @@ class SIMSoft(Ranker):
         )
         recent_BCD = self.recent(target_BCD, behaviors_BND, mask_BN)
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
-        return self.head(interest, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest)
 
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """The search's own prediction."""

@@ -4,6 +4,8 @@ import dataclasses
 
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
 
+CANDIDATE_TOWER = (64, 32)
+
 
 @dataclasses.dataclass(frozen=True)
 class TowerSizes:
@@ -15,6 +17,8 @@ class TowerSizes:
         dim: D, width of projected behaviors and candidates.
         num_heads: H; divides `dim`.
         head_units: hidden widths of the towers.
+        candidate_tower: hidden widths of the candidate's own way to the logit, beside
+            the history's; see `Ranker`. None where empty, as in the papers.
         tasks: further labels of the schema to predict, each by a tower of its own.
     """
 
@@ -23,12 +27,14 @@ class TowerSizes:
     dim: int = 32
     num_heads: int = 4
     head_units: tuple[int, ...] = (64, 32)
+    candidate_tower: tuple[int, ...] = CANDIDATE_TOWER
     tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_positive(self, "embedding_dim", "dim", "num_heads")
         check_heads(self)
         check_units(self, "head_units")
+        check_units(self, "candidate_tower")
         object.__setattr__(self, "tasks", tuple(self.tasks))
 
 

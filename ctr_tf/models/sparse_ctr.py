@@ -183,7 +183,9 @@ class SparseCTR(Ranker):
             state["blocks"].append(kept)
         return state
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         relations = self.keys.relations_to(state["keys"], state["request_time"])
         embedding_BCD = candidates["embedding"]

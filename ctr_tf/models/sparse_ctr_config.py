@@ -6,6 +6,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.evo_keys import BRANCHES, check_branches
 from ctr_tf.layers.temporal_relations import RELATIONS, check_relations
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
+from ctr_tf.models.sizes import CANDIDATE_TOWER
 from ctr_tf.models.sparse_patterns import PATTERNS
 
 SPARSITY = {"S1": (8, 1, 2), "S2": (16, 2, 5), "S3": (16, 3, 10), "S4": (32, 4, 20)}
@@ -42,6 +43,7 @@ class SparseCTRConfig:
         relations: of RelTemporal; none gives variant B1, leaving one out B2 to B4.
         chunking: `"time"`, `"fixed"` for chunks of equal length, or `"similarity"` for
             cuts where neighbors differ most.
+        candidate_tower: as of `TowerSizes`.
         tasks: further labels of the schema to predict, each by a head of its own.
     """
 
@@ -61,6 +63,7 @@ class SparseCTRConfig:
     relative_encoding: str = "rel_temporal"
     relations: tuple[str, ...] = RELATIONS
     chunking: str = "time"
+    candidate_tower: tuple[int, ...] = CANDIDATE_TOWER
     tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -85,6 +88,7 @@ class SparseCTRConfig:
                 f"`ffn_factor` must be positive. Received: ffn_factor={self.ffn_factor}"
             )
         check_units(self, "head_units")
+        check_units(self, "candidate_tower")
         object.__setattr__(self, "branches", check_branches(tuple(self.branches)))
         object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
         object.__setattr__(self, "tasks", tuple(self.tasks))

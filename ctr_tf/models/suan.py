@@ -200,7 +200,7 @@ class SUAN(Ranker):
         self.attention_bias.build((None, None, dim))
         for block in self.blocks:
             block.build((None, None, dim), profile_shape)
-        self.head.build_for(self.embedding, dim, width("candidate"))
+        self.head.build_for(self.embedding, width("candidate"), dim)
 
     def state_spec(self) -> dict:
         """User and request; the keys; keys, values and gate of each block.
@@ -250,7 +250,9 @@ class SUAN(Ranker):
         newest_BD = rows_BND[:, -1] * ops.cast(mask_BN[:, -1:], rows_BND.dtype)
         return {**state, "interest": newest_BD}
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         shown_BCE = candidates["embedding"]
         if self.config.target_aware:
@@ -261,10 +263,10 @@ class SUAN(Ranker):
                 (*ops.shape(shown_BCE)[:2], self.config.dim),
             )
         return self.head(
-            interest_BCD,
+            shown_BCE,
             state["user"],
             state["context"],
-            shown_BCE,
+            interest_BCD,
             candidates["mask"],
             training=training,
         )

@@ -97,7 +97,7 @@ class TwinV2(Ranker):
         self.clusters.build((None, None, self.embedding.shared_dim))
         self.cluster_attention.build(rows)
         self.recent.build(rows, rows)
-        self.head.build_for(self.embedding, 2 * self.config.dim, self.config.dim)
+        self.head.build_for(self.embedding, self.config.dim, 2 * self.config.dim)
 
     def state_spec(self) -> dict:
         """User and request; the clusters; the latest behaviors."""
@@ -129,11 +129,13 @@ class TwinV2(Ranker):
             "recent_mask": self.recent.latest(mask_BN),
         }
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         target_BCD = self.candidate_projection(candidates["embedding"])
         clusters = [state[k] for k in ("cluster", "cluster_time", "cluster_size")]
         found_BCD = self.cluster_attention(target_BCD, *clusters, state["request_time"])
         recent_BCD = self.recent(target_BCD, state["recent"], state["recent_mask"])
         interest = ops.concatenate([found_BCD, recent_BCD], axis=-1)
-        return self.head(interest, state["user"], state["context"], target_BCD)
+        return self.head(target_BCD, state["user"], state["context"], interest)

@@ -120,7 +120,9 @@ class WithTexts(TextsRanker):
         )
         return {"ranker": state, "texts": texts}, measures
 
-    def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
+    def history_logits(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> Tensor:
         """Logits `[B, C, T]` float32."""
         return self.ranker.score(
             state["ranker"], candidates, training=training

@@ -71,7 +71,10 @@ def test_alternatives_are_all_that_sparsectr_offers():
     assert "sparsectr-full_attention" not in names, "it is A1"
     assert "sparsectr-rope_encoding" in names and "sparsectr-fixed_chunks" in names
     offered = len(ATTENTIONS) + len(CHUNKINGS) + len(ENCODINGS) - 3
-    assert len(rows) == 2 + 8 + offered - 1
+    towers = [row for row in rows if row.suffix == "without_candidate_tower"]
+    assert [row.model for row in towers] == ["din", "sparsectr"]
+    assert towers[0].overrides == {"candidate_tower": []}
+    assert len(rows) == 2 + 8 + offered - 1 + 2
 
 
 @pytest.mark.parametrize(

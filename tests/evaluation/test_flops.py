@@ -102,7 +102,12 @@ def products_of_sparse_ctr(widths, d, L, H, N, C, P, m, w, hidden, ffn):
 )
 def test_all_products_of_sparse_ctr_by_hand(sizes, history):
     config = SparseCTRConfig(
-        **sizes, transition=3, window=4, ffn_factor=2.5, head_units=(7,)
+        **sizes,
+        transition=3,
+        window=4,
+        ffn_factor=2.5,
+        head_units=(7,),
+        candidate_tower=(),
     )
     ranker, graph = ranker_graph(config, history, candidates=6)
     groups = ("user", "behavior", "candidate", "context")

@@ -14,7 +14,12 @@ from ctr_tf.models.eta_gap import ETAGAPConfig
 from ctr_tf.models.gap import GATES, GAPConfig
 from ctr_tf.models.sdim_gap import SDIMGAPConfig
 
-SMALL = {"dim": 16, "head_units": (12,), "view_limits": (2_000, 200_000)}
+SMALL = {
+    "dim": 16,
+    "head_units": (12,),
+    "candidate_tower": (),
+    "view_limits": (2_000, 200_000),
+}
 BY_COUNT = {"view_cut": "count", "view_limits": (3, 8)}
 LENGTHS = [16, 0, 2, 9]  # without any behavior, and without some of the views
 VARIANTS = {

@@ -14,7 +14,13 @@ from ctr_tf.models.eta import ETAConfig
 from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.models.twin_v2 import TwinV2Config
 
-SMALL = {"dim": 8, "num_heads": 2, "head_units": (6,), "recent": 3}
+SMALL = {
+    "dim": 8,
+    "num_heads": 2,
+    "head_units": (6,),
+    "recent": 3,
+    "candidate_tower": (),
+}
 ETA = ETAConfig(**SMALL, top_k=4, num_bits=16)
 SDIM = SDIMConfig(**SMALL, num_groups=4, num_bits=2)
 TWIN_V2 = TwinV2Config(**SMALL, cluster_size=2, top_clusters=3)

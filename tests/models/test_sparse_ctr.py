@@ -33,7 +33,9 @@ VARIANTS = {
 
 def make(history=16, **options):
     schema = helpers.make_schema(history_length=history)
-    config = SparseCTRConfig(**{"dim": 16, "num_heads": 4, **options})
+    config = SparseCTRConfig(
+        **{"dim": 16, "num_heads": 4, "candidate_tower": (), **options}
+    )
     model = build_ranker(config, schema, helpers.make_table_sizes(schema))
     return schema, model
 
@@ -54,7 +56,9 @@ def test_local_time_decides_the_weekend():
     schema, _ = make()
     schema = dataclasses.replace(schema, utc_offset_hours=-9.5)
     model = build_ranker(
-        SparseCTRConfig(dim=16), schema, helpers.make_table_sizes(schema)
+        SparseCTRConfig(dim=16, candidate_tower=()),
+        schema,
+        helpers.make_table_sizes(schema),
     )
     inputs = helpers.make_inputs(schema, num_chunks=model.num_chunks)
     expected = reference.sparse_ctr(model, inputs)

@@ -24,7 +24,7 @@ from ctr_tf.models.light_suan import LightSUANConfig
 from ctr_tf.models.suan import SUAN, SUANConfig
 from ctr_tf.schema import Numeric
 
-SMALL = {"dim": 16, "num_heads": 2, "head_units": (6, 5)}
+SMALL = {"dim": 16, "num_heads": 2, "head_units": (6, 5), "candidate_tower": ()}
 CONFIGS = {
     "suan": SUANConfig(**SMALL),
     "suan of three blocks": SUANConfig(**SMALL, num_blocks=3, ffn_factor=1.5),

@@ -28,7 +28,13 @@ from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 
 SCHEMA = make_schema()
-SMALL = {"dim": 8, "num_heads": 2, "embedding_dim": 4, "head_units": (6,)}
+SMALL = {
+    "dim": 8,
+    "num_heads": 2,
+    "embedding_dim": 4,
+    "head_units": (6,),
+    "candidate_tower": (),
+}
 FEW = {"top_k": 3, "recent": 4}
 
 

@@ -14,7 +14,7 @@ from ctr_tf.models.bst import BSTConfig
 from ctr_tf.models.hstu import HSTUConfig
 from ctr_tf.models.longer import LONGERConfig
 
-SMALL = {"dim": 8, "num_heads": 2, "head_units": (6,)}
+SMALL = {"dim": 8, "num_heads": 2, "head_units": (6,), "candidate_tower": ()}
 CONFIGS = {
     "bst": BSTConfig(**SMALL),
     "bst of two blocks": BSTConfig(**SMALL, num_blocks=2),
