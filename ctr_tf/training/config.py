@@ -12,6 +12,7 @@ from ctr_tf.training.distribution import STRATEGIES
 from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 from ctr_tf.training.row_dropout import RowDropoutConfig
+from ctr_tf.training.unknown_values import UnknownValuesConfig
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("auc", "gauc_request")
@@ -28,6 +29,8 @@ class TrainingConfig:
             row of a table by the value that it stands for; `--from` sets it.
         seed: of weights, dropout and the order of the samples.
         row_dropout: of embedding rows, against learning users by heart.
+        unknown_values: shares of known ids that are read as unknown, so that the row of
+            unknown values is learned.
         precision: `"float32"`, `"mixed_float16"` (with loss scaling) or
             `"mixed_bfloat16"`.
         jit_compile: whether XLA compiles the dense network; None: where there is a GPU.
@@ -46,6 +49,7 @@ class TrainingConfig:
     start_from: str | None = None
     seed: int = 0
     row_dropout: RowDropoutConfig = RowDropoutConfig()
+    unknown_values: UnknownValuesConfig = UnknownValuesConfig()
     precision: str = "float32"
     jit_compile: bool | None = None
     distribution: str = "none"

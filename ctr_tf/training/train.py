@@ -54,6 +54,7 @@ from ctr_tf.training.run import METRICS, checkpoint_folder, fingerprint, open_ru
 from ctr_tf.training.start import check_start, start_from
 from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
+from ctr_tf.training.unknown_values import UnknownValues
 
 _log = logging.getLogger(__name__)
 _ADAPT_BATCHES = 100  # that the statistics of numeric features are measured on
@@ -240,6 +241,7 @@ def make_trainer(
         ),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),
+        unknown_values=UnknownValues(options.unknown_values, options.seed),
         total_steps=total_steps,
     )
     return trainer

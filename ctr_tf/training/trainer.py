@@ -27,6 +27,7 @@ from ctr_tf.training import distribution
 from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
 from ctr_tf.training.objective import Objective
 from ctr_tf.training.row_dropout import RowDropout
+from ctr_tf.training.unknown_values import UnknownValues
 
 
 class Trainer(keras.Model):
@@ -105,6 +106,7 @@ class Trainer(keras.Model):
         optimizer: keras.optimizers.Optimizer,
         jit_compile: bool = False,
         row_dropout: RowDropout | None = None,
+        unknown_values: UnknownValues | None = None,
         total_steps: int | None = None,
     ) -> None:
         """Prepares for training.
@@ -114,6 +116,7 @@ class Trainer(keras.Model):
             jit_compile: whether XLA compiles the dense computation; the tables are
                 never part of it.
             row_dropout: what training does to embedding rows; None: nothing.
+            unknown_values: what it does to ids; None: nothing.
             total_steps: of the training, for rankers whose `reads_progress` is True.
 
         Raises:
@@ -132,6 +135,7 @@ class Trainer(keras.Model):
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
         self.store = getattr(optimizer, "inner_optimizer", optimizer).tables
         self._row_dropout = row_dropout
+        self._unknown_values = unknown_values
         options = {"jit_compile": jit_compile, "autograph": False}
         self._compiled_gradients = tf.function(self._gradients, **options)
         self._compiled_forward = tf.function(self._forward, **options)
@@ -155,6 +159,8 @@ class Trainer(keras.Model):
         batch, labels, weights = data
         inputs = self._inputs(batch)
         lookups = self._lookups(inputs)
+        if self._unknown_values is not None:
+            lookups = {n: self._unknown(n, own) for n, own in lookups.items()}
         rows = self._rows(lookups, inputs)
         if self._row_dropout is not None:
             rows |= {name: self._dropped(name, rows[name]) for name in lookups}
@@ -241,6 +247,16 @@ class Trainer(keras.Model):
             else ranker.lookup(inputs[name])
             for name, ranker in self.rankers.items()
         }
+
+    def _unknown(self, name: str, lookups: dict) -> dict:
+        embedding = self.rankers[name].embedding
+        known = embedding.embedded_keys()
+        features = {
+            row: (key.split("_")[0], known[key])
+            for row, (key, _) in embedding.sources().items()
+        }
+        assert self._unknown_values is not None
+        return self._unknown_values(lookups, self.optimizer.iterations, features)
 
     def _dropped(self, name: str, rows: dict) -> dict:
         sources = self.rankers[name].embedding.sources()
