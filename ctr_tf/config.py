@@ -36,6 +36,16 @@ def load(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
         FileNotFoundError: names the path.
         UserError: names the dotted key and the value received.
     """
+    return parse(cls, override(read(path), overrides))
+
+
+def read(path: str | Path) -> Mapping:
+    """Keys and values of a YAML file.
+
+    Raises:
+        FileNotFoundError: names the path.
+        UserError: if the file holds something else.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no config file at '{path}'.")
@@ -47,7 +57,7 @@ def load(cls: type[T], path: str | Path, overrides: Sequence[str] = ()) -> T:
         raise UserError(
             f"Config file '{path}' must hold keys and values. Received: {values!r}"
         )
-    return parse(cls, override(values, overrides))
+    return values
 
 
 def override(values: Mapping, overrides: Sequence[str]) -> dict:

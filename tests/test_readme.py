@@ -10,10 +10,9 @@ import pytest
 
 from ctr_tf.commands.main import resolve
 from ctr_tf.compare import compare
-from ctr_tf.config import load
 from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
-from ctr_tf.training.config import Config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -47,7 +46,7 @@ def test_other_verbs_recipes_and_targets_exist():
         elif program == "ctr-tf":
             assert resolve([verb, *rest])[0].main, line
             if verb == "train":
-                load(Config, find_recipe(rest[1]), rest[2:])
+                load_recipe(find_recipe(rest[1]), rest[2:])
             if verb == "compare":
                 assert compare.chosen(compare.parse(rest)), line
             if verb == "scaling":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ctr_tf.commands.main import resolve
 from ctr_tf.errors import UserError
-from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.find import find_recipe, recipe_of_data
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ctr-tf demo", description=__doc__)
     parser.add_argument("--source", default="synthetic", help="a source of `prepare`")
     parser.add_argument("--input", help="folder of raw logs; not for synthetic ones")
-    parser.add_argument("--config", help="recipe; default: sparsectr_<source>")
+    parser.add_argument(
+        "--config", help="recipe; default: SparseCTR's of the source"
+    )
     parser.add_argument("--output", help="default: runs/demo-<source>")
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
@@ -66,7 +68,7 @@ def main(argv: list[str]) -> int:
             f"'synthetic'. Received: source='{arguments.source}', "
             f"input={arguments.input!r}"
         )
-    recipe = arguments.config or f"sparsectr_{arguments.source}"
+    recipe = arguments.config or recipe_of_data(arguments.source)
     find_recipe(recipe)  # an unknown name fails here, not after `prepare`
     folder = Path(arguments.output or f"runs/demo-{arguments.source}")
     raw, data, run = folder / "raw", folder / "data", folder / "run"

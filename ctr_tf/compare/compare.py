@@ -19,7 +19,7 @@ from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
-from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.find import find_recipe, recipe_of_data
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     output = Path(
         arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
     )
-    budget = find_recipe(arguments.config or f"sparsectr_{data.schema.name}")
+    budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
     jobs = make_jobs(
         rows, arguments.seeds, output, budget, arguments.data, arguments.overrides
     )
@@ -110,7 +110,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--models", default="sparsectr", help="names, with commas between; also tfrs")
     add("--base", help="what others are compared with; default: the first model")
     add("--seeds", type=int, default=3, help="runs of each; default: 3")
-    add("--config", help="recipe: the budget; default: sparsectr_<schema's name>")
+    add("--config", help="recipe: the budget; default: SparseCTR's for the data")
     add("--output", help="default: runs/compare-<name of the data>")
     add("--split", default="test", help="to evaluate on; default: test")
     add("--candidates", type=int, default=100, help="of the request that cost is of")

@@ -25,6 +25,7 @@ from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.scores import SCORES
+from ctr_tf.recipes.read import load_recipe, read_recipe
 from ctr_tf.training.config import Config
 from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.run import METRICS, fingerprint
@@ -92,8 +93,8 @@ def make_jobs(
     Raises:
         UserError: names the key or the name that is wrong, and the value received.
     """
-    shared = _raw(budget)
-    of_budget = configs.load(Config, budget).model.name
+    shared = _checked(budget)
+    of_budget = load_recipe(budget).model.name
     names = {name for variant in variants for name in (variant.name, variant.model)}
     words = [_addressed(word, names) for word in overrides]
     jobs = []
@@ -116,23 +117,24 @@ def make_jobs(
     return jobs
 
 
-def _raw(recipe: Path) -> dict:
-    configs.load(Config, recipe)  # says what is wrong with it
-    return yaml.safe_load(files.read_text(recipe))
+def _checked(recipe: Path) -> dict:
+    load_recipe(recipe)  # says what is wrong with it
+    return read_recipe(recipe)
 
 
 def _model_section(model: str, budget: Path, of_budget: str) -> dict:
     """The model's section of its recipe beside the budget's; else its name alone.
 
-    Beside `sparsectr_synthetic.yaml` din's recipe is `din_synthetic.yaml`. Sections are
-    taken as they are written: a resolved one could not be overridden any more by a key
-    that sets others.
+    Beside `sparsectr_synthetic.yaml` din's recipe is `din_synthetic.yaml`, beside
+    others `din.yaml`. Sections are taken as they are written: a resolved one could not
+    be overridden any more by a key that sets others.
     """
     if model == TFRS:
         return {}
-    own = budget.with_name(budget.name.replace(of_budget, model, 1))
-    if own.is_file() and configs.load(Config, own).model.name == model:
-        return {**_raw(own).get("model", {}), "name": model}
+    for name in (budget.name.replace(of_budget, model, 1), f"{model}.yaml"):
+        own = budget.with_name(name)
+        if own.is_file() and load_recipe(own).model.name == model:
+            return {**_checked(own).get("model", {}), "name": model}
     return {"name": model}
 
 

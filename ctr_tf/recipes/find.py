@@ -36,6 +36,12 @@ def find_recipe(name: str) -> Path:
     return FOLDER / f"{name}.yaml"
 
 
+def recipe_of_data(name: str) -> str:
+    """Name of SparseCTR's recipe for a data set or source: its own, or that for any."""
+    own = f"sparsectr_{name}"
+    return own if own in recipe_names() else "sparsectr"
+
+
 def recipe_title(name: str) -> str:
     """What a shipped recipe is for: the first line of its file, a comment."""
     first, *_ = find_recipe(name).read_text("utf-8").split("\n", 1)

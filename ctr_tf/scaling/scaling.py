@@ -18,19 +18,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ctr_tf import config as configs
 from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished, run_jobs
 from ctr_tf.compare.results import REPLICATES
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.share import count_in_share
 from ctr_tf.errors import UserError, check_positive_options
-from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.find import find_recipe, recipe_of_data
+from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling.grid import KEYS, Cell, check_grid, parse_grades, parse_shares
 from ctr_tf.scaling.plot import plot_study
 from ctr_tf.scaling.points import Point, make_points
 from ctr_tf.scaling.report import write_report
 from ctr_tf.scaling.study import Study, study
-from ctr_tf.training.config import Config
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +39,8 @@ def main(argv: list[str]) -> int:
     arguments = parse(argv)
     data = PreparedData.load(arguments.data)
     cells = chosen(arguments, data.schema.history_length)
-    budget = find_recipe(arguments.config or f"sparsectr_{data.schema.name}")
-    model = arguments.model or configs.load(Config, budget).model.name
+    budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
+    model = arguments.model or load_recipe(budget).model.name
     name = Path(arguments.data).resolve().name
     output = Path(arguments.output or f"runs/scaling-{model}-{name}")
     jobs = make_jobs(

@@ -21,7 +21,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from ctr_tf import config as configs
 from ctr_tf import files
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
@@ -29,6 +28,7 @@ from ctr_tf.data.reading import diagnosed
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.read import load_recipe
 from ctr_tf.training.callbacks import (
     Checkpointing,
     Reporter,
@@ -301,7 +301,7 @@ def main(argv: list[str]) -> int:
     overrides = list(arguments.overrides)
     if arguments.start_from is not None:
         overrides.append(f"training.start_from={arguments.start_from}")
-    config = configs.load(Config, find_recipe(arguments.config), overrides)
+    config = load_recipe(find_recipe(arguments.config), overrides)
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
     with files.naming(config.run):
         metrics = train(config)

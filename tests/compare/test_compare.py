@@ -97,12 +97,6 @@ def test_what_a_user_sees(data, words, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_the_budget_is_the_recipe_of_the_schemas_name(data, tmp_path, capsys):
-    assert main(["compare", "--data", str(data), "--output", str(tmp_path)]) == 2
-    name = PreparedData.load(data).schema.name
-    assert f"Unknown recipe 'sparsectr_{name}'." in capsys.readouterr().err
-
-
 def test_recipes_share_a_budget_and_keep_their_models(tmp_path):
     for name, text in (
         ("sparsectr_shop.yaml", "model: {dim: 16}\ntraining: {epochs: 3}"),
