@@ -21,6 +21,7 @@ BENCHES = {
     "serving": "one pass beside single ones, a cached state, latency",
     "tfrs": "a DCN-V2 built with tensorflow-recommenders, on the same records",
     "state": "bytes of a user's state for each history length",
+    "texts": "what language models cost beside SparseCTR",
 }
 _CHECKOUT = Path(__file__).parents[2]
 

@@ -57,9 +57,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ctr-tf demo", description=__doc__)
     parser.add_argument("--source", default="synthetic", help="a source of `prepare`")
     parser.add_argument("--input", help="folder of raw logs; not for synthetic ones")
-    parser.add_argument(
-        "--config", help="recipe; default: SparseCTR's of the source"
-    )
+    parser.add_argument("--config", help="recipe; default: SparseCTR's of the source")
     parser.add_argument("--output", help="default: runs/demo-<source>")
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
