@@ -152,6 +152,7 @@ def _training(ranker, schema, vocabularies, behaviors: int) -> float:
     import tensorflow as tf
 
     from ctr_tf.data.batches import BatchReader
+    from ctr_tf.data.text_inputs import TextInputs
     from ctr_tf.data.writing import serialize
     from ctr_tf.synthetic.random_samples import random_sample
     from ctr_tf.training.objective import ObjectiveConfig, make_objective
@@ -166,7 +167,10 @@ def _training(ranker, schema, vocabularies, behaviors: int) -> float:
         for _ in range(_BATCH)
     ]
     reader = BatchReader(
-        schema, ranker.num_chunks, behaviors, texts=vocabularies.text_tables()
+        schema,
+        ranker.num_chunks,
+        behaviors,
+        texts=TextInputs.of_tokens(vocabularies.texts),
     )
     batch = reader.read(tf.constant(records))
     return _median(lambda: trainer.train_on_batch(*batch))

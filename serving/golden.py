@@ -14,6 +14,7 @@ from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
 from ctr_tf.data.records import check_example, places, record_spec
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.writing import serialize
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
@@ -102,13 +103,17 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
 def model_scores(
     ranker: Ranker, history_length: int, samples: list[dict], data: PreparedData
 ) -> Iterator[np.ndarray]:
-    """The model's own probabilities of each sample's candidates, as in evaluation."""
+    """The model's own probabilities of each sample's candidates.
+
+    Texts of candidates are read anew, whatever an export has read once.
+    """
+    texts = data.vocabularies.texts if ranker.reads_texts else None
     reader = BatchReader(
         ranker.schema,
         ranker.num_chunks,
         history_length,
         with_labels=False,
-        texts=data.vocabularies.text_tables(ranker.reads_texts),
+        texts=TextInputs.of_tokens(texts),
     )
     for start in range(0, len(samples), _BLOCK):
         block = samples[start : start + _BLOCK]

@@ -4,18 +4,12 @@ Shape suffixes: `B` batch, `C` candidates, `T` tokens of an item's text, `V` tex
 item, `W` width of the language model.
 """
 
-import logging
-
-import numpy as np
 import tensorflow as tf
 
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID
 from ctr_tf.schema.texts import Texts
-
-_BLOCK = 256  # items that are read together
-
-_log = logging.getLogger(__name__)
+from ctr_tf.text.item_vectors import read_items
 
 
 class ItemVectors(tf.Module):
@@ -33,7 +27,7 @@ class ItemVectors(tf.Module):
         super().__init__()
         # Behind a tuple, which nothing tracks: the model's Python must not be saved.
         self._hidden = (lambda: ranker,)
-        self.table = tf.Variable(_read_all(ranker, texts), trainable=False)
+        self.table = tf.Variable(read_items(ranker, texts), trainable=False)
 
     def __call__(self, rows: tf.Tensor, tokens: dict[str, tf.Tensor]) -> tf.Tensor:
         """Vectors of candidates.
@@ -60,16 +54,3 @@ class ItemVectors(tf.Module):
             lambda: tf.zeros_like(known_BCVW),
         )
         return tf.where(unread_BC[..., None, None], read_BCVW, known_BCVW)
-
-
-def _read_all(ranker: Ranker, texts: Texts) -> np.ndarray:
-    blocks = []
-    read = tf.function(ranker.read_items, reduce_retracing=True, autograph=False)
-    for start in range(0, texts.num_rows, _BLOCK):
-        tokens = {
-            name: tf.constant(table[None, start : start + _BLOCK])
-            for name, table in texts.tables.items()
-        }
-        blocks.append(read(tokens).numpy()[0])
-    _log.info("Texts of %s items read, once for all requests.", f"{len(texts.items):,}")
-    return np.concatenate(blocks)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from ctr_tf.data.latest import latest_behaviors
+from ctr_tf.layers.feature_embedding import ITEM_VECTORS
 from ctr_tf.layers.state_spec import FLOAT, StateSpec, flatten, unflatten
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import Feature, Schema
@@ -17,7 +18,6 @@ from serving.item_vectors import ItemVectors
 from serving.sizes import at_size, pad_left, pad_slate
 
 TEXT_ROWS = "candidate_text_rows"  # where a table of the texts is read by them
-_VECTORS = "candidate_text_vectors"
 _CHUNK = "behavior_chunk"
 _MASK = "candidate_mask"
 
@@ -116,7 +116,7 @@ class SizedRanker:
         if self._item_vectors is not None:
             texts = self.ranker.schema.texts
             tokens = {text.name: inputs[f"candidate_{text.name}"] for text in texts}
-            inputs[_VECTORS] = self._item_vectors(inputs.pop(TEXT_ROWS), tokens)
+            inputs[ITEM_VECTORS] = self._item_vectors(inputs.pop(TEXT_ROWS), tokens)
         rows = self.ranker.lookup(inputs)
         return self._dense_score(state, inputs, rows)[:, :count]
 
@@ -129,8 +129,6 @@ class SizedRanker:
 
     def _score_dense(self, state: dict, inputs: dict, rows: dict) -> tf.Tensor:
         groups = self.ranker.embedding.assemble(inputs, rows)
-        if _VECTORS in inputs:
-            groups["candidates"]["text_vectors"] = inputs[_VECTORS]
         state = unflatten(state, self._declared)
         return self.ranker.score(state, groups["candidates"], training=False)
 

@@ -17,6 +17,7 @@ from ctr_tf import files
 from ctr_tf.compare.jobs import COST, read_finished
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.evaluation.request_cost import random_request, request_cost
+from ctr_tf.layers.feature_embedding import ITEM_VECTORS
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import Run, load_run
 from ctr_tf.training.train import train
@@ -36,6 +37,9 @@ def run_cost(run: Run, candidates: int) -> dict:
     inputs = random_request(
         run.schema, run.vocabularies, run.ranker.num_chunks, longest, candidates
     )
+    if run.ranker.reads_items_once:  # as an export does
+        tokens = {n: inputs[f"candidate_{n}"] for n in run.ranker.item_texts}
+        inputs[ITEM_VECTORS] = run.ranker.read_items(tokens)
     return {
         "parameters": run.ranker.count_weights(),
         **request_cost(run.ranker, inputs),

@@ -20,6 +20,7 @@ from ctr_tf.data.records import (
     label_keys,
     record_spec,
 )
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.schema import ITEM_KEY, Schema
 
 _DTYPES = {"bytes": tf.string, "int64": tf.int64, "float32": tf.float32}
@@ -40,8 +41,7 @@ class BatchReader:
         metadata: whether to read who and when, for evaluation.
         id_maps: record key → the id that stands for each stored one, where samples
             are read by other vocabularies than they were written by.
-        texts: text feature → its table (`ctr_tf.schema.texts`), of those whose tokens
-            the model reads; of others batches have the rows.
+        texts: what the model takes of texts; of others batches have the rows.
     """
 
     schema: Schema
@@ -52,7 +52,7 @@ class BatchReader:
     with_labels: bool = True
     metadata: bool = False
     id_maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    texts: TextInputs = TextInputs()
 
     def lengths(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Behaviors and candidates of each sample, int64 `[B]` both; nothing else."""
@@ -118,6 +118,7 @@ class BatchReader:
             for key, field in fields.items()
             if not (key in _METADATA or key in lengths or key.startswith("label"))
         }
+        inputs |= self.texts.of_rows(inputs)
         inputs["candidate_mask"] = index_BC < candidates[-1]
         if self._cuts_chunks:
             inputs["behavior_chunk"] = self._chunks(parsed["behavior_time"])[
@@ -175,10 +176,7 @@ class BatchReader:
                 splits = _list_splits(parsed[field.length_key])
                 places = right_index(splits, field.length)
                 values = pad(values, places, feature.input_padding)
-            values = pad(values, index[field.size])
-            if feature is not None and feature.name in self.texts:
-                return _tokens(values, self.texts[feature.name])
-            return values
+            return pad(values, index[field.size])
         if feature is None:
             return found
         if not field.at_most:
@@ -211,12 +209,6 @@ def _parse_spec(field: Field) -> tf.io.RaggedFeature | tf.io.FixedLenFeature:
 def _mapped(stored: tf.Tensor | tf.RaggedTensor, ids: np.ndarray) -> tf.RaggedTensor:
     table = tf.constant(ids, tf.int64)
     return tf.ragged.map_flat_values(lambda values: tf.gather(table, values), stored)
-
-
-def _tokens(rows: tf.Tensor, table: np.ndarray) -> tf.Tensor:
-    """Looked up by NumPy, for a table may be too large for a graph to hold."""
-    found = tf.numpy_function(lambda rows: table[rows], [rows], tf.int32, False)
-    return tf.ensure_shape(found, [*rows.shape, table.shape[1]])
 
 
 def _max_length(row_splits: tf.Tensor) -> tf.Tensor:

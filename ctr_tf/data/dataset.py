@@ -7,8 +7,9 @@ candidates, `L` a feature's length:
   `behavior_time` int64, `behavior_<f>`, `behavior_chunk` int32, all `[B, N]`, padded
   with 0 on the left, oldest first; `candidate_<f>` `[B, C]`, padded with 0 on the
   right; `candidate_mask` bool `[B, C]`. Embedded features are int64 ids, numeric ones
-  float32. Texts are rows of their tables, or, with `reads_texts`, tokens: int32
-  `[B, N, T]` and `[B, C, T]`, 0 behind the end of a text.
+  float32. Texts are rows of their tables, or, as `texts` says, tokens: int32
+  `[B, N, T]` and `[B, C, T]`, 0 behind the end of a text; `item_vectors…`
+  `[B, C, V, W]` is what a model has read of candidates.
 * `labels`: float32 `[B, C, T]`, that of `DataConfig.label`, then those of `tasks`.
 * `weights`: float32 `[B, C]`; 1 on candidates, 0 on padding.
 * with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
@@ -40,6 +41,7 @@ from ctr_tf.data.config import DataConfig
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import record_dataset, untuned
 from ctr_tf.data.share import count_in_share, in_share
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.errors import UserError
 
 _no_autograph = tf.autograph.experimental.do_not_convert
@@ -132,7 +134,7 @@ def dataset(
     tasks: tuple[str, ...] = (),
     seed: int = 0,
     metadata: bool = False,
-    reads_texts: bool = False,
+    texts: TextInputs | None = None,
     skip_batches: int = 0,
     num_shards: int = 1,
     shard_index: int = 0,
@@ -148,7 +150,7 @@ def dataset(
         tasks: further labels to read, the model's.
         seed: of the shuffling.
         metadata: whether batches have the fourth element.
-        reads_texts: whether texts are tokens, the model's `reads_texts`.
+        texts: what the model takes of texts (`ctr_tf.text.item_vectors`); None: rows.
         skip_batches: global batches to leave out at the start.
         num_shards: workers that share each global batch.
         shard_index: of this worker.
@@ -178,7 +180,7 @@ def dataset(
         tasks,
         metadata=metadata,
         id_maps=data.id_maps,
-        texts=data.vocabularies.text_tables(reads_texts),
+        texts=texts or TextInputs(),
     )
     blocks = _blocks(data, split, config, training, seed)
     if len(histories) == len(slates) == 1:

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.text_tables import table
 from ctr_tf.data.writing import serialize
 from ctr_tf.errors import UserError
@@ -106,7 +107,7 @@ def _inputs(run: Run, data: PreparedData, sample: Mapping) -> dict[str, tf.Tenso
         run.ranker.num_chunks,
         run.schema.history_length,
         with_labels=False,
-        texts=data.vocabularies.text_tables(),
+        texts=TextInputs.of_tokens(data.vocabularies.texts),
     )
     (inputs,) = reader.read(tf.constant([serialize(data.map_ids(sample))]))
     return inputs

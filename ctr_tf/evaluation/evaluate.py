@@ -205,6 +205,8 @@ def evaluate_run(
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.data.reading import diagnosed
     from ctr_tf.evaluation.scorer import Scorer
+    from ctr_tf.layers.feature_embedding import ITEM_VECTORS
+    from ctr_tf.text.item_vectors import text_inputs
     from ctr_tf.training.run import load_run
 
     base = base_file(base, split) if base else None
@@ -224,7 +226,7 @@ def evaluate_run(
         num_chunks=run.ranker.num_chunks,
         training=False,
         metadata=True,
-        reads_texts=run.ranker.reads_texts,
+        texts=text_inputs({ITEM_VECTORS: run.ranker}, data.vocabularies),
     )
     output = Path(output or output_folder(folder, split, task))
     scored = predictions(batches, Scorer(run.ranker, task))

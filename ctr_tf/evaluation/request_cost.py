@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.writing import serialize
 from ctr_tf.evaluation.flops import graph_flops, request_graph
 from ctr_tf.models.ranker import Ranker
@@ -33,7 +34,7 @@ def random_request(
     """A batch of one random request, its history full."""
     random = np.random.default_rng(0)
     sample = random_sample(schema, vocabularies, random, behaviors, candidates)
-    texts = vocabularies.text_tables()
+    texts = TextInputs.of_tokens(vocabularies.texts)
     reader = BatchReader(schema, num_chunks, behaviors, with_labels=False, texts=texts)
     (inputs,) = reader.read(tf.constant([serialize(sample)]))
     return inputs

@@ -22,6 +22,7 @@ from ctr_tf.tensors import Shape, Tensor
 _log = logging.getLogger(__name__)
 _NO_LIMIT = 2**31 - 1
 PROGRESS = "training_progress"  # of inputs; see `Ranker`
+ITEM_VECTORS = "item_vectors"  # of inputs: `text_vectors` of candidates
 _MASKS = {"behavior": "behavior_time", "candidate": "candidate_mask"}
 
 
@@ -322,8 +323,9 @@ class FeatureEmbedding(keras.layers.Layer):
         """Concatenates each group's vectors; a list of values becomes their mean.
 
         Behaviors and candidates also get the ids of their embedded features, the rows
-        of their extra tables, and what `inputs` has of their texts; behaviors which of
-        them are positive, where the schema says it.
+        of their extra tables, and what `inputs` has of their texts; candidates what a
+        model has read of these, where `inputs` has that; behaviors which of them are
+        positive, where the schema says it.
 
         Args:
             inputs: encoded features; a group whose keys are absent is left out.
@@ -357,6 +359,8 @@ class FeatureEmbedding(keras.layers.Layer):
                 "mask": inputs["candidate_mask"],
                 **self._ids_and_extras("candidate", inputs, rows),
             }
+            if ITEM_VECTORS in inputs:
+                groups["candidates"]["text_vectors"] = inputs[ITEM_VECTORS]
         return groups
 
     def _ids_and_extras(self, group: str, inputs: dict, rows: dict) -> dict:

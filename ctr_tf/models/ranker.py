@@ -50,7 +50,9 @@ class Ranker(keras.Model):
 
     Rows of `extra_tables` are among behaviors and candidates by their table's name.
     Texts are tokens, `[B, N, T]` and `[B, C, T]`, for a model that reads them
-    (`reads_texts`); for others they may be anything.
+    (`reads_texts`); for others they may be anything. Where a model reads items once
+    (`reads_items_once`), candidates may have `text_vectors` instead, `[B, C, V, W]`:
+    what `read_items` made of them.
 
     In the training of a model whose `reads_progress` is True, `context` has `progress`,
     the share of the training's steps that is past, a float32 scalar.
@@ -72,8 +74,8 @@ class Ranker(keras.Model):
     comparisons of the model with itself; `reads_history`, whether scores depend on the
     behaviors; `reads_texts`, whether it reads tokens. And of a class or an instance:
     `measured`, names of means that its forward pass takes along; `reads_items_once`,
-    whether no training has changed what `read_items` makes of an item's texts, so that
-    `candidates` may have it as `text_vectors`.
+    whether no training changes what `read_items` makes of an item's texts;
+    `item_texts`, the text features that it reads for that.
 
     Args:
         schema: of the data.
@@ -91,6 +93,7 @@ class Ranker(keras.Model):
     reads_texts: ClassVar[bool] = False
     reads_progress: bool = False
     reads_items_once: bool = False
+    item_texts: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
 
     def __init__(

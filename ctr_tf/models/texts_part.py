@@ -233,13 +233,23 @@ class TextsPart(keras.layers.Layer):
         Args:
             histories: `[B, U, W]`, of `encode`.
             candidates: see `Ranker`; with `text_vectors`, `[B, C, V, W]`, where their
-                texts have been read.
+                texts have been read. Ours: so dropout drops nothing of them in the
+                layers that read them, which learn nothing either.
             training: whether dropout drops.
 
         Returns:
             `[B, C, K]` float32.
+
+        Raises:
+            UserError: for vectors of texts that a training changes.
         """
         items_BCVW = candidates.get("text_vectors")
+        if items_BCVW is not None and not self.config.reads_items_once:
+            raise UserError(
+                "A model whose training changes how it reads items takes their tokens, "
+                f"no vectors. Received: tune='{self.config.tune}', "
+                f"split={self.config.split}"
+            )
         if items_BCVW is None:
             items_BCVW = self.read_items(candidates["texts"], training)
         batch, count = ops.shape(items_BCVW)[:2]

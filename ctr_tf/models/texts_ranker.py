@@ -44,6 +44,7 @@ class TextsRanker(Ranker):
             name="texts",
         )
         self.reads_items_once = texts.reads_items_once
+        self.item_texts = self.texts.candidate
         self.reads_progress = bool(texts.sink_stage)
         self.measured = (ON_SINKS,) if texts.sinks else ()
 

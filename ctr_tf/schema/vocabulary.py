@@ -66,10 +66,6 @@ class Vocabularies:
         assert self.texts is not None
         return self.texts
 
-    def text_tables(self, wanted: bool = True) -> Mapping[str, np.ndarray]:
-        """Text feature → its tokens; none where they are not wanted."""
-        return self.texts.tables if wanted and self.texts is not None else {}
-
     def values(self, name: str) -> list[str]:
         """Values of one vocabulary, most frequent first."""
         return self._array(name).to_pylist()

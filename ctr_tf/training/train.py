@@ -102,16 +102,7 @@ def train(config: Config) -> dict:
         config=teacher.batches_by if teacher else config.data,
         num_chunks=trainer.num_chunks,
         tasks=ranker.tasks,
-        reads_texts=trainer.reads_texts,
     )
-    batches = functools.partial(
-        read,
-        split="train",
-        training=True,
-        seed=options.seed,
-        skip_batches=progress.step,
-    )
-    validation = functools.partial(read, split="validation", training=False)
     reporter = Reporter(
         progress,
         total_steps,
@@ -130,6 +121,16 @@ def train(config: Config) -> dict:
                 names = [name for name in trainer.learners if name not in known]
                 _adapt(trainer, names, read, strategy, options.seed)
             use_huge_pages(trainer.store.variables)  # after whole assignments
+            # What reads items has its weights by now, wherever they come from.
+            read = functools.partial(read, texts=trainer.text_inputs(data.vocabularies))
+            batches = functools.partial(
+                read,
+                split="train",
+                training=True,
+                seed=options.seed,
+                skip_batches=progress.step,
+            )
+            validation = functools.partial(read, split="validation", training=False)
             checkpointing = Checkpointing(
                 progress, checkpoints, options.checkpoint_every, total_steps
             )

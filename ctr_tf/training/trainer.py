@@ -17,12 +17,15 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.data.latest import latest_behaviors
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.layers.feature_embedding import PROGRESS
+from ctr_tf.layers.feature_embedding import ITEM_VECTORS, PROGRESS
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.outputs import Outputs
 from ctr_tf.models.ranker import Ranker
+from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training import distribution
 from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
 from ctr_tf.training.objective import Objective
@@ -53,7 +56,6 @@ class Trainer(keras.Model):
         learners: the rankers that learn, by name.
         tables: those of the learners, by name.
         num_chunks: P that batches must have been made for.
-        reads_texts: whether batches must have the tokens of texts.
 
     Raises:
         UserError: if they read batches differently, or a name is of something else.
@@ -77,7 +79,6 @@ class Trainer(keras.Model):
         whole = [n for n in rankers if n not in self._history_lengths]
         self.num_chunks = rankers[whole[0] if whole else self._first].num_chunks
         self.ranker = rankers[self._first]
-        self.reads_texts = any(ranker.reads_texts for ranker in rankers.values())
         _check_rankers(self.rankers)
         _check_terms(objective, self.rankers, self.ranker)
         self.input_seconds = 0.0
@@ -193,8 +194,24 @@ class Trainer(keras.Model):
         counts = self.objective.counts(labels, weights)
         return self._update_metrics(labels, outputs, weights, totals, counts)
 
+    def text_inputs(self, vocabularies: Vocabularies) -> TextInputs:
+        """What batches must have of texts.
+
+        Reads all items for rankers that do it once, so their weights must be there.
+
+        Args:
+            vocabularies: of the data.
+        """
+        rankers = {_vectors_of(name): ranker for name, ranker in self.rankers.items()}
+        return text_inputs(rankers, vocabularies)
+
     def inputs_of(self, name: str, inputs: dict) -> dict:
-        """What one ranker sees of a batch's inputs."""
+        """What one ranker sees of a batch's inputs: of vectors of items its own."""
+        key = _vectors_of(name)
+        own = {k: v for k, v in inputs.items() if not k.startswith(ITEM_VECTORS)}
+        if key in inputs:
+            own[ITEM_VECTORS] = inputs[key]
+        inputs = own
         num_chunks = self.rankers[name].num_chunks
         if name not in self._history_lengths and num_chunks == self.num_chunks:
             return inputs
@@ -380,6 +397,11 @@ class Trainer(keras.Model):
             return functions[key](data)
 
         return function
+
+
+def _vectors_of(name: str) -> str:
+    """The key, in batches, of what the ranker of a name has read of items."""
+    return f"{ITEM_VECTORS}_{name}"
 
 
 def _check_rankers(rankers: Mapping[str, Ranker]) -> None:

@@ -13,6 +13,7 @@ from small_export import HISTORIES, SCHEMA, SLATES, VOCABULARIES, many_inputs
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.writing import serialize
 from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.ctr_sink import CTRSinkConfig
@@ -178,7 +179,7 @@ def test_texts_that_no_training_changes_are_read_once(text_data, tmp_path, tune)
         4,
         16,
         with_labels=False,
-        texts=text_data.vocabularies.text_tables(),
+        texts=TextInputs.of_tokens(text_data.vocabularies.texts),
     ).read(tf.constant([serialize(samples[-1])]))
     tokens = {"title": [[[7, 9, 0, 0]]], "topic": [[[8, 0]]]}
     for key, value in inputs.items():

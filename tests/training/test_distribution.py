@@ -10,13 +10,16 @@ from pathlib import Path
 import helpers
 import numpy as np
 import pytest
+import small_language_model
 from distributed_worker import train
 from small_run import train_two_steps
 
+from ctr_tf.models.ctr_sink import CTRSinkConfig
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distribution import make_strategy
 from ctr_tf.training.run import load_run
 
+SMALL = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
@@ -104,9 +107,20 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
         assert evaluation == pytest.approx(alone[1], abs=1e-5)
 
 
-def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
-    model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
-    run = train_two_steps(tmp_path, helpers.make_schema(), model)
+ONCE = CTRSinkConfig(
+    language_model=small_language_model.folder(),
+    pretrained=False,
+    dropout=0.0,
+    tune="upper",
+    history_tokens=40,
+    candidate_tokens=8,
+    units=(8, 8, 4),
+)
+
+
+@pytest.mark.parametrize("model", [SMALL, pytest.param(ONCE, marks=pytest.mark.long)])
+def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path, model):
+    run = train_two_steps(tmp_path, helpers.make_schema(texts=model is ONCE), model)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
     command = ["-m", "ctr_tf", "train", "--config", str(run / "config.yaml")]
     processes = [launch([*command, *words], task) for task in cluster(1, 1)]

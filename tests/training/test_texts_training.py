@@ -6,9 +6,7 @@ import shutil
 import matplotlib.image
 import numpy as np
 import pytest
-import tensorflow as tf
-from helpers import make_schema
-from small_language_model import make_folder
+from texts_runs import network, run_training, texts, write_data, write_language_model
 
 from ctr_tf import config as configs
 from ctr_tf.commands.main import main
@@ -16,72 +14,20 @@ from ctr_tf.data.inspect import find_samples
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation.attention import attention_of
 from ctr_tf.evaluation.evaluate import evaluate_run
-from ctr_tf.synthetic.random_samples import (
-    random_sample,
-    random_vocabularies,
-    write_prepared,
-)
-from ctr_tf.training.config import Config
 from ctr_tf.training.run import load_run, read_config
-from ctr_tf.training.train import train
 from serving.export import ExportOptions, export_ranker
 
 STEPS = 12  # 2 epochs of 6
-SCHEMA = make_schema(history_length=8, texts=True)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    vocabularies = random_vocabularies(SCHEMA, 20)
-    random = np.random.default_rng(0)
-    samples = [
-        random_sample(SCHEMA, vocabularies, random, int(n), 4)
-        for n in random.integers(0, 9, 48)
-    ]
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    splits = {"train": samples, "validation": samples[:16], "test": samples[16:]}
-    write_prepared(folder, SCHEMA, vocabularies, splits)
-    return folder
+    return write_data(tmp_path_factory.mktemp("prepared") / "data")
 
 
 @pytest.fixture(scope="module")
 def language_model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "bert"
-    return make_folder(folder, weights=True, vocab_size=120, max_position_embeddings=40)
-
-
-def texts(folder, **keys):
-    return {
-        "language_model": str(folder),
-        "history_tokens": 40,
-        "candidate_tokens": 8,
-        "signal_width": 4,
-        "units": [8, 8, 4],
-        "inter_sink": 1,
-        "sink_stage": 0.5,
-        **keys,
-    }
-
-
-def run_training(data, run, model, **training):
-    recipe = {
-        "run": str(run),
-        "data": {"path": str(data), "batch_size": 8, "shuffle_buffer": 32},
-        "model": model,
-        "optimizer": {
-            "learning_rate": 0.01,
-            "schedule": "cosine",
-            "global_clipnorm": 1.0,
-        },
-        "training": {
-            "epochs": 2,
-            "checkpoint_every": 2,
-            "keep_checkpoints": 9,
-            "log_every": 3,
-            **training,
-        },
-    }
-    return train(configs.parse(Config, recipe))
+    return write_language_model(tmp_path_factory.mktemp("models") / "bert")
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +35,6 @@ def trained(data, language_model, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
     keys = texts(language_model, tune="lora", lora={"rank": 2})
     return run, run_training(data, run, {"name": "ctr_sink", **keys})
-
-
-def network(run, step):
-    path = run / "checkpoints" / f"step-{step:08d}" / "network"
-    reader = tf.train.load_checkpoint(str(path))
-    names = [n for n in reader.get_variable_to_shape_map() if "VALUE" in n]
-    return {name: reader.get_tensor(name) for name in names}
 
 
 def test_stopped_before_the_stages_switch_and_resumed(trained, data, tmp_path):
@@ -130,9 +69,7 @@ def test_sinks_and_factors_learn_and_the_language_model_does_not(trained):
 
 @pytest.mark.long
 def test_a_run_needs_its_language_model_no_longer(trained, data, tmp_path):
-    folder = make_folder(
-        tmp_path / "gone", weights=True, vocab_size=120, max_position_embeddings=40
-    )
+    folder = write_language_model(tmp_path / "gone")
     run = tmp_path / "run"
     model = {"name": "ctr_sink", **texts(folder, tune="layers")}
     run_training(data, run, model)
