@@ -41,6 +41,7 @@ setup(
         "matplotlib==3.11.2",
         "msgpack==1.2.4",
         "numpy==1.26.4",
+        "optuna==5.0.0",  # imported where values are sought
         "pandas==3.0.6",
         "pyarrow==25.0.1",
         "PyYAML==6.0.3",

@@ -87,6 +87,22 @@ def override(values: Mapping, overrides: Sequence[str]) -> dict:
             raise UserError(
                 f"`{key}`: the value is not YAML. Received: '{text}'"
             ) from error
+        result = set_keys(result, {key: value})
+    return result
+
+
+def set_keys(values: Mapping, chosen: Mapping[str, Any]) -> dict:
+    """Sets values by dotted key.
+
+    Args:
+        values: nested keys and values; left as they are.
+        chosen: dotted key → value.
+
+    Returns:
+        A changed copy.
+    """
+    result = dict(values)
+    for key, value in chosen.items():
         *parents, last = key.split(".")
         level = result
         for parent in parents:
@@ -97,12 +113,22 @@ def override(values: Mapping, overrides: Sequence[str]) -> dict:
     return result
 
 
+def leaves(values: Mapping, key: str = "") -> dict[str, Any]:
+    """Dotted key → value, of all values that are not keys and values themselves."""
+    result: dict[str, Any] = {}
+    for name, value in values.items():
+        full = _join(key, name)
+        result |= leaves(value, full) if isinstance(value, Mapping) else {full: value}
+    return result
+
+
 def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key") -> T:
     """Makes a config from nested keys and values.
 
     Args:
         cls: dataclass of the config. A field with `metadata={"choose": function}` gets
-            its dataclass from `function(values of the field)`.
+            its dataclass from `function(values of the field)`; one with
+            `metadata={"read": function}` its value from `function(values, key)`.
         values: nested keys and values; what is absent has its default.
         key: dotted key of the config, for errors.
         what: what its keys are called there.
@@ -122,6 +148,9 @@ def parse(cls: type[T], values: Mapping, key: str = "", what: str = "config key"
             raise UserError(
                 f"{unknown_name(what, full, known)} Received: {full}={value!r}"
             )
+        if read := fields[name].metadata.get("read"):
+            arguments[name] = read(value, full)
+            continue
         choose = fields[name].metadata.get("choose")
         kind = _chosen(choose, value, full) if choose else hints[name]
         arguments[name] = _convert(kind, value, full, what)

@@ -24,6 +24,7 @@ LONGEST_FIRST = (
     "test_portable.py",
     "test_tfrs_peer.py",
     "test_compare.py",
+    "test_tune.py",
 )
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

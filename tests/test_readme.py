@@ -13,6 +13,7 @@ from ctr_tf.compare import compare
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
+from ctr_tf.tuning import tune
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -45,8 +46,10 @@ def test_other_verbs_recipes_and_targets_exist():
             assert re.search(rf"^{verb}:", makefile, re.MULTILINE), line
         elif program == "ctr-tf":
             assert resolve([verb, *rest])[0].main, line
-            if verb == "train":
+            if verb == "train" and not rest[1].startswith("runs/"):
                 load_recipe(find_recipe(rest[1]), rest[2:])
+            if verb == "tune":
+                assert tune.chosen(tune.parse(rest), schema="synthetic").space, line
             if verb == "compare":
                 assert compare.chosen(compare.parse(rest)), line
             if verb == "scaling":

@@ -23,6 +23,7 @@ VERBS = {
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
     "compare": ("ctr_tf.compare.compare", "many models under one budget, one table"),
+    "tune": ("ctr_tf.tuning.tune", "seek values for a recipe's keys, by validation"),
     "scaling": ("ctr_tf.scaling.scaling", "a model in many sizes: laws and advice"),
     "export": ("serving.export", "write a SavedModel for TF Serving"),
     "score": ("serving.score", "score a JSON request with a SavedModel"),

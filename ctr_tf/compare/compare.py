@@ -6,16 +6,24 @@ Every model is trained by one recipe's sections `data`, `objective`, `optimizer`
 `training`; its own section `model` is that of its recipe beside it. `key=value` sets a
 key for all, `name:key=value` for one model. Each run is a process of its own. The same
 command goes on where it was interrupted, and more models or seeds add to what is there.
+
+With `--tune N` each model first gets N trials of its own, as of `ctr-tf tune`, under
+the ranges of the recipe's section `tune`: validation decides, and the model's runs, and
+those of its variants, take the best values. A key that is set is left as it is set.
 """
 
 import argparse
+import dataclasses
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished, run_jobs
 from ctr_tf.compare.plot import plot_quality_against_cost
+from ctr_tf.compare.recipes import Recipes
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import markdown, write_table
+from ctr_tf.compare.tuned import Tuned, make_studies, tune_models
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
@@ -28,6 +36,8 @@ def main(argv: list[str]) -> int:
     """Compares models; the exit status is 1 if a run failed."""
     arguments = parse(argv)
     check_positive_options(arguments, "seeds", "candidates")
+    if arguments.tune is not None:
+        check_positive_options(arguments, "tune")
     data = PreparedData.load(arguments.data)
     rows = chosen(arguments)
     base = arguments.base or rows[0].name
@@ -37,14 +47,20 @@ def main(argv: list[str]) -> int:
         arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
     )
     budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
-    jobs = make_jobs(
-        rows, arguments.seeds, output, budget, arguments.data, arguments.overrides
-    )
+    options = (rows, arguments.seeds, output, budget, arguments.data)
+    jobs = make_jobs(*options, arguments.overrides)
     _log.info("%d runs in %s, by %s", len(jobs), output, budget)
+    studies = {}
+    if arguments.tune is not None:
+        recipes = Recipes(budget, arguments.data, arguments.overrides, rows)
+        studies = make_studies(rows, recipes, output)
     check_data(output, data)
+    tuned = tune_models(studies, arguments.tune, jobs) if studies else {}
+    about = _about(arguments, base, jobs, tuned)
+    chosen_values = {name: found.chosen for name, found in tuned.items()}
+    jobs = make_jobs(*options, arguments.overrides, chosen_values)
     failed = run_jobs(jobs, arguments.split, arguments.candidates)
-    options = (arguments.split, arguments.candidates, output, arguments.overrides)
-    print(_report(jobs, rows, base, *options))
+    print(_report(jobs, rows, about, output))
     print(f"table, plot: {output}")
     for job in failed:
         print(f"failed: {job.name}, see {job.log}")
@@ -58,43 +74,45 @@ def chosen(arguments: argparse.Namespace) -> list[Variant]:
     )
 
 
-def _report(
-    jobs: list[Job],
-    rows: list[Variant],
+def _about(
+    arguments: argparse.Namespace,
     base: str,
-    split: str,
-    candidates: int,
-    output: Path,
-    overrides: list[str],
-) -> str:
-    finished: dict[str, list[dict]] = {}
-    for job in jobs:
-        result = read_finished(job.run, split, candidates)
-        if result is not None:
-            finished.setdefault(job.variant.name, []).append(result)
-    if not finished:
-        raise UserError(f"No run came to its end; see '{jobs[0].log.parent}'.")
-    exceptions = [w for w in overrides if ":" in w.partition("=")[0]]
+    jobs: list[Job],
+    tuned: Mapping[str, Tuned],
+) -> dict:
+    """What the table says of itself; its runs are not tuned here."""
+    words = arguments.overrides
+    exceptions = [word for word in words if ":" in word.partition("=")[0]]
     addressed = {word.partition(":")[0] for word in exceptions}
     shared = [
         job for job in jobs if not {job.variant.name, job.variant.model} & addressed
     ]
     recipe = (shared or jobs)[0].recipe
-    any_run = next(iter(finished.values()))[0]
-    about = {
-        "data": recipe["data"]["path"],
-        "split": split,
+    sections = ("data", "objective", "optimizer", "training")
+    return {
+        "data": arguments.data,
+        "split": arguments.split,
         "base": base,
-        "budget": {
-            key: recipe[key] for key in ("data", "objective", "optimizer", "training")
-        },
+        "budget": {key: recipe[key] for key in sections},
         "exceptions": exceptions,
-        "behaviors": any_run["cost"]["behaviors"],
-        "candidates": candidates,
+        "tuned": {name: dataclasses.asdict(found) for name, found in tuned.items()},
+        "candidates": arguments.candidates,
     }
-    table = make_rows(rows, finished, base)
+
+
+def _report(jobs: list[Job], rows: list[Variant], about: dict, output: Path) -> str:
+    finished: dict[str, list[dict]] = {}
+    for job in jobs:
+        result = read_finished(job.run, about["split"], about["candidates"])
+        if result is not None:
+            finished.setdefault(job.variant.name, []).append(result)
+    if not finished:
+        raise UserError(f"No run came to its end; see '{jobs[0].log.parent}'.")
+    any_run = next(iter(finished.values()))[0]
+    about = {**about, "behaviors": any_run["cost"]["behaviors"]}
+    table = make_rows(rows, finished, about["base"])
     write_table(table, about, output)
-    plot_quality_against_cost(table, base, output / "quality_cost.png")
+    plot_quality_against_cost(table, about["base"], output / "quality_cost.png")
     return markdown(table, about)
 
 
@@ -110,6 +128,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--models", default="sparsectr", help="names, with commas between; also tfrs")
     add("--base", help="what others are compared with; default: the first model")
     add("--seeds", type=int, default=3, help="runs of each; default: 3")
+    add("--tune", type=int, metavar="N", help="trials of each model before; none")
     add("--config", help="recipe: the budget; default: SparseCTR's for the data")
     add("--output", help="default: runs/compare-<name of the data>")
     add("--split", default="test", help="to evaluate on; default: test")

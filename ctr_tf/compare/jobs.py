@@ -14,20 +14,19 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ctr_tf import config as configs
 from ctr_tf import files
+from ctr_tf.compare.recipes import Recipes, resolved
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import SCORES
-from ctr_tf.recipes.read import load_recipe, read_recipe
-from ctr_tf.training.config import Config
-from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.run import METRICS, fingerprint
 
 COST = "cost.json"
@@ -79,6 +78,7 @@ def make_jobs(
     budget: Path,
     data: str,
     overrides: Sequence[str] = (),
+    tuned: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Job]:
     """All runs: every variant with the first seed, then with the next one.
 
@@ -89,82 +89,55 @@ def make_jobs(
         budget: recipe whose other sections than `model` all share.
         data: folder of the prepared data set.
         overrides: `key=value` for all, `name:key=value` for a model or one variant.
+        tuned: model → dotted key → value; see `Recipes.values`.
 
     Raises:
         UserError: names the key or the name that is wrong, and the value received.
     """
-    shared = _checked(budget)
-    of_budget = load_recipe(budget).model.name
-    names = {name for variant in variants for name in (variant.name, variant.model)}
-    words = [_addressed(word, names) for word in overrides]
+    recipes = Recipes(budget, data, overrides, variants)
     jobs = []
     for seed in range(seeds):
         for variant in variants:
-            section = _model_section(variant.model, budget, of_budget)
-            mine = (None, variant.model, variant.name)
             job = Job(variant, seed, folder, {})
-            values = configs.override(
-                {**shared, "model": {**section, **variant.overrides}},
-                [
-                    *variant.settings,
-                    *(word for name, word in words if name in mine),
-                    f"run={json.dumps(str(job.run))}",
-                    f"data.path={json.dumps(data)}",
-                    f"training.seed={seed}",
-                ],
+            values = recipes.values(
+                variant,
+                {"run": str(job.run), "training.seed": seed},
+                (tuned or {}).get(variant.model),
             )
-            jobs.append(dataclasses.replace(job, recipe=_resolved(variant, values)))
+            jobs.append(dataclasses.replace(job, recipe=resolved(variant, values)))
     return jobs
 
 
-def _checked(recipe: Path) -> dict:
-    load_recipe(recipe)  # says what is wrong with it
-    return read_recipe(recipe)
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What is done with a recipe, in a process of its own.
 
-
-def _model_section(model: str, budget: Path, of_budget: str) -> dict:
-    """The model's section of its recipe beside the budget's; else its name alone.
-
-    Beside `sparsectr_synthetic.yaml` din's recipe is `din_synthetic.yaml`, beside
-    others `din.yaml`. Sections are taken as they are written: a resolved one could not
-    be overridden any more by a key that sets others.
+    Args:
+        command: run → the process.
+        finished: run → whether nothing of it is left to do.
     """
-    if model == TFRS:
-        return {}
-    for name in (budget.name.replace(of_budget, model, 1), f"{model}.yaml"):
-        own = budget.with_name(name)
-        if own.is_file() and load_recipe(own).model.name == model:
-            return {**_checked(own).get("model", {}), "name": model}
-    return {"name": model}
+
+    command: Callable[[Job], list[str]]
+    finished: Callable[[Job], bool]
 
 
-def _resolved(variant: Variant, values: dict) -> dict:
-    if variant.model != TFRS:
-        return configs.to_mapping(configs.parse(Config, values))
-    if values.pop("model"):
-        raise UserError(f"`{TFRS}` has no keys `model.…` that could be set.")
-    recipe = configs.to_mapping(configs.parse(Config, values))
-    if recipe["objective"] != configs.to_mapping(ObjectiveConfig()):
-        raise UserError(
-            f"`{TFRS}` is trained on the log loss alone: compare it without other "
-            f"terms. Received: objective={recipe['objective']}"
-        )
-    if recipe["distillation"] is not None:
-        raise UserError(
-            f"`{TFRS}` has no teacher: compare it without one. "
-            f"Received: distillation={recipe['distillation']}"
-        )
-    return {**recipe, "model": TFRS}
+def evaluated(split: str, candidates: int) -> Work:
+    """A run is trained, its cost measured, and it is evaluated.
 
+    Args:
+        split: to evaluate on.
+        candidates: of the request whose cost is measured.
+    """
 
-def _addressed(word: str, names: set[str]) -> tuple[str | None, str]:
-    """`name:key=value` as (name, key=value); (None, word) if it is for all."""
-    name, colon, rest = word.partition(":")
-    if not colon or "=" in name:
-        return None, word
-    if name not in names:
-        raise UserError(unknown_name("model of an override", name, names))
-    return name, rest
+    def command(job: Job) -> list[str]:
+        peer = job.variant.model == TFRS
+        words = ["ctr_tf", "bench", "tfrs"] if peer else ["ctr_tf.compare.run"]
+        words = [sys.executable, "-m", *words, "--config", str(job.recipe_file)]
+        return [*words, "--split", split, "--candidates", str(candidates)]
+
+    return Work(
+        command, lambda job: read_finished(job.run, split, candidates) is not None
+    )
 
 
 def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
@@ -186,24 +159,41 @@ def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
             work on the folder.
     """
     for job in jobs:
-        _check_recipe(job)
+        check_recipe(job)
+    work = evaluated(split, candidates)
     failed: list[Job] = []
-    with _lock(jobs[0].folder) as lock:
+    with locked(jobs[0].folder) as lock:
         for place, job in enumerate(jobs, 1):
-            where = f"[{place}/{len(jobs)}] {job.name}"
-            if read_finished(job.run, split, candidates) is not None:
-                _log.info("%s: finished before", where)
-            elif job.variant not in [other.variant for other in failed]:
-                _log.info("%s: log in %s", where, job.log)
-                started = time.perf_counter()
-                status = _run(job, split, candidates, lock)
-                seconds = time.perf_counter() - started
-                if status:
-                    failed.append(job)
-                    _log.error("%s failed: %s", where, _last_line(job.log))
-                else:
-                    _log.info("%s took %.0f s", where, seconds)
+            again = job.variant in [other.variant for other in failed]
+            if again and not work.finished(job):
+                continue
+            if not do_job(job, work, f"[{place}/{len(jobs)}] {job.name}", lock):
+                failed.append(job)
     return failed
+
+
+def do_job(job: Job, work: Work, where: str, lock: int) -> bool:
+    """Does a run, unless it is finished; one that fails is told.
+
+    Args:
+        job: the run.
+        work: that is done.
+        where: what it is called in the log.
+        lock: of `locked`, for its folder.
+
+    Returns:
+        Whether it did not fail.
+    """
+    if work.finished(job):
+        _log.info("%s: finished before", where)
+        return True
+    _log.info("%s: log in %s", where, job.log)
+    started = time.perf_counter()
+    if _run(job, work.command(job), lock):
+        _log.error("%s failed: %s", where, last_line(job.log))
+        return False
+    _log.info("%s took %.0f s", where, time.perf_counter() - started)
+    return True
 
 
 def read_finished(run: Path, split: str, candidates: int) -> dict | None:
@@ -234,10 +224,10 @@ def read_finished(run: Path, split: str, candidates: int) -> dict | None:
 
 
 def check_data(folder: Path, data: PreparedData) -> None:
-    """Keeps a comparison to the data that it was begun with.
+    """Keeps a folder of runs to the data that they were begun with.
 
     Args:
-        folder: of the comparison.
+        folder: of the runs.
         data: that it shall go on with.
 
     Raises:
@@ -248,7 +238,7 @@ def check_data(folder: Path, data: PreparedData) -> None:
     found = path.read_text("utf-8").strip() if path.is_file() else None
     if found != mark and (begun or found):
         raise UserError(
-            f"The comparison in '{folder}' was begun with other data than "
+            f"What is in '{folder}' was begun with other data than "
             f"'{data.folder}' holds now. Choose another `--output`, or remove it. The "
             f"data are {mark}. Received: {found}"
         )
@@ -256,13 +246,14 @@ def check_data(folder: Path, data: PreparedData) -> None:
     files.write_text(path, mark + "\n")
 
 
-def _check_recipe(job: Job) -> None:
+def check_recipe(job: Job) -> None:
+    """Raises UserError if a run was begun with another recipe."""
     if not job.recipe_file.is_file():
         return
     begun = yaml.safe_load(files.read_text(job.recipe_file))
     if job.variant.model == TFRS:
         begun["model"] = {}
-    one, other = _resolved(job.variant, begun), dict(job.recipe)
+    one, other = resolved(job.variant, begun), dict(job.recipe)
     for recipe in (one, other):
         del recipe["run"]  # a comparison may be moved
     changed = configs.differences(one, other)
@@ -274,14 +265,10 @@ def _check_recipe(job: Job) -> None:
         )
 
 
-def _run(job: Job, split: str, candidates: int, lock: int) -> int:
+def _run(job: Job, command: list[str], lock: int) -> int:
     for path in (job.recipe_file, job.log, job.run):
         path.parent.mkdir(parents=True, exist_ok=True)
-    job.recipe_file.write_text(yaml.safe_dump(job.recipe, sort_keys=False), "utf-8")
-    peer = job.variant.model == TFRS
-    words = ["ctr_tf", "bench", "tfrs"] if peer else ["ctr_tf.compare.run"]
-    command = [sys.executable, "-m", *words, "--config", str(job.recipe_file)]
-    command += ["--split", split, "--candidates", str(candidates)]
+    files.write_text(job.recipe_file, yaml.safe_dump(job.recipe, sort_keys=False))
     with job.log.open("a", encoding="utf-8") as log:
         return subprocess.run(
             command, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock]
@@ -289,19 +276,22 @@ def _run(job: Job, split: str, candidates: int, lock: int) -> int:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[int]:
-    """Held by this process and its runs: one that is killed may leave a run behind."""
+def locked(folder: Path) -> Iterator[int]:
+    """A lock of this process and its runs: one that is killed may leave a run behind.
+
+    Raises:
+        UserError: if another process has it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(
-                f"Another process is at work on the comparison in '{folder}'."
-            ) from error
+            raise UserError(f"Another process is at work in '{folder}'.") from error
         yield file.fileno()
 
 
-def _last_line(path: Path) -> str:
+def last_line(path: Path) -> str:
+    """The last that a log says."""
     lines = path.read_text("utf-8", errors="replace").split("\n")
     return next((line for line in reversed(lines) if line.strip()), "it said nothing")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctr_tf.compare.results import QUALITY, REPLICATES, Row
+from ctr_tf.tuning.space import shown
 
 _TITLES = {
     "auc": "AUC",
@@ -31,8 +32,8 @@ def write_table(rows: Sequence[Row], about: dict, folder: Path) -> None:
     Args:
         rows: of the table.
         about: `data`, `split`, `base`, `budget` (a recipe's sections), `exceptions`
-            from it (`name:key=value`), `behaviors` and `candidates` of the request
-            whose cost was measured.
+            from it (`name:key=value`), `tuned` (model → a `Tuned` as a dict),
+            `behaviors` and `candidates` of the request whose cost was measured.
         folder: to write to.
     """
     (folder / "table.md").write_text(markdown(rows, about), "utf-8")
@@ -81,6 +82,7 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
         f"{batch} requests, learning rate {optimizer['learning_rate']:g}{except_for}. "
         f"Objective: {terms}. "
         f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
+        *_of_tuning(about["tuned"]),
         f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
         f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "
         f"draws users and seeds ({REPLICATES:,} replicates), corrected for the number "
@@ -90,6 +92,26 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
         f"latency is a median on {len(os.sched_getaffinity(0))} cores, examples/s "
         "(requests) are of training, the median seed's.",
     ]
+
+
+def _of_tuning(tuned: dict) -> list[str]:
+    """What each model, and its variants, has instead of the budget's values."""
+    lines = []
+    for model, found in tuned.items():
+        failed = f", {found['failed']} failed" if found["failed"] else ""
+        head = f"* {model}, tuned by {found['trials']} trials{failed}: "
+        if found["best"] is None:
+            lines.append(f"{head}none came to its end, so the recipe is as it is.")
+            continue
+        values = ", ".join(
+            f"`{key}={shown(value)}`" for key, value in found["values"].items()
+        )
+        as_it_is = ", the recipe as it is" if found["best"] == 1 else ""
+        lines.append(
+            f"{head}{values} (trial {found['best']}{as_it_is}; {found['monitor']} "
+            f"{found['value']:.4f} on validation)."
+        )
+    return lines
 
 
 def _best(rows: Sequence[Row], key: str) -> Row | None:

@@ -183,7 +183,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--shares_of", help="grades that are trained on each share; default: all")
     add("--seeds", type=int, default=3, help="runs of each point; default: 3")
     add("--hold_out", type=int, default=2, help="largest points to predict; default: 2")
-    add("--config", help="recipe of all runs; default: sparsectr_<schema's name>")
+    add("--config", help="recipe of all runs; default: SparseCTR's for the data")
     add("--model", help="by its name, with its own recipe beside that of --config")
     add("--limit", type=float, help="AUC that cannot be exceeded, if it is known")
     add("--flops_budget", type=float, help="of a request: which grade is the best?")

@@ -13,6 +13,7 @@ from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 from ctr_tf.training.row_dropout import RowDropoutConfig
 from ctr_tf.training.unknown_values import UnknownValuesConfig
+from ctr_tf.tuning.ranges import read_ranges
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("auc", "gauc_request")
@@ -93,6 +94,7 @@ class Config:
         distillation: the teacher of the model; None: it has none.
         optimizer: of the weights.
         training: how long, how exactly and where.
+        tune: key → range, of `ctr-tf tune` alone; see `read_ranges`.
     """
 
     run: str = "runs/run"
@@ -107,3 +109,6 @@ class Config:
     distillation: DistillationConfig | None = None
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    tune: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={"read": read_ranges}
+    )

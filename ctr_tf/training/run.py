@@ -120,6 +120,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
         mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
         for mapping in mappings:
             del mapping["run"]  # a run may be moved
+            del mapping["tune"]  # no training looks at it
         changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(

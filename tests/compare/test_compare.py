@@ -14,14 +14,15 @@ from benchmarks.tfrs import PeerConfig
 from ctr_tf.commands.main import main
 from ctr_tf.compare.jobs import (
     Job,
-    _resolved,
     check_data,
     make_jobs,
     read_finished,
 )
 from ctr_tf.compare.plot import plot_quality_against_cost
+from ctr_tf.compare.recipes import resolved
 from ctr_tf.compare.results import make_rows
 from ctr_tf.compare.table import write_table
+from ctr_tf.compare.tuned import Tuned
 from ctr_tf.compare.variants import TFRS, Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
@@ -186,12 +187,22 @@ def test_the_table_of_made_up_runs(tmp_path):
     budget["objective"] = {"log_loss": 1.0, "listwise": 0.1}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
     about |= {"behaviors": 16, "candidates": 100, "exceptions": ["din:model.dim=8"]}
+    values = {"optimizer.learning_rate": 0.005, "model.dim": 8}
+    about["tuned"] = {
+        "din": dataclasses.asdict(Tuned(9, 2, "auc", 4, 0.71, values)),
+        "can": dataclasses.asdict(Tuned(3, 3, "auc", None, None, {})),
+    }
     write_table(table, about, tmp_path)
     plot_quality_against_cost(table, "din", tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = (tmp_path / "table.md").read_text("utf-8")
     assert "| sparsectr-A1 | **0.7050 ± 0.0050** |" in text
     assert "learning rate 0.1, except `din:model.dim=8`" in text
+    assert (
+        "* din, tuned by 9 trials, 2 failed: `optimizer.learning_rate=0.005`, "
+        "`model.dim=8` (trial 4; auc 0.7100 on validation)."
+    ) in text
+    assert "* can, tuned by 3 trials, 3 failed: none came to its end" in text
     assert "| can (failed) | – |" in text and "+86.4 %" in text
     written = json.loads((tmp_path / "table.json").read_text("utf-8"))
     assert written["rows"][1]["quality"]["auc"]["seeds"] == [0.7, 0.71, 0.705]
@@ -204,7 +215,7 @@ def test_the_table_of_made_up_runs(tmp_path):
 def test_a_peer_has_no_teacher():
     section = {"teacher_run": "runs/teacher"}
     with pytest.raises(UserError, match="`tfrs` has no teacher"):
-        _resolved(Variant(TFRS), {"model": {}, "distillation": section})
+        resolved(Variant(TFRS), {"model": {}, "distillation": section})
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Values for a recipe's keys, sought by validation."""
