@@ -10,6 +10,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models import MODELS
 from ctr_tf.recipes.find import find_recipe, recipe_names
+from ctr_tf.recipes.read import load_recipe
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import open_run
 from ctr_tf.tuning.ranges import DEFAULT_RANGES, Range, read_ranges
@@ -117,7 +118,7 @@ def test_the_default_ranges_are_of_every_model(model):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_the_default_ranges_fit_every_shipped_recipe(name):
-    model = configs.load(Config, find_recipe(name)).model.name
+    model = load_recipe(find_recipe(name)).model.name
     assert set(space_of(find_recipe(name), model=model)) == set(DEFAULT_RANGES)
 
 
