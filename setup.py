@@ -37,6 +37,7 @@ setup(
         "google-crc32c==1.9.0",  # without it Beam writes TFRecords at a crawl
         "keras==3.15.1",
         "keras-hub==0.31.0",  # language models; imported where one is made
+        "lightgbm==4.7.0",  # the trees of `ctr-tf baselines`
         "lmdb==3.0.0",  # the online store that needs no server
         "matplotlib==3.11.2",
         "msgpack==1.2.4",

@@ -6,6 +6,7 @@ import numpy as np
 from helpers import make_schema
 
 from ctr_tf.data.config import DataConfig
+from ctr_tf.data.records import BEHAVIORS, take
 from ctr_tf.schema import FIRST_ID, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.synthetic.random_samples import (
@@ -26,6 +27,11 @@ def make_splits(schema: Schema) -> dict:
         for n in random.integers(0, 17, 40)
     ]
     return {"train": samples, "validation": samples[:10], "test": samples[5:]}
+
+
+def without_behaviors(sample: dict, schema: Schema) -> dict:
+    """The sample of a user who has done nothing yet."""
+    return take(sample, schema, BEHAVIORS, np.zeros(0, np.int64))
 
 
 def reordered(

@@ -43,6 +43,8 @@ def _score_in_a_new_process(model: Path, request: Path) -> None:
 
 def _summary(metrics: dict, rows: Sequence[tuple[str, Path]]) -> str:
     lines = ["", f"{'AUC':<22}{metrics['auc']:.4f}"]
+    withheld = metrics["withheld"]["auc"]
+    lines.append(f"{'AUC, history withheld':<22}{withheld:.4f}")
     lines.append(f"{'GAUC, per user':<22}{metrics['gauc_user']:.4f}")
     lines.append(f"{'log loss':<22}{metrics['log_loss']:.4f}")
     if reachable := metrics.get("reachable"):

@@ -21,7 +21,10 @@ VERBS = {
     "recipes": ("ctr_tf.commands.recipes", "the recipes that `train` knows by name"),
     "train": ("ctr_tf.training.train", "train a model by a recipe"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
-    "baselines": ("ctr_tf.evaluation.baselines", "popularity and logistic regression"),
+    "baselines": (
+        "ctr_tf.evaluation.baselines",
+        "popularity, logistic regression, boosted trees, tower",
+    ),
     "compare": ("ctr_tf.compare.compare", "many models under one budget, one table"),
     "tune": ("ctr_tf.tuning.tune", "seek values for a recipe's keys, by validation"),
     "scaling": ("ctr_tf.scaling.scaling", "a model in many sizes: laws and advice"),

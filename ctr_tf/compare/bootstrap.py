@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ctr_tf.evaluation.metrics import EPSILON
 from ctr_tf.evaluation.pairs import dense_rank, pair_counts
 from ctr_tf.evaluation.scores import Scores
 
@@ -73,6 +74,16 @@ def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray
     with np.errstate(invalid="ignore"):
         gauc = (weights @ won) / (weights @ size)
     return {"auc": _weighted_auc(user, rank, label, weights), "gauc_user": gauc}
+
+
+def replicate_log_loss(scores: Scores, draws: np.ndarray) -> np.ndarray:
+    """The log loss, and that of every replicate, as `replicate_metrics`: `[1 + R]`."""
+    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    user = np.unique(scores.user, return_inverse=True)[1]
+    clipped = np.clip(scores.score, EPSILON, 1 - EPSILON)
+    loss = -np.log(np.where(scores.label > 0, clipped, 1 - clipped))
+    total = weights @ np.bincount(user, loss, draws.shape[1])
+    return total / (weights @ np.bincount(user, minlength=draws.shape[1]))
 
 
 def _weighted_auc(

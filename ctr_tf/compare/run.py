@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     cost = run_cost(load_run(folder), arguments.candidates)
     files.write_text(folder / COST, json.dumps(cost, indent=1) + "\n")
     if read_finished(folder, arguments.split, arguments.candidates) is None:
-        evaluate_run(folder, arguments.split, scores=True)
+        evaluate_run(folder, arguments.split, scores=True, withheld=False)
     return 0
 
 

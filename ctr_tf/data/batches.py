@@ -111,20 +111,16 @@ class BatchReader:
         with tf.control_dependencies(checks):
             index_BN = left_index(behaviors, history_length)
             index_BC = right_index(candidates, slate_size)
-        index = {BEHAVIORS: index_BN, CANDIDATES: index_BC}
-        lengths = {field.length_key for field in fields.values() if field.length > 1}
         inputs = {
-            key: self._input(field, parsed, index)
-            for key, field in fields.items()
-            if not (key in _METADATA or key in lengths or key.startswith("label"))
+            key: self._input(field, parsed, {CANDIDATES: index_BC})
+            for key, field in _without_lengths(fields).items()
+            if not (
+                key in _METADATA or key.startswith("label") or field.size == BEHAVIORS
+            )
         }
+        inputs |= self._history(fields, parsed, index_BN, history_length)
         inputs |= self.texts.of_rows(inputs)
         inputs["candidate_mask"] = index_BC < candidates[-1]
-        if self._cuts_chunks:
-            inputs["behavior_chunk"] = self._chunks(parsed["behavior_time"])[
-                :, -history_length:
-            ]
-        inputs["behavior_chunk"] = tf.cast(inputs["behavior_chunk"], tf.int32)
         if not self.with_labels:
             return (inputs,)
         labels = [pad(parsed[key].flat_values, index_BC) for key in self._label_keys]
@@ -146,6 +142,27 @@ class BatchReader:
             "true_probability": true_probability,
         }
         return inputs, labels, weights, metadata
+
+    def empty_history(self, history_length: int) -> dict[str, tf.Tensor]:
+        """What `read` makes of the history of a sample without behaviors.
+
+        Args:
+            history_length: N.
+
+        Returns:
+            The inputs of behaviors, `[1, N]`, texts `[1, N, T]`, of padding alone.
+        """
+        fields = {k: f for k, f in self._fields().items() if f.size == BEHAVIORS}
+        no_values = {
+            key: tf.RaggedTensor.from_row_splits(
+                tf.zeros([0], _DTYPES[field.dtype]), tf.constant([0, 0], tf.int64)
+            )
+            for key, field in fields.items()
+        }
+        index_BN = left_index(no_values["behavior_time"].row_splits, history_length)
+        history = self._history(fields, no_values, index_BN, history_length)
+        tokens = {k: t for k, t in self.texts.tokens.items() if k in history}
+        return history | TextInputs(tokens).of_rows(history)
 
     @property
     def _spec(self) -> dict[str, Field]:
@@ -185,6 +202,25 @@ class BatchReader:
         places = right_index(found.row_splits, field.size)
         return pad(values, places, feature.input_padding)
 
+    def _history(
+        self,
+        fields: dict[str, Field],
+        parsed: dict,
+        index_BN: tf.Tensor,
+        history_length: int | tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """The inputs of behaviors, left-padded."""
+        inputs = {
+            key: self._input(field, parsed, {BEHAVIORS: index_BN})
+            for key, field in _without_lengths(fields).items()
+            if field.size == BEHAVIORS
+        }
+        if self._cuts_chunks:
+            chunks = self._chunks(parsed["behavior_time"])
+            inputs["behavior_chunk"] = chunks[:, -history_length:]
+        inputs["behavior_chunk"] = tf.cast(inputs["behavior_chunk"], tf.int32)
+        return inputs
+
     @property
     def _cuts_chunks(self) -> bool:
         """Whether the model's chunks differ from those of the records."""
@@ -197,6 +233,11 @@ class BatchReader:
         index_BN = left_index(time.row_splits, self.history_length)
         time_BN = pad(time.flat_values, index_BN)
         return time_ops.chunk_ids(time_BN, time_BN > 0, self.num_chunks)
+
+
+def _without_lengths(fields: dict[str, Field]) -> dict[str, Field]:
+    lengths = {field.length_key for field in fields.values() if field.length > 1}
+    return {key: field for key, field in fields.items() if key not in lengths}
 
 
 def _parse_spec(field: Field) -> tf.io.RaggedFeature | tf.io.FixedLenFeature:

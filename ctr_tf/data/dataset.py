@@ -209,6 +209,31 @@ def dataset(
     return untuned(batches.with_options(options).prefetch(_READY_BATCHES))
 
 
+def empty_history(
+    data: PreparedData,
+    config: DataConfig,
+    *,
+    num_chunks: int,
+    texts: TextInputs | None = None,
+) -> dict[str, tf.Tensor]:
+    """The inputs of behaviors of a user without any, as batches of `dataset` have them.
+
+    Args:
+        data: the prepared data set.
+        config: whose shortest history is N.
+        num_chunks: see `dataset`.
+        texts: see `dataset`.
+
+    Returns:
+        Input key → `[1, N]`, tokens `[1, N, T]`.
+    """
+    histories = history_lengths(data, config)
+    reader = BatchReader(
+        data.schema, num_chunks, histories[-1], texts=texts or TextInputs()
+    )
+    return reader.empty_history(histories[0])
+
+
 def _open(folder: str | Path | PreparedData) -> PreparedData:
     return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
 

@@ -24,6 +24,7 @@ from ctr_tf.evaluation.predictions import (
 )
 from ctr_tf.evaluation.report import headline, write_report
 from ctr_tf.evaluation.scores import SCORES, saving_scores
+from ctr_tf.evaluation.withheld import WithheldMetrics, table
 
 HISTORY_EDGES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 HISTORY_NAMES = (
@@ -62,8 +63,10 @@ def evaluate_predictions(
     Returns:
         What `metrics.json` holds: the result of `Metrics.result`, and `name`;
         `reachable`, where the data know the true probabilities: the metrics of those,
-        and the `share` of (AUC - 0.5) that the scores have reached; `rela_impr`, where
-        a base is given: (AUC - 0.5) / (AUC of the base - 0.5) - 1, for the GAUCs alike.
+        and the `share` of (AUC - 0.5) that the scores have reached; `withheld`, where
+        slates were scored without their history, too: see `WithheldMetrics.result`;
+        `rela_impr`, where a base is given: (AUC - 0.5) / (AUC of the base - 0.5) - 1,
+        for the GAUCs alike.
 
     Raises:
         UserError: if there are no samples, no clicks or nothing but clicks, a score
@@ -78,6 +81,7 @@ def evaluate_predictions(
     metrics = Metrics(sizes, memory_rows=memory_rows, folder=output)
     truth = Metrics(memory_rows=memory_rows, folder=output)
     knows_truth = True
+    withheld = WithheldMetrics(memory_rows=memory_rows, folder=output)
     for batch in with_progress(batches, total):
         arrays = (batch.mask, batch.request_id, batch.user_id)
         slices = {
@@ -92,6 +96,7 @@ def evaluate_predictions(
             knows_truth = False
         elif knows_truth:
             truth.update(batch.labels, known, *arrays)
+        withheld.update(batch)
     result = {"name": name, **metrics.result()}
     _check_classes(result, name)
     for slicing, names in _SLICES.items():
@@ -102,6 +107,8 @@ def evaluate_predictions(
         ]
     if knows_truth:
         result["reachable"] = _reachable(result, truth.result())
+    if withheld.any:
+        result["withheld"] = withheld.result(result)
     if base and base_metrics:
         result["rela_impr"] = _relative_improvement(result, base_metrics, base)
     result["seconds"] = time.monotonic() - started
@@ -186,6 +193,7 @@ def evaluate_run(
     batch_size: int | None = None,
     scores: bool = False,
     task: str | None = None,
+    withheld: bool = True,
 ) -> dict:
     """Scores one split with a trained run and measures it.
 
@@ -197,14 +205,15 @@ def evaluate_run(
         batch_size: samples scored at once; the run's own by default.
         scores: whether to keep every candidate's score (`ctr_tf.evaluation.scores`).
         task: of the model's, to measure; the label it is trained for where None.
+        withheld: whether to score everything once more with the history withheld.
 
     Returns:
         See `evaluate_predictions`.
     """
-    from ctr_tf.data.dataset import dataset
+    from ctr_tf.data.dataset import dataset, empty_history
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.data.reading import diagnosed
-    from ctr_tf.evaluation.scorer import Scorer
+    from ctr_tf.evaluation.scorer import Scorer, WithoutHistory
     from ctr_tf.layers.feature_embedding import ITEM_VECTORS
     from ctr_tf.text.item_vectors import text_inputs
     from ctr_tf.training.run import load_run
@@ -219,17 +228,24 @@ def evaluate_run(
             raise UserError(unknown_name("task", task, run.ranker.tasks))
         config = dataclasses.replace(config, label=task)
     data = PreparedData.load(config.path).read_as(run.schema, run.vocabularies)
+    chunks = run.ranker.num_chunks
+    texts = text_inputs({ITEM_VECTORS: run.ranker}, data.vocabularies)
     batches = dataset(
         data,
         split,
         config,
-        num_chunks=run.ranker.num_chunks,
+        num_chunks=chunks,
         training=False,
         metadata=True,
-        texts=text_inputs({ITEM_VECTORS: run.ranker}, data.vocabularies),
+        texts=texts,
     )
     output = Path(output or output_folder(folder, split, task))
-    scored = predictions(batches, Scorer(run.ranker, task))
+    scorer = Scorer(run.ranker, task)
+    without = None
+    if withheld:
+        history = empty_history(data, config, num_chunks=chunks, texts=texts)
+        without = WithoutHistory(scorer, history)
+    scored = predictions(batches, scorer, without)
     if scores:
         scored = saving_scores(scored, output / SCORES)
     with diagnosed(data, split):
@@ -257,12 +273,27 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--scores", action="store_true", help=f"also keep every score, in {SCORES}"
     )
+    parser.add_argument(
+        "--no_withheld",
+        action="store_true",
+        help="do not score everything once more with the history withheld",
+    )
     a = parser.parse_args(argv)
     output = Path(a.output or output_folder(a.run, a.split, a.task))
     with files.naming(output):
         result = evaluate_run(
-            a.run, a.split, a.base, output, a.batch_size, a.scores, a.task
+            a.run,
+            a.split,
+            a.base,
+            output,
+            a.batch_size,
+            a.scores,
+            a.task,
+            not a.no_withheld,
         )
-    print("\n".join(f"{label:<28}{value}" for label, value in headline(result)))
-    print(f"{'report':<28}{output / 'report.html'}")
+    print("\n".join(f"{label:<30}{value}" for label, value in headline(result)))
+    if "withheld" in result:
+        cells = ("{:<14}{:>10}{:>12}{:>14}    {}".format(*row) for row in table(result))
+        print("", *cells, "", sep="\n")
+    print(f"{'report':<30}{output / 'report.html'}")
     return 0

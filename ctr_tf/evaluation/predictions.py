@@ -24,6 +24,7 @@ class Predictions:
         probabilities: `[B, C]`, the model's, from 0 to 1.
         mask: `[B, C]` bool, False on padding.
         true_probability: `[B, C]`, NaN where the data do not know it.
+        withheld: `[B, C]`, the model's probabilities with the history withheld.
     """
 
     request_id: np.ndarray
@@ -34,22 +35,27 @@ class Predictions:
     probabilities: np.ndarray
     mask: np.ndarray
     true_probability: np.ndarray | None = None
+    withheld: np.ndarray | None = None
 
 
 def predictions(
-    batches: Iterable, score: Callable[[dict], np.ndarray]
+    batches: Iterable,
+    score: Callable[[dict], np.ndarray],
+    withheld: Callable[[dict], np.ndarray] | None = None,
 ) -> Iterator[Predictions]:
     """Scores the batches of `ctr_tf.data.dataset.dataset(…, metadata=True)`.
 
     Args:
         batches: `(inputs, labels, weights, metadata)` each.
         score: inputs → probabilities `[B, C]`.
+        withheld: the same of users whose history is withheld, where that is asked.
     """
     for inputs, labels, weights, metadata in batches:
         yield Predictions(
             labels=np.asarray(labels)[..., 0],
             probabilities=np.asarray(score(inputs)),
             mask=np.asarray(weights) > 0,
+            withheld=None if withheld is None else np.asarray(withheld(inputs)),
             **{name: np.asarray(value) for name, value in metadata.items()},
         )
 

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ctr_tf.evaluation import plots
+from ctr_tf.evaluation import plots, withheld
 
 _METRICS = (
     ("auc", "AUC"),
@@ -169,8 +169,27 @@ def _html(result: dict, pictures: list[tuple[str, bool, bytes]]) -> str:
         "<meta name=viewport content='width=device-width'>\n"
         f"<title>{name}</title>\n<style>{_STYLE}</style>\n"
         f"<h1>{name}</h1>\n<p>{html.escape(summary(result))}</p>\n"
-        f"<main>\n<figure><table>\n{rows}</table></figure>\n{figures}</main>\n{slices}"
+        f"<main>\n<figure><table>\n{rows}</table></figure>\n{figures}</main>\n"
+        f"{_withheld_table(result)}{slices}"
         "</html>\n"
+    )
+
+
+def _withheld_table(result: dict) -> str:
+    if "withheld" not in result:
+        return ""
+    head, *rows = withheld.table(result)
+    cells = "".join(f"<th>{text}</th>" for text in head)
+    body = "".join(
+        f"<tr><th>{row[0]}</th>"
+        + "".join(f"<td>{text}</td>" for text in row[1:])
+        + "</tr>\n"
+        for row in rows
+    )
+    return (
+        "<details open><summary>What the history is worth: the same model, every "
+        "history withheld</summary>\n"
+        f"<table><tr>{cells}</tr>\n{body}</table></details>\n"
     )
 
 

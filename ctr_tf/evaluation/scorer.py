@@ -1,6 +1,6 @@
 """A ranker as a function from a batch's inputs to probabilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -22,7 +22,7 @@ class Scorer:
         self._task = 0 if task is None else 1 + ranker.tasks.index(task)
         self._graphs: dict[tuple, Callable] = {}
 
-    def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+    def __call__(self, inputs: Mapping[str, tf.Tensor]) -> np.ndarray:
         """Probabilities, float64 `[B, C]`."""
         key = tuple((name, tuple(inputs[name].shape[1:])) for name in sorted(inputs))
         if key not in self._graphs:
@@ -35,3 +35,27 @@ class Scorer:
                 [signature],
             )
         return sigmoid(self._graphs[key](inputs).numpy())
+
+
+class WithoutHistory:
+    """Scores a batch's candidates as if its users had no behaviors.
+
+    Computed features of candidates, such as how often the user has clicked the item,
+    stay as they are.
+
+    Args:
+        scorer: of the ranker.
+        history: of `ctr_tf.data.dataset.empty_history`.
+    """
+
+    def __init__(self, scorer: Scorer, history: Mapping[str, tf.Tensor]):
+        self._scorer = scorer
+        self._history = dict(history)
+
+    def __call__(self, inputs: dict[str, tf.Tensor]) -> np.ndarray:
+        """Probabilities, float64 `[B, C]`."""
+        size = len(inputs["request_time"])
+        empty = {
+            k: tf.repeat(value, size, axis=0) for k, value in self._history.items()
+        }
+        return self._scorer({**inputs, **empty})

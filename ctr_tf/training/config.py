@@ -25,6 +25,8 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the training samples.
+        min_steps: go on with further passes up to so many steps, where the passes of
+            `epochs` are fewer; None: no further ones.
         max_steps: stop after so many steps even so; None: no limit.
         start_from: folder of a run whose best weights the training starts from, each
             row of a table by the value that it stands for; `--from` sets it.
@@ -46,6 +48,7 @@ class TrainingConfig:
     """
 
     epochs: int = 1
+    min_steps: int | None = None
     max_steps: int | None = None
     start_from: str | None = None
     seed: int = 0
@@ -72,7 +75,7 @@ class TrainingConfig:
                     unknown_name(f"training.{key}", getattr(self, key), known)
                 )
         for key in (
-            *("epochs", "max_steps", "validate_every", "patience"),
+            *("epochs", "min_steps", "max_steps", "validate_every", "patience"),
             *("checkpoint_every", "keep_checkpoints", "log_every"),
         ):
             value = getattr(self, key)
@@ -80,6 +83,15 @@ class TrainingConfig:
                 raise UserError(
                     f"`training.{key}` must be a positive integer. Received: {value!r}"
                 )
+
+    def total_steps(self, epoch_steps: int) -> int:
+        """Steps of the training.
+
+        Args:
+            epoch_steps: of one pass.
+        """
+        steps = max(self.epochs * epoch_steps, self.min_steps or 0)
+        return min(steps, self.max_steps or steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -75,7 +75,7 @@ def train(config: Config) -> dict:
     index, _ = worker(strategy)
     data = PreparedData.load(config.data.path)
     epoch_steps = steps_per_epoch(data, "train", config.data)
-    total_steps = min(options.epochs * epoch_steps, options.max_steps or 1 << 62)
+    total_steps = options.total_steps(epoch_steps)
     validate_every = options.validate_every or epoch_steps
 
     check_start(config, data)

@@ -56,6 +56,8 @@ DEFAULT_RANGES: Ranges = {
     "optimizer.weight_decay": (None, 1e-3, 1e-2, 1e-1),
     "training.row_dropout.behavior": Range(0.0, 0.4),
     "training.row_dropout.candidate": Range(0.0, 0.4),
+    "training.unknown_values.behavior": Range(0.0, 0.4),
+    "training.unknown_values.candidate": Range(0.0, 0.4),
     "objective.listwise": Range(0.0, 0.5),
 }
 

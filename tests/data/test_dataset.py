@@ -12,11 +12,13 @@ from ctr_tf import time as times
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import (
     dataset,
+    empty_history,
     history_lengths,
     slate_sizes,
     steps_per_epoch,
 )
 from ctr_tf.data.prepared import STATISTICS, PreparedData
+from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -327,3 +329,27 @@ def test_mistakes_are_told(folder):
 def test_config_mistakes_are_told(options, message):
     with pytest.raises(ValueError, match=message):
         DataConfig(**options)
+
+
+@pytest.mark.parametrize("num_chunks", [4, 3])
+@pytest.mark.parametrize("texts", [False, True])
+def test_an_empty_history_is_that_of_a_sample_without_behaviors(
+    tmp_path, num_chunks, texts
+):
+    schema = make_schema(history_length=16, num_chunks=4, texts=texts)
+    vocabularies, random = random_vocabularies(schema, 30), np.random.default_rng(0)
+    samples = [random_sample(schema, vocabularies, random, 0, 3) for _ in range(2)]
+    write_prepared(tmp_path / "data", schema, vocabularies, {"train": samples})
+    data = PreparedData.load(tmp_path / "data")
+    config = DataConfig(batch_size=2, history_lengths=(6, 16))
+    inputs_of = TextInputs.of_tokens(data.vocabularies.texts)
+    reading = {"num_chunks": num_chunks, "texts": inputs_of}
+    ((inputs, *_),) = dataset(data, "train", config, training=False, **reading)
+    expected = {k: v for k, v in inputs.items() if k.startswith("behavior_")}
+    found = empty_history(data, config, **reading)
+    assert found.keys() == expected.keys()
+    for key, value in found.items():
+        assert value.dtype == expected[key].dtype
+        assert value.shape == (1, *expected[key].shape[1:])
+        np.testing.assert_array_equal(np.repeat(value, 2, axis=0), expected[key], key)
+    assert found["behavior_time"].shape == (1, 6)

@@ -12,7 +12,7 @@ from ctr_tf import config as configs
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.evaluation.baselines import evaluate_baselines
+from ctr_tf.evaluation.baselines import BASELINES, evaluate_baselines
 from ctr_tf.schema import Schema
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -91,7 +91,7 @@ def test_a_model_that_reads_no_text_is_the_same_without(tmp_path, caplog):
         evaluate_baselines(d.folder, "test", d.folder / "baselines")
         for d in (plain, data)
     ]
-    for baseline in ("popularity", "logistic_regression"):
+    for baseline in BASELINES:
         one, other = (result[baseline] for result in results)
         assert one["auc"] == other["auc"]
         assert one["log_loss"] == other["log_loss"]

@@ -6,14 +6,32 @@ import shutil
 import matplotlib.image
 import numpy as np
 import pytest
-from texts_runs import network, run_training, texts, write_data, write_language_model
+from small_run import without_behaviors
+from texts_runs import (
+    SCHEMA,
+    network,
+    run_training,
+    texts,
+    write_data,
+    write_language_model,
+)
 
 from ctr_tf import config as configs
 from ctr_tf.commands.main import main
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.dataset import dataset, empty_history
 from ctr_tf.data.inspect import find_samples
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation.attention import attention_of
 from ctr_tf.evaluation.evaluate import evaluate_run
+from ctr_tf.evaluation.scorer import Scorer, WithoutHistory
+from ctr_tf.layers.feature_embedding import ITEM_VECTORS
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training.run import load_run, read_config
 from serving.export import ExportOptions, export_ranker
 
@@ -65,6 +83,29 @@ def test_sinks_and_factors_learn_and_the_language_model_does_not(trained):
         assert any(part in name for name in changed), part
     of_model = {n for n in own if "transformer_layer" in n}
     assert of_model and not changed & of_model
+
+
+def test_texts_of_the_history_can_be_withheld(trained, tmp_path):
+    """What is scored then is what a user without behaviors is given."""
+    loaded, random = load_run(trained[0]), np.random.default_rng(5)
+    vocabularies = random_vocabularies(SCHEMA, 20)
+    samples = [random_sample(SCHEMA, vocabularies, random, 8, 4) for _ in range(12)]
+    bare = [without_behaviors(sample, SCHEMA) for sample in samples]
+    scored = {}
+    for name, of_name in (("whole", samples), ("bare", bare)):
+        splits = {"train": [], "test": of_name}
+        write_prepared(tmp_path / name, SCHEMA, vocabularies, splits)
+        data, config = PreparedData.load(tmp_path / name), DataConfig(batch_size=12)
+        reading = {
+            "num_chunks": loaded.ranker.num_chunks,
+            "texts": text_inputs({ITEM_VECTORS: loaded.ranker}, data.vocabularies),
+        }
+        (batch,) = dataset(data, "test", config, training=False, **reading)
+        scorer = Scorer(loaded.ranker)
+        withheld = WithoutHistory(scorer, empty_history(data, config, **reading))
+        scored[name] = (scorer(batch[0]), withheld(batch[0]))
+    np.testing.assert_allclose(scored["whole"][1], scored["bare"][0], atol=1e-6)
+    assert np.abs(scored["whole"][0] - scored["whole"][1]).max() > 1e-4
 
 
 @pytest.mark.long

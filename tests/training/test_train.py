@@ -22,7 +22,7 @@ from ctr_tf.synthetic.random_samples import (
     random_vocabularies,
     write_prepared,
 )
-from ctr_tf.training.config import Config
+from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.run import load_run, open_run
 from ctr_tf.training.train import train
 
@@ -194,3 +194,22 @@ def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
     assert str(run) in last
     assert "Traceback" not in ended.stderr
     assert run_training(data, run, max_steps=2)["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "steps"),
+    [
+        ({"epochs": 2}, 20),
+        ({"epochs": 2, "min_steps": 15}, 20),
+        ({"epochs": 2, "min_steps": 33}, 33),
+        ({"epochs": 2, "max_steps": 7}, 7),
+        ({"epochs": 2, "min_steps": 33, "max_steps": 31}, 31),
+    ],
+)
+def test_how_long_a_training_is(keys, steps):
+    assert TrainingConfig(**keys).total_steps(epoch_steps=10) == steps
+
+
+def test_a_small_log_is_passed_over_again(data, tmp_path):
+    metrics = run_training(data, tmp_path / "run", epochs=1, min_steps=27)
+    assert metrics["steps"] == 27  # of 12 a pass

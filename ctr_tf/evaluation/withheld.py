@@ -1,0 +1,149 @@
+"""What the history is worth: the same model's metrics with the history withheld.
+
+The difference has a 95 % interval by the paired bootstrap over users of
+`ctr_tf.compare.bootstrap`, up to `MAX_CANDIDATES`: what is more differs for certain.
+"""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ctr_tf.compare.bootstrap import (
+    compare_with,
+    draw_users,
+    replicate_log_loss,
+    replicate_metrics,
+)
+from ctr_tf.evaluation.metrics import Metrics, hash_ids
+from ctr_tf.evaluation.predictions import Predictions
+from ctr_tf.evaluation.scores import Scores
+
+MAX_CANDIDATES = 500_000
+_CELLS = 1 << 24  # of draws: replicates × users
+_MIN_REPLICATES, _MAX_REPLICATES = 200, 1_000
+_METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
+
+_log = logging.getLogger(__name__)
+
+
+class WithheldMetrics:
+    """Metrics of slates that were scored once more with the history withheld.
+
+    Args:
+        memory_rows: see `Metrics`.
+        folder: see `Metrics`.
+
+    Attributes:
+        any: whether there were such slates.
+    """
+
+    def __init__(self, memory_rows: int, folder: str | Path | None = None):
+        self.any = False
+        self._metrics = Metrics(memory_rows=memory_rows, folder=folder)
+        self._candidates = 0
+        self._kept: list[tuple[np.ndarray, ...]] = []
+
+    def update(self, batch: Predictions) -> None:
+        """Adds scored slates, unless their history was not withheld."""
+        if batch.withheld is None:
+            return
+        self.any = True
+        mask = batch.mask
+        self._metrics.update(
+            batch.labels, batch.withheld, mask, batch.request_id, batch.user_id
+        )
+        self._candidates += np.count_nonzero(mask)
+        if self._candidates > MAX_CANDIDATES:
+            self._kept = []
+            return
+        user = np.repeat(hash_ids(batch.user_id), mask.sum(1))
+        label = batch.labels[mask].astype(np.uint8)
+        scores = (batch.probabilities[mask], batch.withheld[mask])
+        self._kept.append((user, label, *scores))
+
+    def result(self, whole: dict) -> dict:
+        """The metrics, and the difference that the history makes.
+
+        Args:
+            whole: result of `Metrics.result` of the same slates, their histories read.
+
+        Returns:
+            `auc`, `gauc_user` and `log_loss`, None where not defined; of each in
+            `difference`, with the history minus without, `mean`, `low` and `high`, the
+            ends of the 95 % interval, None where there is none; and `replicates` of
+            the bootstrap.
+        """
+        found = self._metrics.result()
+        replicates, ends = self._bootstrap()
+        difference = {}
+        for key in _METRICS:
+            mean = None if found[key] is None else whole[key] - found[key]
+            low, high = ends.get(key, (None, None))
+            difference[key] = {"mean": mean, "low": low, "high": high}
+        kept = {key: found[key] for key in _METRICS}
+        return {**kept, "difference": difference, "replicates": replicates}
+
+    def _bootstrap(self) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
+        """Replicates, and of each metric the ends of its interval."""
+        if self._candidates > MAX_CANDIDATES:
+            _log.info(
+                "what the history is worth comes without an interval: the split has "
+                "%s candidates, more than %s",
+                f"{self._candidates:,}", f"{MAX_CANDIDATES:,}",
+            )  # fmt: skip
+            return 0, {}
+        kept = [np.concatenate(parts) for parts in zip(*self._kept, strict=True)]
+        user, label, *scores = kept
+        users = len(np.unique(user))
+        replicates = int(np.clip(_CELLS // users, _MIN_REPLICATES, _MAX_REPLICATES))
+        draws = draw_users(users, replicates)
+        measured: dict[str, dict[str, list[np.ndarray]]] = {}
+        for name, score in zip(("whole", "withheld"), scores, strict=True):
+            # Nothing here goes by requests.
+            of_name = Scores(user, np.zeros_like(user), label, score)
+            metrics = replicate_metrics(of_name, draws)
+            metrics["log_loss"] = replicate_log_loss(of_name, draws)
+            for key, values in metrics.items():
+                measured.setdefault(key, {})[name] = [values]
+        ends = {}
+        for key, of_metric in measured.items():
+            difference = compare_with("withheld", of_metric)["whole"]
+            ends[key] = (_known(difference.low), _known(difference.high))
+        return replicates, ends
+
+
+def table(result: dict) -> list[tuple[str, str, str, str, str]]:
+    """What the history is worth, in words: a head and a row a metric.
+
+    Args:
+        result: of `evaluate_predictions`, with `withheld`.
+    """
+    withheld = result["withheld"]
+    rows = [("history", "read", "withheld", "difference", "95 % interval")]
+    for key, label in _METRICS.items():
+        difference = withheld["difference"][key]
+        low, high = (_signed(difference[end]) for end in ("low", "high"))
+        rows.append(
+            (
+                label,
+                _plain(result[key]),
+                _plain(withheld[key]),
+                _signed(difference["mean"]),
+                "–" if difference["low"] is None else f"{low} to {high}",
+            )
+        )
+    return rows
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.4f}"
