@@ -84,7 +84,11 @@ def test_rotation(dtype):
 def test_equals_the_mixed_sequence(attention, encoding):
     schema = helpers.make_schema(history_length=24)
     config = SparseCTRConfig(
-        dim=D, num_heads=H, attention=attention, relative_encoding=encoding
+        dim=D,
+        num_heads=H,
+        attention=attention,
+        relative_encoding=encoding,
+        candidate_tower=(),
     )
     model = build_ranker(config, schema, helpers.make_table_sizes(schema))
     random = np.random.default_rng(0)
