@@ -34,8 +34,13 @@ test: check
 	.venv/bin/python -m pytest $(WORKERS) --ignore=tests/models --ignore=tests/layers
 
 # What takes minutes: whole logs replayed, every model exported, what XLA compiles long.
+# In parts, as above.
 test-long: setup
-	.venv/bin/python -m pytest -m long
+	.venv/bin/python -m pytest -m long tests/models tests/layers
+	.venv/bin/python -m pytest -m long tests/training
+	.venv/bin/python -m pytest -m long tests/serving
+	.venv/bin/python -m pytest -m long $(foreach part,models layers training serving,\
+	  --ignore=tests/$(part))
 
 clean:
 	rm -rf .venv runs build *.egg-info

@@ -24,6 +24,8 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 START = 1_700_000_000

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("ctr_tf", "pipelines", "serving")
 COPIED = ("setup.py", "pyproject.toml", "README.md", *PACKAGES, "benchmarks", "tests")

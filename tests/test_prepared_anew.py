@@ -10,6 +10,8 @@ from ctr_tf.schema import ITEM_KEY
 from ctr_tf.synthetic.config import START
 from ctr_tf.time import DAY
 
+pytestmark = pytest.mark.long
+
 TRAIN = ("train", "--config", "sparsectr_synthetic")
 
 

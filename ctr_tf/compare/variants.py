@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models import MODELS
+from ctr_tf.models.sizes import TOWER
 
 TFRS = "tfrs"
-TOWER = "candidate_tower"  # of most models' configs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def click_rate(data: PreparedData, split: str) -> float:
     if counts.clicks in (0, counts.candidates):
         raise UserError(
             f"The {split} split of '{data.folder}' must have both clicks and "
-            "candidates without, for baselines are fitted on it. Received: "
+            "candidates without, or there is nothing to fit or measure. Received: "
             f"{counts.clicks:,} clicks of {counts.candidates:,}"
         )
     return counts.clicks / counts.candidates

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.evaluation.baseline_data import Score, whole_batches
+from ctr_tf.evaluation.baseline_data import Score, click_rate, whole_batches
 from ctr_tf.evaluation.boosted_trees import fit_boosted_trees
 from ctr_tf.evaluation.evaluate import evaluate_predictions
 from ctr_tf.evaluation.linear_baseline import fit_logistic_regression
@@ -58,6 +58,7 @@ def evaluate_baselines(
     data = PreparedData.load(folder)
     output = Path(output) if output else default_output(folder)
     output.mkdir(parents=True, exist_ok=True)
+    click_rate(data, split)  # which says at once where there is nothing to measure
     models: dict[str, Score] = {}
     for name, fit in BASELINES.items():
         started = time.monotonic()

@@ -4,6 +4,7 @@ import dataclasses
 
 from ctr_tf.models.config_checks import check_heads, check_positive, check_units
 
+TOWER = "candidate_tower"  # of most models' configs
 CANDIDATE_TOWER = (64, 32)
 
 

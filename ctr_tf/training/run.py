@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.layers.text.lm_config import LM_CONFIG
-from ctr_tf.models import Ranker, build_ranker
+from ctr_tf.models import MODELS, Ranker, build_ranker
+from ctr_tf.models.sizes import TOWER
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from ctr_tf.training.checkpoints import load_weights
@@ -98,7 +100,23 @@ def read_config(folder: str | Path) -> Config:
         raise FileNotFoundError(
             f"'{folder}' is not the folder of a run: it has no {_CONFIG}."
         )
-    return configs.load(Config, Path(folder) / _CONFIG)
+    return configs.parse(Config, _as_begun(configs.read(Path(folder) / _CONFIG)))
+
+
+def _as_begun(values: Mapping) -> dict:
+    """The recipe of a run, in which rankers of before they had a tower have none.
+
+    A run's recipe has every key there was when it was begun.
+    """
+    result = {
+        key: _as_begun(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+    model = MODELS.get(str(result.get("name")))
+    if model is not None and TOWER not in result:
+        fields = {field.name for field in dataclasses.fields(model.config_class)}
+        result |= {TOWER: []} if TOWER in fields else {}
+    return result
 
 
 def open_run(config: Config, data: PreparedData) -> Path:

@@ -16,6 +16,8 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_it_trains_from_the_same_records(tmp_path):
     schema = make_schema(history_length=8)

@@ -211,7 +211,7 @@ def test_the_optimum_is_that_of_scikit_learn(l2, monkeypatch):
             "train .* 0 clicks",
         ),
         ({"train": None, "validation": 0.0, "test": None}, "validation split of"),
-        ({"train": None, "validation": None, "test": 0.0}, "on no clicks"),
+        ({"train": None, "validation": None, "test": 0.0}, "test split of .* 0 clicks"),
         ({"train": None, "validation": [], "test": None}, "'validation' .* no samples"),
     ],
 )

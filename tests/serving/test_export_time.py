@@ -19,6 +19,8 @@ from serving.request import request_from_sample, request_to_tensors
 from serving.saved_model import call
 from serving.signatures import ServingModule
 
+pytestmark = pytest.mark.long
+
 SCHEMA = helpers.make_schema(history_length=8, num_chunks=2)
 TIE = 2  # behaviors of the request's own second
 

@@ -30,6 +30,8 @@ from serving.request import request_from_sample, request_to_tensors
 from serving.saved_model import call
 from serving.self_test import read_warmup, replay_warmup
 
+pytestmark = pytest.mark.long
+
 SCHEMA = make_schema(history_length=12, num_chunks=3)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 HISTORIES = (12, 0, 3, 7)

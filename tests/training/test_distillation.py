@@ -41,6 +41,8 @@ from ctr_tf.training.train import make_trainer, train
 from serving.export import ExportOptions, export_ranker
 from serving.golden import served_scores
 
+pytestmark = pytest.mark.long
+
 STEPS = 12  # 2 epochs of 6
 LONG, SHORT = 64, 16
 SCHEMA = dataclasses.replace(

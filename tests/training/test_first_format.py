@@ -12,7 +12,7 @@ from ctr_tf.models.din import DINConfig
 from ctr_tf.training.checkpoints import Checkpoints, load_weights
 
 SCHEMA = helpers.make_schema()
-CONFIG = DINConfig(dim=8, num_heads=2, head_units=(6,))
+CONFIG = DINConfig(dim=8, num_heads=2, head_units=(6,), candidate_tower=())
 
 
 def make():
@@ -45,7 +45,7 @@ def test_weights_are_read_by_their_names(tmp_path):
 
 def test_other_weights_are_told(tmp_path):
     write(tmp_path / "best-00000005", make())
-    wider = DINConfig(dim=8, num_heads=2, head_units=(7,))
+    wider = DINConfig(dim=8, num_heads=2, head_units=(7,), candidate_tower=())
     other = build_ranker(wider, SCHEMA, helpers.make_table_sizes(SCHEMA))
     with pytest.raises(ValueError, match="no one variable for 'din.*/tower/logit/ker"):
         load_weights(tmp_path, other)

@@ -19,6 +19,8 @@ from ctr_tf.synthetic.random_samples import (
 from ctr_tf.training import callbacks
 from ctr_tf.training.metrics import DefinedMean, LogitAUC
 
+pytestmark = pytest.mark.long
+
 SCHEMA = make_schema(history_length=8)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 

@@ -28,6 +28,8 @@ from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.text import item_vectors
 from ctr_tf.training.run import load_run, read_config
 
+pytestmark = pytest.mark.long
+
 DIN = {"name": "din", "dim": 8, "num_heads": 2}
 SGD = {"dense": "sgd", "learning_rate": 0.05}
 STEPS = 12

@@ -20,6 +20,8 @@ from ctr_tf.synthetic.random_samples import (
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import load_run
 
+pytestmark = pytest.mark.long
+
 SCHEMA = make_schema(history_length=8)
 OLD = random_vocabularies(SCHEMA, 20)
 

@@ -23,7 +23,7 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 from ctr_tf.training.config import Config, TrainingConfig
-from ctr_tf.training.run import load_run, open_run
+from ctr_tf.training.run import load_run, open_run, read_config
 from ctr_tf.training.train import train
 
 STEPS = 24  # 2 epochs of 12
@@ -211,5 +211,18 @@ def test_how_long_a_training_is(keys, steps):
 
 
 def test_a_small_log_is_passed_over_again(data, tmp_path):
-    metrics = run_training(data, tmp_path / "run", epochs=1, min_steps=27)
-    assert metrics["steps"] == 27  # of 12 a pass
+    metrics = run_training(data, tmp_path / "run", epochs=1, min_steps=15)
+    assert metrics["steps"] == 15  # of 12 a pass
+
+
+def test_a_run_of_before_there_were_towers_has_none(data, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole[0], run)
+    recipe = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+    del recipe["model"]["candidate_tower"]
+    recipe["distillation"] = {"teacher": {"name": "din"}}
+    (run / "config.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    config = read_config(run)
+    assert config.model.candidate_tower == ()
+    assert config.distillation.teacher.candidate_tower == ()
+    assert read_config(whole[0]).model.candidate_tower == (64, 32)

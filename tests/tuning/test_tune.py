@@ -18,6 +18,8 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.training.config import Config
 from ctr_tf.training.train import train
 
+pytestmark = pytest.mark.long
+
 NOTHING_LEARNED = 1e-9
 RECIPE = f"""
 data: {{batch_size: 16}}

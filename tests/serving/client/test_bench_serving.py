@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import serving
 
+pytestmark = pytest.mark.long
+
 
 def test_one_json_object(capsys):
     words = ["--length", "32", "--repeats", "2", "--rate", "20", "--seconds", "0.5"]

@@ -7,6 +7,8 @@ import pytest
 
 from serving import check
 
+pytestmark = pytest.mark.long
+
 
 def run(capsys, *words):
     status = check.main([*words, "--requests", "5"])

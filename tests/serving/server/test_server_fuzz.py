@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
 from live_server import assert_close
 
 from benchmarks.fuzz import Fuzzer
+
+pytestmark = pytest.mark.long
 
 
 def test_a_thousand_malformed_requests(server, model, inputs, expected):

@@ -11,6 +11,8 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from serving.server.model import Version, find_versions
 
+pytestmark = pytest.mark.long
+
 
 def test_the_newest_versions_serve(exports, inputs, expected):
     with LiveServer(exports, "--versions=2") as server:
