@@ -37,8 +37,8 @@ test: check
 # In parts, as above.
 test-long: setup
 	.venv/bin/python -m pytest -m long tests/models tests/layers
-	.venv/bin/python -m pytest -m long tests/training
-	.venv/bin/python -m pytest -m long tests/serving
+	.venv/bin/python -m pytest $(WORKERS) -m long tests/training
+	.venv/bin/python -m pytest $(WORKERS) -m long tests/serving
 	.venv/bin/python -m pytest -m long $(foreach part,models layers training serving,\
 	  --ignore=tests/$(part))
 
