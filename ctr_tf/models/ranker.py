@@ -71,11 +71,10 @@ class Ranker(keras.Model):
     Class attributes of a model: `config_class`, the dataclass of its `config`;
     `auxiliary`, names of further logits that only training needs; `ablations` and
     `alternatives`, variants by name, each the keys of the config that it sets, for
-    comparisons of the model with itself; `reads_history`, whether scores depend on the
-    behaviors; `reads_texts`, whether it reads tokens. And of a class or an instance:
-    `measured`, names of means that its forward pass takes along; `reads_items_once`,
-    whether no training changes what `read_items` makes of an item's texts;
-    `item_texts`, the text features that it reads for that.
+    comparisons of the model with itself; `reads_texts`, whether it reads tokens. And
+    of a class or an instance: `measured`, names of means that its forward pass takes
+    along; `reads_items_once`, whether no training changes what `read_items` makes of
+    an item's texts; `item_texts`, the text features that it reads for that.
 
     Args:
         schema: of the data.
@@ -89,7 +88,6 @@ class Ranker(keras.Model):
     auxiliary: tuple[str, ...] = ()
     ablations: ClassVar[dict[str, dict[str, Any]]] = {}
     alternatives: ClassVar[dict[str, dict[str, Any]]] = {}
-    reads_history: ClassVar[bool] = True
     reads_texts: ClassVar[bool] = False
     reads_progress: bool = False
     reads_items_once: bool = False

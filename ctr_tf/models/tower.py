@@ -46,7 +46,6 @@ class TowerRanker(Ranker):
     """
 
     config_class = TowerConfig
-    reads_history = False
 
     def __init__(
         self,

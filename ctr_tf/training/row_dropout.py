@@ -10,40 +10,18 @@ import dataclasses
 
 import tensorflow as tf
 
-from ctr_tf.errors import UserError
+from ctr_tf.training.group_rates import GroupRates, draw
 
 
 @dataclasses.dataclass(frozen=True)
-class RowDropoutConfig:
-    """Share of the rows of a group's features that training drops.
+class RowDropoutConfig(GroupRates):
+    """Share of the rows of a group's features that training drops; see `GroupRates`."""
 
-    Args:
-        user: of the profile's features.
-        context: of the request's features.
-        behavior: of each behavior's features.
-        candidate: of each candidate's features.
-    """
-
-    user: float = 0.0
-    context: float = 0.0
-    behavior: float = 0.0
-    candidate: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            rate = getattr(self, field.name)
-            if not 0 <= rate < 1:
-                raise UserError(
-                    f"`training.row_dropout.{field.name}` is at least 0 and less than "
-                    f"1. Received: {rate!r}"
-                )
+    key = "training.row_dropout"
 
 
 class RowDropout:
     """Sets dropped rows to 0 and scales the others up by 1 / (1 - rate).
-
-    What is dropped follows from the seed, the step and the replica alone, so a resumed
-    training drops what an uninterrupted one does.
 
     Args:
         config: rates.
@@ -51,7 +29,7 @@ class RowDropout:
     """
 
     def __init__(self, config: RowDropoutConfig, seed: int = 0):
-        self._rates = dataclasses.asdict(config)
+        self._rates = config
         self._seed = seed
 
     def __call__(self, rows: dict, step: tf.Tensor, keys: dict[str, str]) -> dict:
@@ -65,17 +43,13 @@ class RowDropout:
         Returns:
             The rows that training goes on with.
         """
-        context = tf.distribute.get_replica_context()
-        step = tf.cast(step, tf.int32) * context.num_replicas_in_sync
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
         dropped = {}
         for index, name in enumerate(sorted(rows)):
             values = rows[name]
-            rate = self._rates[keys[name].split("_")[0]]
+            rate = self._rates.of(keys[name])
             if rate:
-                seed = tf.stack([self._seed * 1_000 + index, step + replica])
                 shape = tf.concat([tf.shape(values)[:-1], [1]], axis=0)
-                kept = tf.random.stateless_uniform(shape, seed) >= rate
+                kept = draw(shape, self._seed * 1_000 + index, step) >= rate
                 values = tf.where(kept, values / (1 - rate), 0.0)
             dropped[name] = values
         return dropped

@@ -269,8 +269,7 @@ class Trainer(keras.Model):
         embedding = self.rankers[name].embedding
         known = embedding.embedded_keys()
         features = {
-            row: (key.split("_")[0], known[key])
-            for row, (key, _) in embedding.sources().items()
+            row: (key, known[key]) for row, (key, _) in embedding.sources().items()
         }
         assert self._unknown_values is not None
         return self._unknown_values(lookups, self.optimizer.iterations, features)

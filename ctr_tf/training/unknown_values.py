@@ -10,42 +10,22 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from ctr_tf.errors import UserError
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID, Feature
+from ctr_tf.training.group_rates import GroupRates, draw
 
 
 @dataclasses.dataclass(frozen=True)
-class UnknownValuesConfig:
-    """Share of the ids of a group that training reads as unknown.
+class UnknownValuesConfig(GroupRates):
+    """Share of a group's ids that training reads as unknown; see `GroupRates`."""
 
-    Args:
-        user: of the profile's features.
-        context: of the request's features.
-        behavior: of each behavior's features.
-        candidate: of each candidate's features.
-    """
-
-    user: float = 0.0
-    context: float = 0.0
-    behavior: float = 0.0
-    candidate: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            rate = getattr(self, field.name)
-            if not 0 <= rate < 1:
-                raise UserError(
-                    f"`training.unknown_values.{field.name}` is at least 0 and less "
-                    f"than 1. Received: {rate!r}"
-                )
+    key = "training.unknown_values"
 
 
 class UnknownValues:
     """Replaces ids of features with a vocabulary by that of an unknown value.
 
     Padding stays padding, and the features of one behavior or candidate are replaced
-    independently. What is replaced follows from the seed, the step and the replica
-    alone, so a resumed training replaces what an uninterrupted one does.
+    independently.
 
     Args:
         config: shares.
@@ -53,7 +33,7 @@ class UnknownValues:
     """
 
     def __init__(self, config: UnknownValuesConfig, seed: int = 0):
-        self._rates = dataclasses.asdict(config)
+        self._rates = config
         self._seed = seed
 
     def __call__(
@@ -67,23 +47,20 @@ class UnknownValues:
         Args:
             lookups: name of rows → table, and ids.
             step: of the optimizer, integer scalar.
-            features: name of rows → group, and the feature whose ids they are.
+            features: name of rows → input key, and the feature whose ids they are.
 
         Returns:
             The lookups that training goes on with.
         """
-        context = tf.distribute.get_replica_context()
-        step = tf.cast(step, tf.int32) * context.num_replicas_in_sync
-        replica = tf.cast(context.replica_id_in_sync_group, tf.int32)
         replaced = dict(lookups)
         for index, name in enumerate(sorted(lookups)):
-            group, feature = features[name]
-            rate = self._rates[group]
+            key, feature = features[name]
+            rate = self._rates.of(key)
             if rate and feature.vocabulary_name is not None:
                 table, ids = lookups[name]
                 # Another sequence than that of `RowDropout`, which counts alike.
-                seed = tf.stack([self._seed * 1_000 + 500 + index, step + replica])
-                drawn = tf.random.stateless_uniform(tf.shape(ids), seed) < rate
+                number = self._seed * 1_000 + 500 + index
+                drawn = draw(tf.shape(ids), number, step) < rate
                 unknown = tf.cast(OUT_OF_VOCABULARY_ID, ids.dtype)
                 ids = tf.where(drawn & (ids >= FIRST_ID), unknown, ids)
                 replaced[name] = (table, ids)

@@ -25,9 +25,7 @@ def make():
 
 def replaced(ranker, lookups, rates=RATES, seed=0, step=3):
     sources, known = ranker.embedding.sources(), ranker.embedding.embedded_keys()
-    features = {
-        row: (key.split("_")[0], known[key]) for row, (key, _) in sources.items()
-    }
+    features = {row: (key, known[key]) for row, (key, _) in sources.items()}
     step = tf.constant(step, tf.int64)
     return UnknownValues(rates, seed)(lookups, step, features)
 
