@@ -27,7 +27,7 @@ from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import SCORES
-from ctr_tf.training.run import METRICS, fingerprint
+from ctr_tf.training.run import METRICS, as_begun, fingerprint
 
 COST = "cost.json"
 _DATA = "data.txt"  # identifies the data
@@ -253,7 +253,7 @@ def check_recipe(job: Job) -> None:
     begun = yaml.safe_load(files.read_text(job.recipe_file))
     if job.variant.model == TFRS:
         begun["model"] = {}
-    one, other = resolved(job.variant, begun), dict(job.recipe)
+    one, other = resolved(job.variant, as_begun(begun)), dict(job.recipe)
     for recipe in (one, other):
         del recipe["run"]  # a comparison may be moved
     changed = configs.differences(one, other)

@@ -100,16 +100,17 @@ def read_config(folder: str | Path) -> Config:
         raise FileNotFoundError(
             f"'{folder}' is not the folder of a run: it has no {_CONFIG}."
         )
-    return configs.parse(Config, _as_begun(configs.read(Path(folder) / _CONFIG)))
+    return configs.parse(Config, as_begun(configs.read(Path(folder) / _CONFIG)))
 
 
-def _as_begun(values: Mapping) -> dict:
-    """The recipe of a run, in which rankers of before they had a tower have none.
+def as_begun(values: Mapping) -> dict:
+    """A resolved recipe, in which rankers of before they had a tower have none.
 
-    A run's recipe has every key there was when it was begun.
+    Args:
+        values: nested keys and values, all that there were when a run was begun.
     """
     result = {
-        key: _as_begun(value) if isinstance(value, Mapping) else value
+        key: as_begun(value) if isinstance(value, Mapping) else value
         for key, value in values.items()
     }
     model = MODELS.get(str(result.get("name")))

@@ -15,6 +15,7 @@ from ctr_tf.commands.main import main
 from ctr_tf.compare.jobs import (
     Job,
     check_data,
+    check_recipe,
     make_jobs,
     read_finished,
 )
@@ -137,6 +138,18 @@ def test_the_peer_reads_the_recipe_of_its_run(tmp_path):
     assert (peer.epochs, peer.max_steps, peer.seed) == (7, None, 1)
     assert (peer.learning_rate, peer.data.path) == (0.25, "DATA")
     assert peer.data.history_lengths == (4, 8)
+
+
+def test_runs_of_before_there_were_towers_are_not_gone_on_with(tmp_path):
+    (job,) = make_jobs([Variant("din")], 1, tmp_path, find_recipe(BUDGET), "DATA")
+    job.recipe_file.parent.mkdir()
+    job.recipe_file.write_text(yaml.safe_dump(job.recipe))
+    check_recipe(job)
+    del job.recipe["model"]["candidate_tower"]
+    job.recipe_file.write_text(yaml.safe_dump(job.recipe))
+    job.recipe["model"]["candidate_tower"] = [64, 32]
+    with pytest.raises(UserError, match=r"differ in model\.candidate_tower \(\[\] and"):
+        check_recipe(job)
 
 
 def finish(job, auc, signal):
