@@ -24,6 +24,8 @@ from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
 from serving.score import Scorer
 
+pytestmark = pytest.mark.long
+
 SCHEMA = make_schema(history_length=16, num_chunks=4)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 SIZES = [(16, 5), (0, 1), (3, 12), (9, 4), (16, 7), (12, 2)]

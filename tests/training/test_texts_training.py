@@ -35,6 +35,8 @@ from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training.run import load_run, read_config
 from serving.export import ExportOptions, export_ranker
 
+pytestmark = pytest.mark.long
+
 STEPS = 12  # 2 epochs of 6
 
 

@@ -19,6 +19,8 @@ from serving.online.replay import TOLERANCE, model_scores, replay
 from serving.online.store import LATE, OnlineStore
 from serving.score import Scorer
 
+pytestmark = pytest.mark.long
+
 START = 1_700_000_000
 SCHEMA = Schema(
     "shop",
