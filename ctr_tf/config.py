@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ctr_tf import files
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.storage import as_path, files
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def read(path: str | Path) -> Mapping:
         FileNotFoundError: names the path.
         UserError: if the file holds something else.
     """
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no config file at '{path}'.")
     try:
@@ -187,7 +187,7 @@ def _plain(value: Any) -> Any:
 def dump(config: Any, path: str | Path) -> None:
     """Writes the config, with every default resolved, as YAML."""
     text = yaml.safe_dump(to_mapping(config), sort_keys=False, width=88)
-    Path(path).write_text(text, "utf-8")
+    as_path(path).write_text(text, "utf-8")
 
 
 def differences(one: Mapping, other: Mapping, key: str = "") -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from ctr_tf.errors import UserError, storage_trouble
+from ctr_tf.storage import as_path
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -29,7 +30,7 @@ class SavedVariables:
             OSError: if the disk does not take them; says why.
         """
         try:
-            tf.train.Checkpoint(**self.parts).write(str(Path(folder) / self.file))
+            tf.train.Checkpoint(**self.parts).write(str(as_path(folder) / self.file))
         except tf.errors.OpError as error:
             # Of a full disk it is "out of range", which Keras takes for the data's end.
             raise OSError(storage_trouble(error) or str(error)) from error
@@ -41,7 +42,7 @@ class SavedVariables:
             UserError: names the first variable that the file lacks, has beyond those
                 that are wanted, or has in another shape.
         """
-        path = Path(folder) / self.file
+        path = as_path(folder) / self.file
         self._check(path)
         status = tf.train.Checkpoint(**self.parts).read(str(path))
         status.assert_existing_objects_matched().expect_partial()

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 
 from ctr_tf.data.reading import UnreadableRecordError, read_records
@@ -24,8 +23,10 @@ from ctr_tf.schema import (
     Schema,
 )
 from ctr_tf.schema.vocabulary import Vocabularies
-from pipelines.publish import write_file, write_report
+from ctr_tf.storage import as_path, files
+from pipelines.publish import write_report
 from pipelines.score_manifest import SampleCounts, ScoreFile, ScoreManifest
+from serving.saved_model import load
 
 _COLUMNS = ("request_id", "user_id", "request_time", "candidate", "item_id")
 
@@ -114,7 +115,7 @@ class ExampleModelHandler(ModelHandler[bytes, PredictionResult, tf.Module]):
 
     def load_model(self) -> tf.Module:
         """Loads the SavedModel, once a worker process."""
-        return tf.saved_model.load(self._model)
+        return load(self._model)
 
     def run_inference(
         self,
@@ -174,7 +175,7 @@ class WriteScores(beam.DoFn):
             lines = (json.dumps(row, ensure_ascii=False) for row in table.to_pylist())
             content = "".join(f"{line}\n" for line in lines).encode()
         name = f"part-{shard:05d}-of-{self._num_shards:05d}.{self._format}"
-        write_file(FileSystems.join(self._folder, name), content)
+        files.write_bytes(as_path(self._folder) / name, content)
         yield ScoreFile.of(name, len(scored), len(table), content)
 
     def _table(self, samples: list[tuple]) -> pa.Table:

@@ -46,21 +46,17 @@ import time
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from ctr_tf.data.manifest import SPLITS, Manifest
 from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
+from ctr_tf.storage import check_store
 from pipelines import steps
 from pipelines.limits import RejectionLimits
-from pipelines.publish import (
-    Output,
-    WriteRejected,
-    WriteReport,
-    WriteShard,
-)
+from pipelines.output import Output
+from pipelines.publish import WriteRejected, WriteReport, WriteShard
 from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
@@ -317,8 +313,8 @@ def _required(options: ListwiseOptions, name: str) -> str:
 def _load_schema(options: ListwiseOptions, source: Source, folder: str) -> Schema:
     if options.schema:
         return Schema.load(options.schema)
-    own = FileSystems.join(folder, "schema.yaml")
-    if FileSystems.exists(own):
+    own = check_store(folder) / "schema.yaml"
+    if own.is_file():
         return Schema.load(own)
     schema = source.schema(folder)
     if options.tokenizer is None and schema.texts:

@@ -1,28 +1,16 @@
-"""Writing a prepared data set so that a reader sees all of it or nothing.
+"""Steps that write a prepared data set into the folder of an `Output`."""
 
-Workers write into a temporary folder beside the output; one rename publishes it.
-"""
-
-import contextlib
 import dataclasses
-import glob
 import json
-import logging
-import os
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from ctr_tf import files
 from ctr_tf.data.manifest import (
-    MANIFEST,
     SPLITS,
     Content,
     Counts,
@@ -34,55 +22,14 @@ from ctr_tf.data.manifest import (
 )
 from ctr_tf.data.prepared import STATISTICS
 from ctr_tf.data.record_files import compressed, file_name
-from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, hash_of
+from ctr_tf.storage import as_path, files
 from pipelines.arrow import column, concat, from_bytes
-from pipelines.limits import RejectionLimits
+from pipelines.output import REPORT
 from pipelines.sources.source import TABLES
 from pipelines.statistics import Statistics
 from pipelines.vocabulary import complete
-
-REPORT = "report.json"
-_LONGEST_EXAMPLE = 1_000
-D = TypeVar("D", bound=Document)
-_log = logging.getLogger(__name__)
-
-
-def write_file(path: str, data: bytes | memoryview) -> None:
-    """Writes a file under a temporary name, then renames it; folders are made."""
-    folder, name = FileSystems.split(path)
-    with contextlib.suppress(OSError):  # it exists, or another worker is making it
-        FileSystems.mkdirs(folder)
-    temporary = FileSystems.join(folder, f".{name}.{uuid.uuid4().hex}")
-    with (
-        files.naming(path),
-        FileSystems.create(
-            temporary, compression_type=CompressionTypes.UNCOMPRESSED
-        ) as file,
-    ):
-        file.write(data)
-        if is_local(path):
-            file.flush()
-            os.fsync(file.fileno())
-    FileSystems.rename([temporary], [path])
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is one of this machine's file system, as Beam names them."""
-    return "://" not in path
-
-
-def read_file(path: str) -> bytes:
-    """Reads a whole file."""
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        return file.read()
-
-
-def remove(path: str) -> None:
-    """Deletes a folder or file, if it exists."""
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
 
 
 class WriteShard(beam.DoFn):
@@ -113,7 +60,7 @@ class WriteShard(beam.DoFn):
             keys = ("request_time", "request_id", "user_id")
             data = _content(samples.sort_by([(key, "ascending") for key in keys]))
         data = compressed(data, self._compression)
-        write_file(FileSystems.join(self._folder, name), data)
+        files.write_bytes(as_path(self._folder) / name, data)
         yield RecordFile.of(name, len(samples), data)
 
 
@@ -140,8 +87,8 @@ class WriteRejected(beam.DoFn):
         """Writes one file."""
         part, entries = keyed
         entries = sorted(entries)
-        path = FileSystems.join(self._folder, "rejected", f"part-{part:05d}.jsonl")
-        write_file(path, "".join(f"{line}\n" for _, line in entries).encode())
+        path = as_path(self._folder) / "rejected" / f"part-{part:05d}.jsonl"
+        files.write_text(path, "".join(f"{line}\n" for _, line in entries))
         counts: Counter[tuple[str, str]] = Counter()
         examples: dict[tuple[str, str], str] = {}
         for table, line in entries:
@@ -221,7 +168,7 @@ class WriteReport(beam.DoFn):
         write_report(self._folder, manifest, rejected)
 
     def _write(self, name: str, data: bytes) -> None:
-        write_file(FileSystems.join(self._folder, *name.split("/")), data)
+        files.write_bytes(as_path(self._folder) / name, data)
 
 
 def _table_counts(
@@ -260,112 +207,7 @@ def write_report(
     for _, reason, _, example in sorted(rejected):
         examples.setdefault(reason, example)
     report = {"manifest": manifest.to_mapping(), "examples": examples}
-    write_file(FileSystems.join(folder, REPORT), _json(report))
-
-
-class Output:
-    """The folder that a job publishes.
-
-    Args:
-        path: of the folder.
-        overwrite: whether it may replace an existing one.
-
-    Raises:
-        FileExistsError: if it exists and must not be replaced.
-    """
-
-    def __init__(self, path: str, overwrite: bool):
-        self.path = path.rstrip("/")
-        self._overwrite = overwrite
-        self._temporary = f"{self.path}.{uuid.uuid4().hex[:8]}.unfinished"
-        if is_local(self.path):
-            self._clean_up()
-        if FileSystems.exists(self.path) and not overwrite:
-            raise FileExistsError(
-                f"The output '{self.path}' exists. Give another `--output`, or "
-                "`--overwrite` to replace it."
-            )
-
-    @contextlib.contextmanager
-    def unfinished(self) -> Iterator[str]:
-        """A folder to write into; it is gone afterwards, unless it was published."""
-        FileSystems.mkdirs(self._temporary)
-        try:
-            with contextlib.ExitStack() as stack:
-                if is_local(self.path):
-                    stack.enter_context(files.held(self._temporary))
-                yield self._temporary
-        finally:
-            remove(self._temporary)
-
-    def finish(self, kind: type[D], limits: RejectionLimits) -> D:
-        """Publishes the folder.
-
-        Args:
-            kind: of the manifest.
-            limits: of the rows put aside.
-
-        Returns:
-            The manifest.
-
-        Raises:
-            UserError: if more rows were rejected; their lines are in
-                `<output>.rejected` then.
-        """
-        report_path = FileSystems.join(self._temporary, REPORT)
-        report = json.loads(read_file(report_path))
-        remove(report_path)
-        manifest = kind.from_mapping(report["manifest"])
-        self._check_rejected(manifest, report["examples"], limits)
-        path = FileSystems.join(self._temporary, MANIFEST)
-        write_file(path, manifest.to_json().encode())
-        self._publish()
-        return manifest
-
-    def _publish(self) -> None:
-        if is_local(self.path):
-            if self._overwrite:
-                files.replace(self._temporary, self.path)
-            else:
-                os.rename(self._temporary, self.path)
-            return
-        if self._overwrite:
-            remove(self.path)
-        FileSystems.rename([self._temporary], [self.path])
-
-    def _clean_up(self) -> None:
-        """Mends what a job left that was killed; a living one holds its folder."""
-        if done := files.recover(self.path):
-            _log.warning("An earlier job was killed: %s.", done)
-        for left in files.remove_left(f"{glob.escape(self.path)}.*.unfinished"):
-            _log.warning("An earlier job was killed: removed '%s'.", left)
-
-    def _check_rejected(
-        self, manifest: Document, examples: dict[str, str], limits: RejectionLimits
-    ) -> None:
-        faults = limits.faults(manifest.counts)
-        if not faults:
-            return
-        reasons: Counter[str] = Counter()
-        for count in manifest.counts.values():
-            reasons.update({r: n for r, n in count.lost.items() if r in examples})
-        kept_at = f"{self.path}.rejected"
-        remove(kept_at)
-        FileSystems.rename([FileSystems.join(self._temporary, "rejected")], [kept_at])
-        listed = "".join(
-            f"\n  {count:,} {reason}, such as {_shortened(examples[reason])}"
-            for reason, count in reasons.most_common()
-        )
-        raise UserError(
-            f"{'; '.join(faults)}. See `--max_rejected_fraction` and "
-            f"`--allow_rejected`. Nothing was published; all that is unfit is in "
-            f"'{kept_at}'.{listed}\nReceived: max_rejected_fraction={limits.fraction}"
-        )
-
-
-def _shortened(line: str) -> str:
-    """A line for people; whole, it is in `rejected/`."""
-    return line if len(line) <= _LONGEST_EXAMPLE else line[:_LONGEST_EXAMPLE] + "…"
+    files.write_bytes(as_path(folder) / REPORT, _json(report))
 
 
 def _json(value: object) -> bytes:

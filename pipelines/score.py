@@ -57,7 +57,8 @@ from pipelines.inference import (
     to_rows,
 )
 from pipelines.limits import RejectionLimits
-from pipelines.publish import Output, WriteRejected
+from pipelines.output import Output
+from pipelines.publish import WriteRejected
 from pipelines.run import run_pipeline
 from pipelines.score_manifest import ScoreManifest
 from serving.exported import EXTRA, SCHEMA, find_version, load_content

@@ -9,14 +9,14 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-from apache_beam.io.filesystems import FileSystems
 
 from ctr_tf.errors import UserError
 from ctr_tf.schema import FIRST_ID, ITEM_KEY, PADDING_ID, Schema
 from ctr_tf.schema.texts import Texts
+from ctr_tf.storage import as_path, check_store, files
 from ctr_tf.text.tokenizer import TOKENIZER, Tokenizer
 from pipelines.arrow import column, from_bytes
-from pipelines.publish import TextFiles, read_file, write_file
+from pipelines.publish import TextFiles
 from pipelines.sources.source import Shard
 
 _log = logging.getLogger(__name__)
@@ -32,14 +32,14 @@ def read_tokenizer(path: str) -> str:
     Raises:
         UserError: if there is none, or it is not what it should be.
     """
-    for candidate in (FileSystems.join(path, TOKENIZER), path):
-        is_file = not FileSystems.exists(FileSystems.join(candidate, TOKENIZER))
-        if FileSystems.exists(candidate) and is_file:
+    place = check_store(path)
+    for candidate in (place / TOKENIZER, place):
+        if candidate.is_file():
             try:
-                text = read_file(candidate).decode()
-            except (UnicodeDecodeError, IsADirectoryError):
+                text = candidate.read_text("utf-8")
+            except UnicodeDecodeError:
                 break
-            Tokenizer(text, candidate)
+            Tokenizer(text, str(candidate))
             return text
     raise UserError(
         f"`--tokenizer` must be a Hugging Face {TOKENIZER}, or a folder that has it. "
@@ -112,7 +112,7 @@ class WriteTexts(beam.DoFn):
         digests = {}
         for place, content in texts.contents().items():
             name = f"vocabularies/{place}"
-            write_file(FileSystems.join(self._folder, *name.split("/")), content)
+            files.write_bytes(as_path(self._folder) / name, content)
             digests[name] = hashlib.sha256(content).hexdigest()
         yield TextFiles(digests, statistics)
         yield beam.pvalue.TaggedOutput("counts", counts)

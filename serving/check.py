@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.storage import as_path
 from serving.client import Client
 from serving.errors import INVALID_ARGUMENT, ServingError
 from serving.exported import Exported, find_version
@@ -116,7 +117,7 @@ class Checker:
         """The export of the version that the server has, if it is at hand."""
         if self._model_dir is None:
             return None
-        version = Path(self._model_dir) / str(self._client.version())
+        version = as_path(self._model_dir) / str(self._client.version())
         return version if version.is_dir() else find_version(self._model_dir)
 
     def _one_pass(self) -> str:

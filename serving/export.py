@@ -18,17 +18,19 @@ import json
 import logging
 import shutil
 import sys
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema.vocabulary import content_hash
+from ctr_tf.storage import as_path, check_store, files, is_remote
+from ctr_tf.storage.folders import upload
 from serving.describe import describe, describe_state, readme
 from serving.exported import (
     EXAMPLE_REQUEST,
@@ -118,11 +120,10 @@ def export_ranker(
     Raises:
         RuntimeError: if the export does not score like the model.
     """
-    output, options = Path(output), options or ExportOptions()
+    output, options = check_store(output), options or ExportOptions()
     histories = tuple(options.history_lengths) or default_history_lengths(
         data.schema.history_length
     )
-    output.mkdir(parents=True, exist_ok=True)
     version = max([0, *versions(output)]) + 1
     with _work_folder(output, version) as work:
         temporary, vocabularies = work / "model", work / "vocabularies"
@@ -167,14 +168,27 @@ def export_ranker(
         records = replay_warmup(warmup, model.signatures)
         _log.info("Warm-up: %d requests, all answered.", records)
         _log.info("State of a user: %s.", describe_state(exported))
-        files.sync(temporary)
-        temporary.rename(output / str(version))
+        _publish(temporary, output / str(version))
     return output / str(version)
+
+
+def _publish(folder: Path, version: Path) -> None:
+    """A server that finds a version in a store loads it once its graph is there."""
+    if is_remote(version):
+        upload(folder, version, last=["saved_model.pb"])
+    else:
+        files.sync(folder)
+        folder.rename(version)
 
 
 @contextlib.contextmanager
 def _work_folder(output: Path, version: int) -> Iterator[Path]:
     """Beside the versions; it is gone afterwards, also what a killed export left."""
+    if is_remote(output):
+        with tempfile.TemporaryDirectory(prefix="ctr-tf-") as temporary:
+            yield Path(temporary)
+        return
+    output.mkdir(parents=True, exist_ok=True)
     for left in files.remove_left(f"{glob.escape(str(output))}/.[0-9]*.unfinished"):
         _log.warning("An earlier export was killed: removed '%s'.", left)
     work = output / f".{version}.{uuid.uuid4().hex}.unfinished"
@@ -188,7 +202,8 @@ def _work_folder(output: Path, version: int) -> Iterator[Path]:
 
 def versions(output: Path) -> list[int]:
     """Versions in a folder, ascending."""
-    return sorted(int(path.name) for path in output.glob("[0-9]*") if path.is_dir())
+    found = output.glob("[0-9]*") if output.is_dir() else ()
+    return sorted(int(path.name) for path in found if path.is_dir())
 
 
 def _write_extra(
@@ -294,7 +309,7 @@ def main(argv: list[str]) -> int:
         xla=arguments.xla,
         samples=samples,
     )
-    output = arguments.output or Path(arguments.run) / "export"
+    output = arguments.output or as_path(arguments.run) / "export"
     try:
         with files.naming(output):
             folder = export_ranker(run.ranker, data, output, options)

@@ -7,10 +7,10 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ctr_tf import files
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
+from ctr_tf.storage import as_path, check_store, files
 from serving.state import StateLayout
 
 EXTRA = "assets.extra"
@@ -57,7 +57,7 @@ class Exported:
         """Writes to a version folder."""
         value = dataclasses.asdict(self) | {"state": self.state.to_json()}
         text = json.dumps(value, indent=1)
-        (Path(folder) / EXTRA / EXPORT).write_text(text + "\n", "utf-8")
+        (as_path(folder) / EXTRA / EXPORT).write_text(text + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Exported":
@@ -66,7 +66,7 @@ class Exported:
         Raises:
             FileNotFoundError: if no export is there.
         """
-        path = Path(folder) / EXTRA / EXPORT
+        path = as_path(folder) / EXTRA / EXPORT
         if not path.is_file():
             raise FileNotFoundError(
                 f"'{folder}' is not a model written by `ctr-tf export`: it has no "
@@ -85,7 +85,7 @@ def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
         FileNotFoundError: names what is missing.
         UserError: if they are not those that were exported.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     schema = Schema.load(folder / EXTRA / SCHEMA)
     vocabularies = Vocabularies.load(folder / "assets", schema, folder / EXTRA)
     expected = Exported.load(folder).content_hash
@@ -104,7 +104,7 @@ def find_version(model: str | Path) -> Path:
     Raises:
         FileNotFoundError: names what is missing.
     """
-    model = Path(model)
+    model = check_store(model)
     if not model.is_dir():
         raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
     found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]

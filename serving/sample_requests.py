@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from ctr_tf import files
+from ctr_tf.storage import files
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version
 from serving.inputs import RequestSchema, given
 

@@ -3,10 +3,14 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+from ctr_tf.storage import as_path
+from ctr_tf.storage.folders import reading
 
 # Of a loaded SavedModel, by their names.
 Signatures = Mapping[str, tf.types.experimental.ConcreteFunction]
@@ -16,9 +20,15 @@ _OWN_WORDS = re.compile(r"<stack traces unavailable>\n(.*?)(?:\n\t \[\[|$)", re.
 
 def read_meta_graph(folder: str | Path) -> MetaGraphDef:
     """The graph and the signatures of a version folder, which has one of each."""
-    path = Path(folder) / "saved_model.pb"
+    path = as_path(folder) / "saved_model.pb"
     (meta_graph,) = SavedModel.FromString(path.read_bytes()).meta_graphs
     return meta_graph
+
+
+def load(folder: str | Path) -> Any:
+    """The SavedModel of a version folder, as `tf.saved_model.load` makes it."""
+    with reading(folder) as here:
+        return tf.saved_model.load(str(here))
 
 
 def call(

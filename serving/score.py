@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ctr_tf import files
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
+from ctr_tf.storage import as_path, files
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version, load_content
 from serving.messages import ranked
 from serving.request import request_to_tensors
@@ -39,11 +39,9 @@ class Scorer:
     @functools.cached_property
     def _predict(self):
         """Arrays → outputs. To import TensorFlow and load the model takes seconds."""
-        import tensorflow as tf
+        from serving.saved_model import call, load
 
-        from serving.saved_model import call
-
-        model = tf.saved_model.load(str(self.folder))
+        model = load(self.folder)
         return lambda arrays: call(model.signatures["serving_default"], arrays)
 
     def score(self, request: Any) -> list[dict]:
@@ -81,7 +79,7 @@ def print_scores(scores: list[dict], as_json: bool) -> None:
 
 def read_request(path: str) -> object:
     """Reads a request from a JSON file, or from standard input for ``-``."""
-    if path != "-" and not Path(path).is_file():
+    if path != "-" and not as_path(path).is_file():
         raise FileNotFoundError(f"There is no request at '{path}'.")
     if path != "-":
         return files.read_json(path)

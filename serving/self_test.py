@@ -16,9 +16,9 @@ from google.protobuf.message import DecodeError
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
-from ctr_tf import files
 from ctr_tf.data.reading import UnreadableRecordError, read_records
 from ctr_tf.schema import Schema
+from ctr_tf.storage import as_path, files
 from serving.exported import EXTRA, GOLDEN, SCHEMA
 from serving.request import request_to_tensors
 from serving.saved_model import Signatures, call, own_words
@@ -81,8 +81,8 @@ def replay_golden(folder: str | Path, signatures: Signatures) -> int:
     Raises:
         RuntimeError: if a score differs.
     """
-    path = Path(folder) / EXTRA / GOLDEN
-    schema = Schema.load(Path(folder) / EXTRA / SCHEMA)
+    path = as_path(folder) / EXTRA / GOLDEN
+    schema = Schema.load(as_path(folder) / EXTRA / SCHEMA)
     golden = files.read_json(path)
     for i, item in enumerate(golden):
         tensors = request_to_tensors(item["request"], schema)

@@ -33,6 +33,7 @@ from ctr_tf.data.encode import RequestEncoder
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema import ITEM_KEY, MISSING, Feature
 from ctr_tf.schema.texts import Texts
+from ctr_tf.storage import as_path
 from ctr_tf.tables.replicated import ReplicatedTables
 from serving import inputs as names
 from serving.guards import checked_user, first_of_equals, given_behaviors
@@ -70,7 +71,7 @@ class ServingModule(tf.Module):
     ):
         super().__init__()
         self.encoder = RequestEncoder(ranker.schema, vocabulary_folder)
-        folder = Path(vocabulary_folder)
+        folder = as_path(vocabulary_folder)
         texts = Texts.load(folder, ranker.schema)
         self.texts = self.item_vectors = None
         if texts is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from ctr_tf.commands.main import resolve
 from ctr_tf.errors import UserError
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
+from ctr_tf.storage import as_local, as_path
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def main(argv: list[str]) -> int:
         )
     recipe = arguments.config or recipe_of_data(arguments.source)
     find_recipe(recipe)  # an unknown name fails here, not after `prepare`
-    folder = Path(arguments.output or f"runs/demo-{arguments.source}")
+    place = arguments.output or f"runs/demo-{arguments.source}"
+    folder = as_local(place, "`--output`")
     raw, data, run = folder / "raw", folder / "data", folder / "run"
     for old in (raw, data, run):
         shutil.rmtree(old, ignore_errors=True)
@@ -78,7 +80,7 @@ def main(argv: list[str]) -> int:
     if arguments.source == "synthetic":
         _verb("synthesize", "--output", raw)
     else:
-        raw = Path(arguments.input)
+        raw = as_path(arguments.input)
     _verb("prepare", "--source", arguments.source, "--input", raw, "--output", data)
     _verb("inspect", data, "--split", "test")
     _verb("train", "--config", recipe, f"run={run}", f"data.path={data}")

@@ -9,10 +9,12 @@ import logging
 import os
 import sys
 from types import ModuleType
+from typing import NoReturn
 
 from ctr_tf import __version__
 from ctr_tf.commands.benches import BENCHES, load_bench
 from ctr_tf.errors import UserError, storage_trouble, unknown_name
+from ctr_tf.storage.tensorflow_stores import leave
 
 VERBS = {
     "synthesize": ("ctr_tf.synthetic.synthesize", "write logs whose truth is known"),
@@ -99,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_of_use)
+    for chatty in ("botocore", "aiobotocore"):  # where credentials were found
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         module, rest = resolve(argv)
         return module.main(rest) or 0
@@ -116,3 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ctr-tf: interrupted", file=sys.stderr)
         return 130
+
+
+def run() -> NoReturn:
+    """The command `ctr-tf`; ends the process."""
+    leave(main())

@@ -28,6 +28,7 @@ from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
+from ctr_tf.storage import as_local, as_path
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ def main(argv: list[str]) -> int:
     base = arguments.base or rows[0].name
     if base not in (names := [row.name for row in rows]):
         raise UserError(unknown_name("base", base, names))
-    output = Path(
-        arguments.output or f"runs/compare-{Path(arguments.data).resolve().name}"
-    )
+    name = as_path(arguments.data).resolve().name
+    output = as_local(arguments.output or f"runs/compare-{name}", "`--output`")
     budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
     options = (rows, arguments.seeds, output, budget, arguments.data)
     jobs = make_jobs(*options, arguments.overrides)

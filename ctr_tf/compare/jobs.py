@@ -21,12 +21,12 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
-from ctr_tf import files
 from ctr_tf.compare.recipes import Recipes, resolved
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import SCORES
+from ctr_tf.storage import files
 from ctr_tf.training.run import METRICS, as_begun, fingerprint
 
 COST = "cost.json"

@@ -10,14 +10,13 @@ import argparse
 import json
 import logging
 import sys
-from pathlib import Path
 
 from ctr_tf import config as configs
-from ctr_tf import files
 from ctr_tf.compare.jobs import COST, read_finished
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.evaluation.request_cost import random_request, request_cost
 from ctr_tf.layers.feature_embedding import ITEM_VECTORS
+from ctr_tf.storage import as_path, files
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import Run, load_run
 from ctr_tf.training.train import train
@@ -58,7 +57,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
     config = configs.load(Config, arguments.config)
-    folder = Path(config.run)
+    folder = as_path(config.run)
     train(config)
     cost = run_cost(load_run(folder), arguments.candidates)
     files.write_text(folder / COST, json.dumps(cost, indent=1) + "\n")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctr_tf.compare.results import QUALITY, REPLICATES, Row
+from ctr_tf.storage import as_path
 from ctr_tf.tuning.space import shown
 
 _TITLES = {
@@ -48,7 +49,7 @@ def markdown(rows: Sequence[Row], about: dict) -> str:
     titles += _COSTS.values()
     best = {key: _best(rows, key) for key in (*_TITLES, *_COSTS)}
     lines = [
-        f"# {Path(about['data']).resolve().name}, {about['split']} split",
+        f"# {as_path(about['data']).resolve().name}, {about['split']} split",
         "",
         "| " + " | ".join(titles) + " |",
         "|---" + "|---:" * (len(titles) - 1) + "|",

@@ -12,6 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from ctr_tf.schema import FIRST_ID, MISSING, OUT_OF_VOCABULARY_ID, Feature, Schema
+from ctr_tf.storage import as_path
 
 
 class RequestEncoder(tf.Module):
@@ -31,7 +32,7 @@ class RequestEncoder(tf.Module):
         for feature in schema.features:
             key = _table_key(feature)
             if feature.vocabulary_name and key not in self.tables:
-                self.tables[key] = _vocabulary_table(feature, Path(folder))
+                self.tables[key] = _vocabulary_table(feature, as_path(folder))
 
     def table(self, feature: Feature) -> tf.lookup.StaticHashTable:
         """The vocabulary of a feature, raw values → ids."""

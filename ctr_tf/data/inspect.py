@@ -20,7 +20,6 @@ the layers that read his texts sinks get, behaviors, and other tokens.
 import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +40,7 @@ from ctr_tf.data.text_tables import (
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.storage import as_path
 
 FIRST_SHOWN = 6  # of a long history
 LAST_SHOWN = 14
@@ -132,7 +132,7 @@ def find_samples(
     asked = {"request_id": request_id, "user_id": user_id}
     wanted = {key: value.encode() for key, value in asked.items() if value is not None}
     files = data.manifest.files_of(split)
-    counts = {str(data.folder / file.path): file.samples for file in files}
+    counts = {str(data.root / file.path): file.samples for file in files}
     first = 0
     for file in data.files(split):
         if first + counts[file] > index:
@@ -399,8 +399,8 @@ def _show_attention(
         raise UserError(
             f"The user of this sample has no behavior to read of. Received: {name}"
         )
-    default = Path(arguments.attention[0]) / "plots" / f"attention-{name}.png"
-    path = Path(arguments.output or default)
+    default = as_path(arguments.attention[0]) / "plots" / f"attention-{name}.png"
+    path = as_path(arguments.output or default)
     user = sample["user_id"][0].decode()
     title = f"Attention in the texts of user {user}"
     attention.plot_attention(found, title, path)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from ctr_tf import config, files
+from ctr_tf import config
 from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError
+from ctr_tf.storage import files
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 3
@@ -40,9 +41,12 @@ class Document:
 
     Args:
         format_version: of this class, and of the files it tells of.
+        folder: in which those files lie, within the folder of the manifest. In a
+            store, which has no rename, each job writes into a folder of its own.
     """
 
     format_version: int = FORMAT_VERSION
+    folder: str = ""
 
     @property
     def counts(self) -> Mapping[str, Counts]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf import files
 from ctr_tf.data.manifest import MANIFEST, Manifest, RecordFile, Split
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
@@ -20,6 +19,8 @@ from ctr_tf.schema.vocabulary import (
     id_maps,
     without_limits,
 )
+from ctr_tf.storage import check_store, files
+from ctr_tf.storage.tensorflow_stores import for_tensorflow
 
 STATISTICS = "statistics.json"
 
@@ -60,7 +61,7 @@ class PreparedData:
             UserError: if the manifest cannot be read, or a file is not what it says:
                 schema and vocabularies in content, record files in size.
         """
-        folder = Path(folder)
+        folder = check_store(folder)
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"There is no prepared data set: no folder '{folder}'."
@@ -72,8 +73,9 @@ class PreparedData:
                 "`ctr-tf prepare` writes last."
             )
         manifest = Manifest.load(path)
-        schema = Schema.load(folder / "schema.yaml")
-        vocabularies = Vocabularies.load(folder / "vocabularies", schema)
+        root = folder / manifest.folder
+        schema = Schema.load(root / "schema.yaml")
+        vocabularies = Vocabularies.load(root / "vocabularies", schema)
         data = cls(folder, schema, vocabularies, manifest)
         data._check_content()
         for split in data.splits:
@@ -109,6 +111,11 @@ class PreparedData:
         return {**sample, **mapped}
 
     @property
+    def root(self) -> Path:
+        """The folder of all files but the manifest."""
+        return self.folder / self.manifest.folder
+
+    @property
     def content_hash(self) -> str:
         """Of schema and vocabularies by which the records were written."""
         return self.manifest.content_hash
@@ -137,7 +144,7 @@ class PreparedData:
         Args:
             counted: `"slate_size"` or `"history_length"`.
         """
-        path = self.folder / STATISTICS
+        path = self.root / STATISTICS
         if not path.is_file():
             return {}
         statistics = files.read_json(path).get("train", {})
@@ -159,7 +166,7 @@ class PreparedData:
         for path in entries:
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
-        return [str(path) for path, entry in entries.items() if entry.samples]
+        return [for_tensorflow(p) for p, entry in entries.items() if entry.samples]
 
     def samples_by_file(self, split: str) -> list[int]:
         """Samples of each of `files(split)`."""
@@ -205,7 +212,7 @@ class PreparedData:
         for name, digest in content_digests(self.schema, self.vocabularies).items():
             if digest != expected.get(name):
                 raise UserError(
-                    f"'{self.folder / name}' is not what {MANIFEST} says: it must have "
+                    f"'{self.root / name}' is not what {MANIFEST} says: it must have "
                     f"the SHA-256 {expected.get(name)}. Received: {digest}"
                 )
         found = content_hash(self.schema, self.vocabularies)
@@ -224,7 +231,7 @@ class PreparedData:
 
     def _entries(self, split: str) -> dict[Path, RecordFile]:
         """Record file → its entry in the manifest, in order."""
-        return {self.folder / file.path: file for file in self.manifest.files_of(split)}
+        return {self.root / file.path: file for file in self.manifest.files_of(split)}
 
 
 def _missing(path: Path) -> str:

@@ -10,6 +10,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.records import check_example
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
+from ctr_tf.storage.tensorflow_stores import for_tensorflow
 
 _TENSORFLOW_NAMES = {"none": "", "gzip": "GZIP"}  # of `record_files.COMPRESSIONS`
 
@@ -50,7 +51,8 @@ def read_records(file: str, compression: str) -> Iterator[bytes]:
     Raises:
         UnreadableRecordError: names the file and the record's index.
     """
-    records = untuned(record_dataset(file, compression)).as_numpy_iterator()
+    dataset = record_dataset(for_tensorflow(file), compression)
+    records = untuned(dataset).as_numpy_iterator()
     for index in itertools.count():
         try:
             record = next(records, None)

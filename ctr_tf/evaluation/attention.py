@@ -22,6 +22,7 @@ from ctr_tf.data.writing import serialize
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.plots import BLUE, GRAY, ORANGE, STYLE
 from ctr_tf.models.texts_part import TextsPart
+from ctr_tf.storage import as_path
 from ctr_tf.training.run import Run, load_run
 
 KINDS = ("sinks", "behaviors", "others")
@@ -84,7 +85,7 @@ def attention_of(
         sinks, behaviors, others = kinds_JK.sum(0).tolist()
         counts = (sinks, behaviors, others)
         shares = np.stack(watch.layers)
-        found.append(Attention(Path(folder).resolve().name, name, counts, shares))
+        found.append(Attention(as_path(folder).resolve().name, name, counts, shares))
     return found
 
 
@@ -164,7 +165,7 @@ def plot_attention(found: Sequence[Attention], title: str, path: str | Path) -> 
             *axes[0, 0].get_legend_handles_labels(), loc="outside right center"
         )
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        as_path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=120)
         pyplot.close(figure)
 

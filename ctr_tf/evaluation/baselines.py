@@ -28,6 +28,7 @@ from ctr_tf.evaluation.linear_baseline import fit_logistic_regression
 from ctr_tf.evaluation.popularity import fit_popularity
 from ctr_tf.evaluation.predictions import predictions
 from ctr_tf.evaluation.tower_baseline import fit_tower
+from ctr_tf.storage import as_local, as_path
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def evaluate_baselines(
         Baseline's name → result of `evaluate_predictions`.
     """
     data = PreparedData.load(folder)
-    output = Path(output) if output else default_output(folder)
+    output = as_local(output or default_output(folder), "`--output`")
     output.mkdir(parents=True, exist_ok=True)
     click_rate(data, split)  # which says at once where there is nothing to measure
     models: dict[str, Score] = {}
@@ -78,7 +79,7 @@ def evaluate_baselines(
 
 def default_output(folder: str | Path) -> Path:
     """Where the reports go if nothing else is said."""
-    return Path("runs") / f"baselines-{Path(folder).resolve().name}"
+    return Path("runs") / f"baselines-{as_path(folder).resolve().name}"
 
 
 def shown(name: str) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf import files
 from ctr_tf import time as times
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.evaluation.metrics import Metrics
@@ -25,6 +24,8 @@ from ctr_tf.evaluation.predictions import (
 from ctr_tf.evaluation.report import headline, write_report
 from ctr_tf.evaluation.scores import SCORES, saving_scores
 from ctr_tf.evaluation.withheld import WithheldMetrics, table
+from ctr_tf.storage import as_path, files
+from ctr_tf.storage.folders import writing
 
 HISTORY_EDGES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 HISTORY_NAMES = (
@@ -74,7 +75,7 @@ def evaluate_predictions(
         FileNotFoundError: names the base that is missing.
     """
     base_metrics = _read_base(base) if base else None
-    output = Path(output)
+    output = as_path(output)
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     sizes = {slicing: len(names) for slicing, names in _SLICES.items()}
@@ -141,7 +142,7 @@ def _reachable(result: dict, truth: dict) -> dict:
 
 
 def _read_base(path: str | Path) -> dict:
-    path = Path(path)
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no metrics file of a base at '{path}'.")
     base = files.read_json(path)
@@ -172,7 +173,7 @@ def _relative_improvement(result: dict, base: dict, path: str | Path) -> dict:
 
 def base_file(base: str | Path, split: str) -> Path:
     """The metrics file of a base: itself, or of a run or of an evaluation's folder."""
-    base = Path(base)
+    base = as_path(base)
     if not base.is_dir():
         return base
     inside = base / "metrics.json"
@@ -182,7 +183,7 @@ def base_file(base: str | Path, split: str) -> Path:
 
 def output_folder(folder: str | Path, split: str, task: str | None = None) -> Path:
     """Where a run's evaluation lies: `evaluation/<split>`, of a task in there."""
-    return Path(folder) / "evaluation" / split / (task or "")
+    return as_path(folder) / "evaluation" / split / (task or "")
 
 
 def evaluate_run(
@@ -239,20 +240,20 @@ def evaluate_run(
         metadata=True,
         texts=texts,
     )
-    output = Path(output or output_folder(folder, split, task))
+    output = as_path(output or output_folder(folder, split, task))
     scorer = Scorer(run.ranker, task)
     without = None
     if withheld:
         history = empty_history(data, config, num_chunks=chunks, texts=texts)
         without = WithoutHistory(scorer, history)
     scored = predictions(batches, scorer, without)
-    if scores:
-        scored = saving_scores(scored, output / SCORES)
-    with diagnosed(data, split):
+    with diagnosed(data, split), writing(output) as here:
+        if scores:
+            scored = saving_scores(scored, here / SCORES)
         return evaluate_predictions(
             scored,
-            output,
-            name=", ".join(filter(None, (Path(folder).resolve().name, split, task))),
+            here,
+            name=", ".join(filter(None, (as_path(folder).resolve().name, split, task))),
             zone=run.schema.zone,
             base=base,
             total=data.num_samples(split),
@@ -279,7 +280,7 @@ def main(argv: list[str]) -> int:
         help="do not score everything once more with the history withheld",
     )
     a = parser.parse_args(argv)
-    output = Path(a.output or output_folder(a.run, a.split, a.task))
+    output = as_path(a.output or output_folder(a.run, a.split, a.task))
     with files.naming(output):
         result = evaluate_run(
             a.run,

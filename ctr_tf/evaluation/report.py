@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ctr_tf.evaluation import plots, withheld
+from ctr_tf.storage import as_path
 
 _METRICS = (
     ("auc", "AUC"),
@@ -93,7 +94,7 @@ def write_report(result: dict, folder: str | Path) -> None:
         result: of `evaluate_predictions`.
         folder: to write to.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     with rc_context(plots.STYLE):
         (folder / "report.png").write_bytes(_png(_page(result), dpi=110))
         pictures = [

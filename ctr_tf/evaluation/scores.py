@@ -12,6 +12,7 @@ import numpy as np
 
 from ctr_tf.evaluation.metrics import hash_ids
 from ctr_tf.evaluation.predictions import Predictions
+from ctr_tf.storage import as_path
 
 SCORES = "scores.npz"
 
@@ -52,7 +53,7 @@ def saving_scores(
         parts["label"].append(batch.labels[batch.mask].astype(np.uint8))
         parts["score"].append(batch.probabilities[batch.mask].astype(np.float64))
         yield batch
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    as_path(path).parent.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.concatenate(part) for name, part in parts.items() if part}
     np.savez(path, **arrays)
 
@@ -63,10 +64,10 @@ def load_scores(path: str | Path) -> Scores:
     Raises:
         FileNotFoundError: if the file is missing.
     """
-    if not Path(path).is_file():
+    if not as_path(path).is_file():
         raise FileNotFoundError(
             f"There are no scores at '{path}'; `ctr-tf evaluate --scores` writes them."
         )
-    with np.load(path) as arrays:
+    with as_path(path).open("rb") as file, np.load(file) as arrays:
         order = np.argsort(arrays["request"], kind="stable")
         return Scores(**{name: arrays[name][order] for name in arrays.files})

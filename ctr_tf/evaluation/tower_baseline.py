@@ -7,6 +7,7 @@ from pathlib import Path
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation.baseline_data import Score
 from ctr_tf.evaluation.scorer import Scorer
+from ctr_tf.storage import as_path
 
 RUN = "tower_run"
 
@@ -24,7 +25,7 @@ def fit_tower(data: PreparedData, folder: str | Path) -> Score:
     from ctr_tf.training.run import load_run
     from ctr_tf.training.train import train
 
-    run = Path(folder) / RUN
+    run = as_path(folder) / RUN
     shutil.rmtree(run, ignore_errors=True)  # of an earlier call, on other data maybe
     places = {"run": run, "data.path": data.folder}
     words = [f"{key}={json.dumps(str(path))}" for key, path in places.items()]

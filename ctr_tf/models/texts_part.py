@@ -7,7 +7,6 @@ model, `K` labels.
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -24,6 +23,7 @@ from ctr_tf.layers.text.texts_head import TextsHead
 from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.schema import Schema
 from ctr_tf.schema.texts import Texts
+from ctr_tf.storage import as_path
 from ctr_tf.tensors import Tensor
 from ctr_tf.text.assembly import AssembledText, TextAssembly
 from ctr_tf.text.prompts import Prompts, make_prompts
@@ -302,7 +302,7 @@ def read_prompts(config: TextsConfig, schema: Schema, texts: Texts | None) -> Pr
         raise UserError(
             "`language_model` is the folder of a language model. Received: nothing"
         )
-    own = Path(config.language_model) / TOKENIZER
+    own = as_path(config.language_model) / TOKENIZER
     if own.is_file() and own.read_text("utf-8") != texts.tokenizer:
         raise UserError(
             "Texts must be tokens of the language model's own tokenizer: prepare the "

@@ -10,6 +10,7 @@ from ctr_tf.scaling.advice import COSTS, advice, of_most_samples, pareto_front
 from ctr_tf.scaling.points import Point
 from ctr_tf.scaling.statements import statements
 from ctr_tf.scaling.study import AXES, Study
+from ctr_tf.storage import as_path
 
 
 def markdown(
@@ -27,7 +28,7 @@ def markdown(
         about: `model`, `data`, `split`, `seeds`, `candidates`, `replicates`, `recipe`
             and the `overrides` of it.
     """
-    name = Path(about["data"]).resolve().name
+    name = as_path(about["data"]).resolve().name
     lines = [f"# Scaling of {about['model']} on {name}, {about['split']} split", ""]
     lines += _table(points)
     for study in studies:

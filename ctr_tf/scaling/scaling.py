@@ -30,6 +30,7 @@ from ctr_tf.scaling.plot import plot_study
 from ctr_tf.scaling.points import Point, make_points
 from ctr_tf.scaling.report import write_report
 from ctr_tf.scaling.study import Study, study
+from ctr_tf.storage import as_local, as_path
 
 _log = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ def main(argv: list[str]) -> int:
     cells = chosen(arguments, data.schema.history_length)
     budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
     model = arguments.model or load_recipe(budget).model.name
-    name = Path(arguments.data).resolve().name
-    output = Path(arguments.output or f"runs/scaling-{model}-{name}")
+    name = as_path(arguments.data).resolve().name
+    output = as_local(arguments.output or f"runs/scaling-{model}-{name}", "`--output`")
     jobs = make_jobs(
         [cell.variant(model) for cell in cells],
         arguments.seeds,

@@ -38,13 +38,13 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
-from ctr_tf import files
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.computed.declare import Computed, declare
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
 from ctr_tf.schema.kinds import kind_class
 from ctr_tf.schema.positive import Positive
+from ctr_tf.storage import as_path, files
 from ctr_tf.time import parse_duration, transitions
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
@@ -346,14 +346,14 @@ class Schema:
             FileNotFoundError: names the path.
             UserError: see `from_yaml`.
         """
-        path = Path(path)
+        path = as_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"There is no schema file at '{path}'.")
         return cls.from_yaml(files.read_text(path), source=str(path))
 
     def save(self, path: str | Path) -> None:
         """Writes the schema as YAML."""
-        Path(path).write_text(self.to_yaml(), "utf-8")
+        as_path(path).write_text(self.to_yaml(), "utf-8")
 
     @classmethod
     def _from_mapping(cls, data: Any) -> "Schema":

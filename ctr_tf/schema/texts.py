@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf import files
 from ctr_tf.errors import UserError
 from ctr_tf.schema.feature import FIRST_ID, OUT_OF_VOCABULARY_ID, PADDING_ID
 from ctr_tf.schema.schema import Schema
+from ctr_tf.storage import as_path, files
 from ctr_tf.text.tokenizer import TOKENIZER, Tokenizer
 
 FOLDER = "texts"
@@ -104,9 +104,9 @@ class Texts:
 
     def save(self, folder: str | Path) -> None:
         """Writes the files into `<folder>/texts`."""
-        (Path(folder) / FOLDER).mkdir(parents=True, exist_ok=True)
+        (as_path(folder) / FOLDER).mkdir(parents=True, exist_ok=True)
         for name, content in self.contents().items():
-            (Path(folder) / name).write_bytes(content)
+            (as_path(folder) / name).write_bytes(content)
 
     @classmethod
     def load(cls, folder: str | Path, schema: Schema) -> "Texts | None":
@@ -116,7 +116,7 @@ class Texts:
             FileNotFoundError: names the file that is missing.
             UserError: if a file is not what it should be.
         """
-        path = Path(folder) / FOLDER
+        path = as_path(folder) / FOLDER
         names = [feature.name for feature in schema.texts]
         if not names:
             return None

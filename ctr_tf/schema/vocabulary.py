@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf import files
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import (
     FIRST_ID,
@@ -26,6 +25,7 @@ from ctr_tf.schema.feature import (
 )
 from ctr_tf.schema.schema import Schema
 from ctr_tf.schema.texts import Texts
+from ctr_tf.storage import as_path, files
 
 _log = logging.getLogger(__name__)
 
@@ -117,9 +117,9 @@ class Vocabularies:
 
     def save(self, folder: str | Path) -> None:
         """Writes `<folder>/<name>.txt` for every vocabulary, and the texts."""
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        as_path(folder).mkdir(parents=True, exist_ok=True)
         for name, array in self._values.items():
-            path = Path(folder) / f"{name}.txt"
+            path = as_path(folder) / f"{name}.txt"
             path.write_text(_text(array), "utf-8", newline="\n")
         if self.texts:
             self.texts.save(folder)
@@ -144,7 +144,7 @@ class Vocabularies:
         """
         values = {}
         for name, features in schema.vocabularies().items():
-            path = Path(folder) / f"{name}.txt"
+            path = as_path(folder) / f"{name}.txt"
             if not path.is_file():
                 raise FileNotFoundError(
                     f"Vocabulary '{name}' of feature '{features[0].name}' is missing: "

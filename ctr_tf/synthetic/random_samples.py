@@ -18,6 +18,7 @@ from ctr_tf.data.writing import serialize
 from ctr_tf.schema import FIRST_ID, Schema
 from ctr_tf.schema.texts import Texts
 from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
+from ctr_tf.storage import as_path
 
 LAST_TIME = 1_700_000_000
 _RANDOM_WORDS = 100  # of made-up texts
@@ -142,7 +143,7 @@ def write_prepared(
         shards: files a split; sample i goes to file i % shards.
         compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     files = []
     for split, samples in splits.items():
         (folder / split).mkdir(parents=True)

@@ -43,6 +43,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.storage import as_local
 from ctr_tf.synthetic.auc import weighted_auc
 from ctr_tf.synthetic.config import PLANTS, START, WorldConfig
 from ctr_tf.synthetic.fresh_titles import raw_folder
@@ -187,7 +188,7 @@ def write(
     """
     if file_format not in FORMATS:
         raise UserError(unknown_name("format", file_format, FORMATS))
-    output = Path(output)
+    output = as_local(output, "`--output`")
     if output.exists() and not overwrite:
         raise FileExistsError(
             f"'{output}' exists; `--overwrite` replaces it, or give another `--output`."

@@ -4,10 +4,13 @@ All callbacks share one `Progress`, and count steps from the start of the run, n
 the process.
 """
 
+import atexit
 import logging
 import math
 import resource
+import shutil
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping
@@ -18,6 +21,8 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
+from ctr_tf.storage import is_remote
+from ctr_tf.storage.folders import upload
 from ctr_tf.training.checkpoints import Checkpoints, Progress
 
 _log = logging.getLogger(__name__)
@@ -88,7 +93,13 @@ class Reporter(keras.callbacks.Callback):
         self.total_steps = total_steps
         self.every = every
         self.examples = examples
-        self.writer = tf.summary.create_file_writer(str(logs)) if logs else None
+        self._logs = logs
+        self._written = logs  # here, before it is copied to a store
+        if logs and is_remote(logs):
+            self._written = Path(tempfile.mkdtemp(prefix="ctr-tf-logs-"))
+            atexit.register(shutil.rmtree, self._written, ignore_errors=True)
+        written = str(self._written)
+        self.writer = tf.summary.create_file_writer(written) if logs else None
         self.bar = (
             sys.stdout.isatty()
             and self.writer
@@ -166,6 +177,8 @@ class Reporter(keras.callbacks.Callback):
                 for name, value in values.items():
                     tf.summary.scalar(f"{group}/{name}", value)
             self.writer.flush()
+            if self._logs and self._written and is_remote(self._logs):
+                upload(self._written, self._logs)
 
 
 class Validation(keras.callbacks.Callback):

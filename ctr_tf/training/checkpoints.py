@@ -5,8 +5,9 @@
     checkpoints/best-00000800/   the weights of the best validation so far: the first
                                  ranker's, which is the one that is trained for
 
-A checkpoint is written to a hidden folder, which is renamed when it is complete. Tables
-are written and read by those who keep them (`ctr_tf.tables`).
+A checkpoint is written to a hidden folder, which is renamed when it is complete; for a
+run in a store to one of this machine, whose `state.json` is copied last. Tables are
+written and read by those who keep them (`ctr_tf.tables`).
 """
 
 import contextlib
@@ -16,17 +17,19 @@ import json
 import logging
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from ctr_tf import files
 from ctr_tf.errors import UserError
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.saved_variables import SavedVariables
+from ctr_tf.storage import as_path, files, is_remote
+from ctr_tf.storage.folders import reading, upload
 from ctr_tf.tables.replicated import ReplicatedTables
 from ctr_tf.training.trainer import Trainer
 
@@ -96,7 +99,7 @@ class Checkpoints:
         content: str = "",
         teacher: str = "",
     ):
-        self.folder = Path(folder)
+        self.folder = as_path(folder)
         self.trainer = trainer
         self.keep = keep
         self.data = data
@@ -133,8 +136,9 @@ class Checkpoints:
             UserError: if it was made from other data, or with other weights; if all
                 are damaged.
         """
-        for unfinished in self.folder.glob(f".*.{self.worker}"):
-            shutil.rmtree(unfinished)
+        if not is_remote(self.folder):
+            for unfinished in self.folder.glob(f".*.{self.worker}"):
+                shutil.rmtree(unfinished)
         folders = sorted(self.folder.glob("step-*"), reverse=True)
         for folder in folders:
             try:
@@ -178,15 +182,17 @@ class Checkpoints:
                 "order: it was written by another version. A new run can start from "
                 "its weights: `ctr-tf train --from`."
             )
-        SavedVariables(_NETWORK, self._network()).read(folder)
-        self.trainer.store.load(folder)
+        with reading(folder) as here:
+            SavedVariables(_NETWORK, self._network()).read(here)
+            self.trainer.store.load(here)
         del state["format"], state["content_hash"]
         return Progress(**state)
 
     def restore_metrics(self) -> None:
         """Reads the running metrics of the checkpoint that was restored, if any."""
         if self._restored is not None:
-            SavedVariables(_NETWORK, self._metrics()).read(self._restored)
+            with reading(self._restored, f"{_NETWORK}*") as here:
+                SavedVariables(_NETWORK, self._metrics()).read(here)
             self._restored = None
 
     def _network(self) -> dict[str, dict]:
@@ -209,24 +215,32 @@ class Checkpoints:
     @contextlib.contextmanager
     def _writing(self, name: str, state: dict) -> Iterator[Path]:
         """A folder to write to; it takes its place when it is complete."""
-        temporary = self.folder / f".{name}.{self.worker}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        yield temporary
         state |= {"format": _FORMAT, "content_hash": self.content}
-        (temporary / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
-        if self.worker:
-            shutil.rmtree(temporary)
-            return
         final = self.folder / name
-        shutil.rmtree(final, ignore_errors=True)
-        files.sync(temporary)
-        temporary.rename(final)
+        if is_remote(self.folder):
+            with tempfile.TemporaryDirectory(prefix="ctr-tf-") as temporary:
+                yield Path(temporary)
+                if not self.worker:
+                    _write_state(Path(temporary), state)
+                    files.remove(final)
+                    upload(Path(temporary), final, last=[_STATE])
+            return
+        hidden = self.folder / f".{name}.{self.worker}"
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True)
+        yield hidden
+        if self.worker:
+            shutil.rmtree(hidden)
+            return
+        _write_state(hidden, state)
+        files.remove(final)
+        files.sync(hidden)
+        hidden.rename(final)
 
     def _remove_all_but(self, pattern: str, count: int) -> None:
         if not self.worker:
             for folder in sorted(self.folder.glob(pattern))[:-count]:
-                shutil.rmtree(folder)
+                files.remove(folder)
 
 
 def digest(folder: str | Path) -> str:
@@ -258,17 +272,20 @@ def load_weights(
     found = _find(folder, weights)
     state = _read_state(found, content)
     if state.get("format") != _FORMAT:
-        _load_first_format(found, ranker, state["shapes"])
+        with reading(found) as here:
+            _load_first_format(here, ranker, state["shapes"])
         return
-    SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(found)
-    ReplicatedTables(ranker.embedding.tables).load(found, slots=False)
+    with reading(found) as here:
+        SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(here)
+        ReplicatedTables(ranker.embedding.tables).load(here, slots=False)
 
 
 def _find(folder: str | Path, weights: str) -> Path:
     patterns = {"best": "best-*", "last": "step-*"}
     if weights not in patterns:
         raise UserError(f"`weights` is 'best' or 'last'. Received: {weights!r}")
-    found = max(Path(folder).glob(patterns[weights]), default=None)
+    every = as_path(folder).glob(patterns[weights])
+    found = max((path for path in every if (path / _STATE).is_file()), default=None)
     if found is None:
         raise FileNotFoundError(
             f"There is no {weights} checkpoint ('{patterns[weights]}') in '{folder}'."
@@ -294,6 +311,10 @@ def _by_path(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
 
 def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
     return {str(index): variable.value for index, variable in enumerate(variables)}
+
+
+def _write_state(folder: Path, state: dict) -> None:
+    (folder / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
 
 
 def _read_state(folder: Path, content: str) -> dict:

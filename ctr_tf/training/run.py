@@ -8,14 +8,13 @@ import dataclasses
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ctr_tf import config as configs
-from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.layers.text.lm_config import LM_CONFIG
@@ -23,6 +22,8 @@ from ctr_tf.models import MODELS, Ranker, build_ranker
 from ctr_tf.models.sizes import TOWER
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
+from ctr_tf.storage import as_path, check_store, files, is_remote
+from ctr_tf.storage.folders import writing
 from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
 
@@ -64,7 +65,7 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
         FileNotFoundError: if the folder is no run, or lacks a file or the checkpoint.
         UserError: if schema and vocabularies do not fit the checkpoint.
     """
-    folder = Path(folder)
+    folder = check_store(folder)
     config = read_config(folder)
     schema, vocabularies = read_content(folder)
     ranker = build_ranker(
@@ -86,7 +87,7 @@ def model_of(folder: str | Path, config: Config) -> Any:
     """
     if not hasattr(config.model, "texts"):
         return config.model
-    kept = str(Path(folder) / _LANGUAGE_MODEL)
+    kept = str(as_path(folder) / _LANGUAGE_MODEL)
     return config.model.with_texts(language_model=kept, pretrained=False)
 
 
@@ -96,11 +97,11 @@ def read_config(folder: str | Path) -> Config:
     Raises:
         FileNotFoundError: if the folder is no run.
     """
-    if not (Path(folder) / _CONFIG).is_file():
+    if not (as_path(folder) / _CONFIG).is_file():
         raise FileNotFoundError(
             f"'{folder}' is not the folder of a run: it has no {_CONFIG}."
         )
-    return configs.parse(Config, as_begun(configs.read(Path(folder) / _CONFIG)))
+    return configs.parse(Config, as_begun(configs.read(as_path(folder) / _CONFIG)))
 
 
 def as_begun(values: Mapping) -> dict:
@@ -134,7 +135,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
         UserError: if the folder holds something else, or a run by another recipe or
             of other data.
     """
-    folder = Path(config.run)
+    folder = check_store(config.run)
     if (folder / _CONFIG).is_file():
         mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
         for mapping in mappings:
@@ -149,25 +150,38 @@ def open_run(config: Config, data: PreparedData) -> Path:
             )
         _check_content(folder, data)
         return folder
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    begun = (_SCHEMA, _VOCABULARIES, _LANGUAGE_MODEL) if is_remote(folder) else ()
+    if folder.exists() and not _holds_only(folder, begun):
         raise UserError(
             f"'{folder}' exists and is not the folder of a run. Received: run={folder}"
         )
+    if is_remote(folder):
+        with writing(folder, last=[_CONFIG]) as here:
+            _begin(here, config, data)
+        return folder
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     if unfinished.exists():
         _log.info("removed '%s', of a training that was killed", unfinished)
         shutil.rmtree(unfinished)
     unfinished.mkdir(parents=True)
-    data.schema.save(unfinished / _SCHEMA)
-    data.vocabularies.save(unfinished / _VOCABULARIES)
-    configs.dump(config, unfinished / _CONFIG)
-    if hasattr(config.model, "texts"):
-        (unfinished / _LANGUAGE_MODEL).mkdir()
-        original = Path(config.model.texts.language_model)
-        shutil.copy(original / LM_CONFIG, unfinished / _LANGUAGE_MODEL)
+    _begin(unfinished, config, data)
     files.sync(unfinished)
     unfinished.rename(folder)
     return folder
+
+
+def _holds_only(folder: Path, names: Sequence[str]) -> bool:
+    return folder.is_dir() and all(path.name in names for path in folder.iterdir())
+
+
+def _begin(folder: Path, config: Config, data: PreparedData) -> None:
+    data.schema.save(folder / _SCHEMA)
+    data.vocabularies.save(folder / _VOCABULARIES)
+    configs.dump(config, folder / _CONFIG)
+    if hasattr(config.model, "texts"):
+        (folder / _LANGUAGE_MODEL).mkdir()
+        original = as_path(config.model.texts.language_model) / LM_CONFIG
+        shutil.copy(original, folder / _LANGUAGE_MODEL)
 
 
 def read_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
@@ -176,8 +190,8 @@ def read_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
     Raises:
         FileNotFoundError: names the file that is missing.
     """
-    schema = Schema.load(Path(folder) / _SCHEMA)
-    return schema, Vocabularies.load(Path(folder) / _VOCABULARIES, schema)
+    schema = Schema.load(as_path(folder) / _SCHEMA)
+    return schema, Vocabularies.load(as_path(folder) / _VOCABULARIES, schema)
 
 
 def _check_content(folder: Path, data: PreparedData) -> None:
@@ -193,7 +207,7 @@ def _check_content(folder: Path, data: PreparedData) -> None:
 
 def checkpoint_folder(folder: str | Path) -> Path:
     """Where a run's checkpoints lie."""
-    return Path(folder) / "checkpoints"
+    return as_path(folder) / "checkpoints"
 
 
 def fingerprint(data: PreparedData) -> str:

@@ -10,6 +10,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models import Ranker, build_ranker
+from ctr_tf.storage import as_path
 from ctr_tf.training.checkpoints import digest
 from ctr_tf.training.config import Config
 from ctr_tf.training.distillation import DistillationConfig
@@ -113,7 +114,7 @@ def _check_run(
     folder: str | Path, run: Config, config: Config, data: PreparedData
 ) -> None:
     check_schema(folder, data)
-    if not (Path(folder) / METRICS).is_file():
+    if not (as_path(folder) / METRICS).is_file():
         raise UserError(
             f"The training of the teacher '{folder}' has not come to its end: "
             f"it has no {METRICS}. The command that began it goes on with it."

@@ -21,7 +21,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from ctr_tf import files
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
@@ -29,6 +28,8 @@ from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
+from ctr_tf.storage import as_path, files
+from ctr_tf.storage.folders import writing
 from ctr_tf.training.callbacks import (
     Checkpointing,
     Reporter,
@@ -80,7 +81,7 @@ def train(config: Config) -> dict:
 
     check_start(config, data)
     teacher = find_teacher(config, data)
-    folder = open_run(config, data) if index == 0 else Path(config.run)
+    folder = open_run(config, data) if index == 0 else as_path(config.run)
     with strategy.scope():
         trainer = make_trainer(config, data, total_steps, teacher)
     ranker = trainer.ranker
@@ -274,7 +275,8 @@ def _announce(
 
 def _write_results(folder: Path, metrics: dict, progress: Progress) -> None:
     if progress.history:
-        plot_learning_curve(progress.history, folder / "plots" / "learning_curve.png")
+        with writing(folder / "plots") as plots:
+            plot_learning_curve(progress.history, plots / "learning_curve.png")
     path = folder / METRICS
     if path.exists() and not metrics["examples_per_second"]:
         return  # nothing was trained

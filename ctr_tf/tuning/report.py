@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import yaml
 
-from ctr_tf import files
 from ctr_tf.compare.variants import TFRS
+from ctr_tf.storage import files
 from ctr_tf.tuning.plot import plot_study
 from ctr_tf.tuning.sampler import FEWEST, importances
 from ctr_tf.tuning.space import shown

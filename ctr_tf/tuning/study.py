@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
-from ctr_tf import files
 from ctr_tf.compare.jobs import (
     Job,
     Work,
@@ -32,6 +31,7 @@ from ctr_tf.compare.jobs import (
 from ctr_tf.compare.recipes import Recipes, resolved
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.errors import UserError
+from ctr_tf.storage import files
 from ctr_tf.training.run import METRICS
 from ctr_tf.tuning.ranges import Ranges
 from ctr_tf.tuning.sampler import Tried, propose

@@ -21,7 +21,6 @@ what mattered.
 
 import argparse
 import logging
-from pathlib import Path
 
 from ctr_tf.compare.jobs import check_data
 from ctr_tf.compare.recipes import Recipes
@@ -31,6 +30,7 @@ from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.models import MODELS
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
 from ctr_tf.recipes.read import load_recipe
+from ctr_tf.storage import as_local, as_path
 from ctr_tf.tuning.report import BEST, write_report
 from ctr_tf.tuning.study import Study, best_of
 
@@ -72,8 +72,8 @@ def chosen(arguments: argparse.Namespace, schema: str) -> Study:
     model = arguments.model or load_recipe(recipe).model.name
     if model not in MODELS:
         raise UserError(unknown_name("model", model, MODELS))
-    name = Path(arguments.data).resolve().name
-    folder = Path(arguments.output or f"runs/tune-{model}-{name}")
+    name = as_path(arguments.data).resolve().name
+    folder = as_local(arguments.output or f"runs/tune-{model}-{name}", "`--output`")
     rows = [Variant(model)]
     recipes = Recipes(recipe, arguments.data, arguments.overrides, rows)
     return Study(folder, model, recipes, recipes.ranges(model))

@@ -19,6 +19,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from ctr_tf.errors import check_positive_options
+from ctr_tf.storage import as_local
 from serving.config.messages import (
     BatchingParameters,
     MonitoringConfig,
@@ -116,7 +117,7 @@ def write_config(
         BATCHING: batching_config(exported, timeout_micros, threads),
         MONITORING: monitoring_config(),
     }
-    output = Path(output)
+    output = as_local(output, "`--output`")
     output.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         (output / file).write_text(text, "utf-8")

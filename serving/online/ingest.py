@@ -28,6 +28,7 @@ import pyarrow as pa
 
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.storage import as_local, as_path
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
 from serving.online.rows import not_in_future, python_rows, source_tables, typed_lines
@@ -268,13 +269,13 @@ def main(argv: list[str]) -> int:
 def _schema(options: argparse.Namespace, source: Source | None) -> Schema | None:
     if options.schema or source is None:
         return Schema.load(options.schema) if options.schema else None
-    own = Path(options.input) / "schema.yaml"
+    own = as_path(options.input) / "schema.yaml"
     return Schema.load(own) if own.is_file() else source.schema(options.input)
 
 
 def _rejected_file(options: argparse.Namespace) -> Path:
     if options.rejected:
-        return Path(options.rejected)
+        return as_local(options.rejected, "`--rejected`")
     name = "redis" if "://" in options.store else options.store.rstrip("/")
     return Path(f"{name}.rejected.jsonl")
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgpack
 
 from ctr_tf.errors import UserError
+from ctr_tf.storage import as_local
 
 _MAP_BYTES = 1 << 40  # address space, not disk
 _LONGEST_KEY = 500  # LMDB's own limit is 511 bytes
@@ -39,7 +40,7 @@ class Embedded:
     def __init__(self, folder: str | Path, sync: bool = True):
         import lmdb
 
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        as_local(folder, "`--store`").mkdir(parents=True, exist_ok=True)
         self._lmdb = lmdb.open(
             str(folder), map_size=_MAP_BYTES, max_readers=1_024, sync=sync
         )

@@ -327,8 +327,9 @@ def model_scores(model: str | Path) -> Score:
     import tensorflow as tf
 
     from serving.exported import find_version
+    from serving.saved_model import load
 
-    loaded = tf.saved_model.load(str(find_version(model)))
+    loaded = load(find_version(model))
     served = loaded.signatures["serving_default"]
     examples = loaded.signatures["serialized_examples"]
 

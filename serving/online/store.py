@@ -27,6 +27,7 @@ from ctr_tf import config as configs
 from ctr_tf.computed.counters import Counter
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
+from ctr_tf.storage import as_path
 from serving.online.counter_state import (
     CLICK,
     IMPRESSION,
@@ -139,7 +140,7 @@ class OnlineStore:
         Raises:
             FileNotFoundError: if nothing was ever ingested there.
         """
-        if "://" in str(where) or (Path(where) / "data.mdb").is_file():
+        if "://" in str(where) or (as_path(where) / "data.mdb").is_file():
             values = open_key_value(where)
             if values.get([_SCHEMA])[0] is not None:
                 return cls(values, schema)

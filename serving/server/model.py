@@ -21,6 +21,8 @@ from tensorflow_serving.apis.get_model_status_pb2 import (
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 
 from ctr_tf.errors import UserError
+from ctr_tf.storage import check_store
+from ctr_tf.storage.folders import reading
 from serving.errors import INTERNAL, NOT_FOUND, ServingError, invalid
 from serving.exported import EXTRA, GOLDEN, WARMUP
 from serving.saved_model import own_words, read_meta_graph
@@ -49,7 +51,7 @@ def find_versions(folder: str | Path, count: int) -> dict[int, Path]:
         FileNotFoundError: if there is none.
         UserError: if the folder is itself a version.
     """
-    folder = Path(folder)
+    folder = check_store(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of versions '{folder}'.")
     if (folder / "saved_model.pb").is_file():
@@ -83,13 +85,15 @@ class Version:
         self.number = number
         warmup = golden = 0
         try:
-            self.definitions = dict(read_meta_graph(folder).signature_def)
-            self.signatures = read_signatures(self.definitions)
-            self._loaded = tf.saved_model.load(str(folder))
-            if (folder / EXTRA / WARMUP).is_file():
-                warmup = replay_warmup(folder / EXTRA / WARMUP, self._loaded.signatures)
-            if (folder / EXTRA / GOLDEN).is_file():
-                golden = replay_golden(folder, self._loaded.signatures)
+            with reading(folder) as here:
+                self.definitions = dict(read_meta_graph(here).signature_def)
+                self.signatures = read_signatures(self.definitions)
+                self._loaded = tf.saved_model.load(str(here))
+                served, extra = self._loaded.signatures, here / EXTRA
+                if (extra / WARMUP).is_file():
+                    warmup = replay_warmup(extra / WARMUP, served)
+                if (extra / GOLDEN).is_file():
+                    golden = replay_golden(here, served)
         except Exception as error:  # whatever TensorFlow makes of a damaged file
             raise UserError(
                 f"Cannot load version {number} from '{folder}': {own_words(str(error))}"

@@ -11,10 +11,10 @@ import pytest
 from job_helpers import SCHEMA, run_job, write_log
 from small_disk import with_small_files
 
-from ctr_tf import files
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
-from pipelines.publish import Output
+from ctr_tf.storage import files
+from pipelines.output import Output
 from pipelines.run import original_error, run_pipeline
 
 START = 1_700_000_000

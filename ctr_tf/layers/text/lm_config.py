@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.files import read_json
+from ctr_tf.storage import as_path
+from ctr_tf.storage.files import read_json
 
 LM_CONFIG = "config.json"
 ENCODERS = ("bert",)
@@ -99,11 +100,13 @@ def read_lm_config(folder: str | Path) -> LMConfig:
         UserError: names the file, the key and the value received, if the file is not
             there, or says something that is not known here.
     """
-    if not Path(folder).is_dir():
+    if not as_path(folder).is_dir():
         raise UserError(f"There is no folder '{folder}' of a language model.")
-    path = Path(folder) / LM_CONFIG
+    path = as_path(folder) / LM_CONFIG
     if not path.is_file():
-        found = ", ".join(sorted(p.name for p in Path(folder).iterdir())) or "(nothing)"
+        found = (
+            ", ".join(sorted(p.name for p in as_path(folder).iterdir())) or "(nothing)"
+        )
         raise UserError(
             f"A language model's folder holds config.json, model.safetensors and "
             f"tokenizer.json; there is no '{path}'. Received: {found}"

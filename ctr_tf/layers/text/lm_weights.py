@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from ctr_tf.errors import UserError
-from ctr_tf.files import read_json
 from ctr_tf.layers.text.lm_config import LMConfig
+from ctr_tf.storage import as_local
+from ctr_tf.storage.files import read_json
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _DTYPES = ("F64", "F32", "F16", "BF16")
@@ -53,11 +54,12 @@ def find_weights(folder: str | Path, config: LMConfig) -> dict[str, _Place]:
             or is none of safetensors, or if a tensor is missing or of another shape.
     """
     tensors: dict[str, tuple[Path, dict]] = {}
-    for path in _files(Path(folder)):
+    folder = as_local(folder, "A language model's folder")
+    for path in _files(folder):
         tensors |= {name: (path, about) for name, about in read_header(path).items()}
     weights = list(_weights(config))
-    prefix = _prefix(Path(folder), tensors, weights[0].name)
-    return {w.variable: _place(Path(folder), tensors, prefix, w) for w in weights}
+    prefix = _prefix(folder, tensors, weights[0].name)
+    return {w.variable: _place(folder, tensors, prefix, w) for w in weights}
 
 
 def read_weights(places: dict[str, _Place], backbone: Any) -> None:

@@ -1,4 +1,8 @@
-"""Files that are whole or not there, whatever ends the process that writes them."""
+"""Files that are whole or not there, whatever ends the process that writes them.
+
+On this machine a file is written beside its place and renamed; a store shows a file
+when all of it is there. Folders are renamed on this machine alone.
+"""
 
 import contextlib
 import fcntl
@@ -9,9 +13,10 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ctr_tf.errors import UserError
+from ctr_tf.storage.paths import as_path, is_remote
 
 
 @contextlib.contextmanager
@@ -36,7 +41,7 @@ def read_text(path: str | Path) -> str:
         UserError: names the path, if it is something else.
     """
     try:
-        return Path(path).read_text("utf-8")
+        return as_path(path).read_text("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"'{path}' is not UTF-8 text: {error}") from error
 
@@ -54,15 +59,25 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file beside its place, makes it durable, and renames it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_text(text, "utf-8")
-        sync(temporary)
-        temporary.rename(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Writes a file whole, see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
+    """Writes a file whole, durable and with the folders above it."""
+    path = as_path(path)
+    with naming(path):
+        if is_remote(path):
+            path.write_bytes(bytes(data))
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(data)
+            sync(temporary)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: str | Path) -> None:
@@ -136,8 +151,23 @@ def replaced(path: Path) -> Path:
 
 def remove(path: str | Path) -> None:
     """Deletes a file or folder, if it is there."""
-    path = Path(path)
+    path = as_path(path)
+    if is_remote(path):
+        store: Any = path
+        if store.fs.exists(store.path):
+            store.fs.rm(store.path, recursive=True)
+        return
     if path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def move(path: str | Path, to: str | Path) -> None:
+    """Renames a file or folder; a store copies it, then deletes it."""
+    path, to = as_path(path), as_path(to)
+    if is_remote(path):
+        store: Any = path
+        store.fs.mv(store.path, cast(Any, to).path, recursive=True)
+    else:
+        path.rename(to)
