@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,29 @@ def world(tmp_path_factory):
     ):
         assert main(words) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory):
+    """An S3 server."""
+    from s3_server import S3
+
+    server = S3(tmp_path_factory.mktemp("s3") / "log.txt")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """Name of an empty bucket; the environment says where it is."""
+    import boto3
+    import s3fs
+
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    yield name
+    s3fs.S3FileSystem.clear_instance_cache()

@@ -167,7 +167,9 @@ def move(path: str | Path, to: str | Path) -> None:
     """Renames a file or folder; a store copies it, then deletes it."""
     path, to = as_path(path), as_path(to)
     if is_remote(path):
-        store: Any = path
-        store.fs.mv(store.path, cast(Any, to).path, recursive=True)
+        store, there = cast(Any, path), cast(Any, to)
+        for file in store.fs.find(store.path):
+            store.fs.cp_file(file, there.path + file.removeprefix(store.path))
+        store.fs.rm(store.path, recursive=True)
     else:
         path.rename(to)
