@@ -6,12 +6,15 @@ depend neither on the order of arrival nor on the number of buckets.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from ctr_tf.storage import as_path, files, is_remote
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -25,6 +28,21 @@ def to_bytes(table: pa.Table) -> bytes:
 def from_bytes(data: bytes) -> pa.Table:
     """Reads what `to_bytes` wrote."""
     return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a file that `read_table` reads."""
+    with files.writing(path) as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_table(path: str | Path) -> pa.Table:
+    """A table of a file; on this machine it is not copied into memory."""
+    place = as_path(path)
+    if is_remote(place):
+        return from_bytes(place.read_bytes())
+    with pa.memory_map(str(place)) as file:
+        return pa.ipc.open_stream(file).read_all()
 
 
 def concat(tables: Iterable[pa.Table]) -> pa.Table:

@@ -6,6 +6,7 @@ search, so that neither long histories nor many requests of one user cost more.
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +21,11 @@ from pipelines.arrow import (
     begins_of,
     column,
     concat,
-    from_bytes,
     numpy,
     rank,
+    read_table,
     sort_by_content,
-    to_bytes,
+    write_table,
 )
 from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
@@ -60,12 +61,13 @@ class UserBucket:
     users: pa.Table
     items: pa.Table
 
-    def to_bytes(self) -> list[bytes]:
-        """The tables as Arrow IPC, in the order of the fields, without `TIMES`."""
-        fields = dataclasses.fields(self)
-        tables = {field.name: getattr(self, field.name) for field in fields}
-        tables["candidates"] = self.candidates.drop_columns(list(TIMES))
-        return [to_bytes(table) for table in tables.values()]
+    def write(self, folder: Path) -> None:
+        """Writes the tables, without `TIMES`, a file each."""
+        for field in dataclasses.fields(self):
+            table = getattr(self, field.name)
+            if field.name == "candidates":
+                table = table.drop_columns(list(TIMES))
+            write_table(folder / field.name, table)
 
     def request_ids(self, schema: Schema) -> pa.Array:
         """Ids of the requests, as samples have them.
@@ -87,9 +89,10 @@ class UserBucket:
         return pc.coalesce(pc.if_else(returned, later, known), ids)
 
     @classmethod
-    def from_bytes(cls, data: list[bytes]) -> "UserBucket":
-        """Reads what `to_bytes` wrote."""
-        return cls(*map(from_bytes, data))
+    def read(cls, folder: Path) -> "UserBucket":
+        """Reads what `write` wrote."""
+        fields = dataclasses.fields(cls)
+        return cls(**{f.name: read_table(folder / f.name) for f in fields})
 
 
 def build_user_bucket(

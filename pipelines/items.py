@@ -1,11 +1,17 @@
-"""The item table: item features for events that do not carry them, broadcast."""
+"""The item table: item features for events that do not carry them.
+
+It is written in parts, from which every bucket of users takes the items that it has.
+"""
+
+import functools
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.schema import FIRST_ID, ITEM_KEY, Schema
-from pipelines.arrow import add_columns, column, concat, numpy, rank
+from pipelines.arrow import add_columns, column, concat, numpy, rank, read_table
 from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
@@ -16,28 +22,48 @@ class ItemTable:
     """Item features by item id.
 
     Args:
-        table: `item_id`, unique, and item features; or a table without columns.
+        parts: tables of `item_id`, unique in all of them, and item features.
     """
 
-    def __init__(self, table: pa.Table):
-        self._table = table
+    def __init__(self, parts: Iterable[pa.Table]):
+        self._parts = [part for part in parts if len(part)]
 
     def of(self, item_ids: pa.Array) -> pa.Table:
         """One row an id: `item_id` and the item's features, null where unknown."""
-        if not len(self._table):
+        if not self._parts:
             return pa.table({ITEM_KEY: item_ids})
-        known = column(self._table, ITEM_KEY)
+        table = self._rows_of(item_ids)
+        known = column(table, ITEM_KEY)
         index = pc.index_in(item_ids.cast(known.type), value_set=known)
-        features = self._table.drop_columns([ITEM_KEY]).take(index)
+        features = table.drop_columns([ITEM_KEY]).take(index)
         return features.append_column(ITEM_KEY, item_ids)
 
     def has(self, item_ids: pa.Array) -> np.ndarray | None:
         """Which items it knows, bool; None where the data set has no such table."""
-        if not len(self._table):
+        if not self._parts:
             return None
-        known = column(self._table, ITEM_KEY)
+        known = column(self._rows_of(item_ids), ITEM_KEY)
         found = pc.is_in(item_ids.cast(known.type), value_set=known)
         return found.to_numpy(zero_copy_only=False)
+
+    def _rows_of(self, item_ids: pa.Array) -> pa.Table:
+        """The rows of these items alone, for few of all are in a bucket of users."""
+        rows = []
+        for part in self._parts:
+            known = part.column(ITEM_KEY)
+            wanted = pc.is_in(known, value_set=item_ids.cast(known.type))
+            rows.append(part.filter(wanted))
+        return concat(rows)
+
+
+@functools.lru_cache(maxsize=1)
+def read_items(paths: tuple[str, ...]) -> ItemTable:
+    """The items that `MergeItems` has written, once a worker process.
+
+    Args:
+        paths: of its files.
+    """
+    return ItemTable(map(read_table, paths))
 
 
 def merge_items(tables: list[pa.Table]) -> tuple[pa.Table, list[str]]:

@@ -17,8 +17,8 @@ from the training period, encodes, splits by request time, and writes
     rejected/part-00000.jsonl            rows unfit for use: reason, source, row
 
 A click is a 1 in the schema's first label; everything that counts clicks counts those
-of the exposures. The samples do not depend on the number of buckets or shards, nor on
-the runner or the order of rows in a file.
+of the exposures. The samples do not depend on the numbers of parts, nor on the runner
+or the order of rows in a file.
 
 Runners. Any of Beam's, with any of its options; workers need this package and a file
 system that they share with the submitting process.
@@ -35,8 +35,9 @@ system that they share with the submitting process.
     Flink, Spark                --runner=FlinkRunner --flink_master=HOST:PORT
                                 --runner=SparkRunner --spark_master_url=…
 
-A worker holds one bucket, or one shard of samples, in memory at a time: more
-`--num_buckets` and `--num_shards` need less.
+A worker holds one part of the users, or of the items, in memory at a time; how many
+there are follows from the size of the input, and more `--num_shards` and
+`--num_buckets` need less memory.
 """
 
 import argparse
@@ -48,15 +49,16 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from ctr_tf.data.manifest import SPLITS, Manifest
+from ctr_tf.data.manifest import Manifest
 from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
-from ctr_tf.storage import check_store
+from ctr_tf.storage import as_path, check_store
 from pipelines import steps
 from pipelines.limits import RejectionLimits
-from pipelines.output import Output
-from pipelines.publish import WriteRejected, WriteReport, WriteShard
+from pipelines.output import WORK, Output
+from pipelines.parts import Parts
+from pipelines.publish import WriteRejected, WriteReport
 from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
@@ -83,9 +85,17 @@ class ListwiseOptions(PipelineOptions):
             help="tokenizer.json (or its folder) of the language model that is to read "
             "the schema's texts; without one a source's own texts are left out",
         )
-        parser.add_argument("--num_shards", type=int, default=8, help="files a split")
         parser.add_argument(
-            "--num_buckets", type=int, default=16, help="parts that users are hashed to"
+            "--num_shards",
+            type=int,
+            help="parts that users are hashed to, and files a split; default: by the "
+            "size of the input, 8 at least",
+        )
+        parser.add_argument(
+            "--num_buckets",
+            type=int,
+            help="parts that items, and other values that exposures are counted by, "
+            "are hashed to; default: likewise",
         )
         parser.add_argument("--compression", default="none", help="none or gzip")
         parser.add_argument(
@@ -144,7 +154,9 @@ def run(argv: list[str]) -> Manifest:
     source = get_source(_required(options, "source"))
     folder = _required(options, "input")
     output = Output(_required(options, "output"), options.overwrite)
-    check_positive_options(options, "num_shards", "num_buckets")
+    for name in ("num_shards", "num_buckets"):
+        if getattr(options, name) is not None:
+            check_positive_options(options, name)
     if options.compression not in COMPRESSIONS:
         raise UserError(
             f"`--compression` must be {' or '.join(map(repr, COMPRESSIONS))}. "
@@ -195,28 +207,30 @@ def build(
         tokenizer: text of the `tokenizer.json`, where the schema has texts.
         folder: where the data set is written.
     """
-    num_buckets, num_shards = options.num_buckets, options.num_shards
+    parts = Parts.of(shards, options.num_shards, options.num_buckets)
+    work = str(as_path(folder) / WORK)
+    has_users = any(shard.table == "users" for shard in shards)
     once = pipeline | "Once" >> beam.Impulse()
     raw = (
         once
         | "Shards" >> beam.FlatMap(lambda _: enumerate(shards))
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
-        >> beam.ParDo(steps.ReadShard(source, schema, num_buckets)).with_outputs(
+        >> beam.ParDo(steps.ReadShard(source, schema, parts)).with_outputs(
             *steps.ReadShard.OUTPUTS
         )
     )
+    days = raw.times | "Times by day" >> beam.CombinePerKey(steps.add_times)
     starts = beam.pvalue.AsSingleton(
         once
         | "Find splits"
-        >> beam.Map(steps.find_starts, times=beam.pvalue.AsList(raw.times), rule=rule)
+        >> beam.Map(steps.find_starts, days=beam.pvalue.AsList(days), rule=rule)
     )
     items = (
         raw["items"]
-        | "Key items" >> beam.Map(lambda table: (0, table))
         | "Group items" >> beam.GroupByKey()
         | "Merge items"
-        >> beam.ParDo(steps.MergeItems(schema)).with_outputs(
+        >> beam.ParDo(steps.MergeItems(schema, work)).with_outputs(
             *steps.MergeItems.OUTPUTS, main="merged"
         )
     )
@@ -228,9 +242,7 @@ def build(
         | "Group by user" >> beam.CoGroupByKey()
         | "Build histories"
         >> beam.ParDo(
-            steps.BuildHistories(
-                schema, num_buckets, any(s.table == "users" for s in shards)
-            ),
+            steps.BuildHistories(schema, parts, work, has_users),
             items=beam.pvalue.AsList(items.merged),
             starts=starts,
         ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")
@@ -240,28 +252,22 @@ def build(
         | "Group by key" >> beam.GroupByKey()
         | "Count events" >> beam.ParDo(steps.CountEvents(schema))
     )
-    vocabularies = beam.pvalue.AsDict(
-        histories.vocabulary | "Build vocabularies" >> BuildVocabularies(schema)
+    vocabularies = beam.pvalue.AsList(
+        histories.vocabulary
+        | "Build vocabularies" >> BuildVocabularies(folder, work, schema)
+    )
+    every = once | "Every shard" >> beam.FlatMap(
+        lambda _: [(number, b"") for number in range(parts.users)]
     )
     samples = (
-        {"buckets": histories.buckets, "counters": counters}
+        {"buckets": histories.buckets, "counters": counters, "every": every}
         | "Bring counters home" >> beam.CoGroupByKey()
-        | "Encode samples"
+        | "Write samples"
         >> beam.ParDo(
-            steps.EncodeSamples(schema, num_shards),
+            steps.WriteSamples(folder, schema, parts.users, options.compression),
             vocabularies=vocabularies,
             starts=starts,
-        ).with_outputs(*steps.EncodeSamples.OUTPUTS, main="samples")
-    )
-    every_shard = once | "Every shard" >> beam.FlatMap(
-        lambda _: [((s, i), b"") for s in SPLITS for i in range(num_shards)]
-    )
-    files = (
-        (samples.samples, every_shard)
-        | "With empty shards" >> beam.Flatten()
-        | "Group by shard" >> beam.GroupByKey()
-        | "Write samples"
-        >> beam.ParDo(WriteShard(folder, num_shards, options.compression))
+        ).with_outputs(*steps.WriteSamples.OUTPUTS, main="files")
     )
     rejected = (
         (raw.rejected, items.rejected, histories.rejected)
@@ -287,7 +293,7 @@ def build(
         counts=counts,
         statistics=statistics,
         rejected=beam.pvalue.AsList(rejected),
-        files=beam.pvalue.AsList(files),
+        files=beam.pvalue.AsList(samples.files),
         texts=beam.pvalue.AsList(texts.files),
     )
 

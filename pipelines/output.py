@@ -23,6 +23,7 @@ from ctr_tf.storage import check_store, files, is_remote
 from pipelines.limits import RejectionLimits
 
 REPORT = "report.json"  # what `Output.finish` decides by
+WORK = "work"  # folder of what steps leave for one another; gone when published
 _LONGEST_EXAMPLE = 1_000
 D = TypeVar("D", bound=Document)
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Output:
         files.remove(report_path)
         manifest = kind.from_mapping(report["manifest"])
         self._check_rejected(manifest, report["examples"], limits)
+        files.remove(self._place.folder / WORK)
         manifest = dataclasses.replace(manifest, folder=self._place.name)
         self._place.publish(manifest.to_json())
         return manifest

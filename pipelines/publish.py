@@ -7,12 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctr_tf.data.manifest import (
     SPLITS,
-    Content,
     Counts,
     Document,
     Manifest,
@@ -21,56 +18,13 @@ from ctr_tf.data.manifest import (
     TableCounts,
 )
 from ctr_tf.data.prepared import STATISTICS
-from ctr_tf.data.record_files import compressed, file_name
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, hash_of
 from ctr_tf.storage import as_path, files
-from pipelines.arrow import column, concat, from_bytes
 from pipelines.output import REPORT
 from pipelines.sources.source import TABLES
 from pipelines.statistics import Statistics
-from pipelines.vocabulary import complete
-
-
-class WriteShard(beam.DoFn):
-    """((split, shard), samples) → one TFRecord file; output: its entry in the manifest.
-
-    Samples are in the order of request time, request id and user id.
-
-    Args:
-        folder: of the data set in the making.
-        num_shards: of each split.
-        compression: of the file, a key of `ctr_tf.data.record_files.COMPRESSIONS`.
-    """
-
-    def __init__(self, folder: str, num_shards: int, compression: str):
-        self._folder = folder
-        self._num_shards = num_shards
-        self._compression = compression
-
-    def process(
-        self, keyed: tuple[tuple[str, int], Iterable[bytes]]
-    ) -> Iterator[RecordFile]:
-        """Writes one file."""
-        (split, shard), blocks = keyed
-        name = file_name(split, shard, self._num_shards, self._compression)
-        samples = concat(from_bytes(block) for block in blocks if block)
-        data: Content = b""
-        if len(samples):
-            keys = ("request_time", "request_id", "user_id")
-            data = _content(samples.sort_by([(key, "ascending") for key in keys]))
-        data = compressed(data, self._compression)
-        files.write_bytes(as_path(self._folder) / name, data)
-        yield RecordFile.of(name, len(samples), data)
-
-
-def _content(samples: pa.Table) -> memoryview:
-    """The records, one after another, without a copy."""
-    records = column(samples, "record")
-    size = pc.sum(pc.binary_length(records)).as_py()
-    _, offsets, data = records.buffers()
-    first = memoryview(offsets).cast("q")[records.offset]
-    return memoryview(data)[first : first + size]
+from pipelines.vocabulary import read_vocabularies
 
 
 class WriteRejected(beam.DoFn):
@@ -130,7 +84,7 @@ class WriteReport(beam.DoFn):
         self,
         _: bytes,
         starts: tuple[int, int],
-        vocabularies: dict[str, str],
+        vocabularies: list[str],
         counts: dict[str, int],
         statistics: Statistics,
         rejected: list[tuple[str, str, int, str]],
@@ -139,10 +93,8 @@ class WriteReport(beam.DoFn):
     ) -> None:
         """Writes them."""
         self._write("schema.yaml", self._schema.to_yaml().encode())
-        words = complete(vocabularies, self._schema)
-        for name in words.names:
-            text = vocabularies.get(name, "")
-            self._write(f"vocabularies/{name}.txt", text.encode())
+        assert set(vocabularies) == set(self._schema.vocabularies())
+        words = read_vocabularies(self._folder, self._schema)
         report = statistics.report(self._schema, words)
         content = content_digests(self._schema, words)
         for written in texts:

@@ -1,5 +1,7 @@
 """A bucket of users → serialized samples, as `ctr_tf.data` reads them."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,16 +9,17 @@ import pyarrow.compute as pc
 from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.slate import SLATE_SIZE
 from ctr_tf.data.example import pack_bytes, pack_float, pack_int64
-from ctr_tf.data.record_files import frame
 from ctr_tf.data.records import label_key
 from ctr_tf.data.writing import SampleWriter
 from ctr_tf.schema import USER_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
-from pipelines.arrow import column, hash_ids, numpy
+from pipelines.arrow import column, numpy
 from pipelines.chunks import window_chunks
 from pipelines.columns import Column, ItemColumns, computed, stored
 from pipelines.histories import UserBucket
 from pipelines.statistics import Statistics, coverage
+
+_BLOCK = 1_024  # samples that are put together at once
 
 
 class SampleEncoder:
@@ -59,40 +62,38 @@ class SampleEncoder:
         self._writer = SampleWriter(schema)
         self._covered: dict = {}
 
-    def encode(self) -> pa.Table:
-        """The samples, ascending by user and request time.
-
-        Returns:
-            One row a sample: `split` (a position in `SPLITS`), `hash` of its request
-            id, `request_time`, `request_id`, `user_id`, and `record`, framed for a
-            TFRecord file.
-        """
-        ids = self._bucket.request_ids(self._schema)
-        request_ids, hashes = ids.cast(pa.binary()).to_pylist(), hash_ids(ids)
-        user_ids = self._user_ids()
-        self._writer.add("request_id", pack_bytes(request_ids))
-        self._writer.add("user_id", pack_bytes(user_ids))
+    def encode(self) -> None:
+        """Encodes all columns; `records` puts samples together of them."""
+        ids = self._bucket.request_ids(self._schema).cast(pa.binary())
+        users = self._user_ids()
+        self._order = self._by_time(ids, users)
+        self._writer.add("request_id", pack_bytes(ids.to_pylist()))
+        self._writer.add("user_id", pack_bytes(users.to_pylist()))
         self._writer.add("request_time", pack_int64(self._time))
         self._add_user()
         self._add_context()
         self._add_behaviors()
         self._add_candidates()
         self._add_labels()
-        records = frame(self._writer.records())
-        return pa.table(
-            {
-                "split": self._split,
-                "hash": hashes,
-                "request_time": self._time,
-                "request_id": pa.array(request_ids, pa.binary()),
-                "user_id": pa.array(user_ids, pa.binary()),
-                "record": pa.array(records, pa.large_binary()),
-            }
-        )
 
-    def _user_ids(self) -> list[bytes]:
+    def records(self, split: int) -> Iterator[list[bytes]]:
+        """The samples of a split, in blocks, by request time, request id and user id.
+
+        Args:
+            split: a position in `SPLITS`.
+        """
+        samples = self._order[self._split[self._order] == split]
+        for start in range(0, len(samples), _BLOCK):
+            yield self._writer.records(samples[start : start + _BLOCK])
+
+    def _by_time(self, ids: pa.Array, users: pa.Array) -> np.ndarray:
+        keys = {"time": pa.array(self._time), "id": ids, "user": users}
+        order = pc.sort_indices(pa.table(keys), [(name, "ascending") for name in keys])
+        return order.to_numpy()
+
+    def _user_ids(self) -> pa.Array:
         ids = column(self._bucket.users, USER_KEY).cast(pa.string()).cast(pa.binary())
-        return ids.take(pa.array(self._user)).to_pylist()
+        return ids.take(pa.array(self._user))
 
     def _add_user(self) -> None:
         for feature in self._schema.user:

@@ -5,7 +5,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Self
 
-from ctr_tf.data.manifest import Content, Counts, Document
+from ctr_tf.data.manifest import Counts, Document
+
+_Content = bytes  # `ScoreFile` has a field of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ScoreFile:
     sha256: str
 
     @classmethod
-    def of(cls, path: str, samples: int, candidates: int, content: Content) -> Self:
+    def of(cls, path: str, samples: int, candidates: int, content: _Content) -> Self:
         """The entry of a file with this content."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(path, samples, candidates, len(content), digest)

@@ -12,9 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.data.manifest import SPLITS
-from ctr_tf.schema import USER_KEY, Schema
-from ctr_tf.time import MAX_TIME
+from ctr_tf.data.record_files import file_name
+from ctr_tf.data.writing import write_records
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.storage import as_path
+from ctr_tf.time import DAY, MAX_TIME
 from pipelines.arrow import (
+    begins_of,
     column,
     concat,
     from_bytes,
@@ -23,16 +27,18 @@ from pipelines.arrow import (
     partition,
     rank,
     to_bytes,
+    write_table,
 )
 from pipelines.counting import add_user_counters, no_values, shared_events
 from pipelines.histories import TIMES, UserBucket, build_user_bucket
-from pipelines.items import ItemTable, merge_items, take_texts
+from pipelines.items import merge_items, read_items, take_texts
+from pipelines.parts import Parts
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import SplitRule
 from pipelines.statistics import Statistics
 from pipelines.validation import validate
-from pipelines.vocabulary import complete, count_values
+from pipelines.vocabulary import count_values, read_vocabularies
 
 _log = logging.getLogger(__name__)
 BY_USER = ("exposures", "behaviors", "users")
@@ -42,24 +48,24 @@ Tagged = beam.pvalue.TaggedOutput
 
 
 class ReadShard(beam.DoFn):
-    """(number, shard) → rows fit for use, in buckets of users.
+    """(number, shard) → rows fit for use, in buckets of users and of items.
 
-    Outputs: `exposures`, `behaviors` and `users` as (bucket, Arrow IPC); `items` as
-    Arrow IPC; `times`, the times of exposures and how often each occurs; `rejected`,
-    (table, line); `counts`.
+    Outputs: `exposures`, `behaviors`, `users` and `items` as (bucket, Arrow IPC);
+    `times`, (day, (times of exposures, how often each occurs)); `rejected`, (table,
+    line); `counts`.
 
     Args:
         source: reads the shards.
         schema: of the data set.
-        num_buckets: of users.
+        parts: to hash to.
     """
 
     OUTPUTS = (*BY_USER, "items", "times", "rejected", "counts")
 
-    def __init__(self, source: Source, schema: Schema, num_buckets: int):
+    def __init__(self, source: Source, schema: Schema, parts: Parts):
         self._source = source
         self._schema = schema
-        self._num_buckets = num_buckets
+        self._parts = parts
 
     def process(self, numbered: tuple[int, Shard]) -> Iterator[Any]:
         """Reads one shard."""
@@ -81,82 +87,107 @@ class ReadShard(beam.DoFn):
         _log_rate("read", f"{shard.table} {shard.path}", read, started)
 
     def _outputs(self, name: str, table: pa.Table) -> Iterator[Tagged]:
-        if name == "items":
-            yield Tagged("items", to_bytes(table))
-            return
         if name == "exposures":
             seconds = numpy(table, "time") // self._schema.ticks
-            yield Tagged("times", np.unique(seconds, return_counts=True))
-        users = hash_ids(column(table, USER_KEY))
-        for bucket, rows in partition(table, users % np.uint64(self._num_buckets)):
+            yield from self._times(*np.unique(seconds, return_counts=True))
+        key, number = USER_KEY, self._parts.users
+        if name == "items":  # texts have rows by the order of all items
+            key, number = ITEM_KEY, 1 if self._schema.texts else self._parts.items
+        part = hash_ids(column(table, key)) % np.uint64(number)
+        for bucket, rows in partition(table, part):
             yield Tagged(name, (bucket, to_bytes(rows)))
+
+    def _times(self, times: np.ndarray, counts: np.ndarray) -> Iterator[Tagged]:
+        days = np.flatnonzero(begins_of(times // DAY))
+        for day in zip(
+            np.split(times, days[1:]), np.split(counts, days[1:]), strict=True
+        ):
+            yield Tagged("times", (int(day[0][0] // DAY), day))
 
 
 class MergeItems(beam.DoFn):
-    """All item rows → one table, for all to look up.
+    """All rows of a bucket of items → a file of them, for all to look up.
 
-    Outputs: Arrow IPC; `texts`, those of all items, as Arrow IPC; `rejected`; `counts`.
+    Outputs: its path; `texts`, those of all items, as path of a file; `rejected`;
+    `counts`.
 
     Args:
         schema: of the data set.
+        work: folder for what is needed in between.
     """
 
     OUTPUTS = ("texts", "rejected", "counts")
 
-    def __init__(self, schema: Schema):
+    def __init__(self, schema: Schema, work: str):
         self._schema = schema
+        self._work = work
 
     def process(self, keyed: tuple[int, Iterable[bytes]]) -> Iterator[Any]:
         """Merges them."""
-        table, lines = merge_items([from_bytes(data) for data in keyed[1]])
+        number, rows = keyed
+        table, lines = merge_items([from_bytes(data) for data in rows])
         if self._schema.texts and len(table):
             table, texts = take_texts(table, self._schema)
-            yield Tagged("texts", to_bytes(texts))
+            path = as_path(self._work) / "texts"
+            write_table(path, texts)
+            yield Tagged("texts", str(path))
         for line in lines:
             yield Tagged("rejected", ("items", line))
         yield Tagged("counts", {"items kept": len(table)})
-        yield to_bytes(table)
+        path = as_path(self._work) / "items" / f"{number:05d}"
+        write_table(path, table)
+        yield str(path)
+
+
+Times = tuple[np.ndarray, np.ndarray]  # seconds, ascending, and how often each occurs
+
+
+def add_times(parts: Iterable[Times]) -> Times:
+    """Times of exposures, each once, with how often it occurs."""
+    parts = list(parts)
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    every, inverse = np.unique(
+        np.concatenate([times for times, _ in parts]), return_inverse=True
+    )
+    total = np.zeros(len(every), np.int64)
+    np.add.at(total, inverse, np.concatenate([counts for _, counts in parts]))
+    return every, total
 
 
 def find_starts(
-    _: bytes, times: list[tuple[np.ndarray, np.ndarray]], rule: SplitRule
+    _: bytes, days: list[tuple[int, Times]], rule: SplitRule
 ) -> tuple[int, int]:
-    """When validation and test begin, from the times of all exposures."""
-    if not times:
-        return rule.starts(np.empty(0, np.int64), np.empty(0, np.int64))
-    every, inverse = np.unique(
-        np.concatenate([t for t, _ in times]), return_inverse=True
-    )
-    counts = np.concatenate([c for _, c in times])
-    total = np.zeros(len(every), np.int64)
-    np.add.at(total, inverse, counts)
-    return rule.starts(every, total)
+    """When validation and test begin, from the times of all exposures, day by day."""
+    return rule.starts(*add_times(times for _, times in days))
 
 
 class BuildHistories(beam.DoFn):
     """All rows of a bucket of users → slates and timelines.
 
-    Outputs: (bucket, `UserBucket` as Arrow IPC); `events` as ((number of a counter,
-    bucket of its keys), Arrow IPC); `vocabulary` as (vocabulary, counts as Arrow IPC);
-    `rejected`; `counts`.
+    Outputs: (bucket, folder of its `UserBucket`); `events` as ((number of a counter,
+    bucket of its keys), Arrow IPC); `vocabulary` as ((vocabulary, part), counts as
+    Arrow IPC); `rejected`; `counts`.
 
     Args:
         schema: of the data set.
-        num_buckets: of the values that exposures are counted by.
+        parts: to hash to.
+        work: folder for what is needed in between.
         has_users: whether the data set has a table of users.
     """
 
     OUTPUTS = ("events", "vocabulary", "rejected", "counts")
 
-    def __init__(self, schema: Schema, num_buckets: int, has_users: bool = True):
+    def __init__(self, schema: Schema, parts: Parts, work: str, has_users: bool = True):
         self._schema = schema
-        self._num_buckets = num_buckets
+        self._parts = parts
+        self._work = work
         self._has_users = has_users
 
     def process(
         self,
         keyed: tuple[int, dict[str, Iterable[bytes]]],
-        items: list[bytes],
+        items: list[str],
         starts: tuple[int, int],
     ) -> Iterator[Any]:
         """Builds one bucket."""
@@ -165,12 +196,11 @@ class BuildHistories(beam.DoFn):
         exposures, behaviors, users = (
             [from_bytes(data) for data in rows[name]] for name in BY_USER
         )
-        item_table = ItemTable(from_bytes(items[0]) if items else pa.table({}))
         bucket, behaviors, lines, counts = build_user_bucket(
             exposures,
             behaviors,
             users if self._has_users else None,
-            item_table,
+            read_items(tuple(sorted(items))),
             self._schema,
         )
         for line in lines:
@@ -179,11 +209,15 @@ class BuildHistories(beam.DoFn):
         validation_start = min(starts[0], MAX_TIME) * self._schema.ticks
         counted = count_values(bucket, behaviors, self._schema, validation_start)
         for name, table in counted.items():
-            yield Tagged("vocabulary", (name, to_bytes(table)))
+            part = hash_ids(column(table, "value")) % np.uint64(self._parts.words)
+            for place, rows_of_part in partition(table, part):
+                yield Tagged("vocabulary", ((name, place), to_bytes(rows_of_part)))
         if len(bucket.requests):
             bucket = add_user_counters(bucket, self._schema)
             yield from self._events(number, bucket)
-            yield number, bucket.to_bytes()
+            path = as_path(self._work) / "users" / f"{number:05d}"
+            bucket.write(path)
+            yield number, str(path)
         events = counts["exposures kept"] + counts["behaviors kept"]
         _log_rate("histories", f"bucket {number}", events, started)
 
@@ -193,7 +227,7 @@ class BuildHistories(beam.DoFn):
                 continue
             events = shared_events(bucket, counter, self._schema)
             events = events.replace_schema_metadata({_USER_BUCKET: str(number)})
-            part = hash_ids(column(events, "key")) % np.uint64(self._num_buckets)
+            part = hash_ids(column(events, "key")) % np.uint64(self._parts.items)
             for key_bucket, rows in partition(events, part):
                 yield Tagged("events", ((place, key_bucket), to_bytes(rows)))
 
@@ -230,54 +264,63 @@ class CountEvents(beam.DoFn):
         _log_rate("counters", what, len(events), started)
 
 
-class EncodeSamples(beam.DoFn):
-    """A bucket of users and its counters → samples.
+class WriteSamples(beam.DoFn):
+    """A bucket of users and its counters → its samples, in a file a split.
 
-    Outputs: ((split, shard), samples as Arrow IPC); `statistics`.
+    Outputs: the files' entries in the manifest; `statistics`.
 
     Args:
+        folder: of the data set in the making.
         schema: of the data set.
-        num_shards: of each split.
+        num_shards: buckets of users.
+        compression: of the files, a key of `ctr_tf.data.record_files.COMPRESSIONS`.
     """
 
     OUTPUTS = ("statistics",)
 
-    def __init__(self, schema: Schema, num_shards: int):
+    def __init__(self, folder: str, schema: Schema, num_shards: int, compression: str):
+        self._folder = folder
         self._schema = schema
         self._num_shards = num_shards
+        self._compression = compression
 
     def process(
         self,
         keyed: tuple[int, dict[str, Iterable]],
-        vocabularies: dict[str, str],
+        vocabularies: list[str],
         starts: tuple[int, int],
     ) -> Iterator[Any]:
-        """Encodes one bucket."""
+        """Writes one bucket."""
         started = time.perf_counter()
         number, values = keyed
-        (data,) = values["buckets"]
-        bucket = UserBucket.from_bytes(data)
+        paths = list(values["buckets"])
+        encoder = self._encoder(paths[0], values["counters"], starts) if paths else None
+        written = 0
+        for place, split in enumerate(SPLITS):
+            name = file_name(split, number, self._num_shards, self._compression)
+            blocks = encoder.records(place) if encoder else ()
+            file = write_records(self._folder, name, blocks, self._compression)
+            written += file.samples
+            yield file
+        if encoder:
+            yield Tagged("statistics", encoder.statistics)
+            _log_rate("samples", f"bucket {number}", written, started)
+
+    def _encoder(
+        self, path: str, counted: Iterable[bytes], starts: tuple[int, int]
+    ) -> SampleEncoder:
+        bucket = UserBucket.read(as_path(path))
         counters: dict[str, np.ndarray] = {}
         for counter in self._schema.computed.counters:
             if not counter.of_user:
                 counters |= no_values(counter, len(bucket.candidates))
-        for table in map(from_bytes, values["counters"]):
+        for table in map(from_bytes, counted):
             for name in set(table.column_names) - {"row"}:
                 counters[name][numpy(table, "row")] = numpy(table, name)
-        encoder = SampleEncoder(
-            bucket, counters, self._schema, complete(vocabularies, self._schema), starts
-        )
-        samples = encoder.encode()
-        shard = numpy(samples, "hash") % np.uint64(self._num_shards)
-        part = numpy(samples, "split") * self._num_shards + shard.astype(np.int64)
-        for place, rows in partition(samples, part):
-            split, number_of_shard = divmod(place, self._num_shards)
-            yield (
-                (SPLITS[split], number_of_shard),
-                to_bytes(rows.drop_columns(["split", "hash"])),
-            )
-        yield Tagged("statistics", encoder.statistics)
-        _log_rate("samples", f"bucket {number}", len(samples), started)
+        words = read_vocabularies(self._folder, self._schema)
+        encoder = SampleEncoder(bucket, counters, self._schema, words, starts)
+        encoder.encode()
+        return encoder
 
 
 def _log_rate(step: str, what: str, rows: int, started: float) -> None:

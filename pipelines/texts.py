@@ -15,7 +15,7 @@ from ctr_tf.schema import FIRST_ID, ITEM_KEY, PADDING_ID, Schema
 from ctr_tf.schema.texts import Texts
 from ctr_tf.storage import as_path, check_store, files
 from ctr_tf.text.tokenizer import TOKENIZER, Tokenizer
-from pipelines.arrow import column, from_bytes
+from pipelines.arrow import column, read_table
 from pipelines.publish import TextFiles
 from pipelines.sources.source import Shard
 
@@ -78,7 +78,7 @@ def check_texts(schema: Schema, shards: Sequence[Shard], tokenizer: str | None) 
 
 
 class WriteTexts(beam.DoFn):
-    """Items with their texts as Arrow IPC → the files of `ctr_tf.schema.texts`.
+    """A file of items with their texts → the files of `ctr_tf.schema.texts`.
 
     Outputs: `TextFiles`; `counts`.
 
@@ -95,10 +95,10 @@ class WriteTexts(beam.DoFn):
         self._schema = schema
         self._tokenizer = tokenizer
 
-    def process(self, data: bytes) -> Iterator[Any]:
+    def process(self, path: str) -> Iterator[Any]:
         """Writes them."""
         started = time.perf_counter()
-        table = from_bytes(data)
+        table = read_table(path)
         tokenizer = Tokenizer(self._tokenizer)
         tables, statistics, counts = {}, {}, {}
         for feature in self._schema.texts:

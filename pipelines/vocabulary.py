@@ -11,6 +11,7 @@ smaller. Features that share a vocabulary share its limits: the largest `min_cou
 the smallest `max_size` among them.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,8 +22,19 @@ import pyarrow.compute as pc
 
 from ctr_tf.schema import ITEM_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
-from pipelines.arrow import column, concat, from_bytes, numpy
+from ctr_tf.storage import as_path, files
+from pipelines.arrow import (
+    column,
+    concat,
+    from_bytes,
+    numpy,
+    read_table,
+    to_bytes,
+    write_table,
+)
 from pipelines.histories import UserBucket
+
+FOLDER = "vocabularies"  # in the data set
 
 
 def count_values(
@@ -107,12 +119,15 @@ def _sum(tables: Iterable[pa.Table]) -> pa.Table:
     return table.rename_columns({"count_sum": "count"}).select(["value", "count"])
 
 
-def most_frequent(counts: pa.Table, features: Sequence[Any]) -> list[str]:
+def most_frequent(counts: pa.Table, features: Sequence[Any]) -> pa.Table:
     """The entries of one vocabulary, in their order.
 
     Args:
         counts: `value` and `count`, a value possibly more than once.
         features: those that use the vocabulary.
+
+    Returns:
+        `value` and `count`.
     """
     total = _sum([counts])
     min_count = max(feature.min_count for feature in features)
@@ -122,41 +137,67 @@ def most_frequent(counts: pa.Table, features: Sequence[Any]) -> list[str]:
     frequent = pc.greater_equal(total.column("count"), min_count)
     total = total.filter(pc.and_(one_line, frequent))
     total = total.sort_by([("count", "descending"), ("value", "ascending")])
-    return total.column("value").to_pylist()[: min(limits, default=None)]
+    return total.slice(0, min(limits, default=len(total)))
 
 
 class BuildVocabularies(beam.PTransform):
-    """(vocabulary, counts as Arrow IPC) → (vocabulary, its file's text).
+    """((vocabulary, part), counts as Arrow IPC) → names of vocabularies, once written.
+
+    Each value is in one part, by its hash; a part keeps the most frequent of its own,
+    in a file, and of those files the vocabulary is made.
 
     Args:
+        folder: of the data set in the making.
+        work: folder for what is needed in between.
         schema: of the data set.
     """
 
-    def __init__(self, schema: Schema):
+    def __init__(self, folder: str, work: str, schema: Schema):
         super().__init__()
+        self._folder = folder
+        self._work = work
         self._schema = schema
 
     def expand(self, counts: beam.PCollection) -> beam.PCollection:
         """Adds the steps to a pipeline."""
+        empty = to_bytes(_sum([]))
+        every = [((name, 0), empty) for name in self._schema.vocabularies()]
         return (
-            counts
+            (counts, counts.pipeline | "Every vocabulary" >> beam.Create(every))
+            | "With empty vocabularies" >> beam.Flatten()
+            | "Group by part" >> beam.GroupByKey()
+            | "Most frequent of a part" >> beam.MapTuple(self._write_part)
             | "Group by vocabulary" >> beam.GroupByKey()
-            | "Most frequent" >> beam.MapTuple(_Merge(self._schema))
+            | "Most frequent" >> beam.MapTuple(self._write)
         )
 
-
-class _Merge:
-    def __init__(self, schema: Schema):
-        self._schema = schema
-
-    def __call__(self, name: str, counts: Iterable[bytes]) -> tuple[str, str]:
+    def _write_part(
+        self, key: tuple[str, int], counts: Iterable[bytes]
+    ) -> tuple[str, str]:
+        name, part = key
         table = concat(map(from_bytes, counts))
-        values = most_frequent(table, self._schema.vocabularies()[name])
-        return name, "".join(f"{value}\n" for value in values)
+        path = as_path(self._work) / "vocabularies" / f"{name}-{part:05d}"
+        write_table(path, most_frequent(table, self._schema.vocabularies()[name]))
+        return name, str(path)
+
+    def _write(self, name: str, paths: Iterable[str]) -> str:
+        table = concat(map(read_table, sorted(paths)))
+        table = most_frequent(table, self._schema.vocabularies()[name])
+        text = "".join(f"{value}\n" for value in table.column("value").to_pylist())
+        files.write_text(as_path(self._folder) / FOLDER / f"{name}.txt", text)
+        return name
 
 
-def complete(texts: dict[str, str], schema: Schema) -> Vocabularies:
-    """The results of `BuildVocabularies`, and those that nothing was counted for."""
-    return Vocabularies(
-        {name: texts.get(name, "").split("\n")[:-1] for name in schema.vocabularies()}
-    )
+@functools.lru_cache(maxsize=1)
+def read_vocabularies(folder: str, schema: Schema) -> Vocabularies:
+    """What `BuildVocabularies` has written, once a worker process.
+
+    Args:
+        folder: of the data set in the making.
+        schema: of the data set.
+    """
+    texts = {
+        name: files.read_text(as_path(folder) / FOLDER / f"{name}.txt")
+        for name in schema.vocabularies()
+    }
+    return Vocabularies({name: text.split("\n")[:-1] for name, text in texts.items()})

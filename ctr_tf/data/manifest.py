@@ -1,7 +1,6 @@
 """`manifest.json`: what a prepared data set holds, written by the job last of all."""
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,9 +91,6 @@ class Document:
         return json.dumps(self.to_mapping(), indent=2, ensure_ascii=False) + "\n"
 
 
-Content = bytes | memoryview
-
-
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
     """One file of samples.
@@ -110,11 +106,6 @@ class RecordFile:
     samples: int
     bytes: int
     sha256: str
-
-    @classmethod
-    def of(cls, path: str, samples: int, content: Content) -> Self:
-        """The entry of a file with this content."""
-        return cls(path, samples, len(content), hashlib.sha256(content).hexdigest())
 
 
 @dataclasses.dataclass(frozen=True)

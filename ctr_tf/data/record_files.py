@@ -4,14 +4,12 @@ A TFRecord file is one `length, crc of the length, record, crc of the record` af
 another.
 """
 
-import gzip
 import struct
 from collections.abc import Sequence
 
 import google_crc32c
 
 COMPRESSIONS = {"none": "", "gzip": ".gz"}  # name → what a file's name ends in
-_GZIP_LEVEL = 6
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -19,18 +17,6 @@ def file_name(split: str, shard: int, num_shards: int, compression: str) -> str:
     """Path in the data set, such as `test/part-00001-of-00008.tfrecord`."""
     ending = COMPRESSIONS[compression]
     return f"{split}/part-{shard:05d}-of-{num_shards:05d}.tfrecord{ending}"
-
-
-def compressed(framed: bytes | memoryview, compression: str) -> bytes | memoryview:
-    """The content of a file; equal records give equal bytes.
-
-    Args:
-        framed: the records, one after another.
-        compression: a key of `COMPRESSIONS`.
-    """
-    if compression == "none":
-        return framed
-    return gzip.compress(framed, compresslevel=_GZIP_LEVEL, mtime=0)
 
 
 def frame(records: Sequence[bytes]) -> list[bytes]:

@@ -1,6 +1,13 @@
-"""Writing records: many samples at once by column, or one sample by itself."""
+"""Writing records: many samples at once by column, or one sample by itself; and files.
 
-from collections.abc import Mapping
+Equal records in equal blocks give equal files.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -12,9 +19,15 @@ from ctr_tf.data.example import (
     pack_float,
     pack_int64,
 )
+from ctr_tf.data.manifest import RecordFile
+from ctr_tf.data.record_files import frame
 from ctr_tf.data.records import record_spec
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
+from ctr_tf.storage import as_path, files
+
+_GZIP_LEVEL = 6
+_GZIP_BITS = zlib.MAX_WBITS + 16  # a gzip header, without a time
 
 
 class SampleWriter:
@@ -26,7 +39,7 @@ class SampleWriter:
 
     def __init__(self, schema: Schema):
         self._spec = record_spec(schema)
-        self._features: dict[str, list[bytes]] = {}
+        self._columns: dict[str, tuple[Packed, np.ndarray, np.ndarray]] = {}
 
     def add(
         self,
@@ -46,29 +59,39 @@ class SampleWriter:
         Raises:
             UserError: if records have no such key, or another dtype there.
         """
-        assert key not in self._features, key
+        assert key not in self._columns, key
         if key not in self._spec:
             raise UserError(unknown_name("record key", key, self._spec))
         if packed.dtype != self._spec[key].dtype:
             raise UserError(
                 f"'{key}' must be {self._spec[key].dtype}. Received: {packed.dtype}"
             )
-        self._features[key] = encode_feature(key, packed, start, stop)
+        if start is None or stop is None:
+            start = np.arange(len(packed.offset) - 1)
+            stop = start + 1
+        self._columns[key] = packed, start, stop
 
-    def records(self) -> list[bytes]:
-        """The serialized samples.
+    def records(self, samples: np.ndarray) -> list[bytes]:
+        """Serialized samples.
+
+        Args:
+            samples: their numbers, in any order.
 
         Raises:
             UserError: names the keys that were not added.
         """
         needed = (key for key, field in self._spec.items() if not field.optional)
-        missing = [key for key in needed if key not in self._features]
+        missing = [key for key in needed if key not in self._columns]
         if missing:
             raise UserError(
                 f"A record must have the keys {missing}. "
-                f"Received: {list(self._features)}"
+                f"Received: {list(self._columns)}"
             )
-        return encode_examples(list(self._features.values()))
+        features = [
+            encode_feature(key, packed, start[samples], stop[samples])
+            for key, (packed, start, stop) in self._columns.items()
+        ]
+        return encode_examples(features)
 
 
 def serialize(sample: Mapping[str, np.ndarray]) -> bytes:
@@ -92,3 +115,45 @@ def _pack(values: np.ndarray) -> Packed:
     if np.issubdtype(values.dtype, np.floating):
         return pack_float(values)
     return pack_int64(values)
+
+
+def write_records(
+    folder: str | Path, name: str, blocks: Iterable[Sequence[bytes]], compression: str
+) -> RecordFile:
+    """Writes a file of records, block by block; it is whole or not there.
+
+    Args:
+        folder: of the data set.
+        name: of the file within it.
+        blocks: serialized samples.
+        compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
+
+    Returns:
+        Its entry in the manifest.
+    """
+    with files.writing(as_path(folder) / name) as file:
+        sink = _Sink(file)
+        samples, packer = 0, None
+        if compression == "gzip":
+            packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
+        for records in blocks:
+            samples += len(records)
+            framed = b"".join(frame(records))
+            sink.write(packer.compress(framed) if packer else framed)
+        if packer:
+            sink.write(packer.flush())
+    return RecordFile(name, samples, sink.bytes, sink.digest.hexdigest())
+
+
+class _Sink:
+    """Knows what was written to a file."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.bytes = 0
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.digest.update(data)
+        self.bytes += len(data)

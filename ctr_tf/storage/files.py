@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from ctr_tf.errors import UserError
 from ctr_tf.storage.paths import as_path, is_remote
@@ -65,16 +65,26 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_bytes(path: str | Path, data: bytes | memoryview) -> None:
     """Writes a file whole, durable and with the folders above it."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[BinaryIO]:
+    """A file to write to, which takes its place, whole and durable, afterwards."""
     path = as_path(path)
     with naming(path):
         if is_remote(path):
-            path.write_bytes(bytes(data))
+            with path.open("wb") as file:
+                yield cast(BinaryIO, file)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            temporary.write_bytes(data)
-            sync(temporary)
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf import time as times
-from ctr_tf.data.manifest import MANIFEST, Counts, Manifest, RecordFile, Split
-from ctr_tf.data.record_files import compressed, file_name, frame
+from ctr_tf.data.manifest import MANIFEST, Counts, Manifest, Split
+from ctr_tf.data.record_files import file_name
 from ctr_tf.data.records import record_spec
-from ctr_tf.data.writing import serialize
+from ctr_tf.data.writing import serialize, write_records
 from ctr_tf.schema import FIRST_ID, Schema
 from ctr_tf.schema.texts import Texts
 from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
@@ -146,17 +146,10 @@ def write_prepared(
     folder = as_path(folder)
     files = []
     for split, samples in splits.items():
-        (folder / split).mkdir(parents=True)
         for shard in range(shards):
-            part = samples[shard::shards]
-            framed = b"".join(frame([serialize(sample) for sample in part]))
-            content = compressed(framed, compression)
-            files.append(
-                RecordFile.of(
-                    file_name(split, shard, shards, compression), len(part), content
-                )
-            )
-            (folder / files[-1].path).write_bytes(content)
+            name = file_name(split, shard, shards, compression)
+            records = [serialize(sample) for sample in samples[shard::shards]]
+            files.append(write_records(folder, name, [records], compression))
     schema.save(folder / "schema.yaml")
     vocabularies.save(folder / "vocabularies")
     manifest = Manifest(

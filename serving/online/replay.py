@@ -271,9 +271,7 @@ def _size(asked: Asked, schema: Schema) -> int | None:
 
 def _requests(tables: Mapping, schema: Schema) -> list[Asked]:
     """The requests of a log by time, as the listwise job finds them."""
-    items = ItemTable(
-        merge_items(tables["items"])[0] if tables["items"] else pa.table({})
-    )
+    items = ItemTable([merge_items(tables["items"])[0]] if tables["items"] else [])
     users = tables["users"] if tables["users"] else None
     bucket, *_ = build_user_bucket(
         tables["exposures"], tables["behaviors"], users, items, schema

@@ -12,8 +12,10 @@ from ctr_tf.data.manifest import (
     TableCounts,
 )
 
+SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 TEXT = """{
   "format_version": 3,
+  "folder": "",
   "name": "größe",
   "compression": "gzip",
   "content_hash": "abc",
@@ -88,7 +90,7 @@ MANIFEST = Manifest(
         "train": Split(2, 3, 2, 1, 7, None, (10, 20)),
         "test": Split(0, 0, 0, 0, 0, 30, None),
     },
-    files=(RecordFile.of("train/part-00000-of-00001.tfrecord.gz", 2, b"abc"),),
+    files=(RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC),),
 )
 
 

@@ -1,13 +1,16 @@
 """Writing samples: what is no record of the schema is refused."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_schema
 
-from ctr_tf.data.example import pack_float, pack_int64
+from ctr_tf.data.example import pack_bytes, pack_float, pack_int64
+from ctr_tf.data.reading import read_records
 from ctr_tf.data.records import check_example, record_spec
-from ctr_tf.data.writing import SampleWriter, serialize
+from ctr_tf.data.writing import SampleWriter, serialize, write_records
 from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 
 SCHEMA = make_schema()
@@ -17,6 +20,12 @@ def make_sample(behaviors=3):
     random = np.random.default_rng(0)
     vocabularies = random_vocabularies(SCHEMA, 20)
     return random_sample(SCHEMA, vocabularies, random, behaviors, candidates=2)
+
+
+def packed(values):
+    if values.dtype == object:
+        return pack_bytes(values.tolist())
+    return (pack_float if values.dtype.kind == "f" else pack_int64)(values)
 
 
 def by_protobuf(sample):
@@ -63,8 +72,47 @@ def test_a_missing_key():
     writer = SampleWriter(SCHEMA)
     writer.add("request_time", pack_int64(np.zeros(1, np.int64)))
     with pytest.raises(ValueError) as error:
-        writer.records()
+        writer.records(np.arange(1))
     text = str(error.value)
     assert "'label'" in text and "Received: ['request_time']" in text
     optional = [key for key, field in record_spec(SCHEMA).items() if field.optional]
     assert optional and not any(f"'{key}'" in text for key in optional)
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_file_and_its_entry(tmp_path, compression):
+    blocks = [[b"one", b"two"], [], [b"three" * 1000]]
+    entry = write_records(tmp_path, "train/part", iter(blocks), compression)
+    content = (tmp_path / "train" / "part").read_bytes()
+    assert (entry.path, entry.samples, entry.bytes) == ("train/part", 3, len(content))
+    assert entry.sha256 == hashlib.sha256(content).hexdigest()
+    records = list(read_records(str(tmp_path / "train" / "part"), compression))
+    assert records == [record for block in blocks for record in block]
+    assert write_records(tmp_path, "again", blocks, compression).sha256 == entry.sha256
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "again",
+        "part",
+        "train",
+    ]
+
+
+def test_a_file_that_cannot_be_finished_is_not_there(tmp_path):
+    def blocks():
+        yield [b"one"]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_records(tmp_path, "part", blocks(), "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_samples_are_put_together_in_any_order():
+    samples = [make_sample(n) for n in (2, 0, 3)]
+    writer = SampleWriter(SCHEMA)
+    for key in samples[0]:
+        values = np.concatenate([sample[key] for sample in samples])
+        stop = np.cumsum([len(sample[key]) for sample in samples])
+        start = stop - [len(sample[key]) for sample in samples]
+        writer.add(key, packed(values), start, stop)
+    expected = [serialize(samples[i]) for i in (2, 0)]
+    assert writer.records(np.array([2, 0])) == expected

@@ -177,7 +177,7 @@ def test_the_order_of_rows_does_not_change_the_samples(prepared, tmp_path):
     assert read_files(tmp_path / "out-a") == read_files(tmp_path / "out-b")
 
 
-def test_samples_lie_in_shards_by_hash_and_in_them_by_time(prepared):
+def test_samples_lie_in_shards_by_user_and_in_them_by_time(prepared):
     folder, _ = prepared
     for files in read_files(folder / "out").values():
         assert len(files) == 2
@@ -185,8 +185,13 @@ def test_samples_lie_in_shards_by_hash_and_in_them_by_time(prepared):
             samples = [parse(record) for record in records]
             keys = [(s["request_time"], s["request_id"]) for s in samples]
             assert keys == sorted(keys)
-    sizes = [len(r) for r in read_files(folder / "out")["train"].values()]
-    assert min(sizes) > 0.3 * sum(sizes)
+        users = [
+            {parse(record)["user_id"][0] for record in records}
+            for records in files.values()
+        ]
+        assert not users[0] & users[1]
+    users = [len(records) for records in read_files(folder / "out")["train"].values()]
+    assert min(users) > 0.2 * sum(users)
 
 
 def test_gzip_holds_the_same_samples(prepared, tmp_path):
