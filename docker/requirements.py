@@ -23,6 +23,7 @@ JOBS = (
     "redis",
     "tokenizers",
     "tzdata",
+    "universal-pathlib",
 )
 _DECLARED = re.compile(
     r"(?P<pinned>(?P<name>[\w.-]+)[^;]*?)\s*"
