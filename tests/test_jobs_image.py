@@ -11,6 +11,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from s3_server import keys
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
@@ -71,7 +72,7 @@ def test_requirements_of_the_jobs_are_the_packages_own():
 
 
 @pytest.mark.long
-def test_the_jobs_run_as_their_image_is_installed(tmp_path):
+def test_the_jobs_run_as_their_image_is_installed(tmp_path, bucket):
     """By the very commands of the image's stage, in a new environment."""
     text = (DOCKER / "Dockerfile.jobs").read_text("utf-8")
     source = tmp_path / "source"
@@ -90,10 +91,13 @@ def test_the_jobs_run_as_their_image_is_installed(tmp_path):
     command = re.search(r"^RUN (.*)", lean, re.M)[1]
     programs = tmp_path / "installed" / "bin"
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    run(["sh", "-e", "-c", command], source, PATH=path, EXTRAS="")
+    run(["sh", "-e", "-c", command], source, PATH=path, EXTRAS="s3")
     shutil.rmtree(source)
     for words in VERBS:
         run([programs / "ctr-tf", *words.split()], tmp_path)
     assert (tmp_path / "data" / "manifest.json").is_file()
+    stored = VERBS[1].replace(" data ", f" s3://{bucket}/data ")
+    run([programs / "ctr-tf", *stored.split()], tmp_path)
+    assert "data/manifest.json" in keys(bucket)
     probe = "import importlib.util as u; print(u.find_spec('tensorflow'))"
     assert run([programs / "python", "-c", probe], tmp_path) == "None\n"

@@ -14,7 +14,7 @@ from small_export import SCHEMA
 from title_reader import SCHEMA as TITLES
 from title_reader import export_title_reader, make_title_reader
 
-from ctr_tf import files
+from ctr_tf.storage import files
 from serving.exported import EXTRA, GOLDEN
 from serving.golden import score_once
 from serving.request import request_to_tensors
