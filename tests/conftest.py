@@ -17,6 +17,7 @@ LONGEST_FIRST = (
     "test_distillation.py",
     "test_distribution.py",
     "test_scaling.py",
+    "test_java.py",
     "test_trainer.py",
     "test_readme.py",
     "test_extending.py",
