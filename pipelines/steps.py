@@ -251,17 +251,18 @@ class CountEvents(beam.DoFn):
         started = time.perf_counter()
         (place, number), tables = keyed[0], [from_bytes(data) for data in keyed[1]]
         counter, events = self._schema.computed.counters[place], concat(tables)
-        counts = counter.batch(
-            rank(column(events, "key"))[0], *(numpy(events, name) for name in TIMES)
-        )
-        result = pa.table({"row": column(events, "row"), **counts})
+        owners = [(int(t.schema.metadata[_USER_BUCKET]), len(t)) for t in tables]
+        del tables  # they are in `events`, which may be a large part of the memory
+        row, key = column(events, "row"), rank(column(events, "key"))[0]
+        times = [numpy(events, name) for name in TIMES]
+        del events
+        result = pa.table({"row": row, **counter.batch(key, *times)})
         start = 0
-        for table in tables:
-            user_bucket = int(table.schema.metadata[_USER_BUCKET])
-            yield user_bucket, to_bytes(result.slice(start, len(table)))
-            start += len(table)
+        for user_bucket, count in owners:
+            yield user_bucket, to_bytes(result.slice(start, count))
+            start += count
         what = f"by {counter.by}, bucket {number}"
-        _log_rate("counters", what, len(events), started)
+        _log_rate("counters", what, len(row), started)
 
 
 class WriteSamples(beam.DoFn):

@@ -33,6 +33,7 @@ NO_CLICK = -1  # in place of the time at which a click is known
 _EVENTS = ("impressions", "clicks")
 _CROSS = re.compile(rf"{USER_KEY} x (\w+)")
 _HOUR = 3_600
+_BLOCK = 1 << 20  # exposures whose values are looked up at once, for memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,11 +178,20 @@ class Counter:
         """
         is_click = click_time != NO_CLICK
         clicks = EventIndex(group[is_click], click_time[is_click])
-        return self.values(
-            GroupEvents(EventIndex(group, time), group),
-            GroupEvents(clicks, group),
-            request_time,
-        )
+        shown = EventIndex(group, time)
+        as_of = np.broadcast_to(request_time, group.shape)
+        result: dict[str, np.ndarray] = {}
+        for start in range(0, max(len(group), 1), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            own = group[block]
+            values = self.values(
+                GroupEvents(shown, own), GroupEvents(clicks, own), as_of[block]
+            )
+            for name, part in values.items():
+                if name not in result:
+                    result[name] = np.empty(len(group), part.dtype)
+                result[name][block] = part
+        return result
 
     @property
     def is_cross(self) -> bool:

@@ -1,0 +1,110 @@
+"""One worker's largest work, as a process of its own that tells its memory.
+
+large_bucket.py item    ten million exposures of one item are counted
+large_bucket.py user    a user with a million behaviors is encoded
+"""
+
+import resource
+import sys
+import tempfile
+
+import numpy as np
+import pyarrow as pa
+
+from ctr_tf.computed.counters import CounterChoice
+from ctr_tf.schema import Categorical, Schema
+from ctr_tf.storage import files
+from pipelines import steps
+from pipelines.arrow import to_bytes
+from pipelines.parts import Parts
+from pipelines.vocabulary import FOLDER
+
+SCHEMA = Schema(
+    name="large",
+    history_length=1_000,
+    num_chunks=16,
+    labels=("click",),
+    counters=(CounterChoice("item_id"),),
+    features=(
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("action", "behavior", dtype="int64"),
+    ),
+)
+BLOCKS = 100  # that a bucket comes in
+EXPOSURES = 10_000_000
+BEHAVIORS, REQUESTS = 1_000_000, 2_000
+SECONDS = 10_000_000
+
+
+def exposures_of_one_item():
+    random, count = np.random.default_rng(0), EXPOSURES // BLOCKS
+    for number in range(BLOCKS):
+        time = np.sort(random.integers(SECONDS, size=count))
+        columns = {
+            "key": np.zeros(count, np.int64),
+            "time": time,
+            "_click_time": np.where(random.random(count) < 0.1, time, -1),
+            "_request_time": time,
+            "row": np.arange(count, dtype=np.int32),
+        }
+        metadata = {steps._USER_BUCKET: str(number)}
+        yield to_bytes(pa.table(columns).replace_schema_metadata(metadata))
+
+
+def count_item():
+    step = steps.CountEvents(SCHEMA)
+    rows = 0
+    for _, data in step.process(((0, 0), exposures_of_one_item())):
+        with pa.ipc.open_stream(data) as reader:
+            rows += len(reader.read_all())
+    assert rows == EXPOSURES
+
+
+def behaviors_of_one_user():
+    random, count = np.random.default_rng(0), BEHAVIORS // BLOCKS
+    for number in range(BLOCKS):
+        columns = {
+            "user_id": pa.array(["one"] * count),
+            "time": random.integers(SECONDS, size=count),
+            "item_id": random.integers(100_000, size=count),
+            "action": random.integers(4, size=count),
+            "_row": number * count + np.arange(count),
+        }
+        yield to_bytes(pa.table(columns))
+
+
+def requests_of_one_user():
+    count = REQUESTS * 10
+    columns = {
+        "user_id": pa.array(["one"] * count),
+        "request_id": pa.array([f"r{i // 10}" for i in range(count)]),
+        "time": SECONDS // 2 + np.arange(count) // 10 * 1_000,
+        "item_id": np.arange(count) % 997,
+        "click": np.zeros(count, np.int64),
+        "_row": np.arange(count),
+    }
+    yield to_bytes(pa.table(columns))
+
+
+def encode_user():
+    folder = tempfile.mkdtemp()
+    rows = {
+        "exposures": requests_of_one_user(),
+        "behaviors": behaviors_of_one_user(),
+        "users": [],
+    }
+    starts = SECONDS, SECONDS
+    build = steps.BuildHistories(SCHEMA, Parts(1, 1), folder, has_users=False)
+    found = [*build.process((0, rows), [], starts)]
+    paths = [entry[1] for entry in found if isinstance(entry, tuple)]
+    for name in SCHEMA.vocabularies():
+        files.write_text(f"{folder}/{FOLDER}/{name}.txt", "")
+    write = steps.WriteSamples(folder, SCHEMA, 1, "none")
+    values = {"buckets": paths, "counters": []}
+    written = [*write.process((0, values), [], starts)]
+    assert sum(getattr(entry, "samples", 0) for entry in written) == REQUESTS
+
+
+if __name__ == "__main__":
+    {"item": count_item, "user": encode_user}[sys.argv[1]]()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
