@@ -49,7 +49,9 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
         for jar in sorted(cluster_jars("flink").iterdir())
         if "table" not in jar.name and "scala" not in jar.name
     ]
-    beam = f"{job_server_jars('flink')}/*"
+    # In the cluster's own class path: Flink keeps Python workers from stage to stage
+    # only where Beam is not loaded with the job.
+    cluster.insert(0, f"{job_server_jars('flink')}/*")
     (work / "flink-conf.yaml").write_text("")
     log4j = work / "log4j.properties"
     log4j.write_text(_LOGGING)
@@ -68,6 +70,7 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
         "taskmanager.host": HOST,
         "taskmanager.bind-host": HOST,
         "io.tmp.dirs": work,
+        "classloader.resolve-order": "parent-first",
     }
     of_the_worker = {
         **settings,
@@ -94,7 +97,7 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
     ]
     services.start(
         "beam-job-server",
-        java_here(_JOB_SERVER, [beam, *cluster], arguments, heap_mb=512),
+        java_here(_JOB_SERVER, cluster, arguments, heap_mb=512),
         lambda: listens(jobs),
     )
     return jobs
