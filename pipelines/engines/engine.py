@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -58,6 +59,9 @@ def running(
     check_java()
     services = Services(logs)
     work = Path(tempfile.mkdtemp(prefix=f"ctr-tf-{engine}-"))
+    # Both clusters have Beam's jars already; without this, each job sends all of them.
+    nothing = work / "nothing.jar"
+    zipfile.ZipFile(nothing, "w").close()
     try:
         jobs = ENGINES[engine].start(services, work, memory_mb, slots)
         pool = free_port()
@@ -78,6 +82,7 @@ def running(
                 *("--runner=PortableRunner", f"--job_endpoint={HOST}:{jobs}"),
                 *("--environment_type=EXTERNAL", f"--environment_config={HOST}:{pool}"),
                 f"--environment_cache_millis={_CACHE_MILLIS}",
+                f"--files_to_stage={nothing}",
             ],
         )
     finally:

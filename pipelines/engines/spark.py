@@ -41,20 +41,21 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
         java(
             _MASTER,
             [cluster],
-            [f"--host={HOST}", f"--port={master}", f"--webui-port={web}"],
+            ["--host", HOST, "--port", str(master), "--webui-port", str(web)],
             heap_mb=512,
             temporary=work,
         ),
         lambda: bool(read_json(web, "/json/")),
         environment,
     )
-    size = [f"--cores={slots}", f"--memory={memory_mb}m"]
+    size = ["--cores", str(slots), "--memory", f"{memory_mb}m"]
+    places = ["--host", HOST, "--webui-port", "0", "--work-dir", str(work)]
     services.start(
         "spark-worker",
         java(
             _WORKER,
             [cluster],
-            [*size, f"--host={HOST}", "--webui-port=0", f"--work-dir={work}", url],
+            [*size, *places, url],
             heap_mb=512,
             temporary=work,
         ),
