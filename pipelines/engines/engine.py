@@ -74,6 +74,7 @@ def running(
             {  # The pool starts its workers by the name `python`.
                 "PYTHONPATH": os.pathsep.join(path),
                 "PATH": os.pathsep.join(programs),
+                "TMPDIR": str(work),
             },
         )
         yield (
