@@ -23,7 +23,6 @@ _MB = {  # of a TaskManager beside its heap
     "framework.heap.size": 128,
     "framework.off-heap.size": 128,
     "task.off-heap.size": 0,
-    "managed.size": 256,
     "network.min": 128,
     "network.max": 128,
     "jvm-metaspace.size": 512,
@@ -38,7 +37,7 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
     Args:
         services: to start them among.
         work: folder of their temporary files.
-        memory_mb: heap of the TaskManager.
+        memory_mb: heap of the TaskManager, and as much again where it sorts.
         slots: tasks that it runs at once.
 
     Returns:
@@ -77,6 +76,7 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
         "taskmanager.numberOfTaskSlots": slots,
         "taskmanager.cpu.cores": slots,
         "taskmanager.memory.task.heap.size": f"{memory_mb}m",
+        "taskmanager.memory.managed.size": f"{memory_mb}m",  # where groups are sorted
         **{f"taskmanager.memory.{name}": f"{size}m" for name, size in _MB.items()},
     }
     services.start(

@@ -27,7 +27,7 @@ class Services:
     """
 
     def __init__(self, logs: Path):
-        self.logs = logs
+        self.logs = logs.resolve()
         self.processes: dict[str, subprocess.Popen] = {}
 
     def start(

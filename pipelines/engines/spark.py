@@ -49,7 +49,8 @@ def start(services: Services, work: Path, memory_mb: int, slots: int) -> int:
         environment,
     )
     size = ["--cores", str(slots), "--memory", f"{memory_mb}m"]
-    places = ["--host", HOST, "--webui-port", "0", "--work-dir", str(work)]
+    executors = services.logs / "spark-executors"
+    places = ["--host", HOST, "--webui-port", "0", "--work-dir", str(executors)]
     services.start(
         "spark-worker",
         java(

@@ -39,16 +39,19 @@ class Cluster:
         self.engine = engine
         self.services = services
         self.options = options
+        self.jobs = []
 
     def prepare(self, *words):
         command = [sys.executable, "-m", "ctr_tf", "prepare", *self.options, *words]
-        return subprocess.Popen(
+        job = subprocess.Popen(
             [str(word) for word in command],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.jobs.append(job)
+        return job
 
     def workers(self):
         """Process ids of the Python workers."""
@@ -67,7 +70,11 @@ def children(process):
 def cluster(request, tmp_path_factory):
     logs = tmp_path_factory.mktemp(request.param)
     with running(request.param, logs) as (services, options):
-        yield Cluster(request.param, services, options)
+        cluster = Cluster(request.param, services, options)
+        yield cluster
+        for job in cluster.jobs:
+            job.kill()
+            job.wait()
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +145,7 @@ def test_real_logs(cluster, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
     real_logs(raw)
-    words = ["--source=kuairand", f"--input={raw}", *LIMIT, *FILES]
+    words = ["--source=kuairand", f"--input={raw}", *LIMIT]
     job = cluster.prepare(*words, f"--output={tmp_path / 'there'}")
     listwise.run([*words, f"--output={tmp_path / 'here'}"])
     told, _ = job.communicate(timeout=SECONDS)
@@ -154,12 +161,21 @@ def check_right_or_nothing(job, folder, expected):
         assert list(folder.iterdir()) == [], told
 
 
+def connected(cluster):
+    """How many Python workers have told the engine that they are there."""
+    logs = [path for path in cluster.services.logs.rglob("*") if path.is_file()]
+    return sum(path.read_bytes().count(b"Control client connected") for path in logs)
+
+
 def started(cluster, raw, folder):
-    """A job that has begun to work: its Python worker is there."""
-    before = set(cluster.workers())
+    """A job that has begun to work: its Python worker is there.
+
+    Beam waits without end for one that dies before it has said so.
+    """
+    before = connected(cluster)
     job = cluster.prepare(*jsonl(raw, folder / "there"))
     deadline = time.monotonic() + SECONDS
-    while not set(cluster.workers()) - before:
+    while connected(cluster) == before:
         assert job.poll() is None and time.monotonic() < deadline, job.stdout.read()
         time.sleep(0.05)
     return job
