@@ -162,15 +162,15 @@ def check_right_or_nothing(job, folder, expected):
 
 
 def connected(cluster):
-    """How many Python workers have told the engine that they are there."""
+    """How many Python workers have been given data."""
     logs = [path for path in cluster.services.logs.rglob("*") if path.is_file()]
-    return sum(path.read_bytes().count(b"Control client connected") for path in logs)
+    return sum(path.read_bytes().count(b"Data client connected") for path in logs)
 
 
 def started(cluster, raw, folder):
-    """A job that has begun to work: its Python worker is there.
+    """A job that has begun to work: its Python worker is given data.
 
-    Beam waits without end for one that dies before it has said so.
+    Beam waits for one that died before: for minutes, or without end.
     """
     before = connected(cluster)
     job = cluster.prepare(*jsonl(raw, folder / "there"))
