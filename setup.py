@@ -28,6 +28,7 @@ setup(
     package_data={
         "ctr_tf.recipes": ["*.yaml"],
         "ctr_tf.synthetic.fresh_titles": ["*.yaml"],
+        "pipelines.engines": ["*.xml", "*.txt", "*.sha256"],
         "pipelines.sources": ["*.yaml"],
     },
     # One tested set. tensorflow-io 0.37.1 loads its kernels with TensorFlow 2.16 and

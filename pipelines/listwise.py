@@ -34,6 +34,9 @@ system that they share with the submitting process.
                                 --temp_location=gs://… --setup_file=./setup.py
     Flink, Spark                --runner=FlinkRunner --flink_master=HOST:PORT
                                 --runner=SparkRunner --spark_master_url=…
+                                and a worker pool, see docs/engines.md;
+                                one that is started for the job on this machine:
+                                `ctr-tf engine flink prepare …`, `… engine spark …`
 
 A worker holds one part of the users, or of the items, in memory at a time; how many
 there are follows from the size of the input, and more `--num_shards` and
@@ -55,6 +58,7 @@ from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, check_store
 from pipelines import steps
+from pipelines.engines.options import OF_RUNNERS
 from pipelines.limits import RejectionLimits
 from pipelines.output import WORK, Output
 from pipelines.parts import Parts
@@ -299,14 +303,31 @@ def build(
 
 
 def check_options(argv: list[str]) -> None:
-    """Beam itself passes over options that it does not know."""
+    """Beam itself passes over options that it does not know.
+
+    Args:
+        argv: options of the job, of Beam, and of the runner's engine.
+
+    Raises:
+        UserError: for an option that is none of these, with the nearest known one.
+    """
     parser: Any = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
+    parsed, left = parser.parse_known_args(argv)
+    of_the_engine = OF_RUNNERS.get(parsed.runner, frozenset())
     known = [name for name in parser._option_string_actions if name[:2] == "--"]
-    for word in parser.parse_known_args(argv)[1]:
-        if word.startswith("--"):
-            raise UserError(unknown_name("option", word.split("=")[0], known))
+    for word in left:
+        name = word.split("=")[0]
+        if not name.startswith("--") or name in of_the_engine:
+            continue
+        runners = [runner for runner, names in OF_RUNNERS.items() if name in names]
+        if runners:
+            raise UserError(
+                f"`{name}` is an option of {' and '.join(runners)}. "
+                f"Received: --runner={parsed.runner}"
+            )
+        raise UserError(unknown_name("option", name, [*known, *of_the_engine]))
 
 
 def _required(options: ListwiseOptions, name: str) -> str:

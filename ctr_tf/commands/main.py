@@ -41,6 +41,7 @@ VERBS = {
     "check": ("serving.check", "check a running server"),
     "loadtest": ("serving.loadtest", "load a running server, measure its latency"),
     "demo": ("ctr_tf.commands.demo", "all of the above, one after the other"),
+    "engine": ("pipelines.engines.engine", "a Beam job on a local Flink or Spark"),
 }
 
 

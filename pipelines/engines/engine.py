@@ -1,0 +1,133 @@
+"""A Beam job on a Flink or Spark cluster that is started for it on this machine.
+
+```
+ctr-tf engine flink prepare --source jsonl --input LOGS --output PREPARED
+ctr-tf engine spark prepare --source jsonl --input LOGS --output PREPARED
+```
+
+Starts the engine's processes (JobManager and TaskManager, or master and worker), Beam's
+job server for it and a pool of Python workers, runs the job there, and stops them all.
+Without a job, they run until Ctrl-C; the options that bring a job there are told. The
+engines and job servers are fetched into a cache folder, `~/.cache/ctr-tf` or
+`$CTR_TF_CACHE`, when they are first needed: that takes Maven, and Java 17 runs them.
+
+To run a job on a cluster that you have, see docs/engines.md.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from ctr_tf.commands.main import resolve
+from ctr_tf.errors import check_positive_options
+from pipelines.engines import flink, spark
+from pipelines.engines.java import check_java
+from pipelines.engines.services import HOST, Services, free_port, listens
+
+ENGINES = {"flink": flink, "spark": spark}
+JOBS = ("prepare", "batch-score")
+_log = logging.getLogger(__name__)
+_WORKER_POOL = "apache_beam.runners.worker.worker_pool_main"
+_PACKAGES = Path(__file__).parents[2]
+_CACHE_MILLIS = 600_000  # how long a Python worker waits for the next stage
+
+
+@contextlib.contextmanager
+def running(
+    engine: str, logs: Path, memory_mb: int = 1024, slots: int = 2
+) -> Iterator[tuple[Services, list[str]]]:
+    """An engine with Beam's job server and a pool of Python workers, for a while.
+
+    Args:
+        engine: a key of `ENGINES`.
+        logs: an existing folder, for the programs' log files.
+        memory_mb: heap of the process that runs the engine's tasks.
+        slots: tasks that it runs at once.
+
+    Yields:
+        The programs, and the options that bring a Beam job there.
+    """
+    check_java()
+    services = Services(logs)
+    work = Path(tempfile.mkdtemp(prefix=f"ctr-tf-{engine}-"))
+    # Both clusters have Beam's jars already; without this, each job sends all of them.
+    nothing = work / "nothing.jar"
+    zipfile.ZipFile(nothing, "w").close()
+    try:
+        jobs = ENGINES[engine].start(services, work, memory_mb, slots)
+        pool = free_port()
+        path = [str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+        programs = [str(Path(sys.executable).parent), os.environ["PATH"]]
+        services.start(
+            "python-workers",
+            [sys.executable, "-m", _WORKER_POOL, f"--service_port={pool}"],
+            lambda: listens(pool),
+            {  # The pool starts its workers by the name `python`.
+                "PYTHONPATH": os.pathsep.join(path),
+                "PATH": os.pathsep.join(programs),
+                "TMPDIR": str(work),
+            },
+        )
+        yield (
+            services,
+            [
+                *("--runner=PortableRunner", f"--job_endpoint={HOST}:{jobs}"),
+                *("--environment_type=EXTERNAL", f"--environment_config={HOST}:{pool}"),
+                f"--environment_cache_millis={_CACHE_MILLIS}",
+                f"--files_to_stage={nothing}",
+            ],
+        )
+    finally:
+        services.stop()
+        shutil.rmtree(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf engine",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("engine", choices=ENGINES)
+    add("--logs", help="folder of the programs' logs; default: a new temporary one")
+    add("--memory_mb", type=int, default=1024, help="heap of the engine's worker")
+    add("--slots", type=int, default=2, help="tasks that it runs at once")
+    add(
+        "job",
+        nargs="?",
+        choices=JOBS,
+        help="followed by its own options, and any of Beam's and of the engine's",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """The verb `ctr-tf engine`."""
+    end = 1 + next((i for i, word in enumerate(argv) if word in JOBS), len(argv))
+    options, of_the_job = _parser().parse_intermixed_args(argv[:end]), argv[end:]
+    check_positive_options(options, "memory_mb", "slots")
+    logs = Path(options.logs or tempfile.mkdtemp(prefix="ctr-tf-engine-logs-"))
+    logs.mkdir(parents=True, exist_ok=True)
+    _log.info("Logs of the engine: %s", logs)
+    signal.signal(signal.SIGTERM, _interrupt)
+    engine = running(options.engine, logs, options.memory_mb, options.slots)
+    with engine as (_, words):
+        if options.job is None:
+            _log.info("Ready until Ctrl-C. Options of a job: %s", " ".join(words))
+            signal.pause()
+        return resolve([options.job])[0].main([*words, *of_the_job])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,63 @@
+"""What starts an engine: programs that are stopped together, files that are checked."""
+
+import hashlib
+import os
+import sys
+import time
+
+import pytest
+
+from ctr_tf.errors import UserError
+from pipelines.engines.artifacts import check_sums
+from pipelines.engines.services import Services, free_port, listens, read_json
+
+
+def exists(process):
+    """Whether a process is there, and no zombie."""
+    try:
+        with open(f"/proc/{process}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_program_and_what_it_started_are_stopped(tmp_path):
+    services = Services(tmp_path)
+    log = tmp_path / "parent.log"
+    command = ["sh", "-c", "sleep 1000 & echo $!; wait"]
+    services.start("parent", command, lambda: log.read_text().endswith("\n"))
+    parent, child = services.processes["parent"].pid, int(log.read_text())
+    assert exists(parent) and exists(child)
+    services.stop()
+    deadline = time.monotonic() + 30
+    while exists(parent) or exists(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_program_that_ends_is_told_with_its_last_words(tmp_path):
+    services = Services(tmp_path)
+    command = [sys.executable, "-c", "raise SystemExit('no room')"]
+    with pytest.raises(RuntimeError, match=r"^broken is not up.*broken.log:\nno r"):
+        services.start("broken", command, lambda: False)
+    services.stop()
+
+
+def test_nobody_answers_on_a_free_port():
+    port = free_port()
+    assert not listens(port)
+    assert read_json(port, "/") == {}
+
+
+def test_files_must_have_the_checksums(tmp_path):
+    folder, sums = tmp_path / "jars", tmp_path / "engine.sha256"
+    folder.mkdir()
+    (folder / "a.jar").write_bytes(b"a")
+    (folder / "b.jar").write_bytes(b"b")
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in "ab"}
+    sums.write_text("".join(f"{digests[name]}  {name}.jar\n" for name in "ab"))
+    check_sums(folder, sums)
+    (folder / "a.jar").write_bytes(b"A")
+    os.rename(folder / "b.jar", folder / "c.jar")
+    with pytest.raises(UserError, match=r"Received: a.jar, b.jar, c.jar$"):
+        check_sums(folder, sums)
