@@ -37,11 +37,8 @@ What becomes what:
 Default split: the last day, 2017-05-13 local time, is the test, as in the work that
 uses this set; the day before is for validation, six days are for training.
 
-The behaviors of one bucket of users are in memory at a time; give `--num_buckets` so
-many that a bucket has some million of them.
-
 ```
-ctr-tf prepare --source alibaba --input TIANCHI56 --output PREPARED --num_buckets 512
+ctr-tf prepare --source alibaba --input TIANCHI56 --output PREPARED
 ```
 """
 
