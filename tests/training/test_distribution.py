@@ -140,7 +140,9 @@ def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path, model):
     assert load_run(tmp_path / "both").ranker.built
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.long)]
+)
 def test_two_devices_train_to_the_weights_of_one(tmp_path, alone, precision):
     output = str(tmp_path / "mirrored.npz")
     evaluation = finish(start("mirrored", precision, output, devices=2))

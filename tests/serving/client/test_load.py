@@ -10,6 +10,8 @@ import pytest
 from serving import loadtest
 from serving.load import Load, histogram, plot, run_load
 
+pytestmark = pytest.mark.long  # it loads a server with all that the machine has
+
 
 def later(seconds, done, error=None):
     threading.Timer(seconds, done, [error]).start()
