@@ -39,7 +39,7 @@ test-long: setup
 	.venv/bin/python -m pytest -m long tests/models tests/layers
 	.venv/bin/python -m pytest $(WORKERS) -m long tests/training
 	.venv/bin/python -m pytest $(WORKERS) -m long tests/serving
-	.venv/bin/python -m pytest -m long $(foreach part,models layers training serving,\
+	.venv/bin/python -m pytest $(WORKERS) -m long $(foreach part,models layers training serving,\
 	  --ignore=tests/$(part))
 
 clean:
