@@ -11,6 +11,7 @@ import dataclasses
 import glob
 import json
 import logging
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from pipelines.limits import RejectionLimits
 REPORT = "report.json"  # what `Output.finish` decides by
 WORK = "work"  # folder of what steps leave for one another; gone when published
 _LONGEST_EXAMPLE = 1_000
+_OF_A_JOB = re.compile(r"data-[0-9a-f]{32}")  # no folder of somebody else's
 D = TypeVar("D", bound=Document)
 _log = logging.getLogger(__name__)
 
@@ -161,7 +163,7 @@ class _InStore:
     def __init__(self, output: Path, overwrite: bool):
         self._output = output
         self._overwrite = overwrite
-        self.name = f"data-{uuid.uuid4().hex[:8]}"
+        self.name = f"data-{uuid.uuid4().hex}"
         self.folder = output / self.name
         self._published = False
 
@@ -205,7 +207,8 @@ class _InStore:
 
     def _others(self, name: str | None) -> list[Path]:
         found = self._output.glob("data-*") if self._output.is_dir() else ()
-        return sorted(path for path in found if path.name != name)
+        ours = (path for path in found if _OF_A_JOB.fullmatch(path.name))
+        return sorted(path for path in ours if path.name != name)
 
     def _check_complete(self, entries: list[dict]) -> None:
         """Raises OSError if a file is gone, which another job for this output does."""

@@ -84,10 +84,18 @@ def test_readers_see_the_old_data_until_the_new_are_whole(
 
 
 def test_what_a_killed_job_left_is_removed(raw, output, bucket, caplog):
-    as_path(f"{output}/data-0badcafe/train/part").write_text("half")
+    as_path(f"{output}/data-0badcafe0badcafe0badcafe0badcafe/train/part").write_text(
+        "half"
+    )
     run_job(raw, output, "--overwrite")
     assert "did not come to its end: removed 's3://" in caplog.text
     assert folders(bucket) == {PreparedData.load(output).manifest.folder}
+
+
+def test_what_is_of_somebody_else_stays(raw, output, bucket):
+    as_path(f"{output}/data-20261128/part").write_text("whole")
+    run_job(raw, output, "--overwrite")
+    assert "data-20261128" in folders(bucket)
 
 
 def test_a_job_whose_files_another_removed_publishes_nothing(raw, output, bucket):
