@@ -10,6 +10,7 @@ import glob
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,8 +76,12 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     path = as_path(path)
     with naming(path):
         if is_remote(path):
-            with path.open("wb") as file:
-                yield cast(BinaryIO, file)
+            # A store's own file would be there, cut off, if the block raises.
+            with tempfile.NamedTemporaryFile(prefix="ctr-tf-") as here:
+                yield cast(BinaryIO, here)
+                here.flush()
+                store: Any = path
+                store.fs.put_file(here.name, store.path)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")

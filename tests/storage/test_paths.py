@@ -124,6 +124,13 @@ def test_a_folder_is_written_and_read(folder):
     assert here == folder or not here.exists()
 
 
+def test_a_file_that_cannot_be_finished_is_not_there(folder):
+    with pytest.raises(RuntimeError), files.writing(folder / "x") as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert not (folder / "x").exists()
+
+
 def test_what_failed_is_not_copied_to_a_store(bucket):
     folder = as_path(f"s3://{bucket}/folder")
     with pytest.raises(RuntimeError), writing(folder) as here:
