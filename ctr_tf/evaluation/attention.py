@@ -23,6 +23,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.evaluation.plots import BLUE, GRAY, ORANGE, STYLE
 from ctr_tf.models.texts_part import TextsPart
 from ctr_tf.storage import as_path
+from ctr_tf.storage.folders import writing
 from ctr_tf.training.run import Run, load_run
 
 KINDS = ("sinks", "behaviors", "others")
@@ -165,8 +166,9 @@ def plot_attention(found: Sequence[Attention], title: str, path: str | Path) -> 
             *axes[0, 0].get_legend_handles_labels(), loc="outside right center"
         )
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
-        as_path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=120)
+        path = as_path(path)
+        with writing(path.parent) as folder:
+            figure.savefig(folder / path.name, dpi=120)
         pyplot.close(figure)
 
 

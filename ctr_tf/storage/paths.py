@@ -109,7 +109,11 @@ def check_store(place: str | os.PathLike) -> Path:
 
 
 def _endpoint(scheme: str) -> str:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get(
-        "AWS_ENDPOINT_URL"
-    )
+    endpoint = s3_endpoint()
     return f" at {endpoint}" if scheme == "s3" and endpoint else ""
+
+
+def s3_endpoint() -> str | None:
+    """Where the environment says that S3 is, if it does."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    return next(filter(None, map(os.environ.get, names)), None)

@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ctr_tf.errors import UserError
-from ctr_tf.storage.paths import is_remote
-
-_loaded = False
+from ctr_tf.storage.paths import is_remote, s3_endpoint
 
 
 def for_tensorflow(path: str | Path) -> str:
@@ -32,10 +30,7 @@ def for_tensorflow(path: str | Path) -> str:
 
 @functools.cache
 def _load() -> None:
-    global _loaded
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get(
-        "AWS_ENDPOINT_URL"
-    )
+    endpoint = s3_endpoint()
     if endpoint:
         os.environ.setdefault("S3_ENDPOINT", endpoint)
         secure = str(int(endpoint.startswith("https")))
@@ -50,12 +45,11 @@ def _load() -> None:
         raise UserError(
             f"tensorflow-io, which reads samples in a store, does not load: {error}"
         ) from error
-    _loaded = True
 
 
 def leave(status: int) -> NoReturn:
     """Ends the process with a status, whatever tensorflow-io does at its end."""
-    if _loaded:
+    if _load.cache_info().currsize:
         atexit._run_exitfuncs()
         logging.shutdown()
         sys.stdout.flush()
