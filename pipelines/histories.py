@@ -129,12 +129,13 @@ def build_user_bucket(
     active = np.zeros(len(user_ids), bool)
     active[numpy(requests, "_user")] = True
     timeline = every_behavior.filter(pa.array(active[numpy(every_behavior, "_user")]))
+    of_items, known_items = items.of(item_ids)
     bucket = UserBucket(
         _windows(requests, timeline, schema.history_length),
         candidates,
         timeline.drop_columns(["_user", "_is_click"]),
         _profiles(user_ids, profiles),
-        items.of(item_ids),
+        of_items,
     )
     counts = {
         "exposures kept": num_shown,
@@ -144,8 +145,8 @@ def build_user_bucket(
         "users kept": len(profiles),
     }
     counts |= count_clicks(shown, raw, len(item_ids), schema.ticks)
-    if (known := items.has(item_ids)) is not None:
-        counts |= count_items(candidates, timeline, known)
+    if known_items is not None:
+        counts |= count_items(candidates, timeline, known_items)
     if users is not None:
         counts |= count_users(user_ids, active, profiles)
     return bucket, every_behavior, lines, counts

@@ -28,23 +28,25 @@ class ItemTable:
     def __init__(self, parts: Iterable[pa.Table]):
         self._parts = [part for part in parts if len(part)]
 
-    def of(self, item_ids: pa.Array) -> pa.Table:
-        """One row an id: `item_id` and the item's features, null where unknown."""
+    def of(self, item_ids: pa.Array) -> tuple[pa.Table, np.ndarray | None]:
+        """What it knows of items.
+
+        Args:
+            item_ids: each once.
+
+        Returns:
+            One row an id: `item_id` and the item's features, null where unknown; and
+            which of the ids it knows, bool, or None where the data set has no such
+            table.
+        """
         if not self._parts:
-            return pa.table({ITEM_KEY: item_ids})
+            return pa.table({ITEM_KEY: item_ids}), None
         table = self._rows_of(item_ids)
         known = column(table, ITEM_KEY)
         index = pc.index_in(item_ids.cast(known.type), value_set=known)
         features = table.drop_columns([ITEM_KEY]).take(index)
-        return features.append_column(ITEM_KEY, item_ids)
-
-    def has(self, item_ids: pa.Array) -> np.ndarray | None:
-        """Which items it knows, bool; None where the data set has no such table."""
-        if not self._parts:
-            return None
-        known = column(self._rows_of(item_ids), ITEM_KEY)
-        found = pc.is_in(item_ids.cast(known.type), value_set=known)
-        return found.to_numpy(zero_copy_only=False)
+        found = index.is_valid().to_numpy(zero_copy_only=False)
+        return features.append_column(ITEM_KEY, item_ids), found
 
     def _rows_of(self, item_ids: pa.Array) -> pa.Table:
         """The rows of these items alone, for few of all are in a bucket of users."""

@@ -291,7 +291,7 @@ class WriteSamples(beam.DoFn):
         vocabularies: list[str],
         starts: tuple[int, int],
     ) -> Iterator[Any]:
-        """Writes one bucket."""
+        """Writes one bucket, once the `vocabularies` are written."""
         started = time.perf_counter()
         number, values = keyed
         paths = list(values["buckets"])

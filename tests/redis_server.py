@@ -5,8 +5,7 @@ import shutil
 import subprocess
 import time
 
-from running_server import free_port
-
+from pipelines.engines.services import free_port
 from serving.state_cache import RedisStateCache
 
 

@@ -1,22 +1,16 @@
 """A development server as a process of its own, and what it should answer."""
 
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
+from pipelines.engines.services import free_port
 from serving.score import Scorer
 
 SECONDS = 60  # that anything may take on a busy machine
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

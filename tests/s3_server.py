@@ -5,7 +5,9 @@ import sys
 import time
 import urllib.request
 
-from running_server import SECONDS, free_port
+from running_server import SECONDS
+
+from pipelines.engines.services import free_port
 
 
 class S3:
