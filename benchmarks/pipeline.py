@@ -2,14 +2,18 @@
 
 Both read the same synthetic Parquet logs in one run. The job does everything
 `ctr-tf prepare` does: reading, validation, slates, histories, counters, vocabularies,
-chunks, encoding, TFRecord files, statistics, manifest. polars does the join alone: the
-latest behaviors of every request, clicks included, and all counters of every candidate,
-into memory; it builds no vocabulary, encodes nothing and writes nothing.
+chunks, encoding, TFRecord files, statistics, manifest. It runs in this process, where
+its steps say how long they take, and in worker processes of Beam's own runner. polars
+does the join alone, on all cores: the latest behaviors of every request, clicks
+included, and all counters of every candidate, into memory; it builds no vocabulary,
+encodes nothing and writes nothing.
 """
 
 import argparse
+import collections
 import json
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -19,7 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ctr_tf.errors import UserError
+from ctr_tf.data.manifest import Manifest
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import Bucketized, Categorical, Schema, parse_duration
 from ctr_tf.time import DAY
 from pipelines import listwise
@@ -42,19 +47,22 @@ SCHEMA = Schema(
 )
 
 
-def write_logs(folder: Path, events: int, seed: int = 0) -> int:
+def write_logs(
+    folder: Path, events: int, events_a_user: int = 50, seed: int = 0
+) -> int:
     """Writes synthetic logs: as many exposures as behaviors, ten to a request.
 
     Args:
         folder: to write into.
         events: exposures and behaviors together.
+        events_a_user: of these, on average.
         seed: of the random numbers.
 
     Returns:
         How many events were written.
     """
     rng = np.random.default_rng(seed)
-    users, items = max(events // 50, 1), max(events // 100, _SLATE)
+    users, items = max(events // events_a_user, 1), max(events // 100, _SLATE)
     requests = max(events // 2 // _SLATE, 1)
     request_user = rng.integers(users, size=requests)
     request_time = _START + rng.integers(_DAYS * DAY, size=requests)
@@ -190,11 +198,61 @@ def _polars_counters(exposures, schema: Schema):
     return result
 
 
-def measure(events: int) -> dict:
+class StepSeconds(logging.Handler):
+    """Adds up what the job's steps in this process say that they took.
+
+    Attributes:
+        seconds: by step.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = collections.Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds what one line says."""
+        if hasattr(record, "seconds"):
+            self.seconds[record.step] += record.seconds
+
+
+def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
+    """The listwise job.
+
+    Args:
+        raw: folder of the logs.
+        output: folder to write.
+        options: of the job and of Beam.
+
+    Returns:
+        The manifest; and how long it took, of which CPU in this process, and steps.
+    """
+    steps, logger = StepSeconds(), logging.getLogger("pipelines.steps")
+    level = logger.level
+    logger.addHandler(steps)
+    logger.setLevel(logging.INFO)
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        manifest = listwise.run(
+            ["--source=jsonl", f"--input={raw}", f"--output={output}", *options]
+        )
+    finally:
+        logger.removeHandler(steps)
+        logger.setLevel(level)
+    seconds = time.perf_counter() - started
+    return manifest, {
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
+        "steps": {**steps.seconds, "Beam": seconds - sum(steps.seconds.values())},
+    }
+
+
+def measure(events: int, events_a_user: int, processes: int) -> dict:
     """Runs both on the same logs.
 
     Args:
         events: how many.
+        events_a_user: of these, on average.
+        processes: of the job's workers, the second time.
 
     Returns:
         The results, as printed by `--json`.
@@ -203,13 +261,14 @@ def measure(events: int) -> dict:
         folder = Path(name)
         raw = folder / "raw"
         raw.mkdir()
-        events = write_logs(raw, events)
+        events = write_logs(raw, events, events_a_user)
         _log.info("Wrote %s events", f"{events:,}")
-        started, cpu = time.perf_counter(), time.process_time()
-        manifest = listwise.run(
-            ["--source=jsonl", f"--input={raw}", f"--output={folder / 'out'}"]
-        )
-        job, job_cpu = time.perf_counter() - started, time.process_time() - cpu
+        manifest, alone = run_job(raw, folder / "alone")
+        workers = ("--direct_running_mode=multi_processing",)
+        workers += (f"--direct_num_workers={processes}",)
+        other, shared = run_job(raw, folder / "shared", *workers)
+        if other.files != manifest.files:
+            raise RuntimeError("The files of the two runs differ.")
         started = time.perf_counter()
         behaviors = run_polars(raw, SCHEMA)
         polars = time.perf_counter() - started
@@ -221,16 +280,42 @@ def measure(events: int) -> dict:
             )
         return {
             "events": events,
+            "events_a_user": events_a_user,
             "samples": sum(s.samples for s in manifest.splits.values()),
             "behaviors_in_histories": behaviors,
             "bytes_written": sum(file.bytes for file in manifest.files),
-            "job_seconds": job,
-            "job_cpu_seconds": job_cpu,
-            "job_events_per_second": events / job,
+            "job_seconds": alone["seconds"],
+            "job_cpu_seconds": alone["cpu_seconds"],
+            "job_step_seconds": alone["steps"],
+            "job_events_per_second": events / alone["seconds"],
+            "processes": processes,
+            "job_in_processes_seconds": shared["seconds"],
+            "job_in_processes_events_per_second": events / shared["seconds"],
             "polars_join_seconds": polars,
             "polars_join_events_per_second": events / polars,
-            "job_to_polars_join": polars / job,
+            "job_to_polars_join": polars / alone["seconds"],
+            "job_in_processes_to_polars_join": polars / shared["seconds"],
         }
+
+
+def report(result: dict) -> str:
+    """The results as a person reads them."""
+    processes = f"listwise job, {result['processes']} processes"
+    lines = [
+        f"{name:<30}{result[f'{key}_events_per_second']:>12,.0f} events/s"
+        for name, key in (
+            ("listwise job, one process", "job"),
+            (processes, "job_in_processes"),
+            ("polars, the join alone", "polars_join"),
+        )
+    ]
+    ratios = (result["job_to_polars_join"], result["job_in_processes_to_polars_join"])
+    lines.append(f"{'job / polars join':<30}{' and '.join(f'{r:.2f}' for r in ratios)}")
+    lines += ["", "where one process spends its time"]
+    for step, seconds in result["job_step_seconds"].items():
+        share = seconds / result["job_seconds"]
+        lines.append(f"  {step:<28}{seconds:>10,.1f} s  {share:>4.0%}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
@@ -241,25 +326,24 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument(
+        "--events_a_user", type=int, default=50, help="how long histories are"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="of the job's workers"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args(argv)
     if arguments.events < 1_000:
         raise UserError(
             f"`--events` must be at least 1000. Received: {arguments.events}"
         )
-    result = measure(arguments.events)
+    check_positive_options(arguments, "events_a_user", "processes")
+    result = measure(arguments.events, arguments.events_a_user, arguments.processes)
     if arguments.json:
         print(json.dumps(result))
         return 0
-    job, polars = (
-        result["job_events_per_second"],
-        result["polars_join_events_per_second"],
-    )
-    print(
-        f"listwise job, all of it     {job:>12,.0f} events/s\n"
-        f"polars, the join alone      {polars:>12,.0f} events/s\n"
-        f"job / polars join           {result['job_to_polars_join']:>12.2f}"
-    )
+    print(report(result))
     return 0
 
 

@@ -14,6 +14,7 @@ import sys
 JOBS = (
     "apache-beam",
     "google-crc32c",
+    "isal",
     "lmdb",
     "msgpack",
     "numpy",

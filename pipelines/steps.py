@@ -325,8 +325,10 @@ class WriteSamples(beam.DoFn):
 
 
 def _log_rate(step: str, what: str, rows: int, started: float) -> None:
-    rate = rows / max(time.perf_counter() - started, 1e-6)
-    _log.info("%-10s %s: %s, %s/s", step, what, f"{rows:,}", f"{rate:,.0f}")
+    seconds = max(time.perf_counter() - started, 1e-6)
+    rows_told, rate = f"{rows:,}", f"{rows / seconds:,.0f}"
+    extra = {"step": step, "seconds": seconds}
+    _log.info("%-10s %s: %s, %s/s", step, what, rows_told, rate, extra=extra)
 
 
 def spread(entry: tuple[str, str], parts: int) -> tuple[int, tuple[str, str]]:

@@ -5,6 +5,7 @@ ctr-tf inspect PREPARED                                  summary, and one sample
 ctr-tf inspect PREPARED --split train --index 7 --num 2
 ctr-tf inspect PREPARED --user_id 4711 --full
 ctr-tf inspect PREPARED --verify                         checksums of all files
+ctr-tf inspect PREPARED --bytes 1000                     what each key of a sample costs
 ctr-tf inspect PREPARED --attention RUN OTHER_RUN        where a language model looks
 ```
 
@@ -23,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ctr_tf.data.costs import describe_costs
 from ctr_tf.data.manifest import MANIFEST, Split
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
@@ -37,7 +39,7 @@ from ctr_tf.data.text_tables import (
     table,
     total_width,
 )
-from ctr_tf.errors import UserError
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.storage import as_path
@@ -322,6 +324,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--verify", action="store_true", help="compare all files with their checksums"
     )
     parser.add_argument(
+        "--bytes",
+        type=int,
+        metavar="SAMPLES",
+        help="what each key costs in so many samples, before compression",
+    )
+    parser.add_argument(
         "--attention",
         nargs="+",
         metavar="RUN",
@@ -367,9 +375,15 @@ def main(argv: Sequence[str]) -> int:
         print(f"{data.folder}: all {files} files are what {MANIFEST} says")
         return 0
     print(describe(data))
+    split = arguments.split or _default_split(data)
+    if arguments.bytes is not None:
+        check_positive_options(arguments, "bytes")
+        if not data.num_samples(split):
+            raise UserError(f"Split '{split}' has no samples.")
+        print(f"\n{describe_costs(data, split, arguments.bytes)}")
+        return 0
     if not arguments.num:
         return 0
-    split = arguments.split or _default_split(data)
     found = find_samples(
         data, split, arguments.index, arguments.request_id, arguments.user_id
     )

@@ -4,12 +4,12 @@ Equal records in equal blocks give equal files.
 """
 
 import hashlib
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from isal import isal_zlib
 
 from ctr_tf.data.example import (
     Packed,
@@ -26,8 +26,8 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, files
 
-_GZIP_LEVEL = 6
-_GZIP_BITS = zlib.MAX_WBITS + 16  # a gzip header, without a time
+_GZIP_LEVEL = 2  # of 3; see "What a sample costs" in benchmarks/RESULTS.md
+_GZIP_BITS = isal_zlib.MAX_WBITS + 16  # a gzip header, without a time
 
 
 class SampleWriter:
@@ -135,7 +135,7 @@ def write_records(
         sink = _Sink(file)
         samples, packer = 0, None
         if compression == "gzip":
-            packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
+            packer = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
         for records in blocks:
             samples += len(records)
             framed = b"".join(frame(records))

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from ctr_tf.commands.main import main as ctr_tf
+from ctr_tf.data.costs import add_up
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.reading import read_examples
 from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table
 from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
@@ -232,6 +234,22 @@ def test_mistakes(folder, capsys, words, message):
 def test_a_folder_that_is_no_data_set(tmp_path, capsys):
     assert ctr_tf(["inspect", str(tmp_path)]) == 2
     assert "is not a prepared data set" in capsys.readouterr().err
+
+
+def test_what_a_sample_costs(folder, capsys):
+    data = PreparedData.load(folder)
+    found = read_examples(data.files("train"), data.compression)
+    costs = add_up(example for _, _, example in found)
+    assert costs.total == sum(file.bytes for file in data.manifest.files_of("train"))
+    headers = 5 * 20  # of five samples: lengths and checksums, and the Example's
+    assert costs.total - headers <= costs.keys.total() < costs.total
+    assert costs.count == {"samples": 5, "behaviors": 5, "candidates": 10}
+    assert ctr_tf(["inspect", str(folder), "--bytes", "9", "--split", "train"]) == 0
+    text = capsys.readouterr().out
+    assert f"{costs.total // 5:,} bytes a sample" in text and "5 samples" in text
+    # Of two candidates: five tags with lengths, the key, and four bytes a number.
+    row = next(line for line in text.splitlines() if line.startswith("candidate_price"))
+    assert float(row.split()[2]) == (5 * 2 + 15 + 2 * 4) / 2
 
 
 @pytest.mark.parametrize(
