@@ -227,6 +227,7 @@ def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
         The manifest; and how long it took, of which CPU in this process, and steps.
     """
     steps, logger = StepSeconds(), logging.getLogger("pipelines.steps")
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     level = logger.level
     logger.addHandler(steps)
     logger.setLevel(logging.INFO)
