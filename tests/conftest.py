@@ -12,14 +12,22 @@ import pytest
 # Files that take a minute or more, of which two workers begin with: the last file that
 # is begun is to be a short one.
 LONGEST_FIRST = (
+    "test_engines.py",
+    "test_on_a_store.py",
+    "test_readme.py",
     "test_invariants.py",
+    "test_contract.py",
     "test_export_models.py",
     "test_distillation.py",
+    "test_items_read_once.py",
+    "test_honest_training.py",
+    "test_texts_training.py",
     "test_distribution.py",
     "test_scaling.py",
     "test_java.py",
     "test_trainer.py",
-    "test_readme.py",
+    "test_train.py",
+    "test_listwise.py",
     "test_extending.py",
     "test_installed.py",
     "test_end_to_end.py",

@@ -71,6 +71,7 @@ def evaluated(folder, tmp_path_factory):
     return output, metrics, shown.getvalue()
 
 
+@pytest.mark.long
 def test_all_find_what_was_planted(evaluated):
     for name, metrics in evaluated[1].items():
         assert metrics["samples"] == 300
@@ -79,6 +80,7 @@ def test_all_find_what_was_planted(evaluated):
         assert metrics["calibration"]["ratio"] == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.long
 def test_reports_are_written_and_the_run_of_the_tower(evaluated):
     output, metrics, _ = evaluated
     assert sorted(p.name for p in output.iterdir()) == sorted([*metrics, RUN])
@@ -86,6 +88,7 @@ def test_reports_are_written_and_the_run_of_the_tower(evaluated):
         assert (output / name / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_the_command_shows_what_it_found(evaluated):
     _, metrics, shown = evaluated
     assert "gradient-boosted trees" in shown

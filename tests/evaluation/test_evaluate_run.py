@@ -77,6 +77,7 @@ def test_what_a_user_sees(run, words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_data_prepared_anew_are_read_by_the_runs_vocabularies(tmp_path, caplog):
     schema = make_schema(history_length=16)
     model = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)

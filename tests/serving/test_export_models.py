@@ -141,9 +141,8 @@ def test_all_signatures_score_like_the_model(name, data, samples, text_data, tmp
                 np.testing.assert_allclose(found, scores, 0, 1e-5, err_msg=way)
 
 
-@pytest.mark.parametrize(
-    "tune", [pytest.param("nothing", marks=pytest.mark.long), "upper"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("tune", ["nothing", "upper"])
 def test_texts_that_no_training_changes_are_read_once(text_data, tmp_path, tune):
     ranker = make_reader("ctr_sink", text_data, tune=tune, inter_sink=0)
     samples = read_samples(text_data, len(SLATES))

@@ -118,7 +118,8 @@ ONCE = CTRSinkConfig(
 )
 
 
-@pytest.mark.parametrize("model", [SMALL, pytest.param(ONCE, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("model", [SMALL, ONCE], ids=["sparsectr", "ctr_sink"])
 def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path, model):
     run = train_two_steps(tmp_path, helpers.make_schema(texts=model is ONCE), model)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
@@ -140,9 +141,8 @@ def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path, model):
     assert load_run(tmp_path / "both").ranker.built
 
 
-@pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_two_devices_train_to_the_weights_of_one(tmp_path, alone, precision):
     output = str(tmp_path / "mirrored.npz")
     evaluation = finish(start("mirrored", precision, output, devices=2))

@@ -132,12 +132,19 @@ def weights_of(run):
     return weights
 
 
+@pytest.fixture(scope="module")
+def one(data, tmp_path_factory):
+    """A run that nothing disturbed, and its metrics."""
+    run = tmp_path_factory.mktemp("whole") / "one"
+    return run, whole(data, run)
+
+
 @pytest.mark.parametrize("damage", ["cut", "tables cut", "gone", "state"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
-    data, tmp_path, caplog, damage
+    data, one, tmp_path, caplog, damage
 ):
-    expected = whole(data, tmp_path / "one")
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    undisturbed, expected = one
+    shutil.copytree(undisturbed, tmp_path / "two")
     newest = max((tmp_path / "two" / "checkpoints").glob("step-*"))
     file = "tables" if "tables" in damage else "network"
     values = newest / f"{file}.data-00000-of-00001"
@@ -151,13 +158,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
         found = whole(data, tmp_path / "two")
     assert f"The checkpoint '{newest}' is damaged and left out" in caplog.text
     assert found["validation"] == expected["validation"]
-    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name])
+    first, second = weights_of(undisturbed), weights_of(tmp_path / "two")
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
 
 
-def test_checkpoints_that_are_all_damaged_are_told(data, tmp_path):
-    whole(data, tmp_path / "run")
+def test_checkpoints_that_are_all_damaged_are_told(data, one, tmp_path):
+    shutil.copytree(one[0], tmp_path / "run")
     for folder in (tmp_path / "run" / "checkpoints").glob("step-*"):
         (folder / "network.index").write_bytes(b"")
     with pytest.raises(ValueError, match="All checkpoints of the run are damaged"):
@@ -165,9 +172,9 @@ def test_checkpoints_that_are_all_damaged_are_told(data, tmp_path):
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_kill_in_a_validation_loses_no_step(data, tmp_path, monkeypatch, at):
+def test_a_kill_in_a_validation_loses_no_step(data, one, tmp_path, monkeypatch, at):
     """The checkpoint is written before; the validation is made up for."""
-    expected = whole(data, tmp_path / "one")
+    undisturbed, expected = one
     evaluate, calls = callbacks.Validation._validate, []
 
     def killed(self, step):
@@ -186,9 +193,9 @@ def test_a_kill_in_a_validation_loses_no_step(data, tmp_path, monkeypatch, at):
     found = whole(data, tmp_path / "two")
     assert found["validation"] == expected["validation"]
     assert found["steps"] == expected["steps"]
-    one, two = weights_of(tmp_path / "one"), weights_of(tmp_path / "two")
-    for name in one:
-        np.testing.assert_array_equal(one[name], two[name])
+    first, second = weights_of(undisturbed), weights_of(tmp_path / "two")
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
 
 
 def test_long_steps_are_told_by_time(data, tmp_path, monkeypatch, caplog):

@@ -169,7 +169,7 @@ def test_who_learns_to_read_items_takes_no_vectors(data, language_model, keys):
     ("name", "tune"),
     [
         ("ctr_sink", "upper"),
-        pytest.param("with_texts", "nothing", marks=pytest.mark.long),
+        ("with_texts", "nothing"),
     ],
 )
 def test_a_training_is_the_same(
@@ -214,15 +214,13 @@ def test_a_resumed_training_reads_by_its_own_weights(data, language_model, tmp_p
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
-@pytest.mark.parametrize("items", [30, pytest.param(20, marks=pytest.mark.long)])
 def test_a_start_from_a_run_reads_by_its_weights(
-    data, language_model, tmp_path, monkeypatch, items
+    data, language_model, tmp_path, monkeypatch
 ):
     model = section("with_texts", language_model, tune="upper")
     run_training(data, tmp_path / "run", model, max_steps=2)
     other_weights(language_model)
-    if items != 20:  # other vocabularies
-        data = write_data(tmp_path / "data", items)
+    data = write_data(tmp_path / "data", 30)  # other vocabularies
     tables, read = [], item_vectors.read_items
 
     def noted(ranker, texts):
@@ -240,13 +238,10 @@ def test_a_start_from_a_run_reads_by_its_weights(
     assert np.ptp(table, axis=0).min() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "tune", ["layers", pytest.param("nothing", marks=pytest.mark.long)]
-)
 def test_student_and_teacher_have_each_their_own(
-    data, language_model, tmp_path, in_each_step, tune
+    data, language_model, tmp_path, in_each_step
 ):
-    teacher = section("with_texts", language_model, tune=tune)
+    teacher = section("with_texts", language_model, tune="layers")
     teacher["texts"] |= {"candidate": ["topic"], "max_behaviors": 4}
     runs = [tmp_path / "once", tmp_path / "each"]
     for run in runs:

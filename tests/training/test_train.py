@@ -180,7 +180,9 @@ def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
         open_run(config, PreparedData.load(tmp_path / "data"))
 
 
-@pytest.mark.parametrize("bytes_left", [500, 12_000])
+@pytest.mark.parametrize(
+    "bytes_left", [500, pytest.param(12_000, marks=pytest.mark.long)]
+)
 def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe(data, run, max_steps=2)), "utf-8")

@@ -19,7 +19,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from ctr_tf.losses import LogLoss
 from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
-from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
+from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.training.checkpoints import Checkpoints, Progress, load_weights
 from ctr_tf.training.metrics import request_auc
 from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
@@ -27,7 +27,7 @@ from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.trainer import Trainer
 
 SCHEMA = dataclasses.replace(make_schema(), labels=("click", "cart"))
-CONFIG = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
+CONFIG = SDIMConfig(dim=8, candidate_tower=())  # quickly traced, without statistics
 
 
 def make_trainer(precision="float32", jit_compile=False, objective=None, **optimizer):
@@ -262,7 +262,7 @@ def test_a_loss_that_no_slate_tells_is_not_zero(batch):
         ),
         (
             lambda: make_trainer(objective=ObjectiveConfig(auxiliary=0.5)),
-            "`objective.auxiliary` has no effect: 'sparsectr' has no",
+            "`objective.auxiliary` has no effect: 'sdim' has no",
         ),
     ],
 )

@@ -230,6 +230,7 @@ def test_a_model_of_other_features_is_told(server, models, tmp_path, transport):
         client.schema()
 
 
+@pytest.mark.long
 def test_a_swapped_version_is_encoded_anew(
     models, other_version, requests, tmp_path, expected
 ):
