@@ -36,8 +36,7 @@ test: check
 # What takes minutes: whole logs replayed, every model exported, what XLA compiles long.
 # In parts, as above.
 test-long: setup
-	.venv/bin/python -m pytest $(WORKERS) -m long tests/models tests/layers
-	.venv/bin/python -m pytest $(WORKERS) -m long tests/training
+	.venv/bin/python -m pytest $(WORKERS) -m long tests/models tests/layers tests/training
 	.venv/bin/python -m pytest $(WORKERS) -m long tests/serving
 	.venv/bin/python -m pytest $(WORKERS) -m long $(foreach part,models layers training serving,\
 	  --ignore=tests/$(part))

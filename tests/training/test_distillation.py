@@ -321,12 +321,9 @@ def test_half_precision_and_xla(data, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ["online", "finished"])
-def test_two_workers_train_like_one(data, finished, tmp_path, kind):
+def test_two_workers_train_like_one(data, tmp_path):
     """To what single steps of Adam make of rounding: see `test_distribution`."""
     section, taught = online(), ("main", "main_teacher", "tables", "tables_teacher")
-    if kind == "finished":
-        section, taught = {"teacher_run": str(finished)}, ("main", "tables")
     path = tmp_path / "recipe.yaml"
     ways = {}
     for name, distribution, tasks in (

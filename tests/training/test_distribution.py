@@ -15,11 +15,9 @@ from distributed_worker import train
 from small_run import train_two_steps
 
 from ctr_tf.models.ctr_sink import CTRSinkConfig
-from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distribution import make_strategy
 from ctr_tf.training.run import load_run
 
-SMALL = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
@@ -119,9 +117,8 @@ ONCE = CTRSinkConfig(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("model", [SMALL, ONCE], ids=["sparsectr", "ctr_sink"])
-def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path, model):
-    run = train_two_steps(tmp_path, helpers.make_schema(texts=model is ONCE), model)
+def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
+    run = train_two_steps(tmp_path, helpers.make_schema(texts=True), ONCE)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
     command = ["-m", "ctr_tf", "train", "--config", str(run / "config.yaml")]
     processes = [launch([*command, *words], task) for task in cluster(1, 1)]
