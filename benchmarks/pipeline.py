@@ -11,6 +11,7 @@ encodes nothing and writes nothing.
 
 import argparse
 import collections
+import dataclasses
 import json
 import logging
 import os
@@ -48,12 +49,17 @@ SCHEMA = Schema(
 
 
 def write_logs(
-    folder: Path, events: int, events_a_user: int = 50, seed: int = 0
+    folder: Path,
+    events: int,
+    events_a_user: int = 50,
+    schema: Schema = SCHEMA,
+    seed: int = 0,
 ) -> int:
     """Writes synthetic logs: as many exposures as behaviors, ten to a request.
 
     Args:
         folder: to write into.
+        schema: to write beside them, `SCHEMA` but for its lengths.
         events: exposures and behaviors together.
         events_a_user: of these, on average.
         seed: of the random numbers.
@@ -95,7 +101,7 @@ def write_logs(
         ("items", table),
     ):
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
-    SCHEMA.save(folder / "schema.yaml")
+    schema.save(folder / "schema.yaml")
     return shown + past
 
 
@@ -247,12 +253,15 @@ def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
     }
 
 
-def measure(events: int, events_a_user: int, processes: int) -> dict:
+def measure(
+    events: int, events_a_user: int, history_length: int, processes: int
+) -> dict:
     """Runs both on the same logs.
 
     Args:
         events: how many.
         events_a_user: of these, on average.
+        history_length: N.
         processes: of the job's workers, the second time.
 
     Returns:
@@ -262,7 +271,8 @@ def measure(events: int, events_a_user: int, processes: int) -> dict:
         folder = Path(name)
         raw = folder / "raw"
         raw.mkdir()
-        events = write_logs(raw, events, events_a_user)
+        schema = dataclasses.replace(SCHEMA, history_length=history_length)
+        events = write_logs(raw, events, events_a_user, schema)
         _log.info("Wrote %s events", f"{events:,}")
         manifest, alone = run_job(raw, folder / "alone")
         workers = ("--direct_running_mode=multi_processing",)
@@ -271,7 +281,7 @@ def measure(events: int, events_a_user: int, processes: int) -> dict:
         if other.files != manifest.files:
             raise RuntimeError("The files of the two runs differ.")
         started = time.perf_counter()
-        behaviors = run_polars(raw, SCHEMA)
+        behaviors = run_polars(raw, schema)
         polars = time.perf_counter() - started
         expected = sum(split.behaviors for split in manifest.splits.values())
         if behaviors != expected:
@@ -282,6 +292,7 @@ def measure(events: int, events_a_user: int, processes: int) -> dict:
         return {
             "events": events,
             "events_a_user": events_a_user,
+            "history_length": history_length,
             "samples": sum(s.samples for s in manifest.splits.values()),
             "behaviors_in_histories": behaviors,
             "bytes_written": sum(file.bytes for file in manifest.files),
@@ -327,9 +338,8 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument(
-        "--events_a_user", type=int, default=50, help="how long histories are"
-    )
+    parser.add_argument("--events_a_user", type=int, default=50)
+    parser.add_argument("--history_length", type=int, default=SCHEMA.history_length)
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count(), help="of the job's workers"
     )
@@ -339,8 +349,9 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"`--events` must be at least 1000. Received: {arguments.events}"
         )
-    check_positive_options(arguments, "events_a_user", "processes")
-    result = measure(arguments.events, arguments.events_a_user, arguments.processes)
+    sizes = ("events_a_user", "history_length", "processes")
+    check_positive_options(arguments, *sizes)
+    result = measure(arguments.events, *(getattr(arguments, size) for size in sizes))
     if arguments.json:
         print(json.dumps(result))
         return 0
