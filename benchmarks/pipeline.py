@@ -59,9 +59,9 @@ def write_logs(
 
     Args:
         folder: to write into.
-        schema: to write beside them, `SCHEMA` but for its lengths.
         events: exposures and behaviors together.
         events_a_user: of these, on average.
+        schema: to write beside them, `SCHEMA` but for its lengths.
         seed: of the random numbers.
 
     Returns:
@@ -233,7 +233,6 @@ def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
         The manifest; and how long it took, of which CPU in this process, and steps.
     """
     steps, logger = StepSeconds(), logging.getLogger("pipelines.steps")
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     level = logger.level
     logger.addHandler(steps)
     logger.setLevel(logging.INFO)
@@ -249,7 +248,7 @@ def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
     return manifest, {
         "seconds": seconds,
         "cpu_seconds": time.process_time() - cpu,
-        "steps": {**steps.seconds, "Beam": seconds - sum(steps.seconds.values())},
+        "steps": {**steps.seconds, "all else": seconds - sum(steps.seconds.values())},
     }
 
 
@@ -351,6 +350,7 @@ def main(argv: list[str]) -> int:
         )
     sizes = ("events_a_user", "history_length", "processes")
     check_positive_options(arguments, *sizes)
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     result = measure(arguments.events, *(getattr(arguments, size) for size in sizes))
     if arguments.json:
         print(json.dumps(result))

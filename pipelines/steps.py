@@ -327,7 +327,7 @@ class WriteSamples(beam.DoFn):
 def _log_rate(step: str, what: str, rows: int, started: float) -> None:
     seconds = max(time.perf_counter() - started, 1e-6)
     rows_told, rate = f"{rows:,}", f"{rows / seconds:,.0f}"
-    extra = {"step": step, "seconds": seconds}
+    extra = {"step": step, "seconds": seconds}  # for `ctr-tf bench pipeline`
     _log.info("%-10s %s: %s, %s/s", step, what, rows_told, rate, extra=extra)
 
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import read_examples
-from ctr_tf.data.records import check_example, places, record_spec
+from ctr_tf.data.reading import checked, read_examples
+from ctr_tf.data.records import places, record_spec
 from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.writing import serialize
 from ctr_tf.models.ranker import Ranker
@@ -45,8 +45,8 @@ def read_samples(data: PreparedData, count: int) -> list[dict]:
         if not (feature.can_decode or feature.is_text)
     ]
     samples = []
-    for _, _, example in examples:
-        sample = data.map_ids(check_example(example, data.schema))
+    for file, index, example in examples:
+        sample = data.map_ids(checked(file, index, example, data.schema))
         for key in hashed:
             sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
         sample |= _text_rows(sample, data)

@@ -3,16 +3,15 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import read_examples
+from ctr_tf.data.reading import checked, read_examples
+from ctr_tf.data.record_files import FRAME_BYTES
 from ctr_tf.data.records import BEHAVIORS, CANDIDATES, record_spec
 from ctr_tf.data.text_tables import plural, table
-
-_FRAME = 16  # bytes of a TFRecord's lengths and checksums
 
 
 @dataclasses.dataclass
@@ -37,7 +36,7 @@ def add_up(examples: Iterable[tf.train.Example]) -> Costs:
         feature = example.features.feature
         for key, values in feature.items():
             costs.keys[key] += tf.train.Features(feature={key: values}).ByteSize()
-        costs.total += example.ByteSize() + _FRAME
+        costs.total += example.ByteSize() + FRAME_BYTES
         costs.count["samples"] += 1
         costs.count[BEHAVIORS] += len(feature["behavior_time"].int64_list.value)
         costs.count[CANDIDATES] += len(feature["label"].float_list.value)
@@ -51,13 +50,15 @@ def describe_costs(data: PreparedData, split: str, most: int) -> str:
         data: the data set.
         split: has samples.
         most: of its first samples, how many to read.
+
+    Raises:
+        UserError: names a record that does not fit the schema.
     """
-    found = read_examples(data.files(split), data.compression)
-    costs = add_up(example for _, _, example in itertools.islice(found, most))
+    costs = add_up(_samples(data, split, most))
     spec = record_spec(data.schema)
     of_all, rows = collections.Counter[str](), []
     for key, size in costs.keys.most_common():
-        size_of = spec[key].size
+        size_of = spec[key].size if key in spec else 1  # somebody else's key
         what = size_of if isinstance(size_of, str) else "samples"
         of_all[what] += size
         one = f"a {what[:-1]}"
@@ -73,6 +74,13 @@ def describe_costs(data: PreparedData, split: str, most: int) -> str:
     summary.append(f"{others / samples:,.0f} bytes a sample beside these")
     whole = f"{costs.total / samples:,.0f} bytes a sample"
     return "\n".join([*lines, "", f"{whole}: {', '.join(summary)}"])
+
+
+def _samples(data: PreparedData, split: str, most: int) -> Iterator[tf.train.Example]:
+    found = read_examples(data.files(split), data.compression)
+    for file, index, example in itertools.islice(found, most):
+        checked(file, index, example, data.schema)
+        yield example
 
 
 def _mean(costs: Costs, size: int, what: str) -> str:

@@ -27,8 +27,8 @@ import numpy as np
 from ctr_tf.data.costs import describe_costs
 from ctr_tf.data.manifest import MANIFEST, Split
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import read_examples
-from ctr_tf.data.records import check_example, label_key
+from ctr_tf.data.reading import checked, read_examples
+from ctr_tf.data.records import label_key
 from ctr_tf.data.text_tables import (
     WIDTH,
     bands,
@@ -147,12 +147,8 @@ def find_samples(
                     list(feature[key].bytes_list.value) == [value]
                     for key, value in wanted.items()
                 ):
-                    try:
-                        yield first + position, check_example(example, data.schema)
-                    except UserError as error:
-                        raise UserError(
-                            f"{file}: record {position}: {error}"
-                        ) from error
+                    values = checked(file, position, example, data.schema)
+                    yield first + position, values
         first += counts[file]
 
 
@@ -316,18 +312,18 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--index", type=int, default=0, help="of the first sample")
     which.add_argument("--request_id", help="samples of this request")
     which.add_argument("--user_id", help="samples of this user")
+    which.add_argument(
+        "--bytes",
+        type=int,
+        metavar="SAMPLES",
+        help="what each key costs in the first so many, before compression",
+    )
     parser.add_argument("--num", type=int, default=1, help="samples to show; default 1")
     parser.add_argument(
         "--full", action="store_true", help="all of a long history and slate"
     )
     parser.add_argument(
         "--verify", action="store_true", help="compare all files with their checksums"
-    )
-    parser.add_argument(
-        "--bytes",
-        type=int,
-        metavar="SAMPLES",
-        help="what each key costs in so many samples, before compression",
     )
     parser.add_argument(
         "--attention",
@@ -368,6 +364,13 @@ def main(argv: Sequence[str]) -> int:
             "`--attention` looks into a sample, and `--verify` and `--num 0` show none."
             f" Received: --attention {' '.join(arguments.attention)}"
         )
+    if arguments.bytes is not None:
+        check_positive_options(arguments, "bytes")
+        if arguments.attention or arguments.verify:
+            raise UserError(
+                "`--bytes` shows what samples cost, and nothing else. "
+                f"Received: --bytes {arguments.bytes} with --attention or --verify"
+            )
     data = PreparedData.load(arguments.data)
     if arguments.verify:
         data.verify()
@@ -377,9 +380,8 @@ def main(argv: Sequence[str]) -> int:
     print(describe(data))
     split = arguments.split or _default_split(data)
     if arguments.bytes is not None:
-        check_positive_options(arguments, "bytes")
         if not data.num_samples(split):
-            raise UserError(f"Split '{split}' has no samples.")
+            raise UserError(f"Split '{split}' has no samples. Received: --bytes")
         print(f"\n{describe_costs(data, split, arguments.bytes)}")
         return 0
     if not arguments.num:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.prepared import PreparedData
@@ -92,6 +93,26 @@ def read_examples(
             yield file, index, example
 
 
+def checked(
+    file: str, index: int, example: tf.train.Example, schema: Schema
+) -> dict[str, np.ndarray]:
+    """A sample's values, see `check_example`.
+
+    Args:
+        file: that it was read from.
+        index: of the record in it.
+        example: the sample.
+        schema: of the data set.
+
+    Raises:
+        UserError: names the file, the record's index, the key and what is wrong.
+    """
+    try:
+        return check_example(example, schema)
+    except UserError as error:
+        raise UserError(f"{file}: record {index}: {error}") from error
+
+
 def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
     """Looks through records for the first bad one.
 
@@ -99,10 +120,7 @@ def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
         UserError: names the file, the record's index, the key and what is wrong.
     """
     for file, index, example in read_examples(files, compression):
-        try:
-            check_example(example, schema)
-        except UserError as error:
-            raise UserError(f"{file}: record {index}: {error}") from error
+        checked(file, index, example, schema)
 
 
 @contextlib.contextmanager

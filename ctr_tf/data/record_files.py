@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import google_crc32c
 
 COMPRESSIONS = {"none": "", "gzip": ".gz"}  # name → what a file's name ends in
+FRAME_BYTES = 8 + 4 + 4  # around a record
 _MASK_DELTA = 0xA282EAD8
 
 

@@ -24,8 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import read_examples
-from ctr_tf.data.records import check_example
+from ctr_tf.data.reading import checked, read_examples
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.schema.feature import Feature
@@ -311,11 +310,12 @@ def _records(data: PreparedData, wanted: set) -> dict:
     """(user, request) → sample and the record itself."""
     records = {}
     for split in filter(data.num_samples, data.splits):
-        for _, _, example in read_examples(data.files(split), data.compression):
+        examples = read_examples(data.files(split), data.compression)
+        for file, index, example in examples:
             found = (example.features.feature[name] for name in _IDS)
             key = tuple(feature.bytes_list.value[0].decode() for feature in found)
             if key in wanted:
-                sample = check_example(example, data.schema)
+                sample = checked(file, index, example, data.schema)
                 records[key] = sample, example.SerializeToString()
     return records
 

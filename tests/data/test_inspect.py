@@ -223,6 +223,9 @@ def test_the_command(folder, capsys):
         (["--num", "-1"], "`--num` must not be negative. Received: -1"),
         (["--user_id", "u9"], "no sample with this `user_id`. Received: u9"),
         (["--request_id", "r9"], "no sample with this `request_id`. Received: r9"),
+        (["--bytes", "0"], "`--bytes` must be positive. Received: 0"),
+        (["--bytes", "5", "--split", "validation"], "no samples. Received: --bytes"),
+        (["--bytes", "5", "--verify"], "Received: --bytes 5 with --attention or"),
     ],
 )
 def test_mistakes(folder, capsys, words, message):
@@ -250,6 +253,19 @@ def test_what_a_sample_costs(folder, capsys):
     # Of two candidates: five tags with lengths, the key, and four bytes a number.
     row = next(line for line in text.splitlines() if line.startswith("candidate_price"))
     assert float(row.split()[2]) == (5 * 2 + 15 + 2 * 4) / 2
+
+
+def test_what_a_bad_sample_costs_is_not_told(tmp_path, capsys):
+    bad = sample([NOW - 5])
+    del bad["context_device"]
+    splits = {"train": [sample([NOW - 5]), bad], "test": []}
+    random_samples.write_prepared(tmp_path / "data", SCHEMA, VOCABULARIES, splits)
+    assert ctr_tf(["inspect", str(tmp_path / "data"), "--bytes", "9"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "part-00001-of-00002.tfrecord: record 0: " in error
+        and "'context_device' is missing" in error
+    )
 
 
 @pytest.mark.parametrize(

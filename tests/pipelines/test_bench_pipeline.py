@@ -14,6 +14,6 @@ def test_one_json_object_and_equal_histories(capsys):
     assert result["behaviors_in_histories"] > 0
     assert result["job_events_per_second"] > 0
     steps = result["job_step_seconds"]
-    assert {"read", "histories", "counters", "samples", "Beam"} == set(steps)
+    assert {"read", "histories", "counters", "samples", "all else"} == set(steps)
     assert sum(steps.values()) == pytest.approx(result["job_seconds"])
     assert "2 processes" in pipeline.report(result)
