@@ -23,6 +23,7 @@ import time
 import numpy as np
 
 from ctr_tf.errors import UserError
+from ctr_tf.process_memory import peak_bytes
 
 BATCH, IDS, WIDTH = 64, 200, 32
 ROWS = (10_000, 1_000_000, 5_000_000, 10_000_000)
@@ -135,14 +136,8 @@ def measure_here(kind: str, rows: int) -> dict:
     return {
         "seconds": statistics.median(np.diff(clock.times)[warm:].tolist()),
         "steps": measured,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
     }
-
-
-def _peak_bytes() -> int:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _available_bytes() -> int:

@@ -7,7 +7,6 @@ the process.
 import atexit
 import logging
 import math
-import resource
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
+from ctr_tf.process_memory import peak_bytes
 from ctr_tf.storage import is_remote
 from ctr_tf.storage.folders import upload
 from ctr_tf.training.checkpoints import Checkpoints, Progress
@@ -332,4 +332,4 @@ def memory_gib() -> float:
     """Peak memory of the first GPU, or of this process where there is none."""
     if tf.config.list_logical_devices("GPU"):
         return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return peak_bytes() / 2**30

@@ -4,7 +4,6 @@ large_bucket.py item    ten million exposures of one item are counted
 large_bucket.py user    a user with a million behaviors is encoded
 """
 
-import resource
 import sys
 import tempfile
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.computed.counters import CounterChoice
+from ctr_tf.process_memory import peak_bytes
 from ctr_tf.schema import Categorical, Schema
 from ctr_tf.storage import files
 from pipelines import steps
@@ -107,4 +107,4 @@ def encode_user():
 
 if __name__ == "__main__":
     {"item": count_item, "user": encode_user}[sys.argv[1]]()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    print(peak_bytes() / 2**30)
