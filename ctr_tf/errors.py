@@ -57,5 +57,10 @@ def storage_trouble(error: Exception) -> str | None:
     """
     for line in str(error).split("\n"):
         if any(os.strerror(number) in line for number in _STORAGE):
-            return _OF_TENSORFLOW.sub("", line).strip()
+            return plain_line(line)
     return None
+
+
+def plain_line(message: str) -> str:
+    """The first line of what TensorFlow says, without its names of operations."""
+    return _OF_TENSORFLOW.sub("", message.split("\n")[0]).strip()

@@ -24,6 +24,7 @@ from ctr_tf.process_memory import peak_bytes
 from ctr_tf.storage import is_remote
 from ctr_tf.storage.folders import upload
 from ctr_tf.training.checkpoints import Checkpoints, Progress
+from ctr_tf.training.preemption import LeftError
 
 _log = logging.getLogger(__name__)
 _TELL_EVERY = 30.0  # seconds, where steps take long
@@ -247,7 +248,9 @@ class Validation(keras.callbacks.Callback):
         progress = self.progress
         with warnings.catch_warnings():  # the end of the data is no surprise
             warnings.filterwarnings("ignore", "Your input ran out of data")
-            values = self.model.evaluate(self.dataset, verbose=0, return_dict=True)
+            values = self.model.evaluate(
+                self.dataset, verbose=0, return_dict=True, callbacks=[Leaving()]
+            )
         values = defined({key: float(value) for key, value in values.items()})
         if "loss" not in values:
             raise UserError(
@@ -289,14 +292,27 @@ class Validation(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
+class Leaving(keras.callbacks.Callback):
+    """Leaves a validation when a worker was told to; a checkpoint is there already."""
+
+    def on_test_batch_end(
+        self, batch: int, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Leaves, if all know of it."""
+        if self.model.wishes.leave:
+            raise LeftError("during a validation, which will be made again")
+
+
 class Checkpointing(keras.callbacks.Callback):
-    """Writes checkpoints; comes last.
+    """Writes checkpoints, the last one when a worker was told to leave; comes last.
 
     Args:
         progress: of the run.
         checkpoints: of the run.
         every: steps from one checkpoint to the next; the last step is always one.
         total_steps: of the run.
+        minutes: from one checkpoint to the next at most, by this worker's clock, where
+            it is the first one; None: however long.
     """
 
     def __init__(
@@ -305,22 +321,31 @@ class Checkpointing(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         every: int,
         total_steps: int,
+        minutes: float | None = None,
     ):
         super().__init__()
         self.progress = progress
         self.checkpoints = checkpoints
         self.every = every
         self.total_steps = total_steps
+        self.minutes = minutes
+        self._saved = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Writes a checkpoint now and then."""
-        step = self.progress.step
+        step, wishes = self.progress.step, self.model.wishes
         finished = self.model.stop_training or step == self.total_steps
-        if finished or step % self.every == 0:
+        due = finished or step % self.every == 0
+        if wishes.take_save() or wishes.leave or due:
             if not math.isfinite(float(logs["loss"])):
                 return  # the next step's check tells
             self.progress.finished = finished
             self.checkpoints.save(self.progress)
+            self._saved = time.monotonic()
+            if wishes.leave and not finished:
+                raise LeftError(f"after step {step}, with a checkpoint")
+        if self.minutes and time.monotonic() - self._saved > 60 * self.minutes:
+            wishes.ask_to_save()
 
 
 def defined(values: dict[str, float]) -> dict[str, float]:

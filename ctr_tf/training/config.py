@@ -43,6 +43,8 @@ class TrainingConfig:
             `"gauc_request"`, the mean AUC of the requests' slates.
         patience: stop after so many validations without a new best; None: never.
         checkpoint_every: steps from one checkpoint to the next.
+        checkpoint_minutes: from one checkpoint to the next at most; None: however long
+            those steps take.
         keep_checkpoints: latest ones kept, beside the best.
         log_every: steps from one log line (and TensorBoard point) to the next.
     """
@@ -61,6 +63,7 @@ class TrainingConfig:
     monitor: str = "auc"
     patience: int | None = None
     checkpoint_every: int = 1_000
+    checkpoint_minutes: float | None = 30.0
     keep_checkpoints: int = 2
     log_every: int = 50
 
@@ -83,6 +86,12 @@ class TrainingConfig:
                 raise UserError(
                     f"`training.{key}` must be a positive integer. Received: {value!r}"
                 )
+
+        minutes = self.checkpoint_minutes
+        if minutes is not None and not minutes > 0:
+            raise UserError(
+                f"`training.checkpoint_minutes` must be positive. Received: {minutes!r}"
+            )
 
     def total_steps(self, epoch_steps: int) -> int:
         """Steps of the training.

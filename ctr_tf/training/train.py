@@ -8,6 +8,9 @@ Any key of it can be set as `key=value`. A run whose folder exists goes on from
 its latest checkpoint if the recipe is the same, and is refused otherwise. With `--from`
 a new run starts from another's best weights: on new data, whose vocabularies are mapped
 by their values, or for more steps.
+
+A SIGTERM to any worker ends all of them with a checkpoint and the status 75, which says
+that the same command goes on. So does the loss of a worker, from the latest checkpoint.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import tensorflow as tf
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
+from ctr_tf.errors import plain_line
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.recipes.find import find_recipe
@@ -50,6 +54,13 @@ from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.objective import make_objective
 from ctr_tf.training.optimizers import make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
+from ctr_tf.training.preemption import (
+    LEFT,
+    LOST,
+    LeftError,
+    Wishes,
+    leaving_when_told,
+)
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import METRICS, checkpoint_folder, fingerprint, open_run
 from ctr_tf.training.start import check_start, start_from
@@ -69,10 +80,31 @@ def train(config: Config) -> dict:
 
     Returns:
         What `metrics.json` of the run holds.
+
+    Raises:
+        LeftError: if a SIGTERM to a worker ended it, or another worker was lost; the
+            same call goes on from the latest checkpoint.
     """
+    keras.utils.set_random_seed(config.training.seed)
+    strategy = make_strategy(config.training.distribution)
+    wishes = Wishes()
+    with leaving_when_told(wishes, alone=worker(strategy) == (0, 1)):
+        try:
+            return _train(config, strategy, wishes)
+        except LeftError:
+            wait_for_all(strategy)
+            raise
+        except LOST as error:
+            if worker(strategy) == (0, 1):
+                raise
+            raise LeftError(
+                "because another worker was lost; all of them must be started again. "
+                f"TensorFlow says: {plain_line(error.message)}"
+            ) from error
+
+
+def _train(config: Config, strategy: tf.distribute.Strategy, wishes: Wishes) -> dict:
     options = config.training
-    keras.utils.set_random_seed(options.seed)
-    strategy = make_strategy(options.distribution)
     index, _ = worker(strategy)
     data = PreparedData.load(config.data.path)
     epoch_steps = steps_per_epoch(data, "train", config.data)
@@ -84,6 +116,7 @@ def train(config: Config) -> dict:
     folder = open_run(config, data) if index == 0 else as_path(config.run)
     with strategy.scope():
         trainer = make_trainer(config, data, total_steps, teacher)
+    trainer.wishes = wishes
     ranker = trainer.ranker
     checkpoints = Checkpoints(
         checkpoint_folder(folder),
@@ -133,7 +166,11 @@ def train(config: Config) -> dict:
             )
             validation = functools.partial(read, split="validation", training=False)
             checkpointing = Checkpointing(
-                progress, checkpoints, options.checkpoint_every, total_steps
+                progress,
+                checkpoints,
+                options.checkpoint_every,
+                total_steps,
+                None if index else options.checkpoint_minutes,
             )
             validating = Validation(
                 progress,
@@ -305,9 +342,15 @@ def main(argv: list[str]) -> int:
     if arguments.start_from is not None:
         overrides.append(f"training.start_from={arguments.start_from}")
     config = load_recipe(find_recipe(arguments.config), overrides)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # TensorFlow, on checkpoints
-    with files.naming(config.run):
-        metrics = train(config)
+    for chatty in ("absl", "tensorflow"):  # on checkpoints, on what is sent
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        with files.naming(config.run):
+            metrics = train(config)
+    except LeftError as left:
+        _log.info("left %s", left)
+        _log.info("the same command goes on from the latest checkpoint")
+        return LEFT
     _log.info(
         "best validation at step %d: %s",
         metrics["best_step"],

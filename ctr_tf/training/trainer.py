@@ -29,6 +29,7 @@ from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training import distribution
 from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
 from ctr_tf.training.objective import Objective
+from ctr_tf.training.preemption import Wishes
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.unknown_values import UnknownValues
 
@@ -56,6 +57,7 @@ class Trainer(keras.Model):
         learners: the rankers that learn, by name.
         tables: those of the learners, by name.
         num_chunks: P that batches must have been made for.
+        wishes: of this worker, told to all others in every step.
 
     Raises:
         UserError: if they read batches differently, or a name is of something else.
@@ -82,6 +84,7 @@ class Trainer(keras.Model):
         _check_rankers(self.rankers)
         _check_terms(objective, self.rankers, self.ranker)
         self.input_seconds = 0.0
+        self.wishes = Wishes()
         self._terms = {
             term.name: DefinedMean(term.name, dtype="float32")
             for term in objective.terms
@@ -367,17 +370,22 @@ class Trainer(keras.Model):
     def _on_batches(self, step: Callable) -> Callable[[Iterator], dict]:
         """A Keras train or test function: runs a step on an iterator's next batch.
 
-        It differs from Keras' own in three points. It waits for the batch outside of
+        It differs from Keras' own in four points. It waits for the batch outside of
         the graph, so that the time it waited is known (`input_seconds`). It traces once
         for each history and slate length with the batch left open, because models rely
-        on static shapes in all axes but the batch. And it reduces the logs in a way
-        that every strategy allows (see `ctr_tf.training.distribution`).
+        on static shapes in all axes but the batch. It reduces the logs in a way that
+        every strategy allows (see `ctr_tf.training.distribution`). And it tells all
+        workers what one of them wishes (`wishes`).
         """
         strategy = self.distribute_strategy
 
+        def on_replica(data):
+            return step(data), self.wishes.over_replicas()
+
         def on_replicas(data):
-            logs = strategy.run(step, args=(data,))
-            return distribution.reduce_logs(strategy, logs)
+            logs, wishes = strategy.run(on_replica, args=(data,))
+            (wishes, *_) = strategy.experimental_local_results(wishes)
+            return distribution.reduce_logs(strategy, logs), wishes
 
         functions: dict[tuple, Callable] = {}
 
@@ -385,6 +393,12 @@ class Trainer(keras.Model):
             started = time.perf_counter()
             data = next(iterator)
             self.input_seconds += time.perf_counter() - started
+            self.wishes.tell()
+            logs, wishes = run(data)
+            self.wishes.stepped(wishes)
+            return logs
+
+        def run(data):
             if self.run_eagerly:
                 return on_replicas(data)
             specs = tf.nest.map_structure(distribution.open_batch, data)
