@@ -39,11 +39,13 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             as `chief`.
 
     Raises:
-        UserError: for an unknown name, or `multi_worker` without `TF_CONFIG` or with
-            one that lists or is another job.
+        UserError: for an unknown name; `multi_worker` without `TF_CONFIG` or with one
+            that lists or is another job; another one where it lists several workers.
     """
     if name not in STRATEGIES:
         raise UserError(unknown_name("distribution", name, STRATEGIES))
+    if name != "multi_worker":
+        _check_alone(name, os.environ.get("TF_CONFIG"))
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         devices = tf.config.list_logical_devices(kind)
@@ -52,6 +54,17 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
         _check_cluster(os.environ.get("TF_CONFIG"))
         return tf.distribute.MultiWorkerMirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _check_alone(name: str, text: str | None) -> None:
+    jobs = json.loads(text or "{}").get("cluster", {})
+    count = sum(len(jobs.get(job, ())) for job in _JOBS)
+    if count > 1:
+        raise UserError(
+            f"TF_CONFIG lists {count} workers, each of which would train by itself: "
+            "they train together with `training.distribution=multi_worker`. "
+            f"Received: training.distribution={name}"
+        )
 
 
 def _check_cluster(text: str | None) -> None:

@@ -16,6 +16,9 @@ from apache_beam.options.pipeline_options import (
 from running_server import Server
 
 from ctr_tf import __version__
+from ctr_tf.training import launch as launching
+from ctr_tf.training.launch import expand_hosts
+from ctr_tf.training.train import main as training_main
 from pipelines.listwise import ListwiseOptions, check_options
 from serving.config.generate import BATCHING, METRICS_PATH, MODELS, MONITORING
 
@@ -210,8 +213,43 @@ def test_the_flink_jobs_parts_find_each_other():
         assert any(staging.startswith(f"{path}/") for path in paths)
 
 
+def test_the_workers_of_a_training_find_each_other():
+    spec, train = found("Job", "ctr-train")["spec"], container("ctr-train/train")
+    service = found("Service", "ctr-train")["spec"]
+    assert spec["completionMode"] == "Indexed"
+    template = spec["template"]
+    assert template["metadata"]["labels"] == service["selector"]
+    hosts = expand_hosts(option(train["args"], "hosts"))
+    ports = {port["containerPort"] for port in train["ports"]}
+    assert {port["port"] for port in service["ports"]} == ports
+    subdomain, (port,) = template["spec"]["subdomain"], ports
+    assert hosts == [f"ctr-train-{i}.{subdomain}:{port}" for i in range(4)]
+    assert spec["completions"] == spec["parallelism"] == len(hosts)
+    (index,) = (variable for variable in train["env"] if variable["name"] == "INDEX")
+    assert option(train["args"], "index") == "$(INDEX)"
+    assert "job-completion-index" in index["valueFrom"]["fieldRef"]["fieldPath"]
+
+
+def test_the_training_is_one(monkeypatch):
+    """Its words are taken as they are, but for the data, which are not there."""
+    train = container("ctr-train/train")
+    assert train["command"] == ["ctr-tf", "launch"]
+    words = [word.replace("$(INDEX)", "2") for word in train["args"]]
+    launched = []
+    monkeypatch.setattr(
+        launching, "launch", lambda *arguments: launched.append(arguments) or 0
+    )
+    assert launching.main(words) == 0
+    ((command, hosts, indices, restarts, _),) = launched
+    assert indices == [2] and len(hosts) == 4 and restarts == 100
+    assert command[0] == "train"
+    assert command[-1] == "training.distribution=multi_worker"
+    with pytest.raises(FileNotFoundError, match="'/data/prepared'"):
+        training_main(command[1:-1])
+
+
 def test_images_are_of_the_versions_that_are_tested():
-    own = {"prepare", "workers"}
+    own = {"prepare", "workers", "train"}
     for name, (each, _) in containers().items():
         if name.rpartition("/")[2] in own:
             assert each["image"].endswith(f":{__version__}")
