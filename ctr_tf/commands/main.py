@@ -22,6 +22,7 @@ VERBS = {
     "inspect": ("ctr_tf.data.inspect", "show a prepared data set and its samples"),
     "recipes": ("ctr_tf.commands.recipes", "the recipes that `train` knows by name"),
     "train": ("ctr_tf.training.train", "train a model by a recipe"),
+    "plan": ("ctr_tf.training.plan", "what memory a training needs on each worker"),
     "launch": ("ctr_tf.training.launch", "start a training's workers, and again"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": (

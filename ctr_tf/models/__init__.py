@@ -77,6 +77,20 @@ def build_ranker(
     Raises:
         UserError: for an unknown name, tables to be shared that differ in width.
     """
+    ranker = make_ranker(config, schema, table_sizes, dtype, shares_with, texts)
+    ranker.build()
+    return ranker
+
+
+def make_ranker(
+    config: Any,
+    schema: Schema,
+    table_sizes: dict[str, int],
+    dtype: Any = None,
+    shares_with: Ranker | None = None,
+    texts: Texts | None = None,
+) -> Ranker:
+    """As `build_ranker`, but without weights yet: it takes no memory."""
     if config.name not in MODELS:
         raise UserError(unknown_name("model", config.name, MODELS))
     model, options = MODELS[config.name], dict[str, Any]()
@@ -85,5 +99,4 @@ def build_ranker(
     ranker = model(schema, table_sizes, config, dtype=dtype, **options)
     if shares_with is not None:
         ranker.embedding.share(shares_with.embedding)
-    ranker.build()
     return ranker

@@ -1,0 +1,302 @@
+"""`ctr-tf plan`: what memory a training needs on each worker, and what to change.
+
+    ctr-tf plan --config sparsectr data.path=DATA --workers 8 --memory 64
+
+Trains for a few steps with small tables, on batches of few samples, whose histories and
+slates are of the largest size, and measures what a sample costs. What a worker needs is
+computed from that, the data's vocabularies, and its share of the global batch:
+
+    tables      rows, and what their optimizer remembers of them
+    step        activations and gradients of a sample, times the samples of a replica
+    program     TensorFlow, the network, graphs, batches that wait
+
+Where there is a GPU, the step is measured on it, and what is told is a GPU's memory;
+else it is the memory of a process on the processor. Nothing is written. The status is 1
+if what is needed is more than `--memory`.
+"""
+
+import argparse
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.dataset import dataset, history_lengths, slate_sizes
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.losses.loss import MAIN, TEACHER
+from ctr_tf.models import make_ranker
+from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.read import load_recipe
+from ctr_tf.schema.vocabulary import Vocabularies
+from ctr_tf.training.callbacks import memory_gib
+from ctr_tf.training.config import Config
+from ctr_tf.training.optimizers import TABLES
+from ctr_tf.training.teacher import Teacher, find_teacher
+from ctr_tf.training.train import make_trainer
+from ctr_tf.training.trainer import Trainer
+
+_ROWS = 1_000  # of a table at most, in the steps that are measured
+_FIRST = 2  # samples of the first batch
+_ENOUGH = 0.25  # GiB from the first batch to the last, which tell a sample's from noise
+_STEPS = 3
+_GIB = 2**30
+_BYTES = 4  # of a weight; tables are float32
+_LEAST = "adagrad_row"  # of `TABLES`, what remembers the least
+
+
+class Table(NamedTuple):
+    """An embedding table.
+
+    Args:
+        rows: all of them.
+        width: weights of a row.
+        learns: whether an optimizer remembers something of its rows.
+    """
+
+    rows: int
+    width: int
+    learns: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a few steps of a recipe needed, in GiB.
+
+    Args:
+        tables: by name.
+        sample: of a step, for each sample.
+        program: of everything else.
+    """
+
+    tables: Mapping[str, Table]
+    sample: float
+    program: float
+
+    def of_tables(self, optimizer: str, shards: int = 1) -> float:
+        """GiB of the tables on one worker.
+
+        Args:
+            optimizer: of the rows, a key of `TABLES`.
+            shards: workers that share the rows of each table.
+        """
+        return (
+            sum(
+                -(-table.rows // shards) * row_bytes(optimizer, table.width)
+                if table.learns
+                else table.rows * table.width * _BYTES
+                for table in self.tables.values()
+            )
+            / _GIB
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What one worker of a training needs, in GiB.
+
+    Args:
+        tables: rows and slots.
+        step: of its share of the global batch.
+        program: everything else.
+    """
+
+    tables: float
+    step: float
+    program: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.tables + self.step + self.program
+
+
+def row_bytes(optimizer: str, width: int) -> float:
+    """Bytes of a row with what its optimizer remembers of it.
+
+    Args:
+        optimizer: a key of `TABLES`.
+        width: weights of the row.
+    """
+    rows = keras.Variable(tf.zeros((_ROWS, width)))
+    rule = TABLES[optimizer]()
+    rule.build([rows])
+    every = [rows, *(slot for slot in rule.variables if slot.shape[:1] == (_ROWS,))]
+    return sum(variable.value.numpy().nbytes for variable in every) / _ROWS
+
+
+def make_plan(measured: Measured, config: Config, workers: int, replicas: int) -> Plan:
+    """What a worker, or each of its GPUs, needs.
+
+    Args:
+        measured: of the recipe.
+        config: the recipe.
+        workers: of the training.
+        replicas: of each worker.
+
+    Raises:
+        UserError: if the global batch cannot be shared evenly.
+    """
+    samples, rest = divmod(config.data.batch_size, workers * replicas)
+    if rest:
+        raise UserError(
+            f"`data.batch_size` must be a multiple of the {workers * replicas} "
+            f"replicas. Received: {config.data.batch_size}"
+        )
+    shards = workers if config.training.tables == "sharded" else 1
+    tables = measured.of_tables(config.optimizer.tables, shards)
+    return Plan(tables, samples * measured.sample, measured.program)
+
+
+def measure(config: Config) -> Measured:
+    """Trains for a few steps.
+
+    Args:
+        config: the recipe.
+    """
+    data = PreparedData.load(config.data.path)
+    keras.utils.set_random_seed(config.training.seed)
+    teacher = find_teacher(config, data)
+    small = _with_small_tables(data)
+    trainer = make_trainer(config, small, 1_000, teacher)
+    peaks = _peaks(teacher.batches_by if teacher else config.data, small, trainer)
+    *_, (fewer, less), (most, peak) = [(0, 0.0), *peaks.items()]
+    sample = max(peak - less, 0.0) / (most - fewer)
+    tables = _tables(config, data, teacher)
+    own = _tables(config, small, teacher)
+    found = Measured(own, sample, peak - most * sample)
+    held = found.of_tables(config.optimizer.tables)
+    return Measured(tables, sample, found.program - held)
+
+
+def _with_small_tables(data: PreparedData) -> PreparedData:
+    """The same records; of values that are not the most frequent nothing is known."""
+    whole = data.vocabularies
+    few = {name: whole.values(name)[:_ROWS] for name in whole.names}
+    return data.read_as(data.schema, Vocabularies(few, whole.texts))
+
+
+def _tables(
+    config: Config, data: PreparedData, teacher: Teacher | None
+) -> dict[str, Table]:
+    """Name → what one table of the training is like; no memory is taken for it."""
+    sizes = data.vocabularies.table_sizes(data.schema)
+    models = {MAIN: config.model} | ({TEACHER: teacher.model} if teacher else {})
+    found: dict[str, Table] = {}
+    for name, model in models.items():
+        ranker = make_ranker(model, data.schema, sizes, texts=data.vocabularies.texts)
+        section = config.distillation if name == TEACHER else None
+        learns = section is None or section.teacher_run is None
+        shared = section is not None and section.shared_tables
+        for table_name, table in ranker.embedding.tables.items():
+            if not (shared and table_name in found):
+                key = table_name if name == MAIN else f"{name}/{table_name}"
+                found[key] = Table(table.rows, table.width, learns)
+    return found
+
+
+def _peaks(
+    config: DataConfig, data: PreparedData, trainer: Trainer
+) -> dict[int, float]:
+    """Samples of a batch → GiB that steps on batches up to it needed."""
+    largest = dataclasses.replace(
+        config,
+        history_lengths=history_lengths(data, config)[-1:],
+        slate_sizes=slate_sizes(data, config)[-1:],
+    )
+    step = trainer.make_train_function()
+    peaks: dict[int, float] = {}
+    for samples in (_FIRST << power for power in itertools.count()):
+        if samples > config.batch_size:
+            return peaks
+        batches = iter(_batches(largest, samples, data, trainer))
+        for _ in range(_STEPS):
+            step(batches)
+        peaks[samples] = memory_gib()
+        if peaks[samples] - peaks[_FIRST] > _ENOUGH:
+            return peaks
+    return peaks
+
+
+def _batches(
+    config: DataConfig, samples: int, data: PreparedData, trainer: Trainer
+) -> tf.data.Dataset:
+    return dataset(
+        data,
+        "train",
+        dataclasses.replace(config, batch_size=samples),
+        num_chunks=trainer.num_chunks,
+        tasks=trainer.ranker.tasks,
+        training=True,
+        texts=trainer.text_inputs(data.vocabularies),
+    )
+
+
+def alternatives(config: Config, workers: int) -> Iterator[list[str]]:
+    """What to set instead, to need less memory: one key, and all of them."""
+    words = []
+    if workers > 1 and config.training.tables != "sharded":
+        words.append("training.tables=sharded")
+    if config.optimizer.tables != _LEAST:
+        words.append(f"optimizer.tables={_LEAST}")
+    if config.data.batch_size % 2 == 0:
+        words.append(f"data.batch_size={config.data.batch_size // 2}")
+    yield from ([word] for word in words)
+    if len(words) > 1:
+        yield words
+
+
+def main(argv: list[str]) -> int:
+    """Plans by the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ctr-tf plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", required=True, help="name of a shipped recipe, or a YAML file"
+    )
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="of each worker: its GPUs"
+    )
+    parser.add_argument("--memory", type=float, help="GiB that a replica may take")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args(argv)
+    check_positive_options(options, "workers", "replicas")
+    if options.memory is not None:
+        check_positive_options(options, "memory")
+    recipe = find_recipe(options.config)
+    config = load_recipe(recipe, options.overrides)
+    measured = measure(config)
+    plan = make_plan(measured, config, options.workers, options.replicas)
+    print(_table(measured, plan, config, options))
+    if options.memory is None or plan.total <= options.memory:
+        return 0
+    print(f"That does not fit into {options.memory:g} GiB. Instead:")
+    for words in alternatives(config, options.workers):
+        other = load_recipe(recipe, [*options.overrides, *words])
+        total = make_plan(measured, other, options.workers, options.replicas).total
+        fits = "fits" if total <= options.memory else "too much"
+        print(f"{'':9}{total:8.2f} GiB  {fits:<10}{' '.join(words)}")
+    return 1
+
+
+def _table(
+    measured: Measured, plan: Plan, config: Config, options: argparse.Namespace
+) -> str:
+    rows = sum(table.rows for table in measured.tables.values())
+    samples = config.data.batch_size // (options.workers * options.replicas)
+    where = "GPU" if tf.config.list_logical_devices("GPU") else "process"
+    lines = [
+        ("tables", plan.tables, f"{len(measured.tables)}, {config.training.tables}, "
+         f"{rows:,} rows, with what {config.optimizer.tables} remembers"),
+        ("step", plan.step, f"{samples} samples of {1024 * measured.sample:.2f} MiB"),
+        ("program", plan.program, "TensorFlow, the network, graphs, waiting batches"),
+        ("all", plan.total, f"of each {where}"),
+    ]  # fmt: skip
+    return "\n".join(f"{name:<9}{size:8.2f} GiB  {what}" for name, size, what in lines)
