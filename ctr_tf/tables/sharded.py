@@ -254,7 +254,7 @@ class ShardedTables(Tables):
             name: tf.IndexedSlices(
                 tf.gather(own.values, place),
                 tf.cast(row, tf.int64),
-                tf.constant(table.table.shape, tf.int64),
+                tf.constant(list(table.table.shape), tf.int64),
             )
             for (name, table), place, row in zip(
                 group.tables.items(), places, rows, strict=True

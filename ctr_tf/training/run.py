@@ -24,6 +24,7 @@ from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from ctr_tf.storage import as_path, check_store, files, is_remote
 from ctr_tf.storage.folders import writing
+from ctr_tf.tables.shard import Shard
 from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
 
@@ -54,12 +55,15 @@ class Run:
     ranker: Ranker
 
 
-def load_run(folder: str | Path, weights: str = "best") -> Run:
+def load_run(
+    folder: str | Path, weights: str = "best", shard: Shard | None = None
+) -> Run:
     """Reads a run.
 
     Args:
         folder: of the run.
         weights: `"best"`, by validation, or `"last"`.
+        shard: of the rows of its tables, that which is read; None: all of them.
 
     Raises:
         FileNotFoundError: if the folder is no run, or lacks a file or the checkpoint.
@@ -74,6 +78,7 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
         vocabularies.table_sizes(schema),
         dtype=config.training.precision,
         texts=vocabularies.texts,
+        shard=shard,
     )
     content = content_hash(schema, vocabularies)
     load_weights(checkpoint_folder(folder), ranker, weights, content)
@@ -141,6 +146,8 @@ def open_run(config: Config, data: PreparedData) -> Path:
         for mapping in mappings:
             del mapping["run"]  # a run may be moved
             del mapping["tune"]  # no training looks at it
+            for key in ("distribution", "tables"):  # where it is trained
+                del mapping["training"][key]
         changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(

@@ -43,6 +43,7 @@ from ctr_tf.training.distillation import distilled_objective, make_ramp
 from ctr_tf.training.distribution import (
     distribute,
     make_strategy,
+    shard_of,
     wait_for_all,
     worker,
 )
@@ -90,7 +91,6 @@ def train(config: Config) -> dict:
         trainer,
         options.keep_checkpoints,
         fingerprint(data),
-        index,
         data.content_hash,
         teacher.digest if teacher else "",
     )
@@ -215,12 +215,14 @@ def make_trainer(
         teacher: of `find_teacher`.
     """
     options = config.training
+    shard = shard_of(options.tables, tf.distribute.get_strategy())
     ranker = build_ranker(
         config.model,
         data.schema,
         data.vocabularies.table_sizes(data.schema),
         dtype=options.precision,
         texts=data.vocabularies.texts,
+        shard=shard,
     )
     scaling = options.precision == "mixed_float16"
     jit_compile = options.jit_compile
@@ -229,7 +231,7 @@ def make_trainer(
     if teacher is None:
         trainer = Trainer(make_objective(config.objective, ranker), ranker)
     else:
-        other = teacher.make(data, ranker)
+        other = teacher.make(data, ranker, shard)
         trainer = Trainer(
             distilled_objective(
                 teacher.section, config.objective, ranker, other, total_steps
