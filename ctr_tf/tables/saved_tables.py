@@ -80,9 +80,6 @@ def read(folder: str | Path, parts: Parts, shard: Shard) -> None:
             shape.
     """
     shards = saved_shards(folder)
-    if shard in shards:
-        SavedVariables(file_name(shard), _variables(parts)).read(folder)
-        return
     files = [_File(folder, saved) for saved in shards]
     shapes = _whole_shapes(files)
     wanted = {
@@ -90,6 +87,9 @@ def read(folder: str | Path, parts: Parts, shard: Shard) -> None:
         for part, variables in parts.items()
     }
     check_shapes(as_path(folder) / _WHOLE, shapes, wanted)
+    if shard in shards:
+        SavedVariables(file_name(shard), _variables(parts)).read(folder)
+        return
     for part, variables in parts.items():
         for name, saved in variables.items():
             key = key_of(part, name)

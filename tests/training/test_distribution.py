@@ -76,10 +76,10 @@ def cluster(*sizes):
     ]
 
 
-def assert_equal(ours, expected, atol):
+def assert_equal(ours, expected, atol, rtol=1e-4):
     assert len(ours) == len(expected)
     for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=atol)
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_processes_with_shares_of_the_tables_train_to_the_weights_of_one(
             process.kill()
     expected, shares = alone[0], [weights(output) for output in outputs]
     found = [joined(list(p), w) for *p, w in zip(*shares, expected, strict=True)]
-    assert_equal(found, expected, atol=1e-6)
+    assert_equal(found, expected, atol=1e-6, rtol=1e-6)
     cut = [
         (part.nbytes, whole.nbytes)
         for part, whole in zip(shares[0], expected, strict=True)
