@@ -89,8 +89,6 @@ def build_ranker(
     if shares_with is not None:
         ranker.embedding.share(shares_with.embedding)
     if shard is not None:
-        for table in ranker.embedding.tables.values():
-            if not table.built:
-                table.cut(shard)
+        ranker.embedding.cut(shard)
     ranker.build()
     return ranker
