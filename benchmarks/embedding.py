@@ -44,9 +44,9 @@ def _dataset(rows: int):
     return tf.data.Dataset.from_tensor_slices((ids, labels)).cache().repeat()
 
 
-def _ours(rows: int):
+def trainer_of(rows: int, shard=None):
+    """A trainer of the bench's model: a table of `rows`, or a shard of them."""
     import keras
-    import tensorflow as tf
 
     from ctr_tf.losses import LogLoss
     from ctr_tf.models import Ranker
@@ -71,18 +71,30 @@ def _ours(rows: int):
     schema = Schema(name="bench", features=(item,))
     sizes = {f.table: f.num_ids for f in schema.features if f.is_embedded}
     ranker = Mean(schema, sizes, TowerSizes("mean", embedding_dim=WIDTH))
+    if shard is not None:
+        ranker.embedding.cut(shard)
     ranker.build()
     trainer = Trainer(Objective([Term("log_loss", LogLoss())]), ranker)
     trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
     use_huge_pages(trainer.store.variables)
-    dataset = _dataset(rows).map(
+    return trainer
+
+
+def as_batches(dataset):
+    """Ids and labels, as the trainer takes them."""
+    import tensorflow as tf
+
+    return dataset.map(
         lambda ids, labels: (
             {"behavior_item_id": ids},
             labels[..., None],
             tf.ones_like(labels),
         )
     )
-    return trainer, dataset
+
+
+def _ours(rows: int):
+    return trainer_of(rows), as_batches(_dataset(rows))
 
 
 def _stock(rows: int):

@@ -49,30 +49,54 @@ class SavedVariables:
 
     def _check(self, path: Path) -> None:
         there = tf.train.load_checkpoint(str(path)).get_variable_to_shape_map()
-        for part, variables in self.parts.items():
-            own = {
-                f"{part}/{_escaped(name)}{_VALUE}": (name, variable.shape.as_list())
-                for name, variable in variables.items()
-            }
-            for key, (name, shape) in own.items():
-                if key not in there:
-                    raise UserError(
-                        f"'{path}' does not fit: it has no '{name}', of shape {shape}, "
-                        f"among its {part}."
-                    )
-                if there[key] != shape:
-                    raise UserError(
-                        f"'{path}' does not fit: '{name}' must have the shape {shape}. "
-                        f"Received: {there[key]}"
-                    )
-            more = {k for k in there if k.startswith(f"{part}/")} - own.keys()
-            for key in sorted(more):
-                if key.endswith(_VALUE):
-                    name = _plain(key.removeprefix(f"{part}/").removesuffix(_VALUE))
-                    raise UserError(
-                        f"'{path}' does not fit: its '{name}' of {part}, of shape "
-                        f"{there[key]}, is nothing that is wanted here."
-                    )
+        wanted = {
+            part: {name: v.shape.as_list() for name, v in variables.items()}
+            for part, variables in self.parts.items()
+        }
+        check_shapes(path, there, wanted)
+
+
+def check_shapes(
+    path: Path,
+    there: Mapping[str, list[int]],
+    wanted: Mapping[str, Mapping[str, list[int]]],
+) -> None:
+    """Compares the shapes that are there with those that are wanted.
+
+    Args:
+        path: to be named.
+        there: key, see `key_of` → shape.
+        wanted: name of a part → name of a variable → shape.
+
+    Raises:
+        UserError: see `SavedVariables.read`.
+    """
+    for part, shapes in wanted.items():
+        own = {key_of(part, name): (name, shape) for name, shape in shapes.items()}
+        for key, (name, shape) in own.items():
+            if key not in there:
+                raise UserError(
+                    f"'{path}' does not fit: it has no '{name}', of shape {shape}, "
+                    f"among its {part}."
+                )
+            if there[key] != shape:
+                raise UserError(
+                    f"'{path}' does not fit: '{name}' must have the shape {shape}. "
+                    f"Received: {there[key]}"
+                )
+        more = {k for k in there if k.startswith(f"{part}/")} - own.keys()
+        for key in sorted(more):
+            if key.endswith(_VALUE):
+                name = _plain(key.removeprefix(f"{part}/").removesuffix(_VALUE))
+                raise UserError(
+                    f"'{path}' does not fit: its '{name}' of {part}, of shape "
+                    f"{there[key]}, is nothing that is wanted here."
+                )
+
+
+def key_of(part: str, name: str) -> str:
+    """Of a variable, in TensorFlow's checkpoint."""
+    return f"{part}/{_escaped(name)}{_VALUE}"
 
 
 def _escaped(name: str) -> str:

@@ -17,6 +17,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.layers.number_statistics import NumberStatistics, measure
 from ctr_tf.schema import FIRST_ID, PADDING_ID, Feature, Schema
 from ctr_tf.tables.embedding_table import EmbeddingTable
+from ctr_tf.tables.shard import Shard
 from ctr_tf.tensors import Shape, Tensor
 
 _log = logging.getLogger(__name__)
@@ -147,6 +148,15 @@ class FeatureEmbedding(keras.layers.Layer):
                     f"`embedding_dim`. Received: {own} and {theirs}"
                 )
             self.tables[name] = other.tables[name]
+
+    def cut(self, shard: Shard) -> None:
+        """Decides, before tables are made, which of their rows are here.
+
+        Those that are made already, and shared, stay as they are.
+        """
+        for table in self.tables.values():
+            if not table.built:
+                table.cut(shard)
 
     def build(self, input_shape: Shape | None = None) -> None:
         """Makes the tables and the statistics of numeric features."""

@@ -26,6 +26,7 @@ from ctr_tf.models.twin_v2 import TwinV2
 from ctr_tf.models.with_texts import WithTexts
 from ctr_tf.schema import Schema
 from ctr_tf.schema.texts import Texts
+from ctr_tf.tables.shard import Shard
 
 MODELS: dict[str, type[Ranker]] = {
     model.config_class.name: model
@@ -60,6 +61,7 @@ def build_ranker(
     dtype: Any = None,
     shares_with: Ranker | None = None,
     texts: Texts | None = None,
+    shard: Shard | None = None,
 ) -> Ranker:
     """Makes the model that a config describes, with all its weights.
 
@@ -70,6 +72,7 @@ def build_ranker(
         dtype: precision policy, such as `"mixed_bfloat16"`; Keras' global one if None.
         shares_with: a ranker whose features' tables it takes, instead of its own.
         texts: of the data, for a model that reads texts.
+        shard: of the rows of tables, that which is here; None: all of them.
 
     Returns:
         The built model.
@@ -78,6 +81,8 @@ def build_ranker(
         UserError: for an unknown name, tables to be shared that differ in width.
     """
     ranker = make_ranker(config, schema, table_sizes, dtype, shares_with, texts)
+    if shard is not None:
+        ranker.embedding.cut(shard)
     ranker.build()
     return ranker
 

@@ -1,24 +1,15 @@
-"""Tables that are whole on every replica.
+"""Tables that are whole on every replica."""
 
-What a training's steps and checkpoints do with tables is in these methods: `lookup`,
-`gradients` and `apply` in a step; `save` and `load` between steps; `export` at the end.
-A training whose tables are cut over its workers needs another class with the same ones.
-"""
+from collections.abc import Mapping
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-
-import keras
 import tensorflow as tf
 
-from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.tables.embedding_table import EmbeddingTable
-from ctr_tf.tables.row_wise_optimizers import RowWiseOptimizer, unique_rows
+from ctr_tf.tables.row_wise_optimizers import unique_rows
+from ctr_tf.tables.tables import Lookups, Tables
 
-Lookups = Mapping[str, tuple[str, tf.Tensor]]
 
-
-class ReplicatedTables:
+class ReplicatedTables(Tables):
     """Tables of which each replica has all rows, and the optimizer of the rows.
 
     Args:
@@ -26,34 +17,27 @@ class ReplicatedTables:
         optimizer: of the rows; None where nothing is trained.
     """
 
-    def __init__(
-        self,
-        tables: Mapping[str, EmbeddingTable],
-        optimizer: RowWiseOptimizer | None = None,
-    ):
-        self.tables = dict(tables)
-        self.optimizer = optimizer
-        if optimizer is not None:
-            optimizer.build([table.table for table in self.tables.values()])
-
-    def lookup(self, lookups: Lookups) -> dict[str, tf.Tensor]:
+    def lookup(self, lookups: Lookups) -> tuple[dict[str, tf.Tensor], Lookups]:
         """Gathers rows.
 
         Args:
             lookups: name → its table, and ids of any shape.
 
         Returns:
-            Name → rows, float32 `[..., width]`.
+            Name → rows, float32 `[..., width]`; and what `gradients` takes.
         """
-        return {name: self.tables[table](ids) for name, (table, ids) in lookups.items()}
+        rows = {name: self.tables[table](ids) for name, (table, ids) in lookups.items()}
+        return rows, lookups
 
     def gradients(
         self, lookups: Lookups, of_rows: Mapping[str, tf.Tensor | None]
     ) -> dict[str, tf.IndexedSlices]:
         """Gradients of the tables, over all replicas, from those of looked-up rows.
 
+        Each replica sends the gradient of a row once, however often it looked it up.
+
         Args:
-            lookups: as `lookup` got them.
+            lookups: from `lookup`.
             of_rows: name → gradient of what `lookup` gave; None: it has none.
 
         Returns:
@@ -63,10 +47,13 @@ class ReplicatedTables:
         for key, (name, ids) in lookups.items():
             if of_rows.get(key) is not None and self.tables[name].trainable:
                 used.setdefault(name, []).append((ids, of_rows[key]))
-        own = {name: _slices(self.tables[name], parts) for name, parts in used.items()}
-        if not own:
-            return {}
+        own = {
+            name: unique_rows(_slices(self.tables[name], parts))
+            for name, parts in used.items()
+        }
         replica = tf.distribute.get_replica_context()
+        if not own or replica.num_replicas_in_sync == 1:
+            return own
         summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, list(own.values()))
         return {name: unique_rows(g) for name, g in zip(own, summed, strict=True)}
 
@@ -75,6 +62,10 @@ class ReplicatedTables:
         squares = [2 * tf.nn.l2_loss(g.values) for g in gradients.values()]
         return tf.reduce_sum(tf.stack(squares)) if squares else tf.constant(0.0)
 
+    def all_finite(self, finite: tf.Tensor) -> tf.Tensor:
+        """Whether gradients are finite on all workers: here, as on any of them."""
+        return finite
+
     def apply(self, gradients: Mapping[str, tf.IndexedSlices]) -> None:
         """Updates the rows that have gradients.
 
@@ -82,60 +73,10 @@ class ReplicatedTables:
             gradients: from `gradients`, perhaps scaled.
         """
         if gradients:
-            self._updates().apply_unique(
+            self.updates().apply_unique(
                 list(gradients.values()),
                 [self.tables[name].table for name in gradients],
             )
-
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """Tables and slots that lie in this process' memory."""
-        slots = self.optimizer.variables if self.optimizer is not None else []
-        return [*(table.table for table in self.tables.values()), *slots]
-
-    def save(
-        self,
-        folder: str | Path,
-        slots: bool = True,
-        only: Iterable[str] | None = None,
-    ) -> None:
-        """Writes all rows into a checkpoint's folder.
-
-        Args:
-            folder: of the checkpoint.
-            slots: whether to write those of the optimizer, too.
-            only: names of the tables; all of them where None.
-        """
-        self._saved(slots, only).write(folder)
-
-    def load(self, folder: str | Path, slots: bool = True) -> None:
-        """Reads what `save` has written, with the same `slots`.
-
-        Raises:
-            UserError: names the table that is missing, or has another shape.
-        """
-        self._saved(slots).read(folder)
-
-    def export(self) -> dict[str, tf.Variable]:
-        """Name → whole table, for a graph that serves."""
-        return {name: table.table.value for name, table in self.tables.items()}
-
-    def _updates(self) -> RowWiseOptimizer:
-        assert self.optimizer is not None  # whoever trains has one
-        return self.optimizer
-
-    def _saved(self, slots: bool, only: Iterable[str] | None = None) -> SavedVariables:
-        """Tables of the ranker `teacher`, `teacher/<name>`, are a part of their own."""
-        names = self.tables if only is None else only
-        parts: dict[str, dict] = {"tables": {}}
-        for name in names:
-            ranker, _, own = name.rpartition("/")
-            part = parts.setdefault(f"tables_{ranker}" if ranker else "tables", {})
-            part[own] = self.tables[name].table.value
-        if slots:
-            variables = enumerate(self._updates().variables)
-            parts["slots"] = {str(index): v.value for index, v in variables}
-        return SavedVariables("tables", parts)
 
 
 def _slices(table: EmbeddingTable, used: list) -> tf.IndexedSlices:

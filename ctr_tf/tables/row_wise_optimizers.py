@@ -1,6 +1,6 @@
-"""Adam and Adagrad that touch only the rows of the batch, whatever the table's size.
+"""Adam and Adagrads that touch only the rows of the batch, whatever the table's size.
 
-Both take a table's gradient as `tf.IndexedSlices`, add up the gradients of each row
+They take a table's gradient as `tf.IndexedSlices`, add up the gradients of each row
 (`unique_rows`), gather that row's slots, and scatter the new values of slots and row.
 Table and slots are never read or written as a whole.
 """
@@ -35,13 +35,16 @@ def _native(variable):
 class RowWiseOptimizer(keras.optimizers.Optimizer):
     """Base: an optimizer that updates rows.
 
-    Subclasses implement `update_rows`. On one replica it is a Keras optimizer like any
-    other; on several, gradients must have been summed over them, as `ReplicatedTables`
-    does.
+    Subclasses implement `slot_width` and `update_rows`. On one replica it is a Keras
+    optimizer like any other; on several, gradients must have been summed over them, as
+    `ReplicatedTables` does.
 
     Args:
         learning_rate: float or schedule.
         name: of the optimizer.
+
+    Attributes:
+        slots: what is remembered of rows: one variable a table, with as many rows.
     """
 
     def __init__(
@@ -57,6 +60,30 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
                     f"`{option}` touches every row of a table, so {type(self).__name__}"
                     f" does without it. Received: {option}={getattr(self, option)!r}"
                 )
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Makes the slots."""
+        if self.built:
+            return
+        super().build(variables)
+        self.slots = [
+            self.add_variable(
+                shape=(variable.shape[0], self.slot_width(variable.shape[1])),
+                initializer=keras.initializers.Constant(self.initial_slot),
+                dtype=variable.dtype,
+                name=f"{variable.name}_slots",
+            )
+            for variable in variables
+        ]
+
+    @property
+    def initial_slot(self) -> float:
+        """What new slots are filled with."""
+        return 0.0
+
+    def slot_width(self, width: int) -> int:
+        """Numbers that are remembered of a row of `width`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `slot_width`.")
 
     def apply(
         self,
@@ -87,6 +114,17 @@ class RowWiseOptimizer(keras.optimizers.Optimizer):
     ) -> None:
         """As `apply`, for gradients in which every row is there once."""
         super().apply(grads, trainable_variables)
+
+    def apply_here(
+        self, grads: Sequence[tf.IndexedSlices], variables: Sequence[keras.Variable]
+    ) -> None:
+        """As `apply_unique`, for variables that no strategy keeps."""
+        for gradient, variable in zip(grads, variables, strict=True):
+            self.update_step(gradient, variable, self.learning_rate)
+        self.iterations.assign_add(1)
+
+    def _slot(self, variable: keras.Variable) -> keras.Variable:
+        return self.slots[self._get_variable_index(variable)]
 
     def update_step(
         self, gradient: tf.IndexedSlices, variable: keras.Variable, learning_rate: Any
@@ -155,16 +193,18 @@ class RowWiseAdagrad(RowWiseOptimizer):
         self.initial_accumulator_value = initial_accumulator_value
         self.epsilon = epsilon
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Makes the accumulators."""
-        if self.built:
-            return
-        super().build(variables)
-        self._accumulators = self.add_optimizer_variables(
-            variables,
-            "accumulator",
-            initializer=keras.initializers.Constant(self.initial_accumulator_value),
-        )
+    @property
+    def initial_slot(self) -> float:
+        """Of the accumulators."""
+        return self.initial_accumulator_value
+
+    def slot_width(self, width: int) -> int:
+        """See `RowWiseOptimizer`."""
+        return width
+
+    def squares(self, gradient: tf.Tensor) -> tf.Tensor:
+        """What is added to the accumulators, for gradients `[n, width]`."""
+        return tf.square(gradient)
 
     def update_rows(
         self,
@@ -174,8 +214,8 @@ class RowWiseAdagrad(RowWiseOptimizer):
         learning_rate: tf.Tensor,
     ) -> None:
         """See the class."""
-        slot = self._accumulators[self._get_variable_index(variable)]
-        accumulator = _gather(slot, rows) + tf.square(gradient)
+        slot = self._slot(variable)
+        accumulator = _gather(slot, rows) + self.squares(gradient)
         _scatter(slot, rows, accumulator)
         change = learning_rate * gradient / tf.sqrt(accumulator + self.epsilon)
         _scatter_subtract(variable, rows, change)
@@ -187,6 +227,25 @@ class RowWiseAdagrad(RowWiseOptimizer):
             "initial_accumulator_value": self.initial_accumulator_value,
             "epsilon": self.epsilon,
         }
+
+
+@keras.saving.register_keras_serializable(package="ctr_tf")
+class RowScalarAdagrad(RowWiseAdagrad):
+    """Adagrad with one number a row, where Adam keeps two a channel.
+
+    For every row of the batch, with g the sum of its gradients:
+
+        a ← a + mean(g²)
+        w ← w − learning_rate · g / sqrt(a + epsilon)
+    """
+
+    def slot_width(self, width: int) -> int:
+        """See `RowWiseOptimizer`."""
+        return 1
+
+    def squares(self, gradient: tf.Tensor) -> tf.Tensor:
+        """One number for all channels of a row."""
+        return tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True)
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
@@ -227,21 +286,12 @@ class RowWiseAdam(RowWiseOptimizer):
         self.beta_2 = beta_2
         self.epsilon = epsilon
 
-    def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Makes the moments."""
-        if self.built:
-            return
-        super().build(variables)
-        # Both moments of a row lie side by side, so that a row that is far away in
-        # memory is fetched once and not twice.
-        self._moments = [
-            self.add_variable(
-                shape=(variable.shape[0], 2 * variable.shape[1]),
-                dtype=variable.dtype,
-                name=f"{variable.name}_moments",
-            )
-            for variable in variables
-        ]
+    def slot_width(self, width: int) -> int:
+        """Both moments of a row lie side by side.
+
+        So a row that is far away in memory is fetched once and not twice.
+        """
+        return 2 * width
 
     def update_rows(
         self,
@@ -251,7 +301,7 @@ class RowWiseAdam(RowWiseOptimizer):
         learning_rate: tf.Tensor,
     ) -> None:
         """See the class."""
-        slot = self._moments[self._get_variable_index(variable)]
+        slot = self._slot(variable)
         momentum, velocity = tf.split(_gather(slot, rows), 2, axis=1)
         momentum += (gradient - momentum) * (1 - self.beta_1)
         velocity += (tf.square(gradient) - velocity) * (1 - self.beta_2)

@@ -5,20 +5,26 @@
     checkpoints/best-00000800/   the weights of the best validation so far: the first
                                  ranker's, which is the one that is trained for
 
-A checkpoint is written to a hidden folder, which is renamed when it is complete; for a
-run in a store to one of this machine, whose `state.json` is copied last. Tables are
-written and read by those who keep them (`ctr_tf.tables`).
+A checkpoint is written to a hidden folder, which is renamed when it is complete; in a
+store its `state.json` is written last. Tables are written and read by those who keep
+them (`ctr_tf.tables`).
+
+Of several workers the first writes what all of them have, and every one its shard of
+tables that are cut. Where one fails, all do. To go on, the first says from which step,
+and all read that: they need one folder, or one store.
 """
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -30,13 +36,21 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.saved_variables import SavedVariables
 from ctr_tf.storage import as_path, files, is_remote
 from ctr_tf.storage.folders import reading, upload
-from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.tables import saved_tables
+from ctr_tf.tables.own_variables import own_variables
+from ctr_tf.tables.shard import Shard
+from ctr_tf.tables.tables import Tables
+from ctr_tf.training.distribution import named as named_workers
+from ctr_tf.training.distribution import together, told_by_all, worker
 from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 _STATE = "state.json"
 _NETWORK = "network"
 _FORMAT = 2
+_SECONDS_TO_SEE = 30.0  # what another worker has written, in a folder of both
+_NONE = -1  # there is no checkpoint to go on from
+_WHOLE, _DAMAGED, _WRONG = range(3)
 # Layers that had no name of their own in the first format: Keras counted them.
 _COUNTED = re.compile(r"\b(feature_embedding|full_attention)_\d+\b")
 # What reading a file raises that was cut off, or is not there.
@@ -76,14 +90,13 @@ class Progress:
 class Checkpoints:
     """The checkpoints of one run.
 
+    All workers of a training must make the same calls together.
+
     Args:
         folder: they lie in.
         trainer: compiled.
         keep: latest ones kept, beside the best.
         data: identifies the training data; a checkpoint goes on only with its own.
-        worker: index of this process; only the files of worker 0 become a checkpoint.
-            All workers must call `save` together, because some variables are summed
-            over the workers when they are read.
         content: hash of schema and vocabularies; weights are read only for their own.
         teacher: identifies the weights of a finished teacher, which no checkpoint has;
             one goes on only with its own.
@@ -95,7 +108,6 @@ class Checkpoints:
         trainer: Trainer,
         keep: int = 2,
         data: str = "",
-        worker: int = 0,
         content: str = "",
         teacher: str = "",
     ):
@@ -103,28 +115,36 @@ class Checkpoints:
         self.trainer = trainer
         self.keep = keep
         self.data = data
-        self.worker = worker
         self.content = content
         self.teacher = teacher
+        self._strategy = trainer.distribute_strategy
+        self._worker, _ = worker(self._strategy)
         self._restored: Path | None = None
 
     def save(self, progress: Progress) -> None:
-        """Writes a checkpoint to go on from, and removes old ones."""
+        """Writes a checkpoint to go on from, and removes old ones.
+
+        Raises:
+            OSError: if a worker cannot write its part.
+        """
         state = {**dataclasses.asdict(progress), "data": self.data}
         state["slots"] = self._order()
         state["teacher"] = self.teacher
-        with self._writing(f"step-{progress.step:08d}", state) as folder:
-            SavedVariables(_NETWORK, self._network() | self._metrics()).write(folder)
-            self.trainer.store.save(folder)
+        parts = self._network() | self._metrics()
+        name = f"step-{progress.step:08d}"
+        self._write(name, state, parts, self.trainer.store.save)
         self._remove_all_but("step-*", self.keep)
 
     def save_best(self, step: int) -> None:
-        """Writes the weights alone, and removes the last best."""
-        ranker = self.trainer.ranker
-        with self._writing(f"best-{step:08d}", {}) as folder:
-            SavedVariables(_NETWORK, {MAIN: named(ranker)}).write(folder)
-            tables = ranker.embedding.tables
-            self.trainer.store.save(folder, slots=False, only=tables)
+        """Writes the weights alone, and removes the last best.
+
+        Raises:
+            OSError: if a worker cannot write its part.
+        """
+        ranker, store = self.trainer.ranker, self.trainer.store
+        tables = ranker.embedding.tables
+        save_tables = functools.partial(store.save, slots=False, only=tables)
+        self._write(f"best-{step:08d}", {}, {MAIN: named(ranker)}, save_tables)
         self._remove_all_but("best-*", 1)
 
     def restore(self) -> Progress:
@@ -134,29 +154,81 @@ class Checkpoints:
 
         Raises:
             UserError: if it was made from other data, or with other weights; if all
-                are damaged.
+                are damaged; if a worker does not see the one of the first.
         """
-        if not is_remote(self.folder):
-            for unfinished in self.folder.glob(f".*.{self.worker}"):
+        if not self._worker and not is_remote(self.folder):
+            for unfinished in self.folder.glob(".*"):
                 shutil.rmtree(unfinished)
-        folders = sorted(self.folder.glob("step-*"), reverse=True)
-        for folder in folders:
-            try:
-                progress = self._restore(folder)
-            except _DAMAGE as error:
-                _log.warning(
-                    "The checkpoint '%s' is damaged and left out: %s",
-                    folder, str(error).split("\n")[0],
-                )  # fmt: skip
-                continue
-            self._restored = folder
-            return progress
-        if folders:
+        left_out: list[Path] = []
+        while (step := self._latest_but(left_out)) != _NONE:
+            folder = self._folder_of(step)
+            outcome, progress, error = self._attempt(folder, step)
+            told = told_by_all(self._strategy, [outcome])[:, 0]
+            if outcome == _WRONG:
+                assert error is not None
+                raise error
+            if (told == _WRONG).any():
+                raise UserError(
+                    f"The checkpoint '{folder}' cannot be gone on from by "
+                    f"{named_workers(told == _WRONG)}, whose log says why."
+                )
+            if not told.any():
+                self._restored = folder
+                return progress
+            _log.warning(
+                "The checkpoint '%s' is damaged and left out: %s",
+                folder,
+                str(error).split("\n")[0] if error else f"so {named_workers(told)} say",
+            )
+            left_out.append(folder)
+        if left_out:
             raise UserError(
                 f"All checkpoints of the run are damaged; delete them to begin anew. "
-                f"Received: {', '.join(str(folder) for folder in folders)}"
+                f"Received: {', '.join(str(folder) for folder in left_out)}"
             )
         return Progress()
+
+    def _folder_of(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}"
+
+    def _latest_but(self, left_out: list[Path]) -> int:
+        """The latest step that the first worker sees a checkpoint of, or `_NONE`."""
+        found = {int(path.name.removeprefix("step-")) for path in self._steps()}
+        steps = [step for step in found if self._folder_of(step) not in left_out]
+        return int(told_by_all(self._strategy, [max(steps, default=_NONE)])[0, 0])
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*")) if not self._worker else []
+
+    def _attempt(
+        self, folder: Path, step: int
+    ) -> tuple[int, Progress, Exception | None]:
+        """Reads a checkpoint on this worker; says whether it is whole here."""
+        try:
+            if self._worker:
+                self._wait_to_see(folder, step)
+            return _WHOLE, self._restore(folder), None
+        except UserError as error:
+            return _WRONG, Progress(), error
+        except _DAMAGE as error:
+            # What all read, the first has read as well; shards it has not.
+            if self._worker and self.trainer.store.shard.is_whole:
+                trouble = str(error).split("\n")[0]
+                wrong = UserError(
+                    f"This worker, {self._worker}, cannot read the checkpoint of step "
+                    f"{step} that the training goes on from. Received: '{folder}': "
+                    f"{trouble}"
+                )
+                return _WRONG, Progress(), wrong
+            return _DAMAGED, Progress(), error
+
+    def _wait_to_see(self, folder: Path, step: int) -> None:
+        if not _wait_until((folder / _STATE).is_file):
+            raise UserError(
+                f"This worker, {self._worker}, does not see the checkpoint of step "
+                f"{step} that the training goes on from: all workers need one folder "
+                f"for the run, or one store. Received: '{folder}'"
+            )
 
     def _restore(self, folder: Path) -> Progress:
         state = _read_state(folder, self.content)
@@ -212,35 +284,100 @@ class Checkpoints:
         metrics = self.trainer.metrics
         return {"metrics": _numbered([v for m in metrics for v in m.variables])}
 
-    @contextlib.contextmanager
-    def _writing(self, name: str, state: dict) -> Iterator[Path]:
-        """A folder to write to; it takes its place when it is complete."""
+    def _write(
+        self,
+        name: str,
+        state: dict,
+        parts: dict[str, dict],
+        save_tables: Callable[[Path], None],
+    ) -> None:
+        """Writes to a place that nobody takes for a checkpoint before it is one."""
         state |= {"format": _FORMAT, "content_hash": self.content}
-        final = self.folder / name
-        if is_remote(self.folder):
+        parts = {part: _added_up(variables) for part, variables in parts.items()}
+        final, shard = self.folder / name, self.trainer.store.shard
+        place = final if is_remote(final) else self.folder / f".{name}"
+
+        def begin() -> None:
+            files.remove(place)
+            if not is_remote(place):
+                place.mkdir(parents=True)
+
+        def write(folder: Path) -> None:
+            if not self._worker:
+                SavedVariables(_NETWORK, parts).write(folder)
+            if not (self._worker and shard.is_whole):
+                save_tables(folder)
+
+        def write_part() -> None:
+            if not is_remote(place):
+                write(place)
+                for own in (_NETWORK, saved_tables.file_name(shard)):
+                    for path in place.glob(f"{own}.*"):
+                        files.sync(path)
+                return
             with tempfile.TemporaryDirectory(prefix="ctr-tf-") as temporary:
-                yield Path(temporary)
-                if not self.worker:
-                    _write_state(Path(temporary), state)
-                    files.remove(final)
-                    upload(Path(temporary), final, last=[_STATE])
-            return
-        hidden = self.folder / f".{name}.{self.worker}"
-        shutil.rmtree(hidden, ignore_errors=True)
-        hidden.mkdir(parents=True)
-        yield hidden
-        if self.worker:
-            shutil.rmtree(hidden)
-            return
-        _write_state(hidden, state)
-        files.remove(final)
-        files.sync(hidden)
-        hidden.rename(final)
+                write(Path(temporary))
+                upload(Path(temporary), place)
+
+        def publish() -> None:
+            _check_shards(place, shard.count)
+            _write_state(place, state)
+            if place != final:
+                files.remove(final)
+                files.sync(place)
+                place.rename(final)
+
+        self._together(final, begin, first_alone=True)
+        self._together(final, write_part)
+        self._together(final, publish, first_alone=True)
+
+    def _together(
+        self, final: Path, action: Callable[[], None], first_alone: bool = False
+    ) -> None:
+        if first_alone and self._worker:
+            action = _nothing
+        together(self._strategy, f"Writing the checkpoint '{final}'", action)
 
     def _remove_all_but(self, pattern: str, count: int) -> None:
-        if not self.worker:
+        if not self._worker:
             for folder in sorted(self.folder.glob(pattern))[:-count]:
                 files.remove(folder)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _check_shards(folder: Path, count: int) -> None:
+    """Waits for the files of all workers, which their folder may show late."""
+    shards = [Shard(index, count) for index in range(count)]
+    if not _wait_until(lambda: not saved_tables.missing_shards(folder, shards)):
+        missing = saved_tables.missing_shards(folder, shards)
+        raise OSError(
+            f"The checkpoint in '{folder}' lacks what other workers have written: all "
+            "workers need one folder for the run, or one store. Missing: "
+            f"{', '.join(missing)}"
+        )
+
+
+def _wait_until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within `_SECONDS_TO_SEE`."""
+    latest = time.monotonic() + _SECONDS_TO_SEE
+    while not (true := condition()) and time.monotonic() < latest:
+        time.sleep(0.1)
+    return true
+
+
+def _added_up(variables: dict[str, tf.Variable]) -> dict[str, tf.Variable]:
+    """Reads those that are added up over all workers, by all of them in one order."""
+    summed = tf.VariableSynchronization.ON_READ
+    with own_variables():
+        return {
+            name: tf.Variable(variable.numpy(), trainable=False)
+            if variable.synchronization == summed
+            else variable
+            for name, variable in variables.items()
+        }
 
 
 def digest(folder: str | Path) -> str:
@@ -277,7 +414,18 @@ def load_weights(
         return
     with reading(found) as here:
         SavedVariables(_NETWORK, {MAIN: named(ranker)}).read(here)
-        ReplicatedTables(ranker.embedding.tables).load(here, slots=False)
+        Tables(ranker.embedding.tables).load(here, slots=False)
+
+
+@contextlib.contextmanager
+def best_weights(folder: str | Path) -> Iterator[Path]:
+    """The folder of the best weights among a run's checkpoints, here.
+
+    Raises:
+        FileNotFoundError: if there are none.
+    """
+    with reading(_find(folder, "best")) as here:
+        yield here
 
 
 def _find(folder: str | Path, weights: str) -> Path:
@@ -314,7 +462,7 @@ def _numbered(variables: list[keras.Variable]) -> dict[str, tf.Variable]:
 
 
 def _write_state(folder: Path, state: dict) -> None:
-    (folder / _STATE).write_text(json.dumps(state, indent=1), "utf-8")
+    files.write_text(folder / _STATE, json.dumps(state, indent=1))
 
 
 def _read_state(folder: Path, content: str) -> dict:

@@ -8,7 +8,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models.choose import choose_model
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.training.distillation import DistillationConfig
-from ctr_tf.training.distribution import STRATEGIES
+from ctr_tf.training.distribution import STRATEGIES, TABLES
 from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 from ctr_tf.training.row_dropout import RowDropoutConfig
@@ -38,6 +38,9 @@ class TrainingConfig:
             `"mixed_bfloat16"`.
         jit_compile: whether XLA compiles the dense network; None: where there is a GPU.
         distribution: `"none"`, `"mirrored"` or `"multi_worker"`.
+        tables: `"replicated"`: every replica has all rows; or `"sharded"`: each worker
+            of `"multi_worker"` has a share of the rows and of what the optimizer
+            remembers of them, in its host's memory. One worker has all of them.
         validate_every: steps from one validation to the next; None: an epoch.
         monitor: the validation metric by which a checkpoint is the best: `"auc"`, or
             `"gauc_request"`, the mean AUC of the requests' slates.
@@ -59,6 +62,7 @@ class TrainingConfig:
     precision: str = "float32"
     jit_compile: bool | None = None
     distribution: str = "none"
+    tables: str = "replicated"
     validate_every: int | None = None
     monitor: str = "auc"
     patience: int | None = None
@@ -71,6 +75,7 @@ class TrainingConfig:
         for key, known in (
             ("precision", PRECISIONS),
             ("distribution", STRATEGIES),
+            ("tables", TABLES),
             ("monitor", MONITORS),
         ):
             if getattr(self, key) not in known:

@@ -17,14 +17,17 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.tables.shard import Shard
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+TABLES = ("replicated", "sharded")
 _JOBS = ("chief", "worker")
 _SECONDS_TO_LEAVE = 60  # that worker 0 gives the others at the end of a training
 
@@ -107,6 +110,29 @@ def _workers(strategy: tf.distribute.Strategy) -> dict[tuple[str, int], str]:
     }
 
 
+def shard_of(tables: str, strategy: tf.distribute.Strategy) -> Shard:
+    """The rows of the tables that learn which are this worker's.
+
+    Args:
+        tables: `"replicated"` or `"sharded"`.
+        strategy: from `make_strategy`.
+
+    Raises:
+        UserError: if tables are sharded, and a worker has more than one replica.
+    """
+    index, workers = worker(strategy)
+    replicas = strategy.num_replicas_in_sync
+    if tables == "replicated":
+        return Shard()
+    if replicas > workers:
+        raise UserError(
+            "Tables are sharded over workers of one replica each: show every worker "
+            "one device, by CUDA_VISIBLE_DEVICES, and start one for each. Received: "
+            f"training.tables=sharded, workers={workers}, replicas={replicas}"
+        )
+    return Shard(index, workers)
+
+
 def distribute(
     strategy: tf.distribute.Strategy, make_dataset: Callable[..., tf.data.Dataset]
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
@@ -146,6 +172,58 @@ def reduce_logs(strategy: tf.distribute.Strategy, logs: dict) -> dict:
     return {key: strategy.reduce("MEAN", v, axis=None) for key, v in logs.items()}
 
 
+def told_by_all(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.ndarray:
+    """What every worker says; all must come to this place.
+
+    Args:
+        strategy: from `make_strategy`.
+        numbers: this worker's; as many on all workers.
+
+    Returns:
+        int64 `[workers, len(numbers)]`, in the order of the workers.
+    """
+    index, count = worker(strategy)
+    if count == 1:
+        return np.array([numbers], np.int64)
+    own = np.zeros((count, len(numbers)), np.int64)
+    own[index] = numbers
+    said = tf.function(lambda: strategy.run(lambda: tf.constant(own)))
+    total = strategy.reduce("SUM", said(), axis=None).numpy()
+    return total // (strategy.num_replicas_in_sync // count)
+
+
+def together(
+    strategy: tf.distribute.Strategy, what: str, action: Callable[[], None]
+) -> None:
+    """Does something on all workers; where it fails on one of them, on all.
+
+    Args:
+        strategy: from `make_strategy`.
+        what: is done, to be named.
+        action: this worker's part of it.
+
+    Raises:
+        OSError: on the workers whose own part was done, names the others. These raise
+            what `action` does.
+    """
+    failed: list[Exception] = []
+    try:
+        action()
+    except Exception as error:
+        failed.append(error)
+    told = told_by_all(strategy, [len(failed)])[:, 0]
+    if failed:
+        raise failed[0]
+    if told.any():
+        raise OSError(f"{what} failed on {named(told)}, whose log says why.")
+
+
+def named(told: np.ndarray) -> str:
+    """The workers whose number is not 0."""
+    workers = [str(index) for index in np.flatnonzero(told)]
+    return f"worker{'s' if len(workers) > 1 else ''} {', '.join(workers)}"
+
+
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     """Waits until every worker has come to this place.
 
@@ -156,8 +234,7 @@ def wait_for_all(strategy: tf.distribute.Strategy) -> None:
     index, count = worker(strategy)
     if count > 1:
         gc.collect()
-        meet = tf.function(lambda: strategy.run(lambda: tf.constant(1.0)))
-        strategy.reduce("SUM", meet(), axis=None)
+        told_by_all(strategy, [0])
         if index == 0:
             _wait_until_closed(list(_workers(strategy).values())[1:])
 

@@ -9,7 +9,12 @@ import keras
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.tables.embedding_table import EmbeddingTable
 from ctr_tf.tables.replicated import ReplicatedTables
-from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam
+from ctr_tf.tables.row_wise_optimizers import (
+    RowScalarAdagrad,
+    RowWiseAdagrad,
+    RowWiseAdam,
+)
+from ctr_tf.tables.sharded import ShardedTables
 from ctr_tf.training.paired_optimizer import (
     SGD,
     Adagrad,
@@ -19,7 +24,11 @@ from ctr_tf.training.paired_optimizer import (
 )
 
 DENSE = {"adam": Adam, "adagrad": Adagrad, "sgd": SGD}
-TABLES = {"adam": RowWiseAdam, "adagrad": RowWiseAdagrad}
+TABLES = {
+    "adam": RowWiseAdam,
+    "adagrad": RowWiseAdagrad,
+    "adagrad_row": RowScalarAdagrad,
+}
 SCHEDULES = ("constant", "cosine")
 
 
@@ -29,7 +38,8 @@ class OptimizerConfig:
 
     Args:
         dense: of the network: `"adam"`, `"adagrad"` or `"sgd"`.
-        tables: of the embedding tables, row-wise: `"adam"` or `"adagrad"`.
+        tables: of the embedding tables, row-wise: `"adam"`, which keeps two numbers a
+            weight; `"adagrad"`, one; or `"adagrad_row"`, one a row.
         learning_rate: of the network, after the warm-up.
         table_learning_rate: of the tables; `learning_rate` where None.
         schedule: after the warm-up `"constant"`, or `"cosine"` down to 0 at the end of
@@ -95,8 +105,10 @@ def make_optimizer(
         weight_decay=config.weight_decay,
     )
     of_rows = TABLES[config.tables](learning_rate(config, table_rate, total_steps))
+    cut = any(not table.shard.is_whole for table in tables.values())
+    store = ShardedTables if cut else ReplicatedTables
     optimizer = PairedOptimizer(
-        network, ReplicatedTables(tables, of_rows), config.global_clipnorm, owner
+        network, store(tables, of_rows), config.global_clipnorm, owner
     )
     return LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.tables.replicated import ReplicatedTables
+from ctr_tf.tables.sharded import ShardedTables
 
 
 class _Summed:
@@ -37,8 +38,7 @@ class SGD(_Summed, keras.optimizers.SGD):
 class PairedOptimizer(keras.optimizers.Optimizer):
     """Updates the network by its optimizer, and tables by theirs.
 
-    Gradients are those of the global batch, as `ReplicatedTables.gradients` gives those
-    of tables.
+    Gradients are those of the global batch, as `gradients` of the tables gives theirs.
 
     Args:
         network: one of this module's optimizers; only it may decay weights.
@@ -51,7 +51,7 @@ class PairedOptimizer(keras.optimizers.Optimizer):
     def __init__(
         self,
         network: keras.optimizers.Optimizer,
-        tables: ReplicatedTables,
+        tables: ReplicatedTables | ShardedTables,
         global_clipnorm: float | None = None,
         owner: Callable[[Any], str] | None = None,
     ):
@@ -124,9 +124,9 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """
 
     def check_finite(self, grads: Sequence) -> tf.Tensor:
-        """Whether every gradient is finite; sparse ones by their rows."""
+        """Whether all are finite, on all workers; sparse ones by their rows."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
-        return super().check_finite(values)
+        return self.inner_optimizer.tables.all_finite(super().check_finite(values))
 
 
 def _of_tables(pairs: Sequence[tuple]) -> dict[str, tf.IndexedSlices]:

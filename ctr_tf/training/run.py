@@ -4,11 +4,12 @@ config.yaml  schema.yaml  vocabularies/  checkpoints/  logs/  metrics.json  plot
 language_model/config.json, of a model that reads texts
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from ctr_tf.storage import as_path, check_store, files, is_remote
 from ctr_tf.storage.folders import writing
+from ctr_tf.tables.shard import Shard
 from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
 
@@ -54,12 +56,15 @@ class Run:
     ranker: Ranker
 
 
-def load_run(folder: str | Path, weights: str = "best") -> Run:
+def load_run(
+    folder: str | Path, weights: str = "best", shard: Shard | None = None
+) -> Run:
     """Reads a run.
 
     Args:
         folder: of the run.
         weights: `"best"`, by validation, or `"last"`.
+        shard: of the rows of its tables, that which is read; None: all of them.
 
     Raises:
         FileNotFoundError: if the folder is no run, or lacks a file or the checkpoint.
@@ -74,6 +79,7 @@ def load_run(folder: str | Path, weights: str = "best") -> Run:
         vocabularies.table_sizes(schema),
         dtype=config.training.precision,
         texts=vocabularies.texts,
+        shard=shard,
     )
     content = content_hash(schema, vocabularies)
     load_weights(checkpoint_folder(folder), ranker, weights, content)
@@ -141,6 +147,8 @@ def open_run(config: Config, data: PreparedData) -> Path:
         for mapping in mappings:
             del mapping["run"]  # a run may be moved
             del mapping["tune"]  # no training looks at it
+            for key in ("distribution", "tables"):  # where it is trained
+                del mapping["training"][key]
         changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(
@@ -168,6 +176,28 @@ def open_run(config: Config, data: PreparedData) -> Path:
     files.sync(unfinished)
     unfinished.rename(folder)
     return folder
+
+
+@contextlib.contextmanager
+def held_run(folder: str | Path, worker: int = 0) -> Iterator[None]:
+    """Keeps other processes from training in a run's folder; in a store it cannot.
+
+    Args:
+        folder: of the run.
+        worker: index of this one; the first holds the folder for all.
+
+    Raises:
+        UserError: if another process trains there.
+    """
+    if worker or is_remote(as_path(folder)):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.held(folder))
+        except BlockingIOError as error:
+            raise UserError(f"Another process trains in '{folder}'.") from error
+        yield
 
 
 def _holds_only(folder: Path, names: Sequence[str]) -> bool:

@@ -14,9 +14,12 @@ from ctr_tf.errors import UserError
 from ctr_tf.models import Ranker
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID
 from ctr_tf.schema.vocabulary import Vocabularies, content_hash, without_limits
-from ctr_tf.training.checkpoints import load_weights
+from ctr_tf.tables.saved_tables import read_rows
+from ctr_tf.tables.tables import Tables
+from ctr_tf.training.checkpoints import best_weights, load_weights
 from ctr_tf.training.config import Config
 from ctr_tf.training.run import (
+    Run,
     checkpoint_folder,
     load_run,
     read_config,
@@ -85,18 +88,21 @@ def start_from(
         load_weights(checkpoint_folder(folder), ranker, "best", content)
         _log.info("weights from '%s', of the same vocabularies", folder)
         return
-    run = load_run(folder)
+    run = load_run(folder, shard=Tables(ranker.embedding.tables).shard)
     for new, old in zip(ranker.network, run.ranker.network, strict=True):
         new.assign(old.numpy())
     vocabularies = _vocabulary_of_tables(ranker)
-    for table, new in ranker.embedding.tables.items():
-        old = run.ranker.embedding.tables[table].table.numpy()
-        if name := vocabularies.get(table):
-            rows = new.table.numpy()
+    with best_weights(checkpoint_folder(folder)) as best:
+        for table, new in ranker.embedding.tables.items():
+            before = np.arange(new.rows)
+            if name := vocabularies.get(table):
+                before = _rows_before(name, data.vocabularies, run.vocabularies)
             if not learns:
-                rows[:] = old[OUT_OF_VOCABULARY_ID]
-            old = _mapped(rows, old, name, data.vocabularies, run.vocabularies)
-        new.table.assign(old)
+                before[before < 0] = OUT_OF_VOCABULARY_ID
+            before = before[new.shard.index :: new.shard.count]
+            values, known = new.table.numpy(), before >= 0
+            values[known] = _rows_of(run, table, before[known], best)
+            new.table.assign(values)
     for name in sorted(set(vocabularies.values())):
         known = _places(name, data.vocabularies, run.vocabularies) >= 0
         _log.info(
@@ -121,18 +127,19 @@ def _vocabulary_of_tables(ranker: Ranker) -> dict[str, str]:
     return found
 
 
-def _mapped(
-    values: np.ndarray,
-    before: np.ndarray,
-    name: str,
-    to: Vocabularies,
-    of: Vocabularies,
-) -> np.ndarray:
-    values[:FIRST_ID] = before[:FIRST_ID]  # padding and unknown
+def _rows_before(name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:
+    """For each row of a table, which one it was in another's; -1 for none."""
     place = _places(name, to, of)
-    known = np.flatnonzero(place >= 0)
-    values[FIRST_ID + known] = before[FIRST_ID + place[known]]
-    return values
+    before = np.where(place >= 0, FIRST_ID + place, -1)
+    return np.concatenate([np.arange(FIRST_ID), before])  # padding and unknown
+
+
+def _rows_of(run: Run, table: str, rows: np.ndarray, best: Path) -> np.ndarray:
+    """Of a run's table that is whole here; else of its file."""
+    known = run.ranker.embedding.tables[table]
+    if known.shard.is_whole:
+        return known.table.numpy()[rows]
+    return read_rows(best, table, rows)
 
 
 def _places(name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:

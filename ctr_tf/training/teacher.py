@@ -11,6 +11,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models import Ranker, build_ranker
 from ctr_tf.storage import as_path
+from ctr_tf.tables.shard import Shard
 from ctr_tf.training.checkpoints import digest
 from ctr_tf.training.config import Config
 from ctr_tf.training.distillation import DistillationConfig
@@ -46,13 +47,16 @@ class Teacher:
             return {}
         return {MAIN: self.student_history}
 
-    def make(self, data: PreparedData, student: Ranker) -> Ranker:
+    def make(
+        self, data: PreparedData, student: Ranker, shard: Shard | None = None
+    ) -> Ranker:
         """Builds it for the data; with its weights and frozen where it is finished.
 
         Args:
             data: to be trained on; rows of a finished teacher's tables are found by
                 the values that they stand for.
             student: whose tables it shares, where it does.
+            shard: of the rows of a teacher that learns, that which is here; None: all.
         """
         teacher = build_ranker(
             self.model,
@@ -61,6 +65,7 @@ class Teacher:
             self.precision,
             student if self.section.shared_tables else None,
             data.vocabularies.texts,
+            None if self.section.is_finished else shard,
         )
         if self.section.teacher_run is not None:
             start_from(teacher, data, self.section.teacher_run, learns=False)

@@ -47,6 +47,7 @@ from ctr_tf.training.distillation import distilled_objective, make_ramp
 from ctr_tf.training.distribution import (
     distribute,
     make_strategy,
+    shard_of,
     wait_for_all,
     worker,
 )
@@ -62,7 +63,13 @@ from ctr_tf.training.preemption import (
     leaving_when_told,
 )
 from ctr_tf.training.row_dropout import RowDropout
-from ctr_tf.training.run import METRICS, checkpoint_folder, fingerprint, open_run
+from ctr_tf.training.run import (
+    METRICS,
+    checkpoint_folder,
+    fingerprint,
+    held_run,
+    open_run,
+)
 from ctr_tf.training.start import check_start, start_from
 from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
@@ -84,36 +91,47 @@ def train(config: Config) -> dict:
     Raises:
         LeftError: if a SIGTERM to a worker ended it, or another worker was lost; the
             same call goes on from the latest checkpoint.
+        UserError: if another process trains in the run's folder.
     """
     keras.utils.set_random_seed(config.training.seed)
     strategy = make_strategy(config.training.distribution)
+    index, workers = worker(strategy)
     wishes = Wishes()
-    with leaving_when_told(wishes, alone=worker(strategy) == (0, 1)):
-        try:
-            return _train(config, strategy, wishes)
-        except LeftError:
-            wait_for_all(strategy)
-            raise
-        except LOST as error:
-            if worker(strategy) == (0, 1):
+    with leaving_when_told(wishes, alone=workers == 1):
+        data = PreparedData.load(config.data.path)
+        check_start(config, data)
+        teacher = find_teacher(config, data)
+        if index == 0:
+            open_run(config, data)
+        with held_run(config.run, index):
+            try:
+                return _train(config, data, teacher, strategy, wishes)
+            except LeftError:
+                wait_for_all(strategy)
                 raise
-            raise LeftError(
-                "because another worker was lost; all of them must be started again. "
-                f"TensorFlow says: {plain_line(error.message)}"
-            ) from error
+            except LOST as error:
+                if workers == 1:
+                    raise
+                raise LeftError(
+                    "because another worker was lost: all of them must be started "
+                    f"again. TensorFlow says: {plain_line(error.message)}"
+                ) from error
 
 
-def _train(config: Config, strategy: tf.distribute.Strategy, wishes: Wishes) -> dict:
+def _train(
+    config: Config,
+    data: PreparedData,
+    teacher: Teacher | None,
+    strategy: tf.distribute.Strategy,
+    wishes: Wishes,
+) -> dict:
     options = config.training
     index, _ = worker(strategy)
-    data = PreparedData.load(config.data.path)
+    folder = as_path(config.run)
     epoch_steps = steps_per_epoch(data, "train", config.data)
     total_steps = options.total_steps(epoch_steps)
     validate_every = options.validate_every or epoch_steps
 
-    check_start(config, data)
-    teacher = find_teacher(config, data)
-    folder = open_run(config, data) if index == 0 else as_path(config.run)
     with strategy.scope():
         trainer = make_trainer(config, data, total_steps, teacher)
     trainer.wishes = wishes
@@ -123,7 +141,6 @@ def _train(config: Config, strategy: tf.distribute.Strategy, wishes: Wishes) -> 
         trainer,
         options.keep_checkpoints,
         fingerprint(data),
-        index,
         data.content_hash,
         teacher.digest if teacher else "",
     )
@@ -252,12 +269,14 @@ def make_trainer(
         teacher: of `find_teacher`.
     """
     options = config.training
+    shard = shard_of(options.tables, tf.distribute.get_strategy())
     ranker = build_ranker(
         config.model,
         data.schema,
         data.vocabularies.table_sizes(data.schema),
         dtype=options.precision,
         texts=data.vocabularies.texts,
+        shard=shard,
     )
     scaling = options.precision == "mixed_float16"
     jit_compile = options.jit_compile
@@ -266,7 +285,7 @@ def make_trainer(
     if teacher is None:
         trainer = Trainer(make_objective(config.objective, ranker), ranker)
     else:
-        other = teacher.make(data, ranker)
+        other = teacher.make(data, ranker, shard)
         trainer = Trainer(
             distilled_objective(
                 teacher.section, config.objective, ranker, other, total_steps

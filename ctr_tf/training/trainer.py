@@ -165,7 +165,7 @@ class Trainer(keras.Model):
         lookups = self._lookups(inputs)
         if self._unknown_values is not None:
             lookups = {n: self._unknown(n, own) for n, own in lookups.items()}
-        rows = self._rows(lookups, inputs)
+        rows, looked_up = self._rows(lookups, inputs)
         if self._row_dropout is not None:
             rows |= {name: self._dropped(name, rows[name]) for name in lookups}
         counts = self.objective.counts(labels, weights)
@@ -177,7 +177,7 @@ class Trainer(keras.Model):
         outputs, totals, (of_rows, of_network) = self._compiled_gradients(
             seen, rows, labels, weights, factors
         )
-        of_tables = self.store.gradients(_flat(lookups), _flat(of_rows))
+        of_tables = self.store.gradients(looked_up, _flat(of_rows))
         every = zip(of_network, self._network, strict=True)
         pairs = [pair for pair in every if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
@@ -191,7 +191,7 @@ class Trainer(keras.Model):
         """Evaluates one replica's share of a global batch; returns the metrics."""
         batch, labels, weights = data
         inputs = self._inputs(batch)
-        rows = self._rows(self._lookups(inputs), inputs)
+        rows, _ = self._rows(self._lookups(inputs), inputs)
         outputs = self._compiled_forward(inputs, rows)
         totals = self.objective.totals(outputs, labels, weights)
         counts = self.objective.counts(labels, weights)
@@ -259,14 +259,20 @@ class Trainer(keras.Model):
 
     def _rows(
         self, lookups: dict[str, dict], inputs: dict[str, dict]
-    ) -> dict[str, dict]:
-        """Of each ranker; what a frozen one needs it looks up by itself."""
-        return {
-            name: self.store.lookup(lookups[name])
+    ) -> tuple[dict[str, dict], Any]:
+        """Of each ranker; what a frozen one needs it looks up by itself.
+
+        Returns:
+            The rows, and what the tables' `gradients` take.
+        """
+        found, looked_up = self.store.lookup(_flat(lookups))
+        rows = {
+            name: {row: found[name, row] for row in lookups[name]}
             if name in lookups
             else ranker.lookup(inputs[name])
             for name, ranker in self.rankers.items()
         }
+        return rows, looked_up
 
     def _unknown(self, name: str, lookups: dict) -> dict:
         embedding = self.rankers[name].embedding

@@ -26,14 +26,14 @@ def step(store):
         "shown": ("items", tf.constant([7, 5])),
         "unused": ("items", tf.constant([9])),
     }
-    rows = store.lookup(lookups)
+    rows, looked_up = store.lookup(lookups)
     assert {name: tuple(value.shape) for name, value in rows.items()} == {
         "seen": (2, 2, WIDTH),
         "shown": (2, WIDTH),
         "unused": (1, WIDTH),
     }
     of_rows = {name: tf.ones_like(value) for name, value in rows.items()}
-    gradients = store.gradients(lookups, {**of_rows, "unused": None})
+    gradients = store.gradients(looked_up, {**of_rows, "unused": None})
     store.apply(gradients)
     return gradients["items"]
 

@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, RowWiseAdam, unique_rows
+from ctr_tf.tables.row_wise_optimizers import (
+    RowScalarAdagrad,
+    RowWiseAdagrad,
+    RowWiseAdam,
+    unique_rows,
+)
 
 ROWS, WIDTH, STEPS = 20, 3, 6
 
@@ -49,6 +54,21 @@ def test_adagrad_equals_dense_keras():
         row_wise.apply([slices(ids, gradient)], [ours])
         stock.apply([tf.constant(dense(ids, gradient))], [keras_own])
     np.testing.assert_allclose(ours.numpy(), keras_own.numpy(), rtol=1e-6, atol=1e-7)
+
+
+def test_adagrad_of_one_scalar_equals_its_definition_row_by_row():
+    variable, optimizer = table(), RowScalarAdagrad(0.1, initial_accumulator_value=0.2)
+    w = variable.numpy().astype("float64")
+    a = np.full((ROWS, 1), 0.2)
+    for ids, gradient in batches():
+        optimizer.apply([slices(ids, gradient)], [variable])
+        total = dense(ids, gradient).astype("float64")
+        for row in set(ids):
+            a[row] += np.mean(total[row] ** 2)
+            w[row] -= 0.1 * total[row] / np.sqrt(a[row] + 1e-7)
+        np.testing.assert_allclose(variable.numpy(), w, rtol=1e-5, atol=1e-6)
+    (slot,) = optimizer.slots
+    np.testing.assert_allclose(slot.numpy(), a, rtol=1e-5)
 
 
 def test_adam_equals_its_definition_row_by_row():

@@ -21,8 +21,9 @@ from ctr_tf.training.run import load_run
 WORKER = Path(__file__).with_name("distributed_worker.py")
 
 
-def start(distribution, precision, output, devices=1, task=None):
-    return launch([WORKER, distribution, precision, output, str(devices)], task)
+def start(distribution, precision, output, devices=1, task=None, tables="replicated"):
+    words = [distribution, precision, output, str(devices), tables]
+    return launch([WORKER, *words], task)
 
 
 def launch(arguments, task):
@@ -75,10 +76,10 @@ def cluster(*sizes):
     ]
 
 
-def assert_equal(ours, expected, atol):
+def assert_equal(ours, expected, atol, rtol=1e-4):
     assert len(ours) == len(expected)
     for one, other in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=atol)
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,46 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path, alone):
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
     assert_equal(first, alone[0], atol=2e-6)
+    for evaluation in evaluations:
+        assert evaluation == pytest.approx(alone[1], abs=1e-5)
+
+
+def joined(parts, whole):
+    """All rows, of the shares that workers have of them; what they share, once."""
+    if parts[0].shape == whole.shape:
+        for part in parts[1:]:
+            np.testing.assert_array_equal(part, parts[0])
+        return parts[0]
+    rows = np.full(whole.shape, np.nan, whole.dtype)
+    for index, part in enumerate(parts):
+        rows[index :: len(parts)] = part
+    return rows
+
+
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_processes_with_shares_of_the_tables_train_to_the_weights_of_one(
+    tmp_path, alone, workers
+):
+    outputs = [str(tmp_path / f"{index}.npz") for index in range(workers)]
+    processes = [
+        start("multi_worker", "float32", output, task=task, tables="sharded")
+        for output, task in zip(outputs, cluster(workers), strict=True)
+    ]
+    try:
+        evaluations = [finish(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    expected, shares = alone[0], [weights(output) for output in outputs]
+    found = [joined(list(p), w) for *p, w in zip(*shares, expected, strict=True)]
+    assert_equal(found, expected, atol=1e-6, rtol=1e-6)
+    cut = [
+        (part.nbytes, whole.nbytes)
+        for part, whole in zip(shares[0], expected, strict=True)
+        if part.shape != whole.shape
+    ]
+    here, all_rows = map(sum, zip(*cut, strict=True))
+    assert len(cut) > 10 and here < 1.2 / workers * all_rows
     for evaluation in evaluations:
         assert evaluation == pytest.approx(alone[1], abs=1e-5)
 

@@ -13,6 +13,7 @@ from ctr_tf.config import parse
 from ctr_tf.errors import UserError
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.preemption import LEFT, LeftError, Wishes, leaving_when_told
+from ctr_tf.training.run import held_run
 from ctr_tf.training.train import train
 
 __all__ = ["data"]
@@ -108,6 +109,16 @@ def test_a_checkpoint_by_time(data, tmp_path):
     train(parse(Config, words(data, run, checkpoint_minutes=1e-9, **often)))
     steps = sorted(int(p.name[5:]) for p in (run / "checkpoints").glob("step-*"))
     assert steps == [*range(3, 24, 2), 24]
+
+
+def test_two_processes_do_not_train_in_one_folder(data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with held_run(run), pytest.raises(UserError, match=f"process trains in '{run}'"):
+        with held_run(run):
+            pass
+    with held_run(run), held_run(run, worker=1):
+        pass
 
 
 def test_minutes_are_positive():
