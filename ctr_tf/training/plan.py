@@ -2,9 +2,9 @@
 
     ctr-tf plan --config sparsectr data.path=DATA --workers 8 --memory 64
 
-Trains for a few steps with small tables, on batches of few samples, whose histories and
-slates are of the largest size, and measures what a sample costs. What a worker needs is
-computed from that, the data's vocabularies, and its share of the global batch:
+Trains for a few steps with small tables, on a worker's share of the global batch (as
+far as this machine has memory for it) with histories and slates of the largest size.
+What a worker needs is computed from that and the data's vocabularies:
 
     tables      rows, and what their optimizer remembers of them
     step        activations and gradients of a sample, times the samples of a replica
@@ -17,7 +17,7 @@ if what is needed is more than `--memory`.
 
 import argparse
 import dataclasses
-import itertools
+import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -41,8 +41,9 @@ from ctr_tf.training.train import make_trainer
 from ctr_tf.training.trainer import Trainer
 
 _ROWS = 1_000  # of a table at most, in the steps that are measured
-_FIRST = 2  # samples of the first batch
-_ENOUGH = 0.25  # GiB from the first batch to the last, which tell a sample's from noise
+_FEW, _SOME = 2, 8  # samples of the first batches
+_LEAST_SAMPLE = 1e-4  # GiB, where the first batches need the same
+_SHARE = 0.5  # of the free memory, that the last batch may need
 _STEPS = 3
 _GIB = 2**30
 _BYTES = 4  # of a weight; tables are float32
@@ -137,35 +138,43 @@ def make_plan(measured: Measured, config: Config, workers: int, replicas: int) -
         config: the recipe.
         workers: of the training.
         replicas: of each worker.
-
-    Raises:
-        UserError: if the global batch cannot be shared evenly.
     """
-    samples, rest = divmod(config.data.batch_size, workers * replicas)
-    if rest:
-        raise UserError(
-            f"`data.batch_size` must be a multiple of the {workers * replicas} "
-            f"replicas. Received: {config.data.batch_size}"
-        )
+    samples = share_of(config.data.batch_size, workers * replicas)
     shards = workers if config.training.tables == "sharded" else 1
     tables = measured.of_tables(config.optimizer.tables, shards)
     return Plan(tables, samples * measured.sample, measured.program)
 
 
-def measure(config: Config) -> Measured:
+def share_of(batch_size: int, replicas: int) -> int:
+    """Samples of the global batch that each replica gets.
+
+    Raises:
+        UserError: if it cannot be shared evenly.
+    """
+    samples, rest = divmod(batch_size, replicas)
+    if rest:
+        raise UserError(
+            f"`data.batch_size` must be a multiple of the {replicas} replicas. "
+            f"Received: {batch_size}"
+        )
+    return samples
+
+
+def measure(config: Config, samples: int) -> Measured:
     """Trains for a few steps.
 
     Args:
         config: the recipe.
+        samples: of a batch, at most.
     """
     data = PreparedData.load(config.data.path)
     keras.utils.set_random_seed(config.training.seed)
     teacher = find_teacher(config, data)
     small = _with_small_tables(data)
     trainer = make_trainer(config, small, 1_000, teacher)
-    peaks = _peaks(teacher.batches_by if teacher else config.data, small, trainer)
-    *_, (fewer, less), (most, peak) = [(0, 0.0), *peaks.items()]
-    sample = max(peak - less, 0.0) / (most - fewer)
+    batches_by = teacher.batches_by if teacher else config.data
+    (few, less), (most, peak) = _peaks(batches_by, small, trainer, samples).items()
+    sample = (peak - less) / (most - few)
     tables = _tables(config, data, teacher)
     own = _tables(config, small, teacher)
     found = Measured(own, sample, peak - most * sample)
@@ -200,26 +209,36 @@ def _tables(
 
 
 def _peaks(
-    config: DataConfig, data: PreparedData, trainer: Trainer
+    config: DataConfig, data: PreparedData, trainer: Trainer, wanted: int
 ) -> dict[int, float]:
-    """Samples of a batch → GiB that steps on batches up to it needed."""
+    """Samples of a batch → GiB that steps on it needed; of two sizes.
+
+    The second one is as large as is wanted, or as this machine has memory for.
+    """
     largest = dataclasses.replace(
         config,
         history_lengths=history_lengths(data, config)[-1:],
         slate_sizes=slate_sizes(data, config)[-1:],
     )
     step = trainer.make_train_function()
-    peaks: dict[int, float] = {}
-    for samples in (_FIRST << power for power in itertools.count()):
-        if samples > config.batch_size:
-            return peaks
+
+    def peak(samples: int) -> float:
         batches = iter(_batches(largest, samples, data, trainer))
         for _ in range(_STEPS):
             step(batches)
-        peaks[samples] = memory_gib()
-        if peaks[samples] - peaks[_FIRST] > _ENOUGH:
-            return peaks
-    return peaks
+        return memory_gib()
+
+    least, few = peak(_FEW), peak(_SOME)
+    sample = max((few - least) / (_SOME - _FEW), _LEAST_SAMPLE)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB
+    samples = max(min(wanted, int(_SHARE * free / sample)), _SOME)
+    while True:
+        try:
+            return {_FEW: least, samples: peak(samples)}
+        except tf.errors.ResourceExhaustedError:  # of a GPU
+            if samples == _SOME:
+                raise
+            samples = max(samples // 2, _SOME)
 
 
 def _batches(
@@ -272,7 +291,8 @@ def main(argv: list[str]) -> int:
         check_positive_options(options, "memory")
     recipe = find_recipe(options.config)
     config = load_recipe(recipe, options.overrides)
-    measured = measure(config)
+    replicas = options.workers * options.replicas
+    measured = measure(config, share_of(config.data.batch_size, replicas))
     plan = make_plan(measured, config, options.workers, options.replicas)
     print(_table(measured, plan, config, options))
     if options.memory is None or plan.total <= options.memory:

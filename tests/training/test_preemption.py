@@ -22,7 +22,7 @@ SAME = {"log_every": 1, "checkpoint_every": 1_000}
 
 
 def words(data, run, **training):
-    model = {"name": "din", "dim": 8}
+    model = {"name": "sdim", "dim": 8}
     return recipe(data, run, epochs=EPOCHS, **SAME | training) | {"model": model}
 
 
