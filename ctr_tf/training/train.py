@@ -129,7 +129,7 @@ def train(config: Config) -> dict:
                 split="train",
                 training=True,
                 seed=options.seed,
-                skip_batches=progress.step,
+                first_step=progress.step,
             )
             validation = functools.partial(read, split="validation", training=False)
             checkpointing = Checkpointing(

@@ -1,0 +1,54 @@
+"""The sizes that histories and slates are padded to."""
+
+import dataclasses
+
+import numpy as np
+
+from ctr_tf.data.stored import SampleSizes
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedSizes:
+    """Sizes of batches; each batch has the smallest that hold its samples.
+
+    Args:
+        history: ascending; a longer history is cut to its latest behaviors.
+        slate: ascending; the largest holds every slate.
+    """
+
+    history: tuple[int, ...]
+    slate: tuple[int, ...]
+
+    def buckets(self, sizes: SampleSizes) -> np.ndarray:
+        """Number of the size that samples take; neighbors differ in one of the two."""
+        history = _smallest(self.history, sizes.history)
+        slate = _smallest(self.slate, sizes.slate)
+        last = len(self.slate) - 1
+        return history * (last + 1) + np.where(history % 2, last - slate, slate)
+
+    def of_batches(
+        self, sizes: SampleSizes, share: int, batches: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """History and slate size of each of the batches of samples, int64 both.
+
+        Args:
+            sizes: of the samples, batch after batch.
+            share: samples of a batch; the last ones may have fewer, or none.
+            batches: how many there are.
+        """
+        own = (self.history, sizes.history), (self.slate, sizes.slate)
+        history, slate = (_of_batches(*each, share, batches) for each in own)
+        return history, slate
+
+
+def _smallest(sizes: tuple[int, ...], found: np.ndarray) -> np.ndarray:
+    """Places of the smallest sizes that hold what was found, or of the largest."""
+    return np.minimum(np.searchsorted(np.array(sizes), found), len(sizes) - 1)
+
+
+def _of_batches(
+    sizes: tuple[int, ...], found: np.ndarray, share: int, batches: int
+) -> np.ndarray:
+    most = np.zeros(batches * share, np.int64)
+    most[: len(found)] = _smallest(sizes, found)
+    return np.array(sizes, np.int64)[most.reshape(batches, share).max(axis=1)]
