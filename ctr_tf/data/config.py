@@ -19,11 +19,10 @@ class DataConfig:
         slate_sizes: sizes that slates are padded to, ascending. The largest must hold
             every slate of the data: candidates are never dropped. Empty: chosen by the
             training's slates, up to three sizes, see `ctr_tf.data.dataset.slate_sizes`.
-        streams: that the training's samples are cut into; each global batch takes
-            equally many from each, and each worker reads its own, so that batches are
-            the same for any number of workers that divides it. It must divide
-            `batch_size`. None: the largest such number up to 8. Where batches have
-            several sizes, more streams are padded more; see `ctr_tf.data.order`.
+        streams: that the training's samples are cut into. Each worker reads its own,
+            and global batches are the same for any number of workers that divides it.
+            It must divide `batch_size`. None: the largest such number up to 64; see
+            `ctr_tf.data.order`.
         shuffle_buffer: samples shuffled among each other, in training, over all
             workers.
         label: the schema's label to train on; its first one where None.

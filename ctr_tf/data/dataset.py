@@ -27,7 +27,7 @@ several sizes, samples of a size stand together within `shuffle_buffer` of them.
 split `train`, only `DataConfig.train_share` is read.
 
 Each of the workers that train together reads its own samples and no others: in training
-those of its streams, which are its part of every global batch; in evaluation a
+those of its streams, its share of every global batch; in evaluation a
 contiguous part of the split, and the last batch of some may be empty.
 
 Samples are read a group (`ctr_tf.data.order`) at once, by their places in the files
@@ -39,6 +39,7 @@ batches that are ready.
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
@@ -53,7 +54,7 @@ from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.errors import UserError
 
 _no_autograph = tf.autograph.experimental.do_not_convert
-_USUAL_STREAMS = 8  # at most; see "The input" in benchmarks/RESULTS.md
+_USUAL_STREAMS = 64  # at most
 _WORTH_IT = 2 / 3  # of the places of one size; each size is traced and compiled
 _ROUND = 16  # behaviors; a history's size is a multiple of it
 _READY_BATCHES = 4  # that wait for their consumer at most
@@ -77,7 +78,7 @@ def steps_per_epoch(
 def num_streams(samples: int, config: DataConfig) -> int:
     """Streams that a training's samples are cut into, S of `ctr_tf.data.order`.
 
-    Where the recipe says nothing: as many as divide the batch size, up to 8.
+    Where the recipe says nothing: the largest divisor of the batch size up to 64.
 
     Args:
         samples: of the training, those that are read.
@@ -216,20 +217,21 @@ def dataset(
         output_signature=(
             tf.TensorSpec([None], tf.string),
             SampleSizes(*[tf.TensorSpec([None], tf.int64)] * 2),
+            tf.TensorSpec([None], tf.int64),
             (tf.TensorSpec([None], tf.int64),) * 2,
         ),
     )
 
     @_no_autograph
-    def batches_of(samples, lengths, padded):
+    def batches_of(samples, lengths, counts, padded):
         @_no_autograph
-        def batch(index, history, slate):
-            mine = slice(index * order.share, (index + 1) * order.share)
+        def batch(start, count, history, slate):
+            mine = slice(start, start + count)
             counted = tf.nest.map_structure(lambda own: own[mine], lengths)
             return samples[mine], counted, history, slate
 
-        places = tf.range(tf.size(padded[0]))
-        return tf.data.Dataset.from_tensor_slices((places, *padded)).map(batch)
+        starts = tf.cumsum(counts, exclusive=True)
+        return tf.data.Dataset.from_tensor_slices((starts, counts, *padded)).map(batch)
 
     @_no_autograph
     def read(serialized, counted, history, slate):
@@ -325,12 +327,16 @@ def _order(
 def _groups(
     stored: StoredSamples, order: Order, sizes: PaddedSizes, first_step: int
 ) -> Iterator[tuple]:
-    """Samples, their sizes, and what each batch is padded to, group by group."""
+    """Groups: samples, their sizes, those of each batch, and what it is padded to."""
     for begin, end in order.groups(first_step):
-        samples, found = stored.read(order.numbers(begin, end))
-        arranged = order.arranged(begin, end, sizes.buckets(found))
-        start = max(begin, first_step)
-        arranged = arranged[(start - begin) * order.share :]
-        found = SampleSizes(*(own[arranged] for own in found))
-        padded = sizes.of_batches(found, order.share, end - start)
-        yield samples[arranged], found, padded
+        numbers = order.numbers(begin, end)
+        buckets = np.zeros(len(numbers), np.int64)
+        if sizes.several:
+            buckets = sizes.buckets(stored.sizes(numbers))
+        batches = order.batches(begin, end, buckets)[max(first_step - begin, 0) :]
+        counts = np.array([len(batch) for batch in batches], np.int64)
+        wanted, places = np.unique(np.concatenate(batches), return_inverse=True)
+        mine = numbers[wanted]  # side by side as they are stored
+        found = SampleSizes(*(own[places] for own in stored.sizes(mine)))
+        padded = sizes.of_batches(found, counts)
+        yield stored.read(mine)[places], found, counts, padded

@@ -2,23 +2,22 @@
 
 **Streams.** The records of a split that are read, in the order of its files, are cut
 into S contiguous streams of equal size, give or take one. S is the recipe's, whatever
-the number of workers: every global batch of B samples takes B / S from each stream, and
-worker w of W reads the streams w S / W, … (w + 1) S / W - 1 and nothing else. So global
-batches are the same for every number of workers that divides S.
+the number of workers; worker w of W reads the streams w S / W, … (w + 1) S / W - 1 and
+nothing else. So global batches are the same for every number of workers that divides S.
 
-**Epochs.** A stream is cut into runs, the records of one block of a file, which lie side
-by side (`record_files.BLOCK`); each epoch permutes the runs anew. Epoch after epoch they
-are an endless sequence of records, of which step t takes the places t B / S to
-(t + 1) B / S - 1: an epoch has every record once, what does not fill its last batch
-begins the first of the next, and t alone says where each stream stands.
+**Epochs.** A stream is cut into runs, the records of one block of a file, which lie
+side by side (`record_files.BLOCK`); each epoch permutes the runs anew. Epoch after
+epoch they are an endless sequence of records, of which the steps to t take the first
+t B / S, for global batches of B: an epoch has every record once, what does not fill its
+last batch begins the first of the next, and t alone says where each stream stands.
 
 **Groups.** The steps between the ends of two epochs are cut into groups of about
-`shuffle_buffer` samples. Within a group each stream shuffles its records. Where batches
-are padded to one of several sizes, it then sorts them by size and cuts them into the
-group's batches, and one permutation, the same for all streams, says which batch is
-which step's: batches are of nearly equal sizes, and in no order of sizes. What a batch
-has of another size is where streams differ in how many they have of one, which is the
-less the fewer streams there are.
+`shuffle_buffer` samples, of which each stream has an equal part and shuffles it. Where
+batches are padded to one of several sizes, the group is sorted by size and then cut
+into batches, whose steps are permuted: batches are of one size, but for those where a
+size ends, and in no order of sizes. Of each size, each stream's samples are spread
+evenly over it: so a worker has its share of every batch. That is the same number of
+samples in each where there is one size, and else nearly.
 
 Random numbers are raw bits of a counter-based generator keyed by seed, epoch or step,
 and stream; they are sorted. So neither the past, nor the machine, nor the version of
@@ -38,33 +37,28 @@ _RUNS, _SAMPLES, _BATCHES = range(3)  # what is permuted
 
 
 class Order(typing.Protocol):
-    """Which records a worker reads when.
-
-    Attributes:
-        share: samples of a batch that are this worker's.
-    """
-
-    share: int
+    """Which records a worker reads when."""
 
     def groups(self, step: int) -> Iterator[tuple[int, int]]:
         """First step and the one behind the last of each group, from that of a step."""
         ...
 
     def numbers(self, begin: int, end: int) -> np.ndarray:
-        """Numbers in the split of a group's records, as they are best read."""
+        """Numbers in the split of a group's records, also of other workers'.
+
+        Args:
+            begin: first step of the group.
+            end: the step behind its last.
+        """
         ...
 
-    def arranged(self, begin: int, end: int, buckets: np.ndarray) -> np.ndarray:
-        """Places among `numbers` of the samples of the group's batches.
+    def batches(self, begin: int, end: int, buckets: np.ndarray) -> list[np.ndarray]:
+        """Places among `numbers` of this worker's samples of each of a group's batches.
 
         Args:
             begin: first step of the group.
             end: the step behind its last.
             buckets: size of each of `numbers`.
-
-        Returns:
-            `share` of each batch, one after another; those of a pass's last may be
-            fewer.
         """
         ...
 
@@ -102,10 +96,9 @@ class TrainingOrder:
         self._seed = seed % (1 << 64)
         self._mine = mine
         self._of_stream = batch_size // streams  # samples of a batch
-        self.share = self._of_stream * len(mine)
         # Of two epochs, for a group may have records of both.
-        self._epoch = functools.lru_cache(2 * len(mine))(self._epoch_runs)
-        self._runs = functools.lru_cache(len(mine))(self._stream_runs)
+        self._epoch = functools.lru_cache(2 * streams)(self._epoch_runs)
+        self._runs = functools.lru_cache(streams)(self._stream_runs)
 
     def groups(self, step: int) -> Iterator[tuple[int, int]]:
         """See `Order`; they are endless."""
@@ -117,19 +110,27 @@ class TrainingOrder:
     def numbers(self, begin: int, end: int) -> np.ndarray:
         """See `Order`; those of one stream after those of another."""
         places = begin * self._of_stream, end * self._of_stream
-        return np.concatenate([self._sequence(s, *places) for s in self._mine])
+        return np.concatenate(
+            [self._sequence(stream, *places) for stream in range(self._streams)]
+        )
 
-    def arranged(self, begin: int, end: int, buckets: np.ndarray) -> np.ndarray:
+    def batches(self, begin: int, end: int, buckets: np.ndarray) -> list[np.ndarray]:
         """See `Order`."""
-        steps, count = end - begin, self._of_stream
-        batch_of_step = self._permutation(steps, _BATCHES, begin)
-        batches = []
-        for place, stream in enumerate(self._mine):
-            order = self._permutation(steps * count, _SAMPLES, begin, stream)
-            order += place * steps * count
+        each = (end - begin) * self._of_stream  # samples of a stream
+        place = np.empty(len(buckets))  # of a sample among those of its size, 0 to 1
+        for stream in range(self._streams):
+            order = self._permutation(each, _SAMPLES, begin, stream) + stream * each
             order = order[np.argsort(buckets[order], kind="stable")]
-            batches.append(order.reshape(steps, count)[batch_of_step])
-        return np.concatenate(batches, axis=1).ravel()
+            _, first, count = np.unique(
+                buckets[order], return_index=True, return_counts=True
+            )
+            rank = np.arange(each) - np.repeat(first, count)
+            place[order] = (rank + 0.5) / np.repeat(count, count)
+        order = np.lexsort((place, buckets)).reshape(end - begin, self._batch_size)
+        order = order[self._permutation(end - begin, _BATCHES, begin)]
+        first, last = self._mine.start * each, self._mine.stop * each
+        mine = (np.sort(batch) for batch in order)
+        return [batch[slice(*np.searchsorted(batch, [first, last]))] for batch in mine]
 
     def _group(self, step: int) -> tuple[int, int]:
         """The group of a step.
@@ -158,7 +159,9 @@ class TrainingOrder:
         """Numbers of records at these places of one epoch of a stream."""
         begins, ends = self._epoch(stream, epoch)
         first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-        counts = np.diff(ends[first : last + 1], prepend=ends[first - 1] if first else 0)
+        counts = np.diff(
+            ends[first : last + 1], prepend=ends[first - 1] if first else 0
+        )
         # Places in what is kept, run by run.
         behind = np.repeat(np.cumsum(counts) - counts, counts)
         places = np.repeat(begins[first : last + 1], counts) - behind
@@ -167,8 +170,11 @@ class TrainingOrder:
         return self._kept.number(places[skipped : skipped + stop - start])
 
     def _epoch_runs(self, stream: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """First place, in what is kept, of a stream's runs; and where in the epoch
-        each ends; in the order of the epoch."""
+        """A stream's runs in the order of an epoch.
+
+        Returns:
+            First place of each in what is kept, and where in the epoch it ends.
+        """
         begins, counts = self._runs(stream)
         order = self._permutation(len(begins), _RUNS, epoch, stream)
         return begins[order], np.cumsum(counts[order])
@@ -179,12 +185,12 @@ class TrainingOrder:
         first = int(self._kept.number(bounds[0]))
         last = int(self._kept.number(bounds[1] - 1))
         files = np.searchsorted(self._starts, [first, last], side="right") - 1
-        edges = [[first]]
+        edges = [np.array([first])]
         for file in range(files[0], files[1] + 1):
             start, stop = self._starts[file], self._starts[file + 1]
             inside = max(start, first - (first - start) % BLOCK)
             edges.append(np.arange(inside, min(stop, last + 1), BLOCK))
-        numbers = np.concatenate([*edges, [last + 1]])
+        numbers = np.concatenate([*edges, np.array([last + 1])])
         places = self._kept.count(np.maximum(numbers, first))
         counts = np.diff(places)
         return places[:-1][counts > 0], counts[counts > 0]
@@ -228,7 +234,7 @@ class PassOrder:
         self._kept = kept
         self._part = worker * samples // workers, (worker + 1) * samples // workers
         self._group_steps = max(shuffle_buffer // batch_size, 1)
-        self.share = batch_size // workers
+        self._share = batch_size // workers
         self._steps = -(-samples // batch_size)
 
     def groups(self, step: int) -> Iterator[tuple[int, int]]:
@@ -238,13 +244,13 @@ class PassOrder:
             yield begin, min(begin + self._group_steps, self._steps)
 
     def numbers(self, begin: int, end: int) -> np.ndarray:
-        """See `Order`; their own order."""
+        """See `Order`; none of others."""
         start, stop = self._part
-        places = np.arange(
-            min(start + begin * self.share, stop), min(start + end * self.share, stop)
-        )
-        return self._kept.number(places)
+        begin, end = (min(start + step * self._share, stop) for step in (begin, end))
+        return self._kept.number(np.arange(begin, end))
 
-    def arranged(self, begin: int, end: int, buckets: np.ndarray) -> np.ndarray:
+    def batches(self, begin: int, end: int, buckets: np.ndarray) -> list[np.ndarray]:
         """See `Order`."""
-        return np.argsort(buckets, kind="stable")
+        order = np.argsort(buckets, kind="stable")
+        ends = np.arange(1, end - begin) * self._share
+        return np.split(order, ends)

@@ -9,6 +9,7 @@ record is read without those before it, and its size is known without reading it
 """
 
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 
 import google_crc32c
@@ -73,7 +74,7 @@ def unframe(framed: bytes) -> Iterator[bytes]:
 
 def compressor(compression: str) -> Callable[[bytes], bytes]:
     """What makes a member of a file of framed records."""
-    return {"none": bytes, "gzip": _gzip}[compression]
+    return _gzip if compression == "gzip" else bytes
 
 
 def decompressor(compression: str) -> Callable[[bytes], bytes]:
@@ -81,7 +82,7 @@ def decompressor(compression: str) -> Callable[[bytes], bytes]:
 
     It raises ValueError where they are damaged.
     """
-    return {"none": bytes, "gzip": _gunzip}[compression]
+    return _gunzip if compression == "gzip" else bytes
 
 
 def _gzip(data: bytes) -> bytes:
@@ -92,7 +93,7 @@ def _gzip(data: bytes) -> bytes:
 def _gunzip(data: bytes) -> bytes:
     try:
         return igzip.decompress(data)
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"gzip: {error}") from error
 
 

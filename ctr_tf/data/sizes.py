@@ -19,6 +19,11 @@ class PaddedSizes:
     history: tuple[int, ...]
     slate: tuple[int, ...]
 
+    @property
+    def several(self) -> bool:
+        """Whether batches may be of more than one."""
+        return len(self.history) * len(self.slate) > 1
+
     def buckets(self, sizes: SampleSizes) -> np.ndarray:
         """Number of the size that samples take; neighbors differ in one of the two."""
         history = _smallest(self.history, sizes.history)
@@ -27,18 +32,18 @@ class PaddedSizes:
         return history * (last + 1) + np.where(history % 2, last - slate, slate)
 
     def of_batches(
-        self, sizes: SampleSizes, share: int, batches: int
+        self, sizes: SampleSizes, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """History and slate size of each of the batches of samples, int64 both.
 
         Args:
             sizes: of the samples, batch after batch.
-            share: samples of a batch; the last ones may have fewer, or none.
-            batches: how many there are.
+            counts: samples of each batch.
         """
-        own = (self.history, sizes.history), (self.slate, sizes.slate)
-        history, slate = (_of_batches(*each, share, batches) for each in own)
-        return history, slate
+        return (
+            _of_batches(self.history, sizes.history, counts),
+            _of_batches(self.slate, sizes.slate, counts),
+        )
 
 
 def _smallest(sizes: tuple[int, ...], found: np.ndarray) -> np.ndarray:
@@ -47,8 +52,9 @@ def _smallest(sizes: tuple[int, ...], found: np.ndarray) -> np.ndarray:
 
 
 def _of_batches(
-    sizes: tuple[int, ...], found: np.ndarray, share: int, batches: int
+    sizes: tuple[int, ...], found: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
-    most = np.zeros(batches * share, np.int64)
-    most[: len(found)] = _smallest(sizes, found)
-    return np.array(sizes, np.int64)[most.reshape(batches, share).max(axis=1)]
+    most = np.zeros(len(counts), np.int64)
+    batch = np.repeat(np.arange(len(counts)), counts)
+    np.maximum.at(most, batch, _smallest(sizes, found))
+    return np.array(sizes, np.int64)[most]

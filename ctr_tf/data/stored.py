@@ -60,36 +60,44 @@ class StoredSamples:
         self._members = data.compression != "none"
         self._decompress = decompressor(data.compression)
 
-    def read(self, numbers: np.ndarray) -> tuple[np.ndarray, SampleSizes]:
+    def sizes(self, numbers: np.ndarray) -> SampleSizes:
+        """Sizes of samples, without reading them; else as `read`."""
+        parts = list(self._parts(numbers))
+        found = np.concatenate(
+            [
+                index[part.wanted + part.start - self._first(part)]
+                for part, index in zip(parts, self._indices(parts), strict=True)
+            ]
+            or [np.empty(0, INDEX)]
+        )
+        return SampleSizes(*(found[k].astype(np.int64) for k in ("history", "slate")))
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
         """Reads samples; neighbors are best asked for together.
 
         Args:
             numbers: of the samples in the split, in any order.
 
         Returns:
-            Serialized samples, of dtype object, and their sizes, in this order.
+            Serialized samples, of dtype object, in this order.
 
         Raises:
             UserError: names the file and the records that cannot be read.
         """
         parts = list(self._parts(numbers))
-        indices = [
-            np.frombuffer(found, INDEX)
-            for found in read_ranges(map(self._index_range, parts))
-        ]
-        ranges = map(self._range, parts, indices)
+        ranges = map(self._range, parts, self._indices(parts))
         records = np.empty(len(numbers), object)
-        sizes = np.empty((2, len(numbers)), np.int64)
         place = 0
-        for part, index, found in zip(parts, indices, read_ranges(ranges), strict=True):
+        for part, found in zip(parts, read_ranges(ranges), strict=True):
             block = self._records(part, found)
             for number in part.wanted:
                 records[place] = block[number]
                 place += 1
-            wanted = index[part.wanted + part.start - self._first(part)]
-            places = slice(place - len(wanted), place)
-            sizes[:, places] = wanted["history"], wanted["slate"]
-        return records, SampleSizes(*sizes)
+        return records
+
+    def _indices(self, parts: list[_Part]) -> list[np.ndarray]:
+        found = read_ranges(map(self._index_range, parts))
+        return [np.frombuffer(one, INDEX) for one in found]
 
     def _parts(self, numbers: np.ndarray) -> Iterator[_Part]:
         file = np.searchsorted(self._ends, numbers, side="right")

@@ -28,6 +28,7 @@ from ctr_tf.storage import as_path, files
 
 _COUNTED = ("behavior_time", "label")  # one value a behavior, one a candidate
 
+
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """Serialized samples, and how large they are.
@@ -168,7 +169,9 @@ def write_records(
             framed = frame(block.records)
             entries["offset"] = sink.bytes
             if seekable:
-                entries["offset"][1:] += np.cumsum([len(f) for f in framed[:-1]], dtype="u8")
+                entries["offset"][1:] += np.cumsum(
+                    [len(f) for f in framed[:-1]], dtype="u8"
+                )
             entries["history"], entries["slate"] = block.history, block.slate
             index.append(entries)
             sink.write(compress(b"".join(framed)))

@@ -90,7 +90,9 @@ MANIFEST = Manifest(
         "train": Split(2, 3, 2, 1, 7, None, (10, 20)),
         "test": Split(0, 0, 0, 0, 0, 30, None),
     },
-    files=(RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC),),
+    files=(
+        RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC, "0"),
+    ),
 )
 
 
@@ -126,7 +128,7 @@ def changed(*path, value):
     [
         (
             ["x"],
-            "must have format_version 3; what it tells of must be prepared again. ",
+            "must have format_version 4; what it tells of must be prepared again. ",
         ),
         (changed("splits", value=...), "`manifest` lacks splits."),
         (changed("splits", "test", "clicks", value=...), "`splits.test` lacks clicks."),
