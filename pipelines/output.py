@@ -9,12 +9,11 @@ an output is replaced.
 import contextlib
 import dataclasses
 import glob
-import json
 import logging
 import re
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,7 +80,7 @@ class Output:
         self._check_rejected(manifest, report["examples"], limits)
         files.remove(self._place.folder / WORK)
         manifest = dataclasses.replace(manifest, folder=self._place.name)
-        self._place.publish(manifest.to_json())
+        self._place.publish(manifest)
         return manifest
 
     def _check_rejected(
@@ -148,9 +147,9 @@ class _Here:
         finally:
             files.remove(self.folder)
 
-    def publish(self, manifest: str) -> None:
+    def publish(self, manifest: Document) -> None:
         """Writes the manifest, and puts the folder in its place."""
-        files.write_text(self.folder / MANIFEST, manifest)
+        files.write_text(self.folder / MANIFEST, manifest.to_json())
         if self._overwrite:
             files.replace(self.folder, self._output)
         else:
@@ -190,12 +189,12 @@ class _InStore:
             if not self._published:
                 files.remove(self.folder)
 
-    def publish(self, manifest: str) -> None:
+    def publish(self, manifest: Document) -> None:
         """Writes the manifest, and removes what it replaces."""
-        self._check_complete(json.loads(manifest)["files"])
+        self._check_complete(manifest.sizes)
         if not self._overwrite and self._named() is not None:
             raise FileExistsError(f"Another job has published '{self._output}'.")
-        files.write_text(self._output / MANIFEST, manifest)
+        files.write_text(self._output / MANIFEST, manifest.to_json())
         self._published = True
         for replaced in self._others(self.name):
             files.remove(replaced)
@@ -210,11 +209,11 @@ class _InStore:
         ours = (path for path in found if _OF_A_JOB.fullmatch(path.name))
         return sorted(path for path in ours if path.name != name)
 
-    def _check_complete(self, entries: list[dict]) -> None:
+    def _check_complete(self, sizes: Mapping[str, int]) -> None:
         """Raises OSError if a file is gone, which another job for this output does."""
-        for entry in entries:
-            path = self.folder / entry["path"]
-            if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        for name, size in sizes.items():
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size != size:
                 raise OSError(
                     f"'{path}' is not there as it was written: another job for this "
                     "output has begun. Nothing was published."

@@ -10,7 +10,7 @@ from ctr_tf.computed.clock import CLOCKS
 from ctr_tf.computed.slate import SLATE_SIZE
 from ctr_tf.data.example import pack_bytes, pack_float, pack_int64
 from ctr_tf.data.records import label_key
-from ctr_tf.data.writing import SampleWriter
+from ctr_tf.data.writing import Samples, SampleWriter
 from ctr_tf.schema import USER_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from pipelines.arrow import column, numpy
@@ -63,7 +63,7 @@ class SampleEncoder:
         self._covered: dict = {}
 
     def encode(self) -> None:
-        """Encodes all columns; `records` puts samples together of them."""
+        """Encodes all columns; `blocks` puts samples together of them."""
         ids = self._bucket.request_ids(self._schema).cast(pa.binary())
         users = self._user_ids()
         self._order = self._by_time(ids, users)
@@ -76,7 +76,7 @@ class SampleEncoder:
         self._add_candidates()
         self._add_labels()
 
-    def records(self, split: int) -> Iterator[list[bytes]]:
+    def blocks(self, split: int) -> Iterator[Samples]:
         """The samples of a split, in blocks, by request time, request id and user id.
 
         Args:
@@ -84,7 +84,7 @@ class SampleEncoder:
         """
         samples = self._order[self._split[self._order] == split]
         for start in range(0, len(samples), _BLOCK):
-            yield self._writer.records(samples[start : start + _BLOCK])
+            yield self._writer.samples(samples[start : start + _BLOCK])
 
     def _by_time(self, ids: pa.Array, users: pa.Array) -> np.ndarray:
         keys = {"time": pa.array(self._time), "id": ids, "user": users}

@@ -75,3 +75,8 @@ class ScoreManifest(Document):
     def counts(self) -> Mapping[str, Counts]:
         """`"samples"` → what became of them."""
         return self.events
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """File of scores → its bytes."""
+        return {file.path: file.bytes for file in self.files}

@@ -299,7 +299,7 @@ class WriteSamples(beam.DoFn):
         written = 0
         for place, split in enumerate(SPLITS):
             name = file_name(split, number, self._num_shards, self._compression)
-            blocks = encoder.records(place) if encoder else ()
+            blocks = encoder.blocks(place) if encoder else ()
             file = write_records(self._folder, name, blocks, self._compression)
             written += file.samples
             yield file

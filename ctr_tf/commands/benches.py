@@ -20,6 +20,7 @@ BENCHES = {
     "retrieval": "what a long history costs models that search it",
     "serving": "one pass beside single ones, a cached state, latency",
     "tables": "tables whole on every worker beside tables cut over them",
+    "streams": "what a worker's input costs, and where a run goes on",
     "tfrs": "a DCN-V2 built with tensorflow-recommenders, on the same records",
     "state": "bytes of a user's state for each history length",
     "texts": "what language models cost beside SparseCTR",

@@ -54,19 +54,12 @@ class BatchReader:
     id_maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     texts: TextInputs = TextInputs()
 
-    def lengths(self, serialized: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Behaviors and candidates of each sample, int64 `[B]` both; nothing else."""
-        keys = ("behavior_time", "label")
-        parsed = tf.io.parse_example(
-            serialized, {key: _parse_spec(self._spec[key]) for key in keys}
-        )
-        return tuple(parsed[key].row_lengths() for key in keys)
-
     def read(
         self,
         serialized: tf.Tensor,
         history_length: int | tf.Tensor | None = None,
         slate_size: int | tf.Tensor | None = None,
+        counted: tuple[tf.Tensor, tf.Tensor] | None = None,
     ) -> tuple:
         """Parses, pads and encodes a batch.
 
@@ -74,6 +67,8 @@ class BatchReader:
             serialized: `[B]` samples.
             history_length: N; the reader's where None.
             slate_size: C; the batch's largest slate where None.
+            counted: behaviors and candidates of each sample, `[B]` both, as they must
+                be; None: unknown.
 
         Returns:
             `(inputs, labels, weights)` and, with `metadata`, a fourth element; see
@@ -95,6 +90,8 @@ class BatchReader:
             history_length = self.history_length
         if slate_size is None:
             slate_size = tf.maximum(_max_length(candidates), 1)
+        if counted is None:
+            counted = _lengths(behaviors), _lengths(candidates)
         checks = [
             tf.debugging.Assert(ok, [f"A sample is bad: {message}"])
             for ok, message in (
@@ -105,6 +102,11 @@ class BatchReader:
                 (
                     _equal_lengths(fields, parsed, behaviors, candidates),
                     "its lists for behaviors or candidates differ in length.",
+                ),
+                (
+                    tf.reduce_all(_lengths(behaviors) == counted[0])
+                    & tf.reduce_all(_lengths(candidates) == counted[1]),
+                    "the index says other numbers of behaviors or candidates.",
                 ),
             )
         ]
@@ -138,7 +140,7 @@ class BatchReader:
             "request_id": parsed["request_id"],
             "user_id": parsed["user_id"],
             "request_time": inputs["request_time"],
-            "history_length": behaviors[1:] - behaviors[:-1],
+            "history_length": _lengths(behaviors),
             "true_probability": true_probability,
         }
         return inputs, labels, weights, metadata
@@ -253,8 +255,12 @@ def _mapped(stored: tf.Tensor | tf.RaggedTensor, ids: np.ndarray) -> tf.RaggedTe
 
 
 def _max_length(row_splits: tf.Tensor) -> tf.Tensor:
-    lengths = row_splits[1:] - row_splits[:-1]
-    return tf.reduce_max(tf.concat([lengths, [0]], axis=0))  # of an empty batch: 0
+    # Of an empty batch: 0.
+    return tf.reduce_max(tf.concat([_lengths(row_splits), [0]], axis=0))
+
+
+def _lengths(row_splits: tf.Tensor) -> tf.Tensor:
+    return row_splits[1:] - row_splits[:-1]
 
 
 def _equal_lengths(

@@ -19,7 +19,12 @@ class DataConfig:
         slate_sizes: sizes that slates are padded to, ascending. The largest must hold
             every slate of the data: candidates are never dropped. Empty: chosen by the
             training's slates, up to three sizes, see `ctr_tf.data.dataset.slate_sizes`.
-        shuffle_buffer: samples shuffled among each other, in training.
+        streams: that the training's samples are cut into. Each worker reads its own,
+            and global batches are the same for any number of workers that divides it.
+            It must divide `batch_size`. None: the largest such number up to 64; see
+            `ctr_tf.data.order`.
+        shuffle_buffer: samples shuffled among each other, in training, over all
+            workers.
         label: the schema's label to train on; its first one where None.
         train_share: share of the training samples that is read, the same ones in every
             epoch and run; see `ctr_tf.data.share`.
@@ -29,6 +34,7 @@ class DataConfig:
     batch_size: int = 64
     history_lengths: tuple[int, ...] = ()
     slate_sizes: tuple[int, ...] = ()
+    streams: int | None = None
     shuffle_buffer: int = 8_192
     label: str | None = None
     train_share: float = 1.0
@@ -44,6 +50,12 @@ class DataConfig:
                 raise UserError(
                     f"`data.{name}` must be a positive integer. Received: {value!r}"
                 )
+        streams = 1 if self.streams is None else self.streams
+        if type(streams) is not int or streams < 1 or self.batch_size % streams:
+            raise UserError(
+                "`data.streams` must be a positive integer that divides "
+                f"`data.batch_size`, {self.batch_size}. Received: {streams!r}"
+            )
         if not 0 < self.train_share <= 1:
             raise UserError(
                 "`data.train_share` must be above 0 and at most 1. "

@@ -19,35 +19,42 @@ candidates, `L` a feature's length:
 N is static where `history_lengths` has one size, and C where `slate_sizes` has one;
 else they are None in the dataset's spec, and concrete in every batch.
 
-Training is one endless stream of whole batches. Each epoch shuffles anew, by
-`seed + epoch` and nothing else: files are read interleaved in a shuffled order, and
-samples shuffled in blocks of `shuffle_buffer`. What does not fill a batch at the end
-of an epoch begins a batch of the next one, so no sample is ever lost. `skip_batches`
-continues the stream where it was left, to the sample. Evaluation is one pass in the
-order of the files, and ends with batches that may be smaller. Of the split `train`,
-only `DataConfig.train_share` is read.
+Training is endless, in whole batches, in the order of `ctr_tf.data.order`: shuffled
+anew in every epoch by `seed` and nothing else, without loss at an epoch's end, and
+`first_step` begins anywhere in it, to the sample, at once. Evaluation is one pass in
+the order of the files, and ends with a batch that may be smaller; where there are
+several sizes, samples of a size stand together within `shuffle_buffer` of them. Of the
+split `train`, only `DataConfig.train_share` is read.
 
-Workers that train together read the same stream and each parses its share of every
-global batch: samples `shard_index`, `shard_index + num_shards`, … of it.
+Each of the workers that train together reads its own samples and no others: in training
+those of its streams, its share of every global batch; in evaluation a
+contiguous part of the split, and the last batch of some may be empty.
+
+Samples are read a group (`ctr_tf.data.order`) at once, by their places in the files
+(`ctr_tf.data.stored`). While the batches of one are taken, the next is read; so memory
+holds at most three groups, each of `shuffle_buffer / num_shards` samples, besides the
+batches that are ready.
 """
 
-import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
+from ctr_tf.data.order import Order, PassOrder, TrainingOrder
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import record_dataset, untuned
-from ctr_tf.data.share import count_in_share, in_share
+from ctr_tf.data.reading import untuned
+from ctr_tf.data.share import Share
+from ctr_tf.data.sizes import PaddedSizes
+from ctr_tf.data.stored import SampleSizes, StoredSamples
 from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.errors import UserError
 
 _no_autograph = tf.autograph.experimental.do_not_convert
-_OPEN_FILES = 16
-_BLOCK = 16  # records read from a file before the next one's turn
-_LENGTHS_BLOCK = 256  # records whose lengths are parsed together
+_USUAL_STREAMS = 64  # at most
 _WORTH_IT = 2 / 3  # of the places of one size; each size is traced and compiled
 _ROUND = 16  # behaviors; a history's size is a multiple of it
 _READY_BATCHES = 4  # that wait for their consumer at most
@@ -58,7 +65,7 @@ def num_samples(
 ) -> int:
     """Samples of a split that are read: of `train` the config's share."""
     samples = _open(folder).num_samples(split)
-    return count_in_share(samples, _share(split, config))
+    return int(_share(split, config).count(samples))
 
 
 def steps_per_epoch(
@@ -66,6 +73,29 @@ def steps_per_epoch(
 ) -> int:
     """Whole global batches in one pass over what is read of a split, at least 1."""
     return max(num_samples(folder, split, config) // config.batch_size, 1)
+
+
+def num_streams(samples: int, config: DataConfig) -> int:
+    """Streams that a training's samples are cut into, S of `ctr_tf.data.order`.
+
+    Where the recipe says nothing: the largest divisor of the batch size up to 64.
+
+    Args:
+        samples: of the training, those that are read.
+        config: of it.
+
+    Raises:
+        UserError: if there are fewer samples than streams.
+    """
+    if config.streams is None:
+        most = min(_USUAL_STREAMS, samples)
+        return next(s for s in range(most, 0, -1) if config.batch_size % s == 0)
+    if config.streams > samples:
+        raise UserError(
+            f"`data.streams` must be at most the training's {samples:,} samples. "
+            f"Received: {config.streams}"
+        )
+    return config.streams
 
 
 def history_lengths(data: PreparedData, config: DataConfig) -> tuple[int, ...]:
@@ -135,7 +165,7 @@ def dataset(
     seed: int = 0,
     metadata: bool = False,
     texts: TextInputs | None = None,
-    skip_batches: int = 0,
+    first_step: int = 0,
     num_shards: int = 1,
     shard_index: int = 0,
 ) -> tf.data.Dataset:
@@ -151,20 +181,15 @@ def dataset(
         seed: of the shuffling.
         metadata: whether batches have the fourth element.
         texts: what the model takes of texts (`ctr_tf.text.item_vectors`); None: rows.
-        skip_batches: global batches to leave out at the start.
+        first_step: the global batch to begin with.
         num_shards: workers that share each global batch.
         shard_index: of this worker.
 
     Raises:
         UserError: if the split has no samples, the sizes do not hold the data, or the
-            batch size cannot be shared evenly.
+            streams, or batches of an evaluation, cannot be shared evenly.
         FileNotFoundError: names what is missing of the data set.
     """
-    if training and config.batch_size % num_shards:
-        raise UserError(
-            f"`data.batch_size` must be a multiple of the {num_shards} workers. "
-            f"Received: {config.batch_size}"
-        )
     if not 0 <= shard_index < num_shards:
         raise UserError(
             f"`shard_index` lies between 0 and num_shards - 1 = {num_shards - 1}. "
@@ -182,24 +207,42 @@ def dataset(
         id_maps=data.id_maps,
         texts=texts or TextInputs(),
     )
-    blocks = _blocks(data, split, config, training, seed)
-    if len(histories) == len(slates) == 1:
-        batches = blocks.rebatch(config.batch_size, drop_remainder=training)
-        bucket = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
-        batches = tf.data.Dataset.zip(bucket, batches)
-    else:
-        batches = _bucketed(blocks, reader, histories, slates, config, training)
+    stored = StoredSamples(data, split)
+    order = _order(
+        stored.samples, split, config, training, seed, num_shards, shard_index
+    )
+    sizes = PaddedSizes(histories, slates)
+    groups = tf.data.Dataset.from_generator(
+        lambda: _groups(stored, order, sizes, first_step),
+        output_signature=(
+            tf.TensorSpec([None], tf.string),
+            SampleSizes(*[tf.TensorSpec([None], tf.int64)] * 2),
+            tf.TensorSpec([None], tf.int64),
+            (tf.TensorSpec([None], tf.int64),) * 2,
+        ),
+    )
 
     @_no_autograph
-    def read(bucket, serialized):
-        share = serialized[shard_index::num_shards]
+    def batches_of(samples, lengths, counts, padded):
+        @_no_autograph
+        def batch(start, count, history, slate):
+            mine = slice(start, start + count)
+            counted = tf.nest.map_structure(lambda own: own[mine], lengths)
+            return samples[mine], counted, history, slate
+
+        starts = tf.cumsum(counts, exclusive=True)
+        return tf.data.Dataset.from_tensor_slices((starts, counts, *padded)).map(batch)
+
+    @_no_autograph
+    def read(serialized, counted, history, slate):
         return reader.read(
-            share,
-            _size(histories, bucket // len(slates)),
-            _size(slates, bucket % len(slates)),
+            serialized,
+            histories[0] if len(histories) == 1 else history,
+            slates[0] if len(slates) == 1 else slate,
+            counted,
         )
 
-    batches = batches.skip(skip_batches).map(read, tf.data.AUTOTUNE)
+    batches = groups.prefetch(1).flat_map(batches_of).map(read, tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
     # Every worker already reads its own share.
@@ -238,85 +281,62 @@ def _open(folder: str | Path | PreparedData) -> PreparedData:
     return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
 
 
-def _share(split: str, config: DataConfig) -> float:
-    return config.train_share if split == "train" else 1.0
+def _share(split: str, config: DataConfig) -> Share:
+    return Share(config.train_share if split == "train" else 1.0)
 
 
-def _size(sizes: tuple[int, ...], index: tf.Tensor) -> int | tf.Tensor:
-    return sizes[0] if len(sizes) == 1 else tf.gather(sizes, index)
-
-
-def _blocks(
-    data: PreparedData, split: str, config: DataConfig, training: bool, seed: int
-) -> tf.data.Dataset:
-    """Blocks of serialized samples, shuffled in training."""
-    files = data.files(split)
-    starts = itertools.accumulate(data.samples_by_file(split), initial=0)
-    # Shuffled are places in the list of files, whatever is known of a file beside.
-    files_F, starts_F = tf.constant(files), tf.constant(list(starts)[:-1], tf.int64)
-    share = _share(split, config)
-
-    @_no_autograph
-    def read_file(place):
-        records = record_dataset(files_F[place], data.compression)
-        if share == 1:
-            return records
-        numbered = records.enumerate(starts_F[place])
-        mine = numbered.filter(lambda number, _: in_share(number, share))
-        return mine.map(lambda _, record: record)
-
-    if not training:
-        records = tf.data.Dataset.range(len(files)).flat_map(read_file)
-        return records.batch(min(config.batch_size, _LENGTHS_BLOCK))
-
-    @_no_autograph
-    def epoch_blocks(epoch):
-        # Stateless, so that neither the global seed nor the past has a say.
-        shuffle = tf.random.experimental.stateless_shuffle
-        places_F = tf.range(len(files))
-        order = shuffle(places_F, seed=tf.stack([seed + epoch, -1]))
-        records = tf.data.Dataset.from_tensor_slices(order).interleave(
-            read_file,
-            cycle_length=min(len(files), _OPEN_FILES),
-            block_length=_BLOCK,
-            num_parallel_calls=tf.data.AUTOTUNE,
-            deterministic=True,
-        )
-        blocks = records.batch(config.shuffle_buffer).enumerate()
-        return blocks.map(
-            lambda index, block: shuffle(block, seed=tf.stack([seed + epoch, index]))
-        )
-
-    return tf.data.Dataset.counter().flat_map(epoch_blocks)
-
-
-def _bucketed(
-    blocks: tf.data.Dataset,
-    reader: BatchReader,
-    histories: tuple[int, ...],
-    slates: tuple[int, ...],
+def _order(
+    samples: list[int],
+    split: str,
     config: DataConfig,
     training: bool,
-) -> tf.data.Dataset:
-    """`(bucket, samples)` batches; each bucket has its own history and slate size."""
-
-    def smallest(sizes, lengths):
-        fits = tf.searchsorted(tf.constant(sizes, tf.int64), lengths)
-        return tf.cast(tf.minimum(fits, len(sizes) - 1), tf.int64)
-
-    @_no_autograph
-    def with_bucket(block):
-        behaviors, candidates = reader.lengths(block)
-        history = smallest(histories, behaviors)
-        return history * len(slates) + smallest(slates, candidates), block
-
-    @_no_autograph
-    def batch(bucket, window):
-        samples = window.map(lambda _, sample: sample)
-        samples = samples.batch(config.batch_size, drop_remainder=training)
-        return samples.map(lambda batch: (bucket, batch))
-
-    samples = blocks.map(with_bucket, tf.data.AUTOTUNE).unbatch()
-    return samples.group_by_window(
-        lambda bucket, _: bucket, batch, window_size=config.batch_size
+    seed: int,
+    workers: int,
+    worker: int,
+) -> Order:
+    kept = _share(split, config)
+    total = int(kept.count(sum(samples)))
+    if not training:
+        if config.batch_size % workers:
+            raise UserError(
+                f"`data.batch_size` must be a multiple of the {workers} workers. "
+                f"Received: {config.batch_size}"
+            )
+        return PassOrder(
+            total, kept, config.batch_size, config.shuffle_buffer, worker, workers
+        )
+    streams = num_streams(total, config)
+    if streams % workers:
+        raise UserError(
+            f"`data.streams` must be a multiple of the {workers} workers that divides "
+            f"`data.batch_size`, {config.batch_size}: set it, and the batch size if "
+            f"need be. Received: data.streams={streams}"
+        )
+    of_worker = streams // workers
+    return TrainingOrder(
+        samples,
+        kept,
+        config.batch_size,
+        streams,
+        config.shuffle_buffer,
+        seed,
+        range(worker * of_worker, (worker + 1) * of_worker),
     )
+
+
+def _groups(
+    stored: StoredSamples, order: Order, sizes: PaddedSizes, first_step: int
+) -> Iterator[tuple]:
+    """Groups: samples, their sizes, those of each batch, and what it is padded to."""
+    for begin, end in order.groups(first_step):
+        numbers = order.numbers(begin, end)
+        buckets = np.zeros(len(numbers), np.int64)
+        if sizes.several:
+            buckets = sizes.buckets(stored.sizes(numbers))
+        batches = order.batches(begin, end, buckets)[max(first_step - begin, 0) :]
+        counts = np.array([len(batch) for batch in batches], np.int64)
+        wanted, places = np.unique(np.concatenate(batches), return_inverse=True)
+        mine = numbers[wanted]  # side by side as they are stored
+        found = SampleSizes(*(own[places] for own in stored.sizes(mine)))
+        padded = sizes.of_batches(found, counts)
+        yield stored.read(mine)[places], found, counts, padded

@@ -374,7 +374,7 @@ def main(argv: Sequence[str]) -> int:
     data = PreparedData.load(arguments.data)
     if arguments.verify:
         data.verify()
-        files = len(data.manifest.files) + len(data.manifest.content)
+        files = len(data.manifest.sizes) + len(data.manifest.content)
         print(f"{data.folder}: all {files} files are what {MANIFEST} says")
         return 0
     print(describe(data))

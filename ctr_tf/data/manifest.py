@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Self
 
 from ctr_tf import config
-from ctr_tf.data.record_files import COMPRESSIONS
+from ctr_tf.data.record_files import COMPRESSIONS, INDEX, index_name
 from ctr_tf.errors import UserError
 from ctr_tf.storage import files
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SPLITS = ("train", "validation", "test")  # of the job, in the order of time
 
 
@@ -50,6 +50,11 @@ class Document:
     @property
     def counts(self) -> Mapping[str, Counts]:
         """What was read → what became of it."""
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Path, within the folder, of what was counted → its bytes."""
         raise NotImplementedError
 
     @classmethod
@@ -93,19 +98,27 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class RecordFile:
-    """One file of samples.
+    """One file of samples, and its index.
 
     Args:
         path: within the data set, of `ctr_tf.data.record_files.file_name`.
         samples: in it.
         bytes: its size.
         sha256: of its bytes.
+        index_sha256: of the bytes of its index.
     """
 
     path: str
     samples: int
     bytes: int
     sha256: str
+    index_sha256: str
+
+    @property
+    def contents(self) -> dict[str, tuple[int, str]]:
+        """Path within the data set → size and SHA-256, of the file and its index."""
+        index = self.samples * INDEX.itemsize, self.index_sha256
+        return {self.path: (self.bytes, self.sha256), index_name(self.path): index}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +218,12 @@ class Manifest(Document):
     def counts(self) -> Mapping[str, Counts]:
         """Raw table → what became of its rows; and of the clicked exposures."""
         return {**self.events, "clicks": self.clicks}
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Record file, or index of one → its bytes."""
+        contents = (file.contents.items() for file in self.files)
+        return {path: size for own in contents for path, (size, _) in own}
 
     def files_of(self, split: str) -> list[RecordFile]:
         """Record files of a split, by path."""

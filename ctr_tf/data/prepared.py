@@ -151,7 +151,11 @@ class PreparedData:
         return statistics.get(counted, {}).get("quantiles", {})
 
     def files(self, split: str) -> list[str]:
-        """Record files of a split, in order.
+        """Record files of a split, in order, for TensorFlow; see `record_files`."""
+        return [for_tensorflow(path) for path in self.record_files(split)]
+
+    def record_files(self, split: str) -> dict[Path, RecordFile]:
+        """Record file → its entry in the manifest, of those that have samples.
 
         Raises:
             UserError: if there is no such split, or it has no samples.
@@ -162,20 +166,18 @@ class PreparedData:
             raise UserError(
                 f"Split '{split}' of '{self.folder}' has no samples. Received: 0"
             )
-        entries = self._entries(split)
+        entries = {
+            self.root / file.path: file
+            for file in self.manifest.files_of(split)
+            if file.samples
+        }
         for path in entries:
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
-        return [for_tensorflow(p) for p, entry in entries.items() if entry.samples]
-
-    def samples_by_file(self, split: str) -> list[int]:
-        """Samples of each of `files(split)`."""
-        self._split(split)
-        entries = self.manifest.files_of(split)
-        return [entry.samples for entry in entries if entry.samples]
+        return entries
 
     def verify(self, *splits: str) -> None:
-        """Compares every record file with the manifest's size and checksum.
+        """Compares every record file and index with the manifest's size and checksum.
 
         Schema and vocabularies are compared when the data are loaded.
 
@@ -188,22 +190,21 @@ class PreparedData:
         """
         for split in splits or self.splits:
             self._check_sizes(split)
-            for path, expected in self._entries(split).items():
+            for path, (_, expected) in self._contents(split).items():
                 with path.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
-                if digest != expected.sha256:
+                if digest != expected:
                     raise UserError(
-                        f"'{path}' must have the SHA-256 {expected.sha256}. "
-                        f"Received: {digest}"
+                        f"'{path}' must have the SHA-256 {expected}. Received: {digest}"
                     )
 
     def _check_sizes(self, split: str) -> None:
-        for path, expected in self._entries(split).items():
+        for path, (expected, _) in self._contents(split).items():
             if not path.is_file():
                 raise FileNotFoundError(_missing(path))
-            if path.stat().st_size != expected.bytes:
+            if path.stat().st_size != expected:
                 raise UserError(
-                    f"'{path}' must have {expected.bytes} bytes. "
+                    f"'{path}' must have {expected} bytes. "
                     f"Received: {path.stat().st_size}"
                 )
 
@@ -229,9 +230,10 @@ class PreparedData:
             )
         return self.manifest.splits[split]
 
-    def _entries(self, split: str) -> dict[Path, RecordFile]:
-        """Record file → its entry in the manifest, in order."""
-        return {self.root / file.path: file for file in self.manifest.files_of(split)}
+    def _contents(self, split: str) -> dict[Path, tuple[int, str]]:
+        """Record file, or index of one → size and SHA-256 by the manifest."""
+        contents = (file.contents.items() for file in self.manifest.files_of(split))
+        return {self.root / path: known for own in contents for path, known in own}
 
 
 def _missing(path: Path) -> str:

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.records import check_example
+from ctr_tf.data.stored import StoredSamples
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
 from ctr_tf.storage.tensorflow_stores import for_tensorflow
@@ -113,14 +114,28 @@ def checked(
         raise UserError(f"{file}: record {index}: {error}") from error
 
 
-def find_fault(files: Iterable[str], compression: str, schema: Schema) -> None:
-    """Looks through records for the first bad one.
+def find_fault(data: PreparedData, split: str) -> None:
+    """Looks through a split for the first record that is bad, or not as indexed.
 
     Raises:
-        UserError: names the file, the record's index, the key and what is wrong.
+        UserError: names the file, the record's number and what is wrong.
     """
-    for file, index, example in read_examples(files, compression):
-        checked(file, index, example, schema)
+    stored = StoredSamples(data, split)
+    examples = read_examples(data.files(split), data.compression)
+    for number, (file, place, example) in enumerate(examples):
+        sample = checked(file, place, example, data.schema)
+        where = f"{file}: record {place}: the index says"
+        try:
+            stored.read(np.array([number]))
+        except UserError as error:
+            raise UserError(f"{where} that it is elsewhere ({error})") from error
+        indexed = [int(counted[0]) for counted in stored.sizes(np.array([number]))]
+        found = [len(sample[key]) for key in ("behavior_time", "label")]
+        if indexed != found:
+            raise UserError(
+                f"{where} {indexed[0]} behaviors and {indexed[1]} candidates. "
+                f"Received: {found[0]} and {found[1]}"
+            )
 
 
 @contextlib.contextmanager
@@ -139,5 +154,5 @@ def diagnosed(data: PreparedData, *splits: str) -> Iterator[None]:
         yield
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
         for split in splits:
-            find_fault(data.files(split), data.compression, data.schema)
+            find_fault(data, split)
         raise

@@ -5,38 +5,66 @@ Record number g of a split, counted over its files in their order, has the place
 it. K / M is near the golden ratio, which spreads the places of any stretch of records
 evenly. So a share is the same in every epoch, run and worker; a smaller one is part of
 a larger one; it has its part of every file, and of early and late requests alike (files
-are sorted by request time); and it is counted without reading a record.
+are sorted by request time); and it is counted, and its records are found, without
+reading one.
 """
 
+import dataclasses
+import functools
+
 import numpy as np
-import tensorflow as tf
 
 _M = 1 << 20  # places; shares are told apart by a millionth
 _K = 648_055  # odd, so that M records in a row have M different places
 
 
-def places_below(share: float) -> int:
-    """How many of the M places a share has, at least 1."""
-    return max(round(share * _M), 1)
-
-
-def in_share(number: tf.Tensor, share: float) -> tf.Tensor:
-    """Whether a record belongs to a share, bool.
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The records of a share.
 
     Args:
-        number: int64, of the record in its split.
-        share: above 0, at most 1.
+        of_all: above 0, at most 1.
     """
-    return number % _M * _K % _M < places_below(share)
+
+    of_all: float
+
+    def has(self, number: np.ndarray) -> np.ndarray:
+        """Whether records belong to it, bool.
+
+        Args:
+            number: int64, of the records in their split.
+        """
+        return number % _M * _K % _M < self._places
+
+    def count(self, records: np.ndarray | int) -> np.ndarray:
+        """How many of the first records of a split belong to it, exactly.
+
+        Args:
+            records: how many are the first.
+        """
+        whole, rest = np.divmod(np.asarray(records, np.int64), _M)
+        return whole * self._places + np.searchsorted(self._first, rest)
+
+    def number(self, place: np.ndarray | int) -> np.ndarray:
+        """Number in the split of the records of the share, counted from 0.
+
+        Args:
+            place: of the records in the share.
+        """
+        whole, rest = np.divmod(np.asarray(place, np.int64), self._places)
+        return whole * _M + self._first[rest]
+
+    @property
+    def _places(self) -> int:
+        """How many of the M places it has, at least 1."""
+        return max(round(self.of_all * _M), 1)
+
+    @property
+    def _first(self) -> np.ndarray:
+        return _first_numbers(self._places)
 
 
-def count_in_share(samples: int, share: float) -> int:
-    """How many of the first records belong to a share, exactly.
-
-    Args:
-        samples: of the split.
-        share: above 0, at most 1.
-    """
-    whole, rest = divmod(samples, _M)
-    below = places_below(share)
-    return whole * below + int((np.arange(rest) * _K % _M < below).sum())
+@functools.lru_cache(maxsize=2)
+def _first_numbers(places: int) -> np.ndarray:
+    """Numbers below M of the records of a share; the same follow behind each M."""
+    return np.flatnonzero(np.arange(_M) * _K % _M < places)

@@ -1,15 +1,15 @@
 """Writing records: many samples at once by column, or one sample by itself; and files.
 
-Equal records in equal blocks give equal files.
+Equal records give equal files.
 """
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from isal import isal_zlib
 
 from ctr_tf.data.example import (
     Packed,
@@ -20,14 +20,37 @@ from ctr_tf.data.example import (
     pack_int64,
 )
 from ctr_tf.data.manifest import RecordFile
-from ctr_tf.data.record_files import frame
+from ctr_tf.data.record_files import BLOCK, INDEX, compressor, frame, index_name
 from ctr_tf.data.records import record_spec
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, files
 
-_GZIP_LEVEL = 2  # of 3; see "What a sample costs" in benchmarks/RESULTS.md
-_GZIP_BITS = isal_zlib.MAX_WBITS + 16  # a gzip header, without a time
+_COUNTED = ("behavior_time", "label")  # one value a behavior, one a candidate
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Serialized samples, and how large they are.
+
+    Args:
+        records: one a sample.
+        history: behaviors of each.
+        slate: candidates of each.
+    """
+
+    records: Sequence[bytes]
+    history: np.ndarray
+    slate: np.ndarray
+
+    @classmethod
+    def of(cls, samples: Sequence[Mapping[str, np.ndarray]]) -> "Samples":
+        """Serializes samples, see `serialize`."""
+        return cls(
+            [serialize(sample) for sample in samples],
+            np.array([len(sample["behavior_time"]) for sample in samples], np.int64),
+            np.array([len(sample["label"]) for sample in samples], np.int64),
+        )
 
 
 class SampleWriter:
@@ -71,7 +94,7 @@ class SampleWriter:
             stop = start + 1
         self._columns[key] = packed, start, stop
 
-    def records(self, samples: np.ndarray) -> list[bytes]:
+    def samples(self, samples: np.ndarray) -> Samples:
         """Serialized samples.
 
         Args:
@@ -91,7 +114,12 @@ class SampleWriter:
             encode_feature(key, packed, start[samples], stop[samples])
             for key, (packed, start, stop) in self._columns.items()
         ]
-        return encode_examples(features)
+        history, slate = (self._lengths(key)[samples] for key in _COUNTED)
+        return Samples(encode_examples(features), history, slate)
+
+    def _lengths(self, key: str) -> np.ndarray:
+        _, start, stop = self._columns[key]
+        return stop - start
 
 
 def serialize(sample: Mapping[str, np.ndarray]) -> bytes:
@@ -118,31 +146,56 @@ def _pack(values: np.ndarray) -> Packed:
 
 
 def write_records(
-    folder: str | Path, name: str, blocks: Iterable[Sequence[bytes]], compression: str
+    folder: str | Path, name: str, blocks: Iterable[Samples], compression: str
 ) -> RecordFile:
-    """Writes a file of records, block by block; it is whole or not there.
+    """Writes a file of records and its index; each is whole or not there.
 
     Args:
         folder: of the data set.
         name: of the file within it.
-        blocks: serialized samples.
+        blocks: samples, as many at once as there are.
         compression: a key of `ctr_tf.data.record_files.COMPRESSIONS`.
 
     Returns:
         Its entry in the manifest.
     """
+    compress = compressor(compression)
+    seekable = compression == "none"  # by record; else by member
+    index: list[np.ndarray] = [np.empty(0, INDEX)]
     with files.writing(as_path(folder) / name) as file:
         sink = _Sink(file)
-        samples, packer = 0, None
-        if compression == "gzip":
-            packer = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_BITS)
-        for records in blocks:
-            samples += len(records)
-            framed = b"".join(frame(records))
-            sink.write(packer.compress(framed) if packer else framed)
-        if packer:
-            sink.write(packer.flush())
-    return RecordFile(name, samples, sink.bytes, sink.digest.hexdigest())
+        for block in _regrouped(blocks):
+            entries = np.empty(len(block.records), INDEX)
+            framed = frame(block.records)
+            entries["offset"] = sink.bytes
+            if seekable:
+                entries["offset"][1:] += np.cumsum(
+                    [len(f) for f in framed[:-1]], dtype="u8"
+                )
+            entries["history"], entries["slate"] = block.history, block.slate
+            index.append(entries)
+            sink.write(compress(b"".join(framed)))
+    packed = np.concatenate(index)
+    files.write_bytes(as_path(folder) / index_name(name), packed.tobytes())
+    digest = hashlib.sha256(packed.tobytes()).hexdigest()
+    return RecordFile(name, len(packed), sink.bytes, sink.digest.hexdigest(), digest)
+
+
+def _regrouped(blocks: Iterable[Samples]) -> Iterator[Samples]:
+    """The same samples, `BLOCK` at once; the last may be fewer."""
+    records: list[bytes] = []
+    history = slate = np.empty(0, np.int64)
+    for block in blocks:
+        records += block.records
+        history = np.concatenate([history, block.history])
+        slate = np.concatenate([slate, block.slate])
+        whole = len(records) // BLOCK * BLOCK
+        for start in range(0, whole, BLOCK):
+            part = slice(start, start + BLOCK)
+            yield Samples(records[part], history[part], slate[part])
+        records, history, slate = records[whole:], history[whole:], slate[whole:]
+    if records:
+        yield Samples(records, history, slate)
 
 
 class _Sink:

@@ -21,7 +21,7 @@ from pathlib import Path
 from ctr_tf.compare.jobs import Job, check_data, make_jobs, read_finished, run_jobs
 from ctr_tf.compare.results import REPLICATES
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.share import count_in_share
+from ctr_tf.data.share import Share
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
 from ctr_tf.recipes.read import load_recipe
@@ -82,7 +82,7 @@ def _measured(
         raise UserError(f"No run came to its end; see '{jobs[0].log.parent}'.")
     train = data.num_samples("train")
     shares = {cell.share for cell in cell_of.values()}
-    samples = {share: count_in_share(train, share) for share in shares}
+    samples = {share: int(Share(share).count(train)) for share in shares}
     return make_points(cell_of, finished, samples, REPLICATES)
 
 

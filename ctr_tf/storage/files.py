@@ -7,17 +7,20 @@ when all of it is there. Folders are renamed on this machine alone.
 import contextlib
 import fcntl
 import glob
+import itertools
 import json
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from ctr_tf.errors import UserError
 from ctr_tf.storage.paths import as_path, is_remote
+
+_RANGES = 32  # of files in a store that are read at the same time
 
 
 @contextlib.contextmanager
@@ -57,6 +60,35 @@ def read_json(path: str | Path) -> Any:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"'{path}' is not JSON: {error}") from error
+
+
+def read_ranges(ranges: Iterable[tuple[Path, int, int]]) -> Iterator[bytes]:
+    """Reads parts of files; of a store, several at the same time.
+
+    Args:
+        ranges: path, first byte and the one behind the last, of each.
+
+    Yields:
+        Their bytes, in this order.
+    """
+    ranges = iter(ranges)
+    with contextlib.ExitStack() as stack:
+        opened: dict[Path, BinaryIO] = {}
+        while some := list(itertools.islice(ranges, _RANGES)):
+            paths: list[Any] = [path for path, _, _ in some]
+            if is_remote(paths[0]):
+                yield from paths[0].fs.cat_ranges(
+                    [path.path for path in paths],
+                    [start for _, start, _ in some],
+                    [stop for *_, stop in some],
+                    on_error="raise",
+                )
+                continue
+            for path, start, stop in some:
+                if path not in opened:
+                    file = stack.enter_context(path.open("rb", buffering=0))
+                    opened[path] = cast(BinaryIO, file)
+                yield os.pread(opened[path].fileno(), stop - start, start)
 
 
 def write_text(path: str | Path, text: str) -> None:

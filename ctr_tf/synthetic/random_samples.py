@@ -14,7 +14,7 @@ from ctr_tf import time as times
 from ctr_tf.data.manifest import MANIFEST, Counts, Manifest, Split
 from ctr_tf.data.record_files import file_name
 from ctr_tf.data.records import record_spec
-from ctr_tf.data.writing import serialize, write_records
+from ctr_tf.data.writing import Samples, write_records
 from ctr_tf.schema import FIRST_ID, Schema
 from ctr_tf.schema.texts import Texts
 from ctr_tf.schema.vocabulary import Vocabularies, content_digests, content_hash
@@ -148,8 +148,8 @@ def write_prepared(
     for split, samples in splits.items():
         for shard in range(shards):
             name = file_name(split, shard, shards, compression)
-            records = [serialize(sample) for sample in samples[shard::shards]]
-            files.append(write_records(folder, name, [records], compression))
+            blocks = [Samples.of(samples[shard::shards])]
+            files.append(write_records(folder, name, blocks, compression))
     schema.save(folder / "schema.yaml")
     vocabularies.save(folder / "vocabularies")
     manifest = Manifest(

@@ -138,9 +138,9 @@ def distribute(
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
     """The batches of this worker, for `fit` and `evaluate`.
 
-    Every worker takes its share of each global batch, and each of its replicas a share
-    of that: samples i, i + n, i + 2n, … So all replicas together train on the same
-    global batches as one process would.
+    Every worker reads its share of each global batch, and each of its replicas takes a
+    share of that: samples i, i + n, i + 2n, … So all replicas together train on the
+    same global batches as one process would.
 
     Args:
         strategy: from `make_strategy`.

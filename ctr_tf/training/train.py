@@ -179,7 +179,7 @@ def _train(
                 split="train",
                 training=True,
                 seed=options.seed,
-                skip_batches=progress.step,
+                first_step=progress.step,
             )
             validation = functools.partial(read, split="validation", training=False)
             checkpointing = Checkpointing(

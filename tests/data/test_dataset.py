@@ -18,7 +18,10 @@ from ctr_tf.data.dataset import (
     steps_per_epoch,
 )
 from ctr_tf.data.prepared import STATISTICS, PreparedData
+from ctr_tf.data.reading import diagnosed
+from ctr_tf.data.record_files import INDEX
 from ctr_tf.data.text_inputs import TextInputs
+from ctr_tf.errors import UserError
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -198,42 +201,130 @@ def requests(batches, count):
     ]
 
 
+@pytest.mark.parametrize("streams", [None, 1])
 @pytest.mark.parametrize("histories", [(), (4, 16)])
-def test_training_loses_nothing_and_repeats_by_seed(folder, histories):
-    config = DataConfig(batch_size=5, history_lengths=histories, shuffle_buffer=16)
+def test_training_loses_nothing_and_repeats_by_seed(folder, histories, streams):
+    config = DataConfig(
+        batch_size=5, history_lengths=histories, shuffle_buffer=16, streams=streams
+    )
 
     def stream(count, **kwargs):
         options = {"num_chunks": 4, "training": True, "metadata": True} | kwargs
         return requests(dataset(folder, "train", config, **options), count)
 
     steps = 3 * SAMPLES  # of 5 samples each: 15 epochs
-    seen = np.unique([r for b in stream(steps) for r in b], return_counts=True)
+    batches = stream(steps)
+    seen = np.unique([r for b in batches for r in b], return_counts=True)
     assert len(seen[0]) == SAMPLES
-    if not histories:
+    if streams == 1:
         assert seen[1].min() == seen[1].max() == 15
+    epoch = [r for b in batches[: SAMPLES // 5] for r in b]
+    assert len(set(epoch)) == len(epoch)
     first = stream(20, seed=3)
     assert all(len(batch) == 5 for batch in first)
     tf.random.set_seed(1)
     assert stream(20, seed=3) == first
     assert stream(20, seed=4) != first
-    assert stream(9, seed=3, skip_batches=11) == first[11:]
-    epochs = [r for b in first for r in b]
-    assert epochs[:SAMPLES] != epochs[SAMPLES : 2 * SAMPLES]
+    assert stream(9, seed=3, first_step=11) == first[11:]
+    assert first[:4] != first[SAMPLES // 5 : SAMPLES // 5 + 4]
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_shards_are_slices_of_the_global_batch(folder, training):
-    config = DataConfig(batch_size=6, history_lengths=(4, 16), shuffle_buffer=16)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_workers_read_their_parts_and_another_number_goes_on(
+    tmp_path, samples, compression
+):
+    folder = write(tmp_path / "data", samples, compression=compression)
+    config = DataConfig(
+        batch_size=8, history_lengths=(4, 16), shuffle_buffer=24, streams=4
+    )
+
+    def stream(count, **kwargs):
+        options = {"num_chunks": 4, "training": True, "metadata": True} | kwargs
+        return requests(dataset(folder, "train", config, **options), count)
+
+    def union(workers, count, first=0):
+        parts = [
+            stream(count, num_shards=workers, shard_index=index, first_step=first)
+            for index in range(workers)
+        ]
+        return [sum(batch, ()) for batch in zip(*parts, strict=True)]
+
+    whole = stream(40)
+    assert union(2, 13) + union(4, 17, first=13) == whole[:30]
+    assert union(4, 13) + union(1, 27, first=13) == whole
+
+
+@pytest.mark.parametrize("count, batches", [(SAMPLES, 8), (41, 7), (1, 1)])
+def test_workers_evaluate_their_parts_in_equally_many_batches(
+    tmp_path, samples, count, batches
+):
+    write_prepared(tmp_path / "data", SCHEMA, VOCABULARIES, {"train": samples[:count]})
+    config = DataConfig(batch_size=6, history_lengths=(4, 16), shuffle_buffer=12)
+    options = {"num_chunks": 4, "training": False, "metadata": True}
 
     def stream(**kwargs):
-        options = {"num_chunks": 4, "training": training, "metadata": True} | kwargs
-        return requests(dataset(folder, "train", config, **options), 12)
+        found = dataset(tmp_path / "data", "train", config, **options, **kwargs)
+        return requests(found, -1)
 
     whole = stream()
-    parts = [stream(num_shards=2, shard_index=i) for i in range(2)]
-    for batch, first, second in zip(whole, *parts, strict=True):
-        assert batch[0::2] == first
-        assert batch[1::2] == second
+    assert sorted(sum(whole, ())) == sorted(s["request_id"][0] for s in samples[:count])
+    for workers in (2, 3):
+        parts = [stream(num_shards=workers, shard_index=i) for i in range(workers)]
+        assert {len(part) for part in parts} == {len(whole)} == {batches}
+        assert sorted(r for part in parts for batch in part for r in batch) == sorted(
+            sum(whole, ())
+        )
+
+
+def test_batches_have_the_sizes_that_hold_their_samples(folder, samples):
+    config = DataConfig(
+        batch_size=4, history_lengths=(4, 9, 16), slate_sizes=(2, 7), streams=2
+    )
+    found = dataset(folder, "train", config, num_chunks=4, training=True, metadata=True)
+    shapes = set()
+    for inputs, _, weights, metadata in found.take(100):
+        behaviors = int(metadata["history_length"].numpy().max())
+        candidates = int(weights.numpy().sum(axis=1).max())
+        shape = inputs["behavior_time"].shape[1], weights.shape[1]
+        assert shape == (
+            next(size for size in (4, 9, 16) if size >= behaviors),
+            next(size for size in (2, 7) if size >= candidates),
+        )
+        shapes.add(shape)
+    assert len(shapes) > 3
+
+
+def _index(folder, name="part-00001-of-00003.tfrecord"):
+    path = folder / "train" / f"{name}.index"
+    return path, np.frombuffer(path.read_bytes(), INDEX).copy()
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "message"),
+    [
+        ("offset", lambda old: old + 1, "train/part-00001.*record 0: the index says "),
+        ("offset", lambda old: old + 2**40, "part-00001.*record 0: the index says tha"),
+        ("history", lambda old: old + 1, "part-00001.*record 0: the index says .* beh"),
+        ("slate", lambda old: old * 0, "part-00001.*record 0: the index says .* candi"),
+    ],
+)
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("training", [True, False])
+def test_an_index_that_does_not_fit_is_told(
+    tmp_path, samples, field, values, message, compression, training
+):
+    folder = write(tmp_path / "data", samples, compression=compression)
+    ending = "" if compression == "none" else ".gz"
+    path, index = _index(folder, f"part-00001-of-00003.tfrecord{ending}")
+    index[field] = values(index[field])
+    path.write_bytes(index.tobytes())
+    data = PreparedData.load(folder)
+    with pytest.raises(ValueError, match="part-00001.*index' must have the SHA-256"):
+        data.verify()
+    config = DataConfig(batch_size=8, shuffle_buffer=16)
+    batches = dataset(data, "train", config, num_chunks=4, training=training)
+    with pytest.raises(UserError, match=message), diagnosed(data, "train"):
+        list(batches.take(20))
 
 
 def test_shapes_are_static_where_there_is_one_size(folder):
@@ -309,8 +400,16 @@ def test_mistakes_are_told(folder):
         make("validation")
     with pytest.raises(ValueError, match="Unknown split 'trian'. Did you mean 'train'"):
         make("trian")
-    with pytest.raises(ValueError, match="multiple of the 3 workers. Received: 64"):
+    with pytest.raises(
+        ValueError,
+        match="`data.streams` must be a multiple of the 3 workers that divides "
+        "`data.batch_size`, 64: .*Received: data.streams=8",
+    ):
         make(num_shards=3)
+    with pytest.raises(ValueError, match="multiple of the 3 workers. Received: 64"):
+        make(num_shards=3, training=False)
+    with pytest.raises(ValueError, match="at most the training's 43 samples.*: 64"):
+        make(config=DataConfig(streams=64))
     with pytest.raises(ValueError, match="Unknown `data.label`.*Received: 'like'"):
         make(config=DataConfig(label="like"))
     assert steps_per_epoch(PreparedData.load(folder), "train", DataConfig()) == 1
@@ -323,6 +422,8 @@ def test_mistakes_are_told(folder):
         ({"shuffle_buffer": "9"}, "`data.shuffle_buffer` .* Received: '9'"),
         ({"history_lengths": [8, 4]}, "`data.history_lengths` must be ascending"),
         ({"slate_sizes": [0]}, "`data.slate_sizes` must be a list of positive"),
+        ({"streams": 5}, "`data.streams` must .* `data.batch_size`, 64. Received: 5"),
+        ({"streams": 0}, "`data.streams` must be a positive integer .* Received: 0"),
         ({"slate_sizes": 8}, "`data.slate_sizes` must be a list .* Received: 8"),
     ],
 )

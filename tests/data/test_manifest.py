@@ -14,7 +14,7 @@ from ctr_tf.data.manifest import (
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 TEXT = """{
-  "format_version": 3,
+  "format_version": 4,
   "folder": "",
   "name": "größe",
   "compression": "gzip",
@@ -72,7 +72,8 @@ TEXT = """{
       "path": "train/part-00000-of-00001.tfrecord.gz",
       "samples": 2,
       "bytes": 3,
-      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+      "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+      "index_sha256": "0"
     }
   ]
 }
@@ -90,7 +91,9 @@ MANIFEST = Manifest(
         "train": Split(2, 3, 2, 1, 7, None, (10, 20)),
         "test": Split(0, 0, 0, 0, 0, 30, None),
     },
-    files=(RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC),),
+    files=(
+        RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC, "0"),
+    ),
 )
 
 
@@ -126,7 +129,7 @@ def changed(*path, value):
     [
         (
             ["x"],
-            "must have format_version 3; what it tells of must be prepared again. ",
+            "must have format_version 4; what it tells of must be prepared again. ",
         ),
         (changed("splits", value=...), "`manifest` lacks splits."),
         (changed("splits", "test", "clicks", value=...), "`splits.test` lacks clicks."),

@@ -204,12 +204,12 @@ def test_a_manifest_of_another_format(tmp_path):
     data = write(tmp_path / "data", make_samples(1))
     path = data.folder / "manifest.json"
     values = data.manifest.to_mapping()
-    for version, what in ((99, "is of a newer version"), (2, "must be prepared again")):
+    for version, what in ((99, "is of a newer version"), (3, "must be prepared again")):
         path.write_text(json.dumps(values | {"format_version": version}))
         with pytest.raises(ValueError) as error:
             PreparedData.load(data.folder)
         assert str(error.value) == (
-            f"'{path}' must have format_version 3; what it tells of {what}. "
+            f"'{path}' must have format_version 4; what it tells of {what}. "
             f"Received: {version}"
         )
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from helpers import make_schema
 
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
-from ctr_tf.data.share import count_in_share, in_share
+from ctr_tf.data.share import Share
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -62,10 +61,10 @@ def test_every_epoch_run_and_worker_has_the_same_part(folder):
     steps = 3 * len(share) // 4
     for seed in (0, 1):
         stream = requests(folder, 0.3, training=True, count=steps, seed=seed)
-        epochs = np.array(stream[: 3 * len(share) // 4 * 4])
-        assert set(epochs[: len(share)]) == share
-        assert set(epochs[len(share) : 2 * len(share)]) == share
-        rest = {"training": True, "seed": seed, "skip_batches": 7}
+        assert set(stream) == share
+        first = stream[: len(share) // 4 * 4]
+        assert len(set(first)) == len(first)
+        rest = {"training": True, "seed": seed, "first_step": 7}
         assert requests(folder, 0.3, count=steps - 7, **rest) == stream[4 * 7 :]
     halves = [
         requests(
@@ -73,7 +72,9 @@ def test_every_epoch_run_and_worker_has_the_same_part(folder):
         )
         for i in range(2)
     ]
-    assert halves[0] == stream[: 4 * 9 : 2] and halves[1] == stream[1 : 4 * 9 : 2]
+    batches = np.array(stream[: 4 * 9]).reshape(9, 2, 2)
+    for half, mine in zip(halves, (batches[:, 0], batches[:, 1]), strict=True):
+        assert half == mine.ravel().tolist()
 
 
 def test_only_the_training_is_cut(folder):
@@ -83,19 +84,22 @@ def test_only_the_training_is_cut(folder):
 
 
 def test_a_share_is_spread_evenly_over_files_and_times():
-    numbers = tf.range(1 << 17, dtype=tf.int64) + 12_345
+    numbers = np.arange(1 << 17) + 12_345
     for share in (1 / 64, 1 / 16, 0.25, 0.7):
-        kept = in_share(numbers, share).numpy().reshape(-1, 1 << 11).sum(1)
+        kept = Share(share).has(numbers).reshape(-1, 1 << 11).sum(1)
         assert np.abs(kept - share * (1 << 11)).max() <= 4
 
 
 def test_counts_of_many_samples_need_no_walk_through_them():
     samples = (1 << 21) + 100_001
     for share in (1e-9, 1 / 3, 1.0):
-        walked = int(in_share(tf.range(samples, dtype=tf.int64), share).numpy().sum())
-        assert count_in_share(samples, share) == walked >= 1
-    assert count_in_share(samples, 1.0) == samples
-    assert count_in_share(1 << 40, 0.25) == 1 << 38
+        walked = np.flatnonzero(Share(share).has(np.arange(samples)))
+        assert Share(share).count(samples) == len(walked) >= 1
+        places = np.arange(0, len(walked), 1_013)
+        np.testing.assert_array_equal(Share(share).number(places), walked[places])
+        assert (Share(share).count(walked[places]) == places).all()
+    assert Share(1.0).count(samples) == samples
+    assert Share(0.25).count(1 << 40) == 1 << 38
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])

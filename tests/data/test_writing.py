@@ -9,8 +9,9 @@ from helpers import make_schema
 
 from ctr_tf.data.example import pack_bytes, pack_float, pack_int64
 from ctr_tf.data.reading import read_records
+from ctr_tf.data.record_files import INDEX
 from ctr_tf.data.records import check_example, record_spec
-from ctr_tf.data.writing import SampleWriter, serialize, write_records
+from ctr_tf.data.writing import Samples, SampleWriter, serialize, write_records
 from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
 
 SCHEMA = make_schema()
@@ -72,33 +73,51 @@ def test_a_missing_key():
     writer = SampleWriter(SCHEMA)
     writer.add("request_time", pack_int64(np.zeros(1, np.int64)))
     with pytest.raises(ValueError) as error:
-        writer.records(np.arange(1))
+        writer.samples(np.arange(1))
     text = str(error.value)
     assert "'label'" in text and "Received: ['request_time']" in text
     optional = [key for key, field in record_spec(SCHEMA).items() if field.optional]
     assert optional and not any(f"'{key}'" in text for key in optional)
 
 
+def block(records):
+    """Records of as many behaviors as they have bytes."""
+    lengths = np.array([len(record) for record in records], np.int64)
+    return Samples(records, lengths, lengths * 0 + 1)
+
+
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_a_file_and_its_entry(tmp_path, compression):
-    blocks = [[b"one", b"two"], [], [b"three" * 1000]]
-    entry = write_records(tmp_path, "train/part", iter(blocks), compression)
+def test_a_file_its_index_and_their_entry(tmp_path, compression):
+    blocks = [[b"one", b"two"], [], [b"three" * 1000], [b"%d" % i for i in range(140)]]
+    records = [record for block in blocks for record in block]
+    entry = write_records(tmp_path, "train/part", map(block, blocks), compression)
     content = (tmp_path / "train" / "part").read_bytes()
-    assert (entry.path, entry.samples, entry.bytes) == ("train/part", 3, len(content))
+    index = (tmp_path / "train" / "part.index").read_bytes()
+    assert (entry.path, entry.samples, entry.bytes) == ("train/part", 143, len(content))
     assert entry.sha256 == hashlib.sha256(content).hexdigest()
-    records = list(read_records(str(tmp_path / "train" / "part"), compression))
-    assert records == [record for block in blocks for record in block]
-    assert write_records(tmp_path, "again", blocks, compression).sha256 == entry.sha256
+    assert entry.index_sha256 == hashlib.sha256(index).hexdigest()
+    assert list(read_records(str(tmp_path / "train" / "part"), compression)) == records
+
+    entries = np.frombuffer(index, INDEX)
+    assert entries["history"].tolist() == [len(record) for record in records]
+    assert entries["slate"].tolist() == [1] * 143
+    rest = tmp_path / "rest"
+    for number in (0, 1, 2, 3, 63, 64, 127, 128, 142):
+        rest.write_bytes(content[entries["offset"][number] :])
+        first = number if compression == "none" else number // 64 * 64
+        assert list(read_records(str(rest), compression)) == records[first:]
+    rest.unlink()
+
+    again = write_records(tmp_path, "again", [block(records)], compression)
+    assert (again.sha256, again.index_sha256) == (entry.sha256, entry.index_sha256)
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        "again",
-        "part",
-        "train",
+        *("again", "again.index", "part", "part.index", "train")
     ]
 
 
 def test_a_file_that_cannot_be_finished_is_not_there(tmp_path):
     def blocks():
-        yield [b"one"]
+        yield block([b"one"])
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -115,4 +134,6 @@ def test_samples_are_put_together_in_any_order():
         start = stop - [len(sample[key]) for sample in samples]
         writer.add(key, packed(values), start, stop)
     expected = [serialize(samples[i]) for i in (2, 0)]
-    assert writer.records(np.array([2, 0])) == expected
+    found = writer.samples(np.array([2, 0]))
+    assert found.records == expected
+    assert found.history.tolist() == [3, 2] and found.slate.tolist() == [2, 2]
