@@ -187,7 +187,7 @@ def told_by_all(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.
         return np.array([numbers], np.int64)
     own = np.zeros((count, len(numbers)), np.int64)
     own[index] = numbers
-    said = tf.function(lambda: strategy.run(lambda: tf.constant(own)))
+    said = tf.function(lambda: strategy.run(lambda: tf.constant(own)), autograph=False)
     total = strategy.reduce("SUM", said(), axis=None).numpy()
     return total // (strategy.num_replicas_in_sync // count)
 
