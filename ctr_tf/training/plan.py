@@ -247,7 +247,7 @@ def _batches(
     return dataset(
         data,
         "train",
-        dataclasses.replace(config, batch_size=samples),
+        dataclasses.replace(config, batch_size=samples, streams=None),
         num_chunks=trainer.num_chunks,
         tasks=trainer.ranker.tasks,
         training=True,
