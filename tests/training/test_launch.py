@@ -127,8 +127,8 @@ def whole_of_two(data, tmp_path_factory):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_killed_worker_changes_nothing(data, whole_of_two, tmp_path, victim):
+def test_a_killed_worker_changes_nothing(data, whole_of_two, tmp_path):
+    victim = 0  # on which the others depend the most
     launched = Launched(command(data, tmp_path, checkpoint_every=5))
     launched.wait_for("step   8/")
     os.kill(launched.workers()[victim], signal.SIGKILL)

@@ -86,7 +86,7 @@ def test_told_to_leave_and_called_again_equals_uninterrupted(
 
 
 @pytest.mark.long
-def test_two_workers_leave_at_one_step(data, whole, tmp_path, start):
+def test_two_workers_leave_at_one_step(data, tmp_path, start):
     same = command(data, tmp_path, distribution="multi_worker")
     processes = [start(same, task) for task in cluster(2)]
     wait_for(processes[0], "step   3/")
@@ -97,10 +97,6 @@ def test_two_workers_leave_at_one_step(data, whole, tmp_path, start):
         assert "left after step" in said
     (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     assert 3 <= int(left.name.split("-")[1]) < STEPS
-    for process in [start(same, task) for task in cluster(2)]:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said
-    assert (left.with_name(whole.name) / "state.json").is_file()
 
 
 def test_a_checkpoint_by_time(data, tmp_path):
