@@ -107,7 +107,8 @@ class StoredSamples:
             | (np.diff(record // BLOCK, prepend=-1) != 0)
             | (np.diff(record, prepend=-1) <= 0)
         )
-        for begin, end in zip(begins, [*begins[1:], len(numbers)], strict=True):
+        ends = [*begins[1:], len(numbers)][: len(begins)]  # nothing in, nothing out
+        for begin, end in zip(begins, ends, strict=True):
             start, stop = int(record[begin]), int(record[end - 1]) + 1
             yield _Part(int(file[begin]), start, stop, record[begin:end] - start)
 

@@ -166,8 +166,9 @@ def test_a_batch_equals_the_slow_version(
     for sample in samples:
         inputs, labels, weights, metadata = rows[sample["request_id"][0]]
         behaviors, candidates = len(sample["behavior_time"]), len(sample["label"])
-        history = next((n for n in histories if n >= behaviors), histories[-1])
-        slate = next(c for c in slates if c >= candidates)
+        history, slate = len(inputs["behavior_time"]), len(weights)
+        assert history in histories and history >= min(behaviors, histories[-1])
+        assert slate in slates and slate >= candidates
         expected = expected_inputs(sample, history, slate, num_chunks)
         assert inputs.keys() == expected.keys()
         for key, value in expected.items():
