@@ -28,7 +28,7 @@ from benchmarks.embedding import WIDTH, as_batches, trainer_of
 from ctr_tf.errors import UserError
 from ctr_tf.process_memory import peak_bytes
 
-BATCH, IDS, EXPONENT = 100, 200, 1.2
+BATCH, IDS, EXPONENT = 100, 200, 1.15
 BATCHES = 8
 WARM_UP, BLOCKS, BLOCK = 10, 6, 10  # steps, blocks, steps of a block
 KINDS = ("replicated", "sharded")

@@ -96,7 +96,7 @@ class ShardedTables(Tables):
     ):
         super().__init__(tables, optimizer)
         self._workers = self.shard.count
-        self._wire = Wire(self._workers)
+        self._wire = Wire(self.shard)
         widths = dict.fromkeys(table.width for table in self.tables.values())
         self._groups = [
             _Group(

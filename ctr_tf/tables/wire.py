@@ -7,20 +7,24 @@ by a key, and a key keeps its shape for good: so keys are made of shapes.
 
 import tensorflow as tf
 
+from ctr_tf.tables.shard import Shard
+
 _GROUP = 1 << 20  # the strategy counts its own groups from 1
 _SIZES = 1 << 24  # keys of one purpose
+_PLACES = 127 * _SIZES  # the key by which workers find their places
 
 
 class Wire:
     """Collectives over all workers; every worker must make the same calls.
 
     Args:
-        workers: number of them.
+        shard: this worker's, of as many as there are workers.
     """
 
-    def __init__(self, workers: int):
-        self._options = {"group_size": workers, "group_key": _GROUP}
-        self._workers = workers
+    def __init__(self, shard: Shard):
+        self._worker = shard.index
+        self._found: list[int] = []
+        self._options = {"group_size": shard.count, "group_key": _GROUP}
 
     def exchange(self, values: tf.Tensor, purpose: int) -> tf.Tensor:
         """Gives the i-th part to the i-th worker, and gets what that has for this one.
@@ -33,10 +37,29 @@ class Wire:
             Of `values`' shape, the i-th part from the i-th worker.
         """
         key = purpose * _SIZES + tf.shape(values)[1]
-        found = tf.raw_ops.CollectiveAllToAllV2(
+        workers = self._worker_of_place()
+        if workers == sorted(workers):
+            found = self.all_to_all(values, key)
+        else:
+            place_of_worker = [workers.index(worker) for worker in sorted(workers)]
+            found = self.all_to_all(tf.gather(values, workers), key)
+            found = tf.gather(found, place_of_worker)
+        return tf.ensure_shape(found, values.shape)
+
+    def _worker_of_place(self) -> list[int]:
+        """The collective's order: by the names of devices, so that 10 is before 2."""
+        if not self._found:
+            with tf.init_scope(), tf.device("CPU:0"):
+                own = tf.fill([self._options["group_size"], 1], self._worker)
+                found = self.all_to_all(own, tf.constant(_PLACES))
+                self._found = found.numpy()[:, 0].tolist()
+        return self._found
+
+    def all_to_all(self, values: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """As `exchange`, with parts in the collective's order of workers."""
+        return tf.raw_ops.CollectiveAllToAllV2(
             input=values, instance_key=key, ordering_token=[], **self._options
         )
-        return tf.ensure_shape(found, values.shape)
 
     def reduce(self, values: tf.Tensor, how: str, purpose: int) -> tf.Tensor:
         """Puts the values of all workers together.

@@ -21,30 +21,33 @@ from ctr_tf.tables.row_wise_optimizers import (
 from ctr_tf.tables.saved_tables import missing_shards, read_rows
 from ctr_tf.tables.shard import Shard
 from ctr_tf.tables.sharded import ShardedTables
+from ctr_tf.tables.wire import Wire
 
 SIZES = {"items": (23, 4), "users": (40, 4), "days": (2, 4), "wide": (31, 6)}
 STEPS = 3
 
 
-class ThreadsWire:
-    """As `Wire`, between the threads of one process."""
+class ThreadsWire(Wire):
+    """As `Wire`, between the threads of one process, whose places are not in order."""
 
-    def __init__(self, workers):
-        self.sent = {}
-        self.local = threading.local()
-        self.barrier = threading.Barrier(workers, timeout=60)
+    def __init__(self, shard, sent, barrier):
+        super().__init__(shard)
+        self.sent = sent
+        self.barrier = barrier
+        self.places = sorted(range(shard.count), key=lambda index: (index * 7) % 5)
 
     def _all(self, values, purpose):
         self.barrier.wait()
-        self.sent[self.local.index] = (purpose, values)
+        self.sent[self._worker] = (purpose, values)
         self.barrier.wait()
         every = [self.sent[index] for index in range(self.barrier.parties)]
         assert len({(what, tuple(v.shape)) for what, v in every}) == 1
         return [v for _, v in every]
 
-    def exchange(self, values, purpose):
-        every = self._all(values, ("exchange", purpose))
-        return tf.stack([v[self.local.index] for v in every])
+    def all_to_all(self, values, key):
+        every = self._all(values, ("exchange", int(key)))
+        own = self.places.index(self._worker)
+        return tf.stack([every[worker][own] for worker in self.places])
 
     def reduce(self, values, how, purpose):
         every = self._all(values, (how, purpose))
@@ -65,16 +68,15 @@ def make(optimizer=None, shard=None, seed=0, sizes=SIZES):
 
 def on_workers(count, work, optimizer=None, **options):
     """What `work(store, index)` returns on each worker."""
-    wire = ThreadsWire(count)
     stores = [make(optimizer, Shard(index, count), **options) for index in range(count)]
+    sent, barrier = {}, threading.Barrier(count, timeout=60)
 
     def run(index):
-        wire.local.index = index
-        stores[index]._wire = wire
+        stores[index]._wire = ThreadsWire(Shard(index, count), sent, barrier)
         try:
             return work(stores[index], index)
         except BaseException:
-            wire.barrier.abort()
+            barrier.abort()
             raise
 
     with ThreadPoolExecutor(count) as pool:
@@ -171,16 +173,7 @@ def test_ids_travel_once_and_tables_of_one_width_together():
     def work(store, index):
         wire, sent = store._wire, []
         exchange = wire.exchange
-
-        class Counting:
-            reduce = staticmethod(wire.reduce)
-
-            @staticmethod
-            def exchange(values, purpose):
-                sent.append(values)
-                return exchange(values, purpose)
-
-        store._wire = Counting
+        wire.exchange = lambda v, purpose: sent.append(v) or exchange(v, purpose)
         items = tf.constant([7] * 500 + [9])
         users = tf.constant([index])
         rows, looked_up = store.lookup({"a": ("items", items), "b": ("users", users)})
