@@ -158,7 +158,6 @@ def trained(folder, step):
 def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
     """Against the arrays of the two checkpoints, looked up value by value."""
     from ctr_tf.data.prepared import PreparedData
-    from ctr_tf.training.checkpoints import Progress
     from ctr_tf.training.start import go_on_from
     from ctr_tf.training.train import make_trainer
 
@@ -194,10 +193,23 @@ def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
                 np.testing.assert_array_equal(found[0], old_slot[was[value]])
                 np.testing.assert_array_equal(found[1], old_rows[was[value]])
                 moved += bool(found[0].any())
-            else:
-                assert not slot.numpy()[row].any()  # nothing is known of it
+            else:  # nothing is known of it, and it begins as an unknown value
+                assert not slot.numpy()[row].any()
+                np.testing.assert_array_equal(table.table.numpy()[row], old_rows[1])
     assert moved > 10
-    assert Progress().first_step == 0
+    # Before any step no score differs, whatever the values: new ones were unknown.
+    random = np.random.default_rng(7)
+    samples = [random_sample(SCHEMA, NEW, random, 8, 4) for _ in range(30)]
+    maps = id_maps(SCHEMA, NEW, OLD)
+    mapped = [
+        {k: maps[k][v] if k in maps else v for k, v in s.items()} for s in samples
+    ]
+    assert any((m["candidate_item_id"] == 1).any() for m in mapped)
+    np.testing.assert_allclose(
+        scores(trainer, samples),
+        scores(load_run(folder / "run", "last"), mapped),
+        atol=1e-6,
+    )
 
 
 def test_going_on_from_the_same_data_is_one_training(world, tmp_path):
