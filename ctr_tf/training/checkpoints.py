@@ -432,9 +432,7 @@ def best_weights(folder: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def last_step(
-    folder: str | Path, content: str, order: Sequence[str]
-) -> Iterator[Path]:
+def last_step(folder: str | Path, content: str, order: Sequence[str]) -> Iterator[Path]:
     """The folder of a run's last checkpoint, here, whose slots are those of a trainer.
 
     Args:
@@ -460,7 +458,8 @@ def last_step(
 def optimizer_values(folder: Path) -> list[np.ndarray]:
     """Values of the network's optimizer in a checkpoint, in its own order."""
     reader = tf.train.load_checkpoint(str(folder / _NETWORK))
-    there, values = reader.get_variable_to_shape_map(), []
+    there = reader.get_variable_to_shape_map()
+    values: list[np.ndarray] = []
     while (key := key_of("optimizer", str(len(values)))) in there:
         values.append(reader.get_tensor(key))
     return values
