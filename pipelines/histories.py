@@ -69,6 +69,19 @@ class UserBucket:
                 table = table.drop_columns(list(TIMES))
             write_table(folder / field.name, table)
 
+    def of_requests(self, chosen: np.ndarray) -> "UserBucket":
+        """The bucket with some of its requests, and their candidates.
+
+        Args:
+            chosen: bool, one a request.
+        """
+        shown = np.repeat(chosen, numpy(self.requests, "_size"))
+        return dataclasses.replace(
+            self,
+            requests=self.requests.filter(pa.array(chosen)),
+            candidates=self.candidates.filter(pa.array(shown)),
+        )
+
     def request_ids(self, schema: Schema) -> pa.Array:
         """Ids of the requests, as samples have them.
 

@@ -38,6 +38,10 @@ system that they share with the submitting process.
                                 one that is started for the job on this machine:
                                 `ctr-tf engine flink prepare …`, `… engine spark …`
 
+Day after day. `--samples_from` and `--samples_until` make samples of one period alone;
+earlier events are known to its histories and counters. `--vocabularies EARLIER` keeps
+the ids of another data set, or of a run: see docs/daily.md.
+
 A worker holds one part of the users, or of the items, in memory at a time; how many
 there are follows from the size of the input, and more `--num_shards` and
 `--num_buckets` need less memory.
@@ -58,6 +62,7 @@ from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, check_store
 from pipelines import steps
+from pipelines.earlier import find_vocabularies
 from pipelines.engines.options import OF_RUNNERS
 from pipelines.limits import RejectionLimits
 from pipelines.output import WORK, Output
@@ -66,7 +71,7 @@ from pipelines.publish import WriteRejected, WriteReport
 from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
-from pipelines.splits import SplitRule, parse_time
+from pipelines.splits import Period, SplitRule, parse_time
 from pipelines.summary import folder_notes, summary
 from pipelines.texts import WriteTexts, check_texts, read_tokenizer
 from pipelines.vocabulary import BuildVocabularies
@@ -131,6 +136,22 @@ class ListwiseOptions(PipelineOptions):
                 help=f"length of the {split}, instead",
             )
         parser.add_argument(
+            "--samples_from",
+            help="earlier exposures, likewise told, are history and counters of later "
+            "samples, and make none of their own",
+        )
+        parser.add_argument(
+            "--samples_until",
+            help="exposures from then on make no samples, and nothing of then is "
+            "counted for the vocabularies",
+        )
+        parser.add_argument(
+            "--vocabularies",
+            metavar="EARLIER",
+            help="a run, or prepared data, whose values keep their ids; new values "
+            "follow behind them",
+        )
+        parser.add_argument(
             "--overwrite", action="store_true", help="replace the output if it exists"
         )
 
@@ -168,6 +189,9 @@ def run(argv: list[str]) -> Manifest:
         )
     schema = _load_schema(options, source, folder)
     rule = _split_rule(options, source)
+    earlier = None
+    if options.vocabularies is not None:
+        earlier = find_vocabularies(options.vocabularies, schema)
     limits = RejectionLimits.parse(
         options.max_rejected_fraction, options.allow_rejected, TABLES
     )
@@ -180,7 +204,10 @@ def run(argv: list[str]) -> Manifest:
     )
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
-        build(pipeline, source, schema, shards, rule, options, tokenizer, temporary)
+        build(
+            *(pipeline, source, schema, shards, rule, options, tokenizer, temporary),
+            earlier,
+        )
         run_pipeline(pipeline)
         manifest = output.finish(Manifest, limits)
     seconds = time.perf_counter() - started
@@ -198,6 +225,7 @@ def build(
     options: ListwiseOptions,
     tokenizer: str,
     folder: str,
+    earlier: str | None = None,
 ) -> None:
     """Adds the job's steps to a pipeline.
 
@@ -210,6 +238,7 @@ def build(
         options: of the job.
         tokenizer: text of the `tokenizer.json`, where the schema has texts.
         folder: where the data set is written.
+        earlier: folder of vocabularies whose values keep their ids.
     """
     parts = Parts.of(shards, options.num_shards, options.num_buckets)
     work = str(as_path(folder) / WORK)
@@ -258,7 +287,7 @@ def build(
     )
     vocabularies = beam.pvalue.AsList(
         histories.vocabulary
-        | "Build vocabularies" >> BuildVocabularies(folder, work, schema)
+        | "Build vocabularies" >> BuildVocabularies(folder, work, schema, earlier)
     )
     every = once | "Every shard" >> beam.FlatMap(
         lambda _: [(number, b"") for number in range(parts.users)]
@@ -268,7 +297,9 @@ def build(
         | "Bring counters home" >> beam.CoGroupByKey()
         | "Write samples"
         >> beam.ParDo(
-            steps.WriteSamples(folder, schema, parts.users, options.compression),
+            steps.WriteSamples(
+                folder, schema, parts.users, options.compression, rule.period
+            ),
             vocabularies=vocabularies,
             starts=starts,
         ).with_outputs(*steps.WriteSamples.OUTPUTS, main="files")
@@ -291,7 +322,7 @@ def build(
         >> beam.CombineGlobally(steps.add_statistics).as_singleton_view()
     )
     once | "Write report" >> beam.ParDo(
-        WriteReport(folder, schema, options.compression),
+        WriteReport(folder, schema, options.compression, rule.period.start),
         starts=starts,
         vocabularies=vocabularies,
         counts=counts,
@@ -355,15 +386,19 @@ def _load_schema(options: ListwiseOptions, source: Source, folder: str) -> Schem
 
 
 def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
-    starts = {}
-    for name in ("validation_from", "test_from"):
-        text = getattr(options, name)
-        starts[name] = None if text is None else parse_time(name, text)
+    names = ("validation_from", "test_from", "samples_from", "samples_until")
+    times = {
+        name: None if text is None else parse_time(name, text)
+        for name in names
+        for text in [getattr(options, name)]
+    }
     return SplitRule(
         source.default_split,
-        **starts,
-        validation_days=options.validation_days,
-        test_days=options.test_days,
+        times["validation_from"],
+        times["test_from"],
+        options.validation_days,
+        options.test_days,
+        Period(times["samples_from"], times["samples_until"]),
     )
 
 

@@ -73,12 +73,16 @@ class WriteReport(beam.DoFn):
         folder: of the data set in the making.
         schema: of the data set.
         compression: of the samples.
+        begin: unix seconds of the earliest sample that there may be; None: any.
     """
 
-    def __init__(self, folder: str, schema: Schema, compression: str):
+    def __init__(
+        self, folder: str, schema: Schema, compression: str, begin: int | None = None
+    ):
         self._folder = folder
         self._schema = schema
         self._compression = compression
+        self._begin = begin
 
     def process(
         self,
@@ -114,7 +118,7 @@ class WriteReport(beam.DoFn):
                 for name, count in sorted(counts.items())
                 if name.startswith("join ")
             },
-            splits=_splits(statistics, starts),
+            splits=_splits(statistics, (self._begin, *starts)),
             files=tuple(sorted(files, key=lambda file: file.path)),
         )
         write_report(self._folder, manifest, rejected)
@@ -136,8 +140,8 @@ def _table_counts(
     return TableCounts(read, kept, merged, dict(reasons))
 
 
-def _splits(statistics: Statistics, starts: tuple[int, int]) -> dict[str, Split]:
-    begins = dict(zip(SPLITS, (None, *starts), strict=True))
+def _splits(statistics: Statistics, starts: tuple[int | None, ...]) -> dict[str, Split]:
+    begins = dict(zip(SPLITS, starts, strict=True))
     ranges = statistics.time_ranges()
     return {
         split: Split(**totals, begins=begins[split], time_range=ranges[split])

@@ -1,5 +1,6 @@
-"""Where, in time, validation and test begin."""
+"""Where, in time, validation and test begin, and samples at all."""
 
+import dataclasses
 import datetime
 
 import numpy as np
@@ -35,6 +36,41 @@ def parse_time(option: str, text: str) -> int:
     return int(moment.timestamp())
 
 
+@dataclasses.dataclass(frozen=True)
+class Period:
+    """When requests are made samples of; others are only known to those.
+
+    Args:
+        start: unix seconds, of the first; None: from the log's begin.
+        stop: unix seconds, past the last; None: to the log's end.
+
+    Raises:
+        UserError: if it ends before it begins.
+    """
+
+    start: int | None = None
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start is not None and self.stop is not None and self.start > self.stop:
+            raise UserError(
+                "`--samples_from` must not be after `--samples_until`. "
+                f"Received: {_date(self.start)} and {_date(self.stop)}"
+            )
+
+    def has(self, times: np.ndarray) -> np.ndarray:
+        """Which unix seconds lie in it, bool."""
+        inside = np.ones(len(times), bool)
+        if self.start is not None:
+            inside &= times >= self.start
+        if self.stop is not None:
+            inside &= times < self.stop
+        return inside
+
+
+ALWAYS = Period()
+
+
 class SplitRule:
     """Decides when validation and test begin.
 
@@ -44,6 +80,8 @@ class SplitRule:
         test_from: likewise.
         validation_days: length of the validation, which ends where the test begins.
         test_days: length of the test, which ends with the last exposure.
+        period: of the samples: exposures outside of it count for no rule, and what
+            begins after it begins at its end.
 
     Raises:
         UserError: if two rules are given for one split, or one is negative.
@@ -56,6 +94,7 @@ class SplitRule:
         test_from: int | None = None,
         validation_days: float | None = None,
         test_days: float | None = None,
+        period: Period = ALWAYS,
     ):
         for name, start, days in (
             ("validation", validation_from, validation_days),
@@ -73,6 +112,7 @@ class SplitRule:
         self._default = default
         self._from = validation_from, test_from
         self._days = validation_days, test_days
+        self.period = period
 
     def starts(self, times: np.ndarray, counts: np.ndarray) -> tuple[int, int]:
         """When validation and test begin, unix seconds.
@@ -84,8 +124,11 @@ class SplitRule:
         Raises:
             UserError: if the test would begin before the validation.
         """
+        end = _NEVER if self.period.stop is None else self.period.stop
+        inside = self.period.has(times)
+        times, counts = times[inside], counts[inside]
         if not len(times):
-            return _NEVER, _NEVER
+            return end, end
         default = self._default
         test = self._start(1, default.test_start, int(times[-1]) + 1)
         if test is None:
@@ -101,7 +144,7 @@ class SplitRule:
                 "The validation must begin before the test. Received: validation from "
                 f"{_date(validation)}, test from {_date(test)}"
             )
-        return validation, test
+        return min(validation, end), min(test, end)
 
     def _start(self, place: int, default: int | None, end: int) -> int | None:
         if self._from[place] is not None:

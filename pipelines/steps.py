@@ -35,7 +35,7 @@ from pipelines.items import merge_items, read_items, take_texts
 from pipelines.parts import Parts
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
-from pipelines.splits import SplitRule
+from pipelines.splits import ALWAYS, Period, SplitRule
 from pipelines.statistics import Statistics
 from pipelines.validation import validate
 from pipelines.vocabulary import count_values, read_vocabularies
@@ -275,11 +275,20 @@ class WriteSamples(beam.DoFn):
         schema: of the data set.
         num_shards: buckets of users.
         compression: of the files, a key of `ctr_tf.data.record_files.COMPRESSIONS`.
+        period: of the samples.
     """
 
     OUTPUTS = ("statistics",)
 
-    def __init__(self, folder: str, schema: Schema, num_shards: int, compression: str):
+    def __init__(
+        self,
+        folder: str,
+        schema: Schema,
+        num_shards: int,
+        compression: str,
+        period: Period = ALWAYS,
+    ):
+        self._period = period
         self._folder = folder
         self._schema = schema
         self._num_shards = num_shards
@@ -309,7 +318,7 @@ class WriteSamples(beam.DoFn):
 
     def _encoder(
         self, path: str, counted: Iterable[bytes], starts: tuple[int, int]
-    ) -> SampleEncoder:
+    ) -> SampleEncoder | None:
         bucket = UserBucket.read(as_path(path))
         counters: dict[str, np.ndarray] = {}
         for counter in self._schema.computed.counters:
@@ -318,6 +327,13 @@ class WriteSamples(beam.DoFn):
         for table in map(from_bytes, counted):
             for name in set(table.column_names) - {"row"}:
                 counters[name][numpy(table, "row")] = numpy(table, name)
+        time = numpy(bucket.requests, "_request_time") // self._schema.ticks
+        inside = self._period.has(time)
+        if not inside.any():
+            return None
+        shown = np.repeat(inside, numpy(bucket.requests, "_size"))
+        counters = {name: values[shown] for name, values in counters.items()}
+        bucket = bucket.of_requests(inside)
         words = read_vocabularies(self._folder, self._schema)
         encoder = SampleEncoder(bucket, counters, self._schema, words, starts)
         encoder.encode()

@@ -9,6 +9,10 @@ the validation's start on is never counted, nor is a user without an earlier req
 The most frequent value comes first; of equally frequent values the one whose text is
 smaller. Features that share a vocabulary share its limits: the largest `min_count` and
 the smallest `max_size` among them.
+
+Values of an earlier vocabulary, where one is given, come first, in its order, however
+rare they have become: their ids stay. Those that are not among them follow, by the same
+limits, as long as `max_size` leaves room.
 """
 
 import functools
@@ -119,12 +123,15 @@ def _sum(tables: Iterable[pa.Table]) -> pa.Table:
     return table.rename_columns({"count_sum": "count"}).select(["value", "count"])
 
 
-def most_frequent(counts: pa.Table, features: Sequence[Any]) -> pa.Table:
-    """The entries of one vocabulary, in their order.
+def most_frequent(
+    counts: pa.Table, features: Sequence[Any], earlier: Sequence[str] = ()
+) -> pa.Table:
+    """The entries of one vocabulary behind its earlier ones, in their order.
 
     Args:
         counts: `value` and `count`, a value possibly more than once.
         features: those that use the vocabulary.
+        earlier: entries that it has already.
 
     Returns:
         `value` and `count`.
@@ -135,9 +142,13 @@ def most_frequent(counts: pa.Table, features: Sequence[Any]) -> pa.Table:
     # A vocabulary is a text file, one value a line.
     one_line = pc.invert(pc.match_substring_regex(total.column("value"), r"[\r\n]"))
     frequent = pc.greater_equal(total.column("count"), min_count)
-    total = total.filter(pc.and_(one_line, frequent))
+    known = pc.is_in(total.column("value"), value_set=pa.array(earlier, pa.string()))
+    new = pc.and_(frequent, pc.invert(known))
+    total = total.filter(pc.and_(one_line, new))
     total = total.sort_by([("count", "descending"), ("value", "ascending")])
-    return total.slice(0, min(limits, default=len(total)))
+    if not limits:
+        return total
+    return total.slice(0, max(min(limits) - len(earlier), 0))
 
 
 class BuildVocabularies(beam.PTransform):
@@ -150,10 +161,14 @@ class BuildVocabularies(beam.PTransform):
         folder: of the data set in the making.
         work: folder for what is needed in between.
         schema: of the data set.
+        earlier: folder of the vocabularies that these go on from.
     """
 
-    def __init__(self, folder: str, work: str, schema: Schema):
+    def __init__(
+        self, folder: str, work: str, schema: Schema, earlier: str | None = None
+    ):
         super().__init__()
+        self._earlier = earlier
         self._folder = folder
         self._work = work
         self._schema = schema
@@ -177,15 +192,32 @@ class BuildVocabularies(beam.PTransform):
         name, part = key
         table = concat(map(from_bytes, counts))
         path = as_path(self._work) / "vocabularies" / f"{name}-{part:05d}"
-        write_table(path, most_frequent(table, self._schema.vocabularies()[name]))
+        features = self._schema.vocabularies()[name]
+        write_table(path, most_frequent(table, features, self._known(name)))
         return name, str(path)
 
     def _write(self, name: str, paths: Iterable[str]) -> str:
         table = concat(map(read_table, sorted(paths)))
-        table = most_frequent(table, self._schema.vocabularies()[name])
-        text = "".join(f"{value}\n" for value in table.column("value").to_pylist())
+        known = self._known(name)
+        table = most_frequent(table, self._schema.vocabularies()[name], known)
+        values = [*known, *table.column("value").to_pylist()]
+        text = "".join(f"{value}\n" for value in values)
         files.write_text(as_path(self._folder) / FOLDER / f"{name}.txt", text)
         return name
+
+    def _known(self, name: str) -> list[str]:
+        return read_values(self._earlier, name) if self._earlier else []
+
+
+@functools.lru_cache(maxsize=4)
+def read_values(folder: str, name: str) -> list[str]:
+    """The values of a vocabulary, once a worker process.
+
+    Args:
+        folder: of the vocabularies.
+        name: of the vocabulary.
+    """
+    return files.read_text(as_path(folder) / f"{name}.txt").split("\n")[:-1]
 
 
 @functools.lru_cache(maxsize=1)

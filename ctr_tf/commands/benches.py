@@ -9,6 +9,7 @@ from ctr_tf.errors import UserError, unknown_name
 
 BENCHES = {
     "attention": "SparseCTR's attention beside full self-attention",
+    "daily": "going on from yesterday's run beside beginning anew",
     "distillation": "what a student gains from a teacher",
     "fuxictr": "our DIN beside that of fuxictr, on the same samples",
     "fuzz": "malformed requests to `ctr-tf serve`",

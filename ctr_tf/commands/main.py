@@ -24,6 +24,7 @@ VERBS = {
     "train": ("ctr_tf.training.train", "train a model by a recipe"),
     "plan": ("ctr_tf.training.plan", "what memory a training needs on each worker"),
     "launch": ("ctr_tf.training.launch", "start a training's workers, and again"),
+    "day": ("ctr_tf.daily.day", "a day: prepare, predict, train on it, export"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": (
         "ctr_tf.evaluation.baselines",

@@ -195,18 +195,21 @@ def evaluate_run(
     scores: bool = False,
     task: str | None = None,
     withheld: bool = True,
+    data: str | Path | None = None,
 ) -> dict:
     """Scores one split with a trained run and measures it.
 
     Args:
         folder: of the run.
-        split: of the run's data.
+        split: of the data.
         base: run, or metrics file, that RelaImpr is relative to.
         output: folder to write to; by default that of `output_folder`.
         batch_size: samples scored at once; the run's own by default.
         scores: whether to keep every candidate's score (`ctr_tf.evaluation.scores`).
         task: of the model's, to measure; the label it is trained for where None.
         withheld: whether to score everything once more with the history withheld.
+        data: prepared data set, read by the run's vocabularies; the run's own where
+            None.
 
     Returns:
         See `evaluate_predictions`.
@@ -228,11 +231,12 @@ def evaluate_run(
         if task not in run.ranker.tasks:
             raise UserError(unknown_name("task", task, run.ranker.tasks))
         config = dataclasses.replace(config, label=task)
-    data = PreparedData.load(config.path).read_as(run.schema, run.vocabularies)
+    found = PreparedData.load(data or config.path)
+    found = found.read_as(run.schema, run.vocabularies)
     chunks = run.ranker.num_chunks
-    texts = text_inputs({ITEM_VECTORS: run.ranker}, data.vocabularies)
+    texts = text_inputs({ITEM_VECTORS: run.ranker}, found.vocabularies)
     batches = dataset(
-        data,
+        found,
         split,
         config,
         num_chunks=chunks,
@@ -244,10 +248,10 @@ def evaluate_run(
     scorer = Scorer(run.ranker, task)
     without = None
     if withheld:
-        history = empty_history(data, config, num_chunks=chunks, texts=texts)
+        history = empty_history(found, config, num_chunks=chunks, texts=texts)
         without = WithoutHistory(scorer, history)
     scored = predictions(batches, scorer, without)
-    with diagnosed(data, split), writing(output) as here:
+    with diagnosed(found, split), writing(output) as here:
         if scores:
             scored = saving_scores(scored, here / SCORES)
         return evaluate_predictions(
@@ -256,7 +260,7 @@ def evaluate_run(
             name=", ".join(filter(None, (as_path(folder).resolve().name, split, task))),
             zone=run.schema.zone,
             base=base,
-            total=data.num_samples(split),
+            total=found.num_samples(split),
         )
 
 
@@ -266,6 +270,7 @@ def main(argv: list[str]) -> int:
         prog="ctr-tf evaluate", description="Measure a run on one split of its data."
     )
     parser.add_argument("--run", required=True, help="folder of the run")
+    parser.add_argument("--data", help="prepared data set; default: the run's own")
     parser.add_argument("--split", default="test", help="default: test")
     parser.add_argument("--base", help="run or metrics.json to compare with")
     parser.add_argument("--output", help="default: RUN/evaluation/SPLIT")
@@ -291,6 +296,7 @@ def main(argv: list[str]) -> int:
             a.scores,
             a.task,
             not a.no_withheld,
+            a.data,
         )
     print("\n".join(f"{label:<30}{value}" for label, value in headline(result)))
     if "withheld" in result:

@@ -7,6 +7,7 @@ them lie the tokens of text features (`ctr_tf.schema.texts`).
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -207,6 +208,40 @@ def without_limits(schema: Schema) -> Schema:
     """The schema with vocabularies that leave out nothing."""
     declared = (f.without_limits() for f in schema.features if not f.computed)
     return dataclasses.replace(schema, features=tuple(declared))
+
+
+def different_line(one: Schema, other: Schema) -> tuple[str, str] | None:
+    """The first line in which two schemas differ, but for limits of vocabularies."""
+    lines = [without_limits(s).to_yaml().splitlines() for s in (one, other)]
+    for mine, theirs in itertools.zip_longest(*lines, fillvalue=""):
+        if mine != theirs:
+            return mine.strip(), theirs.strip()
+    return None
+
+
+def check_extended(
+    earlier: Vocabularies, later: Vocabularies, where: object, found: object
+) -> None:
+    """Looks whether every value of an earlier vocabulary has its id in a later one.
+
+    Args:
+        earlier: whose ids must stay.
+        later: of the same schema.
+        where: what `earlier` belongs to, for the message.
+        found: what `later` belongs to.
+
+    Raises:
+        UserError: names the first value whose id differs.
+    """
+    for name in earlier.names:
+        values, longer = earlier.values(name), later.values(name)
+        for place, value in enumerate(values):
+            there = longer[place] if place < len(longer) else None
+            if there != value:
+                raise UserError(
+                    f"Ids of '{found}' must be those of '{where}': {FIRST_ID + place} "
+                    f"of vocabulary '{name}' is {value!r} there. Received: {there!r}"
+                )
 
 
 def id_maps(

@@ -19,6 +19,7 @@ from ctr_tf.saved_variables import SavedVariables, check_shapes, key_of
 from ctr_tf.storage import as_path
 from ctr_tf.tables.shard import Shard, place
 
+SLOTS = "slots"  # the part of what the optimizer remembers
 _WHOLE = "tables"
 _SHARD = re.compile(r"tables-(\d{5})-of-(\d{5})\.index")
 
@@ -99,19 +100,33 @@ def read(folder: str | Path, parts: Parts, shard: Shard) -> None:
                 saved.variable.assign(_rows(files, key, shard.rows(saved.rows)))
 
 
-def read_rows(folder: str | Path, name: str, rows: np.ndarray) -> np.ndarray:
-    """Reads some rows of a table.
+def read_rows(
+    folder: str | Path, name: str, rows: np.ndarray, part: str = _WHOLE
+) -> np.ndarray:
+    """Reads some rows of a table, or of what the optimizer remembers of it.
 
     Args:
         folder: of the checkpoint.
-        name: of the table, one of the first ranker's.
+        name: of the table, one of the first ranker's; or the number of the slots.
         rows: their numbers, any and in any order.
+        part: that the name is of.
 
     Raises:
         FileNotFoundError: if a shard's file is missing.
     """
     files = [_File(folder, saved) for saved in saved_shards(folder)]
-    return _rows(files, key_of(_WHOLE, name), rows)
+    return _rows(files, key_of(part, name), rows)
+
+
+def read_scalar(folder: str | Path, part: str, name: str) -> np.ndarray:
+    """Reads what all shards have alike.
+
+    Args:
+        folder: of the checkpoint.
+        part: that the name is of.
+        name: of the scalar.
+    """
+    return _File(folder, saved_shards(folder)[0]).get(key_of(part, name))
 
 
 def saved_shards(folder: str | Path) -> list[Shard]:

@@ -96,7 +96,7 @@ class Tables:
             table = self.tables[name]
             part[own] = Saved(table.table.value, table.rows)
         if slots:
-            parts["slots"] = {
+            parts[saved_tables.SLOTS] = {
                 str(index): Saved(variable.value, self._rows_of(variable))
                 for index, variable in enumerate(self.updates().variables)
             }

@@ -24,16 +24,17 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
 from ctr_tf.losses.loss import MAIN
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.saved_variables import SavedVariables
+from ctr_tf.saved_variables import SavedVariables, key_of
 from ctr_tf.storage import as_path, files, is_remote
 from ctr_tf.storage.folders import reading, upload
 from ctr_tf.tables import saved_tables
@@ -73,6 +74,7 @@ class Progress:
         waited: validations since.
         validated: step of the last validation.
         finished: whether the training is over.
+        first_step: steps that the optimizer had done before this training.
         history: rows of the learning curve.
         validation: metrics of the best validation.
     """
@@ -83,6 +85,7 @@ class Progress:
     waited: int = 0
     validated: int = 0
     finished: bool = False
+    first_step: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -426,6 +429,40 @@ def best_weights(folder: str | Path) -> Iterator[Path]:
     """
     with reading(_find(folder, "best")) as here:
         yield here
+
+
+@contextlib.contextmanager
+def last_step(folder: str | Path, content: str, order: Sequence[str]) -> Iterator[Path]:
+    """The folder of a run's last checkpoint, here, whose slots are those of a trainer.
+
+    Args:
+        folder: of the run's checkpoints.
+        content: hash of the run's schema and vocabularies.
+        order: what the trainer's slots belong to.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint of a step.
+        UserError: if its slots belong to something else.
+    """
+    found = _find(folder, "last")
+    state = _read_state(found, content)
+    if state.get("format") != _FORMAT or state["slots"] != [*order]:
+        raise UserError(
+            f"What the optimizer knows in the checkpoint '{found}' is of another "
+            "version, or of other weights: start without `--slots`."
+        )
+    with reading(found) as here:
+        yield here
+
+
+def optimizer_values(folder: Path) -> list[np.ndarray]:
+    """Values of the network's optimizer in a checkpoint, in its own order."""
+    reader = tf.train.load_checkpoint(str(folder / _NETWORK))
+    there = reader.get_variable_to_shape_map()
+    values: list[np.ndarray] = []
+    while (key := key_of("optimizer", str(len(values)))) in there:
+        values.append(reader.get_tensor(key))
+    return values
 
 
 def _find(folder: str | Path, weights: str) -> Path:

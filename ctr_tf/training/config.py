@@ -30,6 +30,8 @@ class TrainingConfig:
         max_steps: stop after so many steps even so; None: no limit.
         start_from: folder of a run whose best weights the training starts from, each
             row of a table by the value that it stands for; `--from` sets it.
+        start_slots: whether to go on from the run's last step instead, with what its
+            optimizer knows of every weight; `--slots` sets it.
         seed: of weights, dropout and the order of the samples.
         row_dropout: of embedding rows, against learning users by heart.
         unknown_values: shares of known ids that are read as unknown, so that the row of
@@ -41,6 +43,8 @@ class TrainingConfig:
         tables: `"replicated"`: every replica has all rows; or `"sharded"`: each worker
             of `"multi_worker"` has a share of the rows and of what the optimizer
             remembers of them, in its host's memory. One worker has all of them.
+        validate: whether to validate, and keep the best weights; without, the weights
+            of the last step are the best, and the data need no validation.
         validate_every: steps from one validation to the next; None: an epoch.
         monitor: the validation metric by which a checkpoint is the best: `"auc"`, or
             `"gauc_request"`, the mean AUC of the requests' slates.
@@ -56,6 +60,7 @@ class TrainingConfig:
     min_steps: int | None = None
     max_steps: int | None = None
     start_from: str | None = None
+    start_slots: bool = False
     seed: int = 0
     row_dropout: RowDropoutConfig = RowDropoutConfig()
     unknown_values: UnknownValuesConfig = UnknownValuesConfig()
@@ -63,6 +68,7 @@ class TrainingConfig:
     jit_compile: bool | None = None
     distribution: str = "none"
     tables: str = "replicated"
+    validate: bool = True
     validate_every: int | None = None
     monitor: str = "auc"
     patience: int | None = None
@@ -96,6 +102,12 @@ class TrainingConfig:
         if minutes is not None and not minutes > 0:
             raise UserError(
                 f"`training.checkpoint_minutes` must be positive. Received: {minutes!r}"
+            )
+
+        if self.start_slots and self.start_from is None:
+            raise UserError(
+                "`training.start_slots` goes with `training.start_from`. "
+                "Received: start_from=None"
             )
 
     def total_steps(self, epoch_steps: int) -> int:

@@ -43,7 +43,7 @@ class OptimizerConfig:
         learning_rate: of the network, after the warm-up.
         table_learning_rate: of the tables; `learning_rate` where None.
         schedule: after the warm-up `"constant"`, or `"cosine"` down to 0 at the end of
-            the training.
+            the training, which a training that starts from another begins anew.
         warmup_steps: over which learning rates rise from 0.
         global_clipnorm: norm to which the gradients of the global batch, of network and
             tables together, are scaled down; None: not at all.
@@ -113,13 +113,45 @@ def make_optimizer(
     return LossScaleOptimizer(optimizer) if loss_scaling else optimizer
 
 
+class Schedule(keras.optimizers.schedules.CosineDecay):
+    """Keras' own, over the steps of one training.
+
+    Attributes:
+        first_step: steps that the optimizer had done before the training.
+    """
+
+    first_step = 0
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate after so many steps of the optimizer."""
+        return super().__call__(step - self.first_step)
+
+
+def paired(optimizer: Any) -> PairedOptimizer:
+    """The optimizer of `make_optimizer` without what scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def begin_schedules(optimizer: Any, first_step: int) -> None:
+    """Lets schedules begin where a training does, before anything reads them.
+
+    Args:
+        optimizer: of `make_optimizer`.
+        first_step: steps that it had done before the training.
+    """
+    whole = paired(optimizer)
+    for part in (whole.network, whole.tables.updates()):
+        if isinstance(part._learning_rate, Schedule):
+            part._learning_rate.first_step = first_step
+
+
 def learning_rate(
     config: OptimizerConfig, peak: float, total_steps: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
     """A float or a Keras schedule that peaks at `peak`."""
     if config.schedule == "constant" and not config.warmup_steps:
         return float(peak)
-    return keras.optimizers.schedules.CosineDecay(
+    return Schedule(
         0.0 if config.warmup_steps else peak,
         decay_steps=max(total_steps - config.warmup_steps, 1),
         alpha=1.0 if config.schedule == "constant" else 0.0,

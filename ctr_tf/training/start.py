@@ -1,6 +1,5 @@
 """A training that starts from the weights of a run, whose vocabularies are others."""
 
-import itertools
 import logging
 from pathlib import Path
 
@@ -13,11 +12,18 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.models import Ranker
 from ctr_tf.schema import FIRST_ID, OUT_OF_VOCABULARY_ID
-from ctr_tf.schema.vocabulary import Vocabularies, content_hash, without_limits
-from ctr_tf.tables.saved_tables import read_rows
+from ctr_tf.schema.vocabulary import Vocabularies, content_hash, different_line
+from ctr_tf.tables.saved_tables import SLOTS, read_rows, read_scalar
 from ctr_tf.tables.tables import Tables
-from ctr_tf.training.checkpoints import best_weights, load_weights
+from ctr_tf.training.checkpoints import (
+    best_weights,
+    last_step,
+    load_weights,
+    named,
+    optimizer_values,
+)
 from ctr_tf.training.config import Config
+from ctr_tf.training.optimizers import learning_rate, paired
 from ctr_tf.training.run import (
     Run,
     checkpoint_folder,
@@ -25,6 +31,7 @@ from ctr_tf.training.run import (
     read_config,
     read_content,
 )
+from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +47,28 @@ def check_start(config: Config, data: PreparedData) -> None:
     folder = config.training.start_from
     if folder is None:
         return
-    models = [configs.to_mapping(c.model) for c in (read_config(folder), config)]
+    found = read_config(folder)
+    models = [configs.to_mapping(c.model) for c in (found, config)]
     if different := configs.differences(models[0], models[1], "model"):
         raise UserError(f"The run '{folder}' is of another model: {different[0]}")
+    if config.training.start_slots:
+        _check_optimizers(found, config)
     check_schema(folder, data)
+
+
+def _check_optimizers(run: Config, config: Config) -> None:
+    for key in ("dense", "tables"):
+        one, other = (getattr(c.optimizer, key) for c in (run, config))
+        if one != other:
+            raise UserError(
+                f"`training.start_slots` needs the optimizer of the run, "
+                f"`optimizer.{key}={one}`. Received: {other}"
+            )
+    if run.distillation is not None or config.distillation is not None:
+        raise UserError(
+            "`training.start_slots` is for models that have no teacher, neither in the "
+            "run nor here. Received: a section `distillation`"
+        )
 
 
 def check_schema(folder: str | Path, data: PreparedData) -> None:
@@ -54,15 +79,12 @@ def check_schema(folder: str | Path, data: PreparedData) -> None:
         UserError: names the first line that differs, or another tokenizer.
     """
     found, vocabularies = read_content(folder)
-    one, other = (
-        without_limits(schema).to_yaml().splitlines() for schema in (found, data.schema)
-    )
-    for there, here in itertools.zip_longest(one, other, fillvalue=""):
-        if here != there:
-            raise UserError(
-                f"The run '{folder}' is of another schema: '{there.strip()}' there, "
-                f"'{here.strip()}' in '{data.folder}'"
-            )
+    if different := different_line(found, data.schema):
+        there, here = different
+        raise UserError(
+            f"The run '{folder}' is of another schema: '{there}' there, '{here}' in "
+            f"'{data.folder}'"
+        )
     if vocabularies.texts is not None:
         known = data.vocabularies.known_texts
         vocabularies.texts.check_tokenizer(known, data.folder)
@@ -89,25 +111,77 @@ def start_from(
         _log.info("weights from '%s', of the same vocabularies", folder)
         return
     run = load_run(folder, shard=Tables(ranker.embedding.tables).shard)
+    with best_weights(checkpoint_folder(folder)) as best:
+        _take_weights(ranker, data, run, best, as_unknown=not learns)
+    _tell(ranker, data, run)
+
+
+def go_on_from(trainer: Trainer, data: PreparedData, folder: str | Path) -> int:
+    """Takes over weights and optimizer of a run's last step.
+
+    Rows, and what the optimizer remembers of them, go by the values that they stand
+    for. A value that the run did not know begins with the row of unknown values, so
+    that no score changes before the first step, and the optimizer knows nothing of it.
+    Numbers stay as in `start_from`; the learning rate is the recipe's own.
+
+    Args:
+        trainer: compiled, of the data.
+        data: to be trained on.
+        folder: of the run, see `check_start`.
+
+    Returns:
+        Steps that the optimizer has done.
+    """
+    ranker = trainer.ranker
+    run = load_run(folder, "last", Tables(ranker.embedding.tables).shard)
+    content = content_hash(run.schema, run.vocabularies)
+    order = [*named(ranker), *trainer.tables]
+    with last_step(checkpoint_folder(folder), content, order) as last:
+        _take_weights(ranker, data, run, last, as_unknown=True)
+        _take_slots(trainer, data, run, last)
+    _tell(ranker, data, run)
+    return int(trainer.optimizer.iterations.numpy())
+
+
+def _take_weights(
+    ranker: Ranker, data: PreparedData, run: Run, saved: Path, as_unknown: bool
+) -> None:
     for new, old in zip(ranker.network, run.ranker.network, strict=True):
         new.assign(old.numpy())
-    vocabularies = _vocabulary_of_tables(ranker)
-    with best_weights(checkpoint_folder(folder)) as best:
-        for table, new in ranker.embedding.tables.items():
-            before = np.arange(new.rows)
-            if name := vocabularies.get(table):
-                before = _rows_before(name, data.vocabularies, run.vocabularies)
-            if not learns:
-                before[before < 0] = OUT_OF_VOCABULARY_ID
-            before = before[new.shard.index :: new.shard.count]
-            values, known = new.table.numpy(), before >= 0
-            values[known] = _rows_of(run, table, before[known], best)
-            new.table.assign(values)
-    for name in sorted(set(vocabularies.values())):
+    for table, new in ranker.embedding.tables.items():
+        before = _rows_before(ranker, table, data, run)
+        if as_unknown:
+            before[before < 0] = OUT_OF_VOCABULARY_ID
+        values, known = new.table.numpy(), before >= 0
+        values[known] = _rows_of(run, table, before[known], saved)
+        new.table.assign(values)
+
+
+def _take_slots(trainer: Trainer, data: PreparedData, run: Run, saved: Path) -> None:
+    """An optimizer's variables: steps done, its rate if that is a number, slots."""
+    rates = int(isinstance(learning_rate(run.config.optimizer, 1.0, 1), float))
+    ours = paired(trainer.optimizer)
+    own = [v for v in ours.network.variables if v is not ours.network._learning_rate]
+    steps, *slots = optimizer_values(saved)[-len(own) - rates :]
+    for variable, value in zip(own, [steps, *slots[rates:]], strict=True):
+        variable.assign(value)
+    of_rows = ours.tables.updates()
+    of_rows.iterations.assign(read_scalar(saved, SLOTS, "0"))
+    for number, (table, slot) in enumerate(
+        zip(ours.tables.tables, of_rows.slots, strict=True), 1 + rates
+    ):
+        before = _rows_before(trainer.ranker, table, data, run)
+        values, known = slot.numpy(), before >= 0
+        values[known] = read_rows(saved, str(number), before[known], SLOTS)
+        slot.assign(values)
+
+
+def _tell(ranker: Ranker, data: PreparedData, run: Run) -> None:
+    for name in sorted(set(_vocabulary_of_tables(ranker).values())):
         known = _places(name, data.vocabularies, run.vocabularies) >= 0
         _log.info(
             "%s: %s of %s values have rows in '%s', %s are new",
-            name, *(f"{n:,}" for n in (known.sum(), len(known))), folder,
+            name, *(f"{n:,}" for n in (known.sum(), len(known))), run.folder,
             f"{(~known).sum():,}",
         )  # fmt: skip
 
@@ -127,19 +201,24 @@ def _vocabulary_of_tables(ranker: Ranker) -> dict[str, str]:
     return found
 
 
-def _rows_before(name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:
-    """For each row of a table, which one it was in another's; -1 for none."""
-    place = _places(name, to, of)
-    before = np.where(place >= 0, FIRST_ID + place, -1)
-    return np.concatenate([np.arange(FIRST_ID), before])  # padding and unknown
+def _rows_before(
+    ranker: Ranker, table: str, data: PreparedData, run: Run
+) -> np.ndarray:
+    """For each row of a table that is here, which one it was in the run; -1: none."""
+    new = ranker.embedding.tables[table]
+    before = np.arange(new.rows)
+    if name := _vocabulary_of_tables(ranker).get(table):
+        place = _places(name, data.vocabularies, run.vocabularies)
+        before[FIRST_ID:] = np.where(place >= 0, FIRST_ID + place, -1)
+    return before[new.shard.index :: new.shard.count]
 
 
-def _rows_of(run: Run, table: str, rows: np.ndarray, best: Path) -> np.ndarray:
+def _rows_of(run: Run, table: str, rows: np.ndarray, saved: Path) -> np.ndarray:
     """Of a run's table that is whole here; else of its file."""
     known = run.ranker.embedding.tables[table]
     if known.shard.is_whole:
         return known.table.numpy()[rows]
-    return read_rows(best, table, rows)
+    return read_rows(saved, table, rows)
 
 
 def _places(name: str, to: Vocabularies, of: Vocabularies) -> np.ndarray:

@@ -7,7 +7,8 @@ A recipe is named (`ctr-tf recipes` lists those that are shipped) or given by it
 Any key of it can be set as `key=value`. A run whose folder exists goes on from
 its latest checkpoint if the recipe is the same, and is refused otherwise. With `--from`
 a new run starts from another's best weights: on new data, whose vocabularies are mapped
-by their values, or for more steps.
+by their values, or for more steps. `--slots` starts from its last step, with its
+optimizer.
 
 A SIGTERM to any worker ends all of them with a checkpoint and the status 75, which says
 that the same command goes on. So does the loss of a worker, from the latest checkpoint.
@@ -52,8 +53,9 @@ from ctr_tf.training.distribution import (
     worker,
 )
 from ctr_tf.training.huge_pages import use_huge_pages
+from ctr_tf.training.last_weights import LastWeights
 from ctr_tf.training.objective import make_objective
-from ctr_tf.training.optimizers import make_optimizer
+from ctr_tf.training.optimizers import begin_schedules, make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.preemption import (
     LEFT,
@@ -70,7 +72,7 @@ from ctr_tf.training.run import (
     held_run,
     open_run,
 )
-from ctr_tf.training.start import check_start, start_from
+from ctr_tf.training.start import check_start, go_on_from, start_from
 from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
 from ctr_tf.training.unknown_values import UnknownValues
@@ -166,11 +168,17 @@ def _train(
         with diagnosed(data, "train", "validation"):
             if not progress.step and options.start_from is not None:
                 with strategy.scope():
-                    start_from(ranker, data, options.start_from)
+                    if options.start_slots:
+                        progress.first_step = go_on_from(
+                            trainer, data, options.start_from
+                        )
+                    else:
+                        start_from(ranker, data, options.start_from)
             if not progress.step:
                 known = [MAIN] if options.start_from is not None else []
                 names = [name for name in trainer.learners if name not in known]
                 _adapt(trainer, names, read, strategy, options.seed)
+            begin_schedules(trainer.optimizer, progress.first_step)
             use_huge_pages(trainer.store.variables)  # after whole assignments
             # What reads items has its weights by now, wherever they come from.
             read = functools.partial(read, texts=trainer.text_inputs(data.vocabularies))
@@ -181,7 +189,6 @@ def _train(
                 seed=options.seed,
                 first_step=progress.step,
             )
-            validation = functools.partial(read, split="validation", training=False)
             checkpointing = Checkpointing(
                 progress,
                 checkpoints,
@@ -189,17 +196,22 @@ def _train(
                 total_steps,
                 None if index else options.checkpoint_minutes,
             )
-            validating = Validation(
-                progress,
-                distribute(strategy, validation),
-                validate_every,
-                total_steps,
-                options.monitor,
-                options.patience,
-                checkpoints,
-                reporter,
-                make_ramp(teacher.section, total_steps).full_at if teacher else 0,
-            )
+            validating: Validation | LastWeights
+            if options.validate:
+                validation = functools.partial(read, split="validation", training=False)
+                validating = Validation(
+                    progress,
+                    distribute(strategy, validation),
+                    validate_every,
+                    total_steps,
+                    options.monitor,
+                    options.patience,
+                    checkpoints,
+                    reporter,
+                    make_ramp(teacher.section, total_steps).full_at if teacher else 0,
+                )
+            else:
+                validating = LastWeights(progress, checkpoints, total_steps)
             callbacks = [StepCounter(progress), reporter, validating, checkpointing]
             if progress.step < total_steps:
                 trainer.fit(
@@ -355,11 +367,18 @@ def main(argv: list[str]) -> int:
         metavar="RUN",
         help="start from a run's best weights: new data, or more steps",
     )
+    parser.add_argument(
+        "--slots",
+        action="store_true",
+        help="with --from: go on from the run's last step, optimizer and all",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args(argv)
     overrides = list(arguments.overrides)
     if arguments.start_from is not None:
         overrides.append(f"training.start_from={arguments.start_from}")
+    if arguments.slots:
+        overrides.append("training.start_slots=true")
     config = load_recipe(find_recipe(arguments.config), overrides)
     for chatty in ("absl", "tensorflow"):  # on checkpoints, on what is sent
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -370,10 +389,8 @@ def main(argv: list[str]) -> int:
         _log.info("left %s", left)
         _log.info("the same command goes on from the latest checkpoint")
         return LEFT
-    _log.info(
-        "best validation at step %d: %s",
-        metrics["best_step"],
-        "  ".join(f"{k} {v:.4f}" for k, v in metrics["validation"].items()),
-    )
+    values = "  ".join(f"{k} {v:.4f}" for k, v in metrics["validation"].items())
+    if values:
+        _log.info("best validation at step %d: %s", metrics["best_step"], values)
     _log.info("the run lies in %s", config.run)
     return 0

@@ -42,8 +42,24 @@ def job_server_jars(engine: str) -> Path:
     Raises:
         UserError: if they cannot be fetched, or are others.
     """
-    sums, pom = _PINS / f"{engine}.sha256", _PINS / f"{engine}.pom.xml"
-    folder = _fetched(f"{engine}-job-server", sums, lambda new: _fetch_jars(pom, new))
+    return pinned_jars(f"{engine}-job-server", _PINS / f"{engine}.pom.xml")
+
+
+def pinned_jars(name: str, pom: Path) -> Path:
+    """The folder of a program's jars, fetched if it is not there yet.
+
+    Args:
+        name: of the program.
+        pom: `<program>.pom.xml`, with `<program>.sha256` beside it.
+
+    Returns:
+        The folder, whose files are those of the checksums and no others.
+
+    Raises:
+        UserError: if they cannot be fetched, or are others.
+    """
+    sums = pom.with_name(f"{pom.name.removesuffix('.pom.xml')}.sha256")
+    folder = _fetched(name, sums, lambda new: _fetch_jars(pom, new))
     check_sums(folder, sums)
     return folder
 
@@ -88,7 +104,7 @@ def _fetched(name: str, pins: Path, fetch: Callable[[Path], None]) -> Path:
 
 def _fetch_jars(pom: Path, folder: Path) -> None:
     if shutil.which("mvn") is None:
-        raise UserError("Maven must be installed to fetch Beam's job server: no `mvn`.")
+        raise UserError("Maven must be installed to fetch what runs on Java: no `mvn`.")
     _call(
         *("mvn", "--batch-mode", "--quiet", "--file", pom, _MAVEN_GOAL),
         *("-DincludeScope=runtime", f"-DoutputDirectory={folder}"),

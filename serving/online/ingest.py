@@ -2,11 +2,18 @@
 
     ctr-tf ingest --store runs/store --source jsonl --input LOGS    # to begin with
     … | ctr-tf ingest --store runs/store                            # and from then on
+    ctr-tf ingest --store runs/store --stream HOST:PORT --topics events    # or of Kafka
 
 Standard input has one JSON object a line, a row of a raw table (`docs/data_format.md`)
 that says which: {"table": "exposures", "user_id": "u1", "time": 1700000000, …}. Rows
 are taken together, a thousand or those of a second, and are in the store once their
 number is printed.
+
+Messages of a Kafka broker hold the same. What was taken is committed to the broker once
+it is in the store, so that nothing is left out after a crash, and some come twice: the
+store merges events that are told again within an hour of the latest. Topics whose
+partitions are by user keep the order of each user's events; several processes of one
+`--group` share them.
 
 A raw log is read whole: its events must fit into memory (some 1 KB each). Rows that are
 unfit for use stand in the file of `--rejected`, each with its reason.
@@ -33,6 +40,7 @@ from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
 from serving.online.rows import not_in_future, python_rows, source_tables, typed_lines
 from serving.online.store import LATE, OnlineStore
+from serving.online.topics import Topics
 
 _log = logging.getLogger(__name__)
 _EVENTS = ("behaviors", "exposures")
@@ -168,24 +176,47 @@ def ingest_stream(ingestion: Ingestion, stream: Iterable[bytes], most: int) -> N
     """
     lines, number = _Lines(stream), 1
     while (block := lines.next(most, 1.0)) is not None:
-        by_table = collections.defaultdict(list)
-        for line in block:
-            table = _table(line)
-            by_table[table].append((number, line))
-            number += 1
-        for place, line in by_table.pop(None, ()):
-            reason = f"no JSON object with a `table` of {', '.join(TABLES)}"
-            text = line.decode("utf-8", "backslashreplace")
-            told = rejected_line("unknown", reason, f"standard input:{place}", text)
-            ingestion.reject("unknown", [told])
-        for table in ("users", "items", *_EVENTS):
-            if found := by_table[table]:
-                lines_of = [line for _, line in found]
-                schema = ingestion.schema
-                rows, rejected = typed_lines(table, lines_of, schema, found[0][0])
-                rows, later = not_in_future(table, rows, schema, "standard input")
-                ingestion.reject(table, rejected + later)
-                ingestion.take(table, rows)
+        _take_lines(ingestion, block, number, "standard input")
+        number += len(block)
+
+
+def ingest_topics(
+    ingestion: Ingestion, topics: Topics, most: int, to_end: bool
+) -> None:
+    """Takes messages of a broker, each a JSON line.
+
+    Args:
+        ingestion: takes the rows.
+        topics: of the broker.
+        most: messages that are taken together; or those of a second.
+        to_end: whether to stop where there are no more for now.
+    """
+    number = 1
+    for block in topics.blocks(most, 1.0, to_end):
+        _take_lines(ingestion, block, number, "messages")
+        number += len(block)
+
+
+def _take_lines(
+    ingestion: Ingestion, block: list[bytes], number: int, where: str
+) -> None:
+    """Takes lines, the first of which is that of the number, from 1."""
+    by_table = collections.defaultdict(list)
+    for place, line in enumerate(block, number):
+        by_table[_table(line)].append((place, line))
+    for place, line in by_table.pop(None, ()):
+        reason = f"no JSON object with a `table` of {', '.join(TABLES)}"
+        text = line.decode("utf-8", "backslashreplace")
+        told = rejected_line("unknown", reason, f"{where}:{place}", text)
+        ingestion.reject("unknown", [told])
+    for table in ("users", "items", *_EVENTS):
+        if found := by_table[table]:
+            lines_of = [line for _, line in found]
+            schema = ingestion.schema
+            rows, rejected = typed_lines(table, lines_of, schema, found[0][0])
+            rows, later = not_in_future(table, rows, schema, where)
+            ingestion.reject(table, rejected + later)
+            ingestion.take(table, rows)
 
 
 def _table(line: bytes) -> str | None:
@@ -242,6 +273,14 @@ def main(argv: list[str]) -> int:
         "--schema", help="of the data set; default: the store's, the log's or source's"
     )
     parser.add_argument("--rejected", help="file; default: <store>.rejected.jsonl")
+    parser.add_argument("--stream", metavar="HOST:PORT", help="a Kafka broker")
+    parser.add_argument("--topics", help="of the broker, with commas between")
+    parser.add_argument(
+        "--group", default="ctr-tf-ingest", help="whose positions the broker keeps"
+    )
+    parser.add_argument(
+        "--to_end", action="store_true", help="stop where the topics have no more"
+    )
     parser.add_argument("--batch", type=int, default=1_000, help="lines taken together")
     options = parser.parse_args(argv)
     check_positive_options(options, "batch")
@@ -250,10 +289,26 @@ def main(argv: list[str]) -> int:
             "`--source` and `--input` belong together. "
             f"Received: source={options.source!r}, input={options.input!r}"
         )
+    if (options.stream is None) != (options.topics is None):
+        raise UserError(
+            "`--stream` and `--topics` belong together. "
+            f"Received: stream={options.stream!r}, topics={options.topics!r}"
+        )
+    if options.stream and options.source:
+        raise UserError(
+            "Give `--source` or `--stream`, not both. "
+            f"Received: {options.source!r} and {options.stream!r}"
+        )
     source = get_source(options.source) if options.source else None
     store = OnlineStore.open(options.store, _schema(options, source))
     ingestion = Ingestion(store, _rejected_file(options))
-    if source:
+    if options.stream:
+        topics = Topics(options.stream, options.topics.split(","), options.group)
+        try:
+            ingest_topics(ingestion, topics, options.batch, options.to_end)
+        finally:
+            topics.close()
+    elif source:
         ingest_source(ingestion, source, options.input)
     else:
         ingest_stream(ingestion, sys.stdin.buffer, options.batch)

@@ -1,5 +1,6 @@
 """A training that starts from a run: what it knows is kept, by value."""
 
+import json
 import logging
 
 import numpy as np
@@ -136,3 +137,179 @@ def test_a_run_of_another_model_or_schema_is_refused(world, tmp_path):
     with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
         run_training(old, tmp_path / "last", start_from=str(tmp_path / "none"))
     assert not any((tmp_path / name).exists() for name in ("wider", "run", "last"))
+
+
+def go_on(data, run, start, **training):
+    return run_training(data, run, start_from=str(start), start_slots=True, **training)
+
+
+def trained(folder, step):
+    """Arrays of a checkpoint, by what they are called there."""
+    found = folder / "checkpoints" / f"step-{step:08d}"
+    arrays = {}
+    for file in ("network", "tables"):
+        reader = tf.train.load_checkpoint(str(found / file))
+        for key in reader.get_variable_to_shape_map():
+            if "VARIABLE_VALUE" in key:
+                arrays[f"{file}/{key}"] = reader.get_tensor(key)
+    return arrays
+
+
+def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
+    """Against the arrays of the two checkpoints, looked up value by value."""
+    from ctr_tf.data.prepared import PreparedData
+    from ctr_tf.training.start import go_on_from
+    from ctr_tf.training.train import make_trainer
+
+    folder, _, new = world
+    config = configs.parse(Config, recipe(new, tmp_path / "run"))
+    data = PreparedData.load(new)
+    trainer = make_trainer(config, data, 10, None)
+    last = max((folder / "run" / "checkpoints").glob("step-*"))
+    steps = int(last.name.removeprefix("step-"))
+    assert go_on_from(trainer, data, folder / "run") == steps > 0
+    before = trained(folder / "run", steps)
+    optimizer = trainer.optimizer
+    assert int(optimizer.iterations.numpy()) == steps
+    assert int(optimizer.tables.optimizer.iterations.numpy()) == steps
+    for index, variable in enumerate(optimizer.variables):
+        key = f"network/optimizer/{index}/.ATTRIBUTES/VARIABLE_VALUE"
+        np.testing.assert_array_equal(variable.numpy(), before[key])
+    store = optimizer.tables
+    moved = 0
+    for number, (name, table) in enumerate(store.tables.items()):
+        slot = store.optimizer.slots[number]
+        place = next(i for i, v in enumerate(store.optimizer.variables) if v is slot)
+        old_slot = before[f"tables/slots/{place}/.ATTRIBUTES/VARIABLE_VALUE"]
+        old_rows = before[f"tables/tables/{name}/.ATTRIBUTES/VARIABLE_VALUE"]
+        if name not in OLD.names:  # rows that stand for no values
+            np.testing.assert_array_equal(slot.numpy(), old_slot)
+            continue
+        np.testing.assert_array_equal(slot.numpy()[:2], old_slot[:2])
+        was = {value: 2 + i for i, value in enumerate(OLD.values(name))}
+        for row, value in enumerate(NEW.values(name), 2):
+            if value in was:
+                found = slot.numpy()[row], table.table.numpy()[row]
+                np.testing.assert_array_equal(found[0], old_slot[was[value]])
+                np.testing.assert_array_equal(found[1], old_rows[was[value]])
+                moved += bool(found[0].any())
+            else:  # nothing is known of it, and it begins as an unknown value
+                assert not slot.numpy()[row].any()
+                np.testing.assert_array_equal(table.table.numpy()[row], old_rows[1])
+    assert moved > 10
+    # Before any step no score differs, whatever the values: new ones were unknown.
+    random = np.random.default_rng(7)
+    samples = [random_sample(SCHEMA, NEW, random, 8, 4) for _ in range(30)]
+    maps = id_maps(SCHEMA, NEW, OLD)
+    mapped = [
+        {k: maps[k][v] if k in maps else v for k, v in s.items()} for s in samples
+    ]
+    assert any((m["candidate_item_id"] == 1).any() for m in mapped)
+    np.testing.assert_allclose(
+        scores(trainer, samples),
+        scores(load_run(folder / "run", "last"), mapped),
+        atol=1e-6,
+    )
+
+
+def test_going_on_from_the_same_data_is_one_training(world, tmp_path):
+    """Weights and moments of an epoch and another are those of the two in one run."""
+    _, old, _ = world
+    constant = {"schedule": "constant", "warmup_steps": 0}
+
+    def run(name, **training):
+        from ctr_tf.training.train import train
+
+        values = recipe(old, tmp_path / name, **training)
+        values["optimizer"] |= constant
+        values["data"]["shuffle_buffer"] = 1
+        return train(configs.parse(Config, values))
+
+    steps = run("one", epochs=1, validate=False)["steps"]
+    again = {"start_from": str(tmp_path / "one"), "start_slots": True}
+    # The second run reads the first epoch's order once more, as the third run does.
+    run("two", epochs=1, validate=False, **again)
+    two = trained(tmp_path / "two", steps)
+    key = "network/optimizer/0/.ATTRIBUTES/VARIABLE_VALUE"
+    assert two[key] == 2 * steps
+    cold = run("cold", epochs=1, validate=False, start_from=str(tmp_path / "one"))
+    other = trained(tmp_path / "cold", steps)
+    assert cold["steps"] == steps == other[key]
+    # Moments that begin anew move the weights elsewhere.
+    assert any(
+        np.abs(two[k] - other[k]).max() > 1e-4
+        for k in two
+        if k.startswith("network/main")
+    )
+
+
+def test_a_schedule_begins_anew_and_a_killed_start_knows_where(world, tmp_path):
+    from ctr_tf.training.train import train
+
+    folder, _, new = world
+    whole = go_on(new, tmp_path / "whole", folder / "run", epochs=2)
+    values = recipe(
+        new, tmp_path / "killed", epochs=2,
+        start_from=str(folder / "run"), start_slots=True,
+    )  # fmt: skip
+    calls = []
+
+    class Stop(Exception):
+        pass
+
+    def stop(self, progress):
+        save(self, progress)
+        calls.append(progress.step)
+        if len(calls) == 2:
+            raise Stop
+
+    from ctr_tf.training.checkpoints import Checkpoints
+
+    save = Checkpoints.save
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Checkpoints, "save", stop)
+        train(configs.parse(Config, values))
+    assert 0 < calls[-1] < whole["steps"]
+    assert train(configs.parse(Config, values))["steps"] == whole["steps"]
+    arrays = [trained(tmp_path / name, whole["steps"]) for name in ("whole", "killed")]
+    for key, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][key])
+    # A cosine of this training's own length has come to its end, not further.
+    history = [row["learning_rate"] for row in load_history(tmp_path / "whole")]
+    assert history[0] > history[-1] and max(history) > 0.005
+
+
+def load_history(run):
+
+    state = json.loads(
+        (max((run / "checkpoints").glob("step-*")) / "state.json").read_text()
+    )
+    return [row for row in state["history"] if "learning_rate" in row]
+
+
+def test_slots_of_another_optimizer_are_refused(world, tmp_path):
+    from ctr_tf.training.train import train
+
+    folder, old, _ = world
+    start = {"start_from": str(folder / "run"), "start_slots": True}
+    values = recipe(old, tmp_path / "other", **start)
+    values["optimizer"]["tables"] = "adagrad"
+    with pytest.raises(ValueError, match=r"`optimizer.tables=adam`. Received: adagrad"):
+        train(configs.parse(Config, values))
+    with pytest.raises(ValueError, match="goes with `training.start_from`"):
+        configs.parse(Config, recipe(old, tmp_path / "other", start_slots=True))
+
+
+def test_without_validation_the_last_weights_are_the_best(world, tmp_path):
+    folder, old, _ = world
+    random = np.random.default_rng(4)
+    samples = [random_sample(SCHEMA, OLD, random, 8, 4) for _ in range(40)]
+    splits = {"train": samples, "validation": [], "test": []}
+    write_prepared(tmp_path / "day", SCHEMA, OLD, splits)
+    metrics = run_training(tmp_path / "day", tmp_path / "run", epochs=1, validate=False)
+    assert metrics["best_step"] == metrics["steps"] and not metrics["validation"]
+    best, last = (load_run(tmp_path / "run", weights) for weights in ("best", "last"))
+    for one, other in zip(best.ranker.network, last.ranker.network, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+    with pytest.raises(ValueError, match="has no samples"):
+        run_training(tmp_path / "day", tmp_path / "other", epochs=1)

@@ -1,0 +1,1 @@
+"""Training day after day: what `ctr-tf day` does, and the record that it keeps."""

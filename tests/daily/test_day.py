@@ -1,0 +1,197 @@
+"""`ctr-tf day`: three days, interrupted at every stage, beside what each must be."""
+
+import json
+import shutil
+
+import pytest
+
+from ctr_tf.daily import day as daily
+from ctr_tf.daily.record import write_record
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.evaluation import evaluate
+from ctr_tf.schema.vocabulary import check_extended
+from ctr_tf.synthetic import synthesize
+from ctr_tf.training import train
+from ctr_tf.training.run import read_config, read_content
+from pipelines import listwise
+
+FIRST, SECOND, THIRD = "2024-01-05", "2024-01-06", "2024-01-07"
+TINY = (
+    *("model.dim=8", "model.num_heads=2", "model.num_blocks=1", "training.epochs=1"),
+    *("data.batch_size=32", "training.row_dropout.user=0.1"),
+)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def arguments(root, raw, day, *more):
+    return [
+        *("--config", "sparsectr_synthetic", "--source", "synthetic"),
+        *("--input", str(raw), "--root", str(root), "--day", day),
+        *("--num_shards=2", "--num_buckets=2", *more, *TINY),
+    ]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs") / "raw"
+    sizes = {"users": 50, "days": 8, "requests_per_user": 8, "behaviors_per_user": 30}
+    words = [word for name, n in sizes.items() for word in (f"--{name}", str(n))]
+    synthesize.main(["--output", str(folder), *words])
+    return folder
+
+
+def killed(module, name, after):
+    """The function, which ends the process before or after its work."""
+    work = getattr(module, name)
+
+    def dying(*args, **kwargs):
+        if after:
+            work(*args, **kwargs)
+        raise KilledError
+
+    return dying
+
+
+def files_of(folder):
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.long
+def test_days_that_are_killed_at_every_stage(raw, tmp_path, capsys, monkeypatch):
+    root = tmp_path / "root"
+    assert daily.main(arguments(root, raw, FIRST)) == 0
+    row = json.loads((root / FIRST / "day.json").read_text())
+    assert row["from"] is None and row["predicted"] is None and row["samples"] > 50
+    assert row["new_values"]["item_id"] > 100
+
+    words = arguments(root, raw, SECOND)
+    before = {}
+    for module, name, after in (
+        (listwise, "run", False),
+        (listwise, "run", True),
+        (evaluate, "evaluate_run", False),
+        (evaluate, "evaluate_run", True),
+        (train, "main", False),
+        (train, "main", True),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(module, name, killed(module, name, after))
+            daily.main(words)
+        assert not (root / SECOND / "day.json").exists()
+        now = files_of(root / SECOND)
+        for part in ("data/", "predicted/"):  # whole, and then left alone
+            mine = {path: at for path, at in before.items() if path.startswith(part)}
+            assert mine.items() <= now.items()
+        before = now
+    assert daily.main(words) == 0
+    capsys.readouterr()
+    before = files_of(root / SECOND)
+    assert daily.main(words) == 0
+    assert "2024-01-06 is done already: there was nothing to do." in (
+        capsys.readouterr().out
+    )
+    assert files_of(root / SECOND) == before
+
+    row = json.loads((root / SECOND / "day.json").read_text())
+    manifest = PreparedData.load(root / SECOND / "data").manifest
+    start = 1_704_499_200  # of the day, UTC
+    first, last = manifest.splits["train"].time_range
+    assert start <= first <= last < start + 86_400
+    assert manifest.splits["validation"].samples == 0
+    config = read_config(root / SECOND / "run").training
+    assert config.start_from == str(root / FIRST / "run") and config.start_slots
+    # The run of the first day, which has never seen the second, scores the same.
+    again = evaluate.evaluate_run(
+        root / FIRST / "run",
+        "train",
+        output=tmp_path / "again",
+        withheld=False,
+        data=root / SECOND / "data",
+    )
+    assert {name: again[name] for name in row["predicted"]} == row["predicted"]
+    assert row["samples"] == again["samples"] == manifest.splits["train"].samples
+    state = max((root / SECOND / "run/checkpoints").glob("step-*")) / "state.json"
+    state = json.loads(state.read_text())
+    one = json.loads((root / FIRST / "run/metrics.json").read_text())["steps"]
+    assert state["first_step"] == one and state["best_step"] == state["step"]
+
+    # Ids stay, and forgetting them is said.
+    one, two = (read_content(root / day / "run")[1] for day in (FIRST, SECOND))
+    check_extended(one, two, FIRST, SECOND)
+    assert len(two.values("item_id")) > len(one.values("item_id"))
+    with pytest.raises(ValueError, match=r"begun with other options.*renew"):
+        daily.main(arguments(root, raw, SECOND, "--renew"))
+    with pytest.raises(ValueError, match="goes on from 2024-01-08, which is not fini"):
+        daily.main(arguments(root, raw, "2024-01-09"))
+    assert not (root / "2024-01-09").exists()
+    assert daily.main(arguments(root, raw, THIRD, "--renew")) == 0
+    three = read_content(root / THIRD / "run")[1]
+    with pytest.raises(ValueError, match="Ids of"):
+        check_extended(two, three, SECOND, THIRD)
+    rows = json.loads((root / "days.json").read_text())
+    assert [row["day"] for row in rows] == [FIRST, SECOND, THIRD]
+    assert (root / "days.png").stat().st_size > 1_000
+    assert THIRD in capsys.readouterr().out
+
+    # Data whose ids are others, put in the place of those, are refused.
+    shutil.rmtree(root / THIRD)
+    words = arguments(root, raw, THIRD)
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(evaluate, "evaluate_run", killed(evaluate, "evaluate_run", False))
+        daily.main(words)
+    shutil.rmtree(root / THIRD / "data")
+    shutil.copytree(root / FIRST / "data", root / THIRD / "data")
+    with pytest.raises(ValueError, match="Ids of .* must be those of"):
+        daily.main(words)
+
+
+def test_a_day_without_exposures_leaves_nothing(raw, tmp_path):
+    with pytest.raises(ValueError, match=r"Received: none of 2023-05-01 \(UTC\)"):
+        daily.main(arguments(tmp_path / "root", raw, "2023-05-01"))
+    left = [path.name for path in (tmp_path / "root" / "2023-05-01").iterdir()]
+    assert left == ["options.json"]
+
+
+def test_two_calls_at_once_are_refused(raw, tmp_path):
+    from ctr_tf.storage import files
+
+    (tmp_path / "root").mkdir()
+    with files.held(tmp_path / "root"), pytest.raises(ValueError, match="at work in"):
+        daily.main(arguments(tmp_path / "root", raw, FIRST))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--day", "yesterday"], "`--day` must be a date such as 2022-05-03. Rec"),
+        (["--after", FIRST], "`--after` must be a day before 2024-01-05"),
+        (["--num_shards", "2"], "are written `--name=value`"),
+        (["--test_days=2"], "and none of output, overwrite, vocabularies"),
+        (["--root", "s3://bucket/root"], "`--root` must lie on this machine"),
+    ],
+)
+def test_what_is_no_day(tmp_path, words, message):
+    own = arguments(tmp_path / "root", tmp_path, FIRST)
+    with pytest.raises(ValueError, match=message):
+        daily.main([*own[:10], *words])
+
+
+def test_the_record_is_of_finished_days(tmp_path):
+    for day, auc in ((FIRST, None), (SECOND, 0.7), (THIRD, 0.8)):
+        predicted = auc and {
+            **dict.fromkeys(("auc", "gauc_user"), auc),
+            **{"gauc_request": None, "log_loss": 0.5},
+        }
+        row = {"day": day, "samples": 3, "predicted": predicted, "new_values": {"i": 2}}
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "day.json").write_text(json.dumps(row))
+    (tmp_path / "2024-01-08").mkdir()  # begun
+    assert [row["day"] for row in write_record(tmp_path)] == [FIRST, SECOND, THIRD]
+    assert (tmp_path / "days.png").stat().st_size > 1_000
