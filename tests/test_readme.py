@@ -53,8 +53,12 @@ def test_other_verbs_recipes_and_targets_exist():
             assert re.search(rf"^{verb}:", makefile, re.MULTILINE), line
         elif program == "ctr-tf":
             assert resolve([verb, *rest])[0].main, line
-            if verb == "train" and not rest[1].startswith("runs/"):
-                load_recipe(find_recipe(rest[1]), rest[2:])
+            if verb == "launch":
+                verb, *rest = rest[rest.index("--") + 1 :]
+                assert verb == "train", line
+            if verb in ("train", "plan") and not rest[1].startswith("runs/"):
+                keys = [word for word in rest[2:] if "=" in word]
+                load_recipe(find_recipe(rest[1]), keys)
             if verb == "tune":
                 assert tune.chosen(tune.parse(rest), schema="synthetic").space, line
             if verb == "compare":
