@@ -31,7 +31,7 @@ class TrainingConfig:
         start_from: folder of a run whose best weights the training starts from, each
             row of a table by the value that it stands for; `--from` sets it.
         start_slots: whether to go on from the run's last step instead, with what its
-            optimizer knows of every weight; `--slots` sets it.
+            optimizer knows of every weight, and without a warm-up; `--slots` sets it.
         seed: of weights, dropout and the order of the samples.
         row_dropout: of embedding rows, against learning users by heart.
         unknown_values: shares of known ids that are read as unknown, so that the row of
@@ -150,3 +150,10 @@ class Config:
     tune: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"read": read_ranges}
     )
+
+    @property
+    def used_optimizer(self) -> OptimizerConfig:
+        """The optimizer's section; without a warm-up where its slots are warm."""
+        if not self.training.start_slots:
+            return self.optimizer
+        return dataclasses.replace(self.optimizer, warmup_steps=0)

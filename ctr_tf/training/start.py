@@ -159,7 +159,7 @@ def _take_weights(
 
 def _take_slots(trainer: Trainer, data: PreparedData, run: Run, saved: Path) -> None:
     """An optimizer's variables: steps done, its rate if that is a number, slots."""
-    rates = int(isinstance(learning_rate(run.config.optimizer, 1.0, 1), float))
+    rates = int(isinstance(learning_rate(run.config.used_optimizer, 1.0, 1), float))
     ours = paired(trainer.optimizer)
     own = [v for v in ours.network.variables if v is not ours.network._learning_rate]
     steps, *slots = optimizer_values(saved)[-len(own) - rates :]

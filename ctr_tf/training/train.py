@@ -307,7 +307,7 @@ def make_trainer(
         )
     trainer.compile(
         make_optimizer(
-            config.optimizer, trainer.tables, total_steps, scaling, trainer.owner
+            config.used_optimizer, trainer.tables, total_steps, scaling, trainer.owner
         ),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),

@@ -152,6 +152,7 @@ def read_files(output):
                 )
             ]
             for path in sorted((output / split).iterdir())
+            if path.suffix != ".index"
         }
         for split in SPLITS
     }

@@ -247,11 +247,10 @@ def test_a_schedule_begins_anew_and_a_killed_start_knows_where(world, tmp_path):
     from ctr_tf.training.train import train
 
     folder, _, new = world
-    whole = go_on(new, tmp_path / "whole", folder / "run", epochs=2)
-    values = recipe(
-        new, tmp_path / "killed", epochs=2,
-        start_from=str(folder / "run"), start_slots=True,
-    )  # fmt: skip
+    options = {"epochs": 2, "log_every": 1}
+    whole = go_on(new, tmp_path / "whole", folder / "run", **options)
+    start = {"start_from": str(folder / "run"), "start_slots": True}
+    values = recipe(new, tmp_path / "killed", **options, **start)
     calls = []
 
     class Stop(Exception):
@@ -274,17 +273,19 @@ def test_a_schedule_begins_anew_and_a_killed_start_knows_where(world, tmp_path):
     arrays = [trained(tmp_path / name, whole["steps"]) for name in ("whole", "killed")]
     for key, array in arrays[0].items():
         np.testing.assert_array_equal(array, arrays[1][key])
-    # A cosine of this training's own length has come to its end, not further.
-    history = [row["learning_rate"] for row in load_history(tmp_path / "whole")]
-    assert history[0] > history[-1] and max(history) > 0.005
+    # A cosine of this training's own length, without the recipe's warm-up.
+    steps, rates = zip(*rates_of(tmp_path / "whole"), strict=True)
+    cosine = 0.005 * (1 + np.cos(np.pi * np.array(steps) / whole["steps"]))
+    np.testing.assert_allclose(rates, cosine, atol=1e-6)
+    assert steps[-1] == whole["steps"] == len(steps) + 1
 
 
-def load_history(run):
-
-    state = json.loads(
-        (max((run / "checkpoints").glob("step-*")) / "state.json").read_text()
-    )
-    return [row for row in state["history"] if "learning_rate" in row]
+def rates_of(run):
+    """Steps done, and the learning rate of the next."""
+    last = max((run / "checkpoints").glob("step-*"))
+    rows = json.loads((last / "state.json").read_text("utf-8"))["history"]
+    key = "learning_rate"
+    return [(row["step"], row[key]) for row in rows if key in row]
 
 
 def test_slots_of_another_optimizer_are_refused(world, tmp_path):
