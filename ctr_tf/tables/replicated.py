@@ -62,10 +62,6 @@ class ReplicatedTables(Tables):
         squares = [2 * tf.nn.l2_loss(g.values) for g in gradients.values()]
         return tf.reduce_sum(tf.stack(squares)) if squares else tf.constant(0.0)
 
-    def all_finite(self, finite: tf.Tensor) -> tf.Tensor:
-        """Whether gradients are finite on all workers: here, as on any of them."""
-        return finite
-
     def apply(self, gradients: Mapping[str, tf.IndexedSlices]) -> None:
         """Updates the rows that have gradients.
 

@@ -162,13 +162,7 @@ class ShardedTables(Tables):
             squares = [2 * tf.nn.l2_loss(g.values) for g in gradients.values()]
             own = tf.reduce_sum(tf.stack(squares))
             first = list(self.tables).index(next(iter(gradients)))
-            return self._wire.reduce(own, "Add", 3 + first)
-
-    def all_finite(self, finite: tf.Tensor) -> tf.Tensor:
-        """Whether gradients are finite on all workers."""
-        with tf.device("CPU:0"):
-            wrong = tf.cast(tf.logical_not(finite), tf.int32)
-            return tf.equal(self._wire.reduce(wrong, "Max", 2), 0)
+            return self._wire.reduce(own, "Add", 2 + first)
 
     def apply(self, gradients: Mapping[str, tf.IndexedSlices]) -> None:
         """Updates the rows that are here and have gradients.

@@ -1,8 +1,8 @@
 """The embedding tables of a training, and the optimizer of their rows.
 
 What a training's steps and checkpoints do with them is in the methods of two classes,
-`ReplicatedTables` and `ShardedTables`: `lookup`, `gradients`, `squared_norm`,
-`all_finite` and `apply` in a step; `save` and `load` between steps; `export` at last.
+`ReplicatedTables` and `ShardedTables`: `lookup`, `gradients`, `squared_norm` and
+`apply` in a step; `save` and `load` between steps; `export` at the end.
 """
 
 from collections.abc import Iterable, Mapping

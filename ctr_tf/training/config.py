@@ -42,7 +42,8 @@ class TrainingConfig:
         distribution: `"none"`, `"mirrored"` or `"multi_worker"`.
         tables: `"replicated"`: every replica has all rows; or `"sharded"`: each worker
             of `"multi_worker"` has a share of the rows and of what the optimizer
-            remembers of them, in its host's memory. One worker has all of them.
+            remembers of them, in its host's memory, and no loss is scaled. One worker
+            has all of them.
         validate: whether to validate, and keep the best weights; without, the weights
             of the last step are the best, and the data need no validation.
         validate_every: steps from one validation to the next; None: an epoch.

@@ -124,9 +124,9 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """
 
     def check_finite(self, grads: Sequence) -> tf.Tensor:
-        """Whether all are finite, on all workers; sparse ones by their rows."""
+        """Whether every gradient is finite; sparse ones by their rows."""
         values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in grads]
-        return self.inner_optimizer.tables.all_finite(super().check_finite(values))
+        return super().check_finite(values)
 
 
 def _of_tables(pairs: Sequence[tuple]) -> dict[str, tf.IndexedSlices]:

@@ -28,7 +28,7 @@ import tensorflow as tf
 from ctr_tf.data.dataset import dataset, num_samples, steps_per_epoch
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import diagnosed
-from ctr_tf.errors import plain_line
+from ctr_tf.errors import UserError, plain_line
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.recipes.find import find_recipe
@@ -291,6 +291,12 @@ def make_trainer(
         shard=shard,
     )
     scaling = options.precision == "mixed_float16"
+    if scaling and not shard.is_whole:
+        raise UserError(
+            "Sharded tables are not trained with loss scaling, which would look for "
+            "infinities on each worker by itself: take training.precision="
+            f"mixed_bfloat16 or float32. Received: {options.precision}"
+        )
     jit_compile = options.jit_compile
     if jit_compile is None:
         jit_compile = bool(tf.config.list_logical_devices("GPU"))
