@@ -22,8 +22,7 @@ SAME = {"log_every": 1, "checkpoint_every": 1_000}
 
 
 def words(data, run, **training):
-    model = {"name": "sdim", "dim": 8}
-    return recipe(data, run, epochs=EPOCHS, **SAME | training) | {"model": model}
+    return recipe(data, run, epochs=EPOCHS, **SAME | training)
 
 
 def train_here(data, run):

@@ -48,7 +48,7 @@ def recipe(data, run, **training):
     return {
         "run": str(run),
         "data": {"path": str(data), "batch_size": 8, "shuffle_buffer": 32},
-        "model": {"name": "sparsectr", "dim": 8, "num_heads": 2, "num_blocks": 1},
+        "model": {"name": "sdim", "dim": 8},  # the quickest to trace
         "optimizer": {"learning_rate": 0.01, "schedule": "cosine", "warmup_steps": 4},
         "training": {"epochs": 2, "checkpoint_every": 2, "log_every": 3, **training},
     }
