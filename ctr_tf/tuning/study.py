@@ -86,7 +86,8 @@ class Study:
         settings: dotted key → value that all trials have.
 
     Raises:
-        UserError: for a range that does not fit the recipe, or if there is none.
+        UserError: for a range that does not fit the recipe, or if there is none; if
+            the recipe does without validation.
     """
 
     def __init__(
@@ -106,7 +107,12 @@ class Study:
                 f"model.name={model}"
             )
         self.space = make_space(ranges, self.recipe)
-        self.monitor: str = self.recipe({})["training"]["monitor"]
+        training = self.recipe({})["training"]
+        if not training["validate"]:
+            raise UserError(
+                "Trials are judged by their validation. Received: training.validate=false"
+            )
+        self.monitor: str = training["monitor"]
 
     def recipe(self, values: Mapping[str, Any]) -> dict:
         """The recipe with these values, by dotted key; every default resolved."""

@@ -166,6 +166,7 @@ def test_values_that_do_not_go_together_are_left_out(words, monkeypatch, caplog)
     ("words_added", "message"),
     [
         (["--trials", "0"], "`--trials` must be positive. Received: 0"),
+        (["training.validate=false"], "are judged by their validation. Received: trai"),
         (["--model", "dim"], "Unknown model 'dim'. Did you mean"),
         (["--model", "tfrs"], "Unknown model 'tfrs'."),
         (["model.dims=8"], "Did you mean 'model.dim'?"),
