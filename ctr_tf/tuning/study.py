@@ -110,7 +110,8 @@ class Study:
         training = self.recipe({})["training"]
         if not training["validate"]:
             raise UserError(
-                "Trials are judged by their validation. Received: training.validate=false"
+                "Trials are judged by their validation. "
+                "Received: training.validate=false"
             )
         self.monitor: str = training["monitor"]
 
