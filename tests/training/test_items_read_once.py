@@ -165,13 +165,7 @@ def test_who_learns_to_read_items_takes_no_vectors(data, language_model, keys):
         ranker(inputs)
 
 
-@pytest.mark.parametrize(
-    ("name", "tune"),
-    [
-        ("ctr_sink", "upper"),
-        ("with_texts", "nothing"),
-    ],
-)
+@pytest.mark.parametrize(("name", "tune"), [("with_texts", "nothing")])
 def test_a_training_is_the_same(
     data, language_model, tmp_path, in_each_step, name, tune
 ):

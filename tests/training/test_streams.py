@@ -1,4 +1,4 @@
-"""Real processes on real streams: one, two and four train alike, and go on."""
+"""Real processes on real streams: one and four train alike, and two with four."""
 
 import time
 
@@ -45,7 +45,7 @@ def start(data, run, workers):
             "history_lengths": [4, 8],
             "shuffle_buffer": 48,
         },
-        "model": {"name": "sparsectr", "dim": 8, "num_heads": 2, "num_blocks": 1},
+        "model": {"name": "sdim", "dim": 8},
         "optimizer": {"dense": "sgd", "learning_rate": 0.01},
         "training": {
             "epochs": 3,
@@ -90,7 +90,7 @@ def wait_for_a_checkpoint(run, processes):
 
 
 def test_workers_train_alike_and_another_number_goes_on(data, tmp_path):
-    for workers in (1, 2, 4):
+    for workers in (1, 4):
         finish(start(data, tmp_path / str(workers), workers))
     begun = start(data, tmp_path / "changed", 2)
     wait_for_a_checkpoint(tmp_path / "changed", begun)
@@ -99,7 +99,7 @@ def test_workers_train_alike_and_another_number_goes_on(data, tmp_path):
         process.wait()
     finish(start(data, tmp_path / "changed", 4))
     alone = weights_of_run(tmp_path / "1")
-    for name in ("2", "4", "changed"):
+    for name in ("4", "changed"):
         found = weights_of_run(tmp_path / name)
         assert found.keys() == alone.keys()
         for key, value in alone.items():
