@@ -404,7 +404,7 @@ def test_mistakes_are_told(folder):
     with pytest.raises(
         ValueError,
         match="`data.streams` must be a multiple of the 3 workers that divides "
-        "`data.batch_size`, 64: .*Received: data.streams=8",
+        "`data.batch_size`, 64: .*Received: data.streams=32",
     ):
         make(num_shards=3)
     with pytest.raises(ValueError, match="multiple of the 3 workers. Received: 64"):

@@ -1,12 +1,12 @@
 """A job that writes to a store: as on this machine, and never a mixture."""
 
-import json
 import shutil
 
 import pytest
 from job_helpers import SCHEMA, run_job, write_log
 from s3_server import keys
 
+from ctr_tf.data.manifest import Document
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.storage import as_path
@@ -98,14 +98,19 @@ def test_what_is_of_somebody_else_stays(raw, output, bucket):
     assert "data-20261128" in folders(bucket)
 
 
+class Written(Document):
+    """What a job says of its one file."""
+
+    sizes = {"train/x": 3}
+
+
 def test_a_job_whose_files_another_removed_publishes_nothing(raw, output, bucket):
     job = Output(output, overwrite=True)
     with job.unfinished() as unfinished:
-        file = {"path": "train/x", "samples": 1, "bytes": 3, "sha256": ""}
         (as_path(unfinished) / "train" / "x").write_text("123")
         Output(output, overwrite=True)
         with pytest.raises(OSError, match="another job for this output has begun"):
-            job._place.publish(json.dumps({"files": [file]}))
+            job._place.publish(Written())
     assert not keys(bucket)
 
 
