@@ -73,7 +73,7 @@ def test_told_to_leave_and_called_again_equals_uninterrupted(
     process = start(command(data, tmp_path))
     wait_for(process, "step   3/")
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == LEFT, said
     (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")
     step = int(left.name.split("-")[1])
@@ -91,7 +91,7 @@ def test_two_workers_leave_at_one_step(data, tmp_path, start):
     wait_for(processes[0], "step   3/")
     processes[1].terminate()
     for process in processes:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
         assert process.returncode == LEFT, said
         assert "left after step" in said
     (left,) = (tmp_path / "run" / "checkpoints").glob("step-*")

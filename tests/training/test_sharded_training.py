@@ -85,7 +85,7 @@ def by_two(values, folder):
     processes = [launch(command, task) for task in cluster(2)]
     try:
         for process in processes:
-            _, error = process.communicate(timeout=400)
+            _, error = process.communicate(timeout=900)
             assert process.returncode == 0, error[-3_000:]
     finally:
         for process in processes:
