@@ -169,7 +169,8 @@ def test_the_gate_is_pooled_over_real_behaviors(name):
     for block in ("blocks/0/gate", "blocks/1/gate"):
         gate = np.asarray(state[block])
         np.testing.assert_array_equal(gate[1], 0.5)  # no behavior
-        assert np.abs(gate[[0, 3]] - 0.5).max(axis=1).min() > 0.05
+        # Of a sample whose few hidden units are all off, it is one half as well.
+        assert np.abs(gate[[0, 3]] - 0.5).max() > 0.05
     padding = inputs["behavior_time"] == 0
     other = {**inputs, "behavior_item_id": inputs["behavior_item_id"] + 3 * padding}
     for path, value in helpers.encode(model, other).items():
