@@ -24,7 +24,39 @@ class _Summed:
 
 
 class Adam(_Summed, keras.optimizers.Adam):
-    """Keras' own, for a network; see `PairedOptimizer`."""
+    """Keras' own, for a network, a weight in one operation; see `PairedOptimizer`.
+
+    Keras writes the same update in some forty operations a weight. A network of many
+    small weights is traced, optimized and run faster without them. Of a gradient with
+    several slices of one row it squares the sum, where Keras sums the squares.
+
+    Args:
+        learning_rate: a number or a schedule.
+        weight_decay: decoupled (AdamW); None: none.
+    """
+
+    def __init__(self, learning_rate: Any, weight_decay: float | None = None):
+        super().__init__(learning_rate, weight_decay=weight_decay)
+
+    def update_step(
+        self, gradient: Any, variable: tf.Variable, learning_rate: Any
+    ) -> None:
+        """Updates a weight and its two moments."""
+        place = self._get_variable_index(variable)
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=tf.cast(learning_rate, dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(tf.convert_to_tensor(gradient), dtype),
+        )
 
 
 class Adagrad(_Summed, keras.optimizers.Adagrad):

@@ -8,7 +8,12 @@ import tensorflow as tf
 from ctr_tf.tables.embedding_table import EmbeddingTable
 from ctr_tf.tables.replicated import ReplicatedTables
 from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, unique_rows
-from ctr_tf.training.paired_optimizer import SGD, LossScaleOptimizer, PairedOptimizer
+from ctr_tf.training.paired_optimizer import (
+    SGD,
+    Adam,
+    LossScaleOptimizer,
+    PairedOptimizer,
+)
 
 ROWS, WIDTH = 20, 3
 
@@ -80,3 +85,37 @@ def test_loss_scaling_skips_a_step_that_is_not_finite(bad):
         start()[2] - variable.numpy()[2], g / np.sqrt(0.1 + g * g), rtol=1e-5
     )
     np.testing.assert_allclose(weights.numpy(), 1 - g)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_adam_is_that_of_keras(jit_compile):
+    """Of gradients, large, small and sparse, a schedule and decay.
+
+    Keras is given the sparse ones as dense ones: of slices of one row it sums the
+    squares, where Adam squares the sum.
+    """
+    random = np.random.default_rng(1)
+    scales = 10.0 ** random.integers(-6, 3, 40)
+    dense = tf.constant(random.normal(size=(6, 40)) * scales, "float32")
+    rows, values = [5, 2, 5], tf.constant(random.normal(size=(6, 3, WIDTH)), "float32")
+
+    def trained(make, as_given):
+        rate = keras.optimizers.schedules.CosineDecay(0.01, 6)
+        optimizer = make(rate, weight_decay=0.1)
+        weights = [keras.Variable(np.ones(40, "f")), keras.Variable(start())]
+        optimizer.build(weights)
+
+        @tf.function(jit_compile=jit_compile)
+        def step(gradient, values):
+            sparse = tf.IndexedSlices(values, tf.constant(rows), (ROWS, WIDTH))
+            optimizer.apply([gradient, as_given(sparse)], weights)
+
+        for gradients in zip(dense, values, strict=True):
+            step(*gradients)
+        return [w.numpy() for w in (*weights, *optimizer.variables)]
+
+    seen = trained(Adam, lambda sparse: sparse)
+    assert np.all(seen[0] != 1)
+    of_keras = trained(keras.optimizers.Adam, tf.convert_to_tensor)
+    for value, expected in zip(seen, of_keras, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-12)
