@@ -46,6 +46,21 @@ def make_schema(
     )
 
 
+def make_narrow_schema(history_length: int) -> Schema:
+    """A schema of few features, for whole trainings: these are quickly traced."""
+    return Schema(
+        name="narrow",
+        features=(
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("category", "item"),
+            Numeric("price", "item", transform="log1p"),
+            Bucketized("age", "user", boundaries=(18.0, 25.0, 35.0)),
+        ),
+        history_length=history_length,
+        num_chunks=4,
+    )
+
+
 def make_table_sizes(schema: Schema) -> dict[str, int]:
     """Rows of every embedding table of `schema`."""
     return {

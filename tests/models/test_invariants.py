@@ -243,10 +243,7 @@ def test_an_empty_history_is_finite(config):
     "name",
     [
         *("S2", "LightSUAN"),
-        *(
-            pytest.param(name, marks=pytest.mark.long)
-            for name in ("A1", "SUAN", *OF_TEXTS)
-        ),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("SUAN", *OF_TEXTS)),
     ],
 )
 def test_an_empty_history_is_finite_under_xla(name):

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_schema
+from helpers import make_narrow_schema
 from sklearn.metrics import roc_auc_score
 from test_train import run_training
 
@@ -21,7 +21,7 @@ from ctr_tf.training.metrics import DefinedMean, LogitAUC
 
 pytestmark = pytest.mark.long
 
-SCHEMA = make_schema(history_length=8)
+SCHEMA = make_narrow_schema(history_length=8)
 VOCABULARIES = random_vocabularies(SCHEMA, 30)
 
 

@@ -211,7 +211,7 @@ def test_a_resumed_training_reads_by_its_own_weights(data, language_model, tmp_p
 def test_a_start_from_a_run_reads_by_its_weights(
     data, language_model, tmp_path, monkeypatch
 ):
-    model = section("with_texts", language_model, tune="upper")
+    model = section("ctr_sink", language_model, tune="upper")
     run_training(data, tmp_path / "run", model, max_steps=2)
     other_weights(language_model)
     data = write_data(tmp_path / "data", 30)  # other vocabularies
@@ -235,8 +235,8 @@ def test_a_start_from_a_run_reads_by_its_weights(
 def test_student_and_teacher_have_each_their_own(
     data, language_model, tmp_path, in_each_step
 ):
-    teacher = section("with_texts", language_model, tune="layers")
-    teacher["texts"] |= {"candidate": ["topic"], "max_behaviors": 4}
+    teacher = section("ctr_sink", language_model, tune="layers")
+    teacher |= {"candidate": ["topic"], "max_behaviors": 4}
     runs = [tmp_path / "once", tmp_path / "each"]
     for run in runs:
         sections = {"distillation": {"teacher": teacher, "warmup_share": 0.0}}

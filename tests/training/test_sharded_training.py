@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from helpers import make_schema
+from helpers import make_narrow_schema
 from test_distribution import cluster, launch
 from test_start import shuffled
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.long
 # Without statistics of batches, which every worker takes of its own share.
 STUDENT = {"name": "sdim", "dim": 8, "candidate_tower": []}
 TEACHER = STUDENT | {"embedding_dim": 12}
-SCHEMA = make_schema(history_length=8)
+SCHEMA = make_narrow_schema(history_length=8)
 OLD = random_vocabularies(SCHEMA, 20)
 STEPS = 10  # 2 epochs of 5
 CUT = {"distribution": "multi_worker", "tables": "sharded"}

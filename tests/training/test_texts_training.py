@@ -115,7 +115,7 @@ def test_a_run_needs_its_language_model_no_longer(trained, data, tmp_path):
     folder = write_language_model(tmp_path / "gone")
     run = tmp_path / "run"
     model = {"name": "ctr_sink", **texts(folder, tune="layers")}
-    run_training(data, run, model)
+    run_training(data, run, model, max_steps=2)
     before = evaluate_run(run, "test")
     shutil.rmtree(folder)
     assert evaluate_run(run, "test")["auc"] == before["auc"]
@@ -134,7 +134,7 @@ def test_the_share_of_attention_on_sinks_is_logged(trained):
 
 
 @pytest.mark.long
-def test_beside_a_ranker_under_xla(data, language_model, tmp_path):
+def test_beside_a_ranker_in_half_precision(data, language_model, tmp_path):
     model = {
         "name": "with_texts",
         "ranker": {"name": "din", "dim": 8, "num_heads": 2},
@@ -146,7 +146,6 @@ def test_beside_a_ranker_under_xla(data, language_model, tmp_path):
         run,
         model,
         epochs=1,
-        jit_compile=True,
         precision="mixed_float16",
         row_dropout={"behavior": 0.1},
     )

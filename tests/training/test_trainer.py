@@ -10,7 +10,7 @@ import tensorflow as tf
 from helpers import (
     make_inputs,
     make_labels,
-    make_schema,
+    make_narrow_schema,
     make_table_sizes,
     scores,
 )
@@ -26,7 +26,7 @@ from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
 from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
 from ctr_tf.training.trainer import Trainer
 
-SCHEMA = dataclasses.replace(make_schema(), labels=("click", "cart"))
+SCHEMA = dataclasses.replace(make_narrow_schema(16), labels=("click", "cart"))
 CONFIG = SDIMConfig(dim=8, candidate_tower=())  # quickly traced, without statistics
 
 
