@@ -40,15 +40,13 @@ SMALL = {"dim": 16, "num_heads": 2, "embedding_dim": 4}
 SIZES = {"history_lengths": (6, 12), "slate_sizes": (3, 5), "batch_sizes": (1, 2)}
 # Name → SparseCTR, precision, export; test_export has the plain one, and
 # test_export_models the other models. The absolute bounds are those of serving.golden.
+ONE_SIZE = {"slate_sizes": (6,), "history_lengths": (12,)}
+HALF_STATE = {"state_dtype": "bfloat16"}
 VARIANTS = {
-    "mixed_bfloat16": ({}, "mixed_bfloat16", {"state_dtype": "bfloat16"}),
-    "full": ({"attention": "full"}, "float32", {"state_dtype": "bfloat16"}),
-    "mixed_float16": ({"attention": "full"}, "mixed_float16", {}),
-    "xla": (
-        {},
-        "float32",
-        {"xla": True, "slate_sizes": (6,), "history_lengths": (12,)},
-    ),
+    "mixed_bfloat16": ({}, "mixed_bfloat16", HALF_STATE),
+    "full": ({"attention": "full"}, "float32", HALF_STATE | ONE_SIZE),
+    "mixed_float16": ({"attention": "full"}, "mixed_float16", ONE_SIZE),
+    "xla": ({}, "float32", {"xla": True} | ONE_SIZE),
 }
 BOUND = {"float32": 1e-5, "mixed_bfloat16": 2e-2, "mixed_float16": 2e-3}
 
