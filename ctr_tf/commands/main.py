@@ -25,6 +25,7 @@ VERBS = {
     "plan": ("ctr_tf.training.plan", "what memory a training needs on each worker"),
     "launch": ("ctr_tf.training.launch", "start a training's workers, and again"),
     "day": ("ctr_tf.daily.day", "a day: prepare, predict, train on it, export"),
+    "send": ("ctr_tf.data.send", "send a split's samples to a Kafka topic, by time"),
     "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
     "baselines": (
         "ctr_tf.evaluation.baselines",

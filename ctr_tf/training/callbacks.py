@@ -5,6 +5,7 @@ the process.
 """
 
 import atexit
+import contextlib
 import logging
 import math
 import shutil
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -246,8 +247,7 @@ class Validation(keras.callbacks.Callback):
 
     def _validate(self, step):
         progress = self.progress
-        with warnings.catch_warnings():  # the end of the data is no surprise
-            warnings.filterwarnings("ignore", "Your input ran out of data")
+        with whole_passes():
             values = self.model.evaluate(
                 self.dataset, verbose=0, return_dict=True, callbacks=[Leaving()]
             )
@@ -346,6 +346,14 @@ class Checkpointing(keras.callbacks.Callback):
                 raise LeftError(f"after step {step}, with a checkpoint")
         if self.minutes and time.monotonic() - self._saved > 60 * self.minutes:
             wishes.ask_to_save()
+
+
+@contextlib.contextmanager
+def whole_passes() -> Iterator[None]:
+    """Keeps Keras from warning of the end of data that are read to their end."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Your input ran out of data")
+        yield
 
 
 def defined(values: dict[str, float]) -> dict[str, float]:

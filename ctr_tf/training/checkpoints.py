@@ -76,7 +76,10 @@ class Progress:
         finished: whether the training is over.
         first_step: steps that the optimizer had done before this training.
         history: rows of the learning curve.
-        validation: metrics of the best validation.
+        validation: metrics of the best validation; on a stream, of what was predicted
+            before it was learned.
+        positions: in a stream, `Message.place` → offset of the next message.
+        samples: of a stream, learned so far.
     """
 
     step: int = 0
@@ -88,6 +91,8 @@ class Progress:
     first_step: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
+    positions: dict[str, int] = dataclasses.field(default_factory=dict)
+    samples: int = 0
 
 
 class Checkpoints:

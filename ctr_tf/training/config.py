@@ -12,6 +12,7 @@ from ctr_tf.training.distribution import STRATEGIES, TABLES
 from ctr_tf.training.objective import ObjectiveConfig
 from ctr_tf.training.optimizers import OptimizerConfig
 from ctr_tf.training.row_dropout import RowDropoutConfig
+from ctr_tf.training.stream_config import StreamConfig
 from ctr_tf.training.unknown_values import UnknownValuesConfig
 from ctr_tf.tuning.ranges import read_ranges
 
@@ -133,6 +134,7 @@ class Config:
         distillation: the teacher of the model; None: it has none.
         optimizer: of the weights.
         training: how long, how exactly and where.
+        stream: what is trained on instead of the data set's split; None: nothing.
         tune: key → range, of `ctr-tf tune` alone; see `read_ranges`.
     """
 
@@ -148,6 +150,7 @@ class Config:
     distillation: DistillationConfig | None = None
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    stream: StreamConfig | None = None
     tune: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"read": read_ranges}
     )

@@ -73,6 +73,11 @@ class Wishes:
         self.has_stepped = True
 
     @property
+    def asked_to_leave(self) -> bool:
+        """Whether this process was told to leave; the others need not know it yet."""
+        return self._asked[_LEAVE]
+
+    @property
     def leave(self) -> bool:
         """Whether all know that one of them is to leave."""
         return self._known(_LEAVE)

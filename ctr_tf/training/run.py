@@ -149,6 +149,8 @@ def open_run(config: Config, data: PreparedData) -> Path:
             del mapping["tune"]  # no training looks at it
             for key in ("distribution", "tables"):  # where it is trained
                 del mapping["training"][key]
+            for key in ("broker", "to_end"):  # where a stream comes from, and when
+                (mapping["stream"] or {}).pop(key, None)
         changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(

@@ -2,6 +2,7 @@
 
     ctr-tf train --config sparsectr_synthetic data.path=DATA run=RUN …
     ctr-tf train --config … --from RUN run=NEXT data.path=TOMORROW
+    ctr-tf train --config … --from RUN run=NEXT … --stream HOST:PORT --topics samples
 
 A recipe is named (`ctr-tf recipes` lists those that are shipped) or given by its path.
 Any key of it can be set as `key=value`. A run whose folder exists goes on from
@@ -9,6 +10,9 @@ its latest checkpoint if the recipe is the same, and is refused otherwise. With 
 a new run starts from another's best weights: on new data, whose vocabularies are mapped
 by their values, or for more steps. `--slots` starts from its last step, with its
 optimizer.
+
+With `--stream` it trains on the samples of a Kafka broker's topics as they come: each
+window of them is predicted, and only then learned (`ctr_tf.training.stream`).
 
 A SIGTERM to any worker ends all of them with a checkpoint and the status 75, which says
 that the same command goes on. So does the loss of a worker, from the latest checkpoint.
@@ -95,6 +99,10 @@ def train(config: Config) -> dict:
             same call goes on from the latest checkpoint.
         UserError: if another process trains in the run's folder.
     """
+    if config.stream is not None:
+        from ctr_tf.training.stream import train_on_stream
+
+        return train_on_stream(config)
     keras.utils.set_random_seed(config.training.seed)
     strategy = make_strategy(config.training.distribution)
     index, workers = worker(strategy)
@@ -239,7 +247,7 @@ def _train(
         "memory_gib": memory_gib(),
     }
     if index == 0:
-        _write_results(folder, metrics, progress)
+        write_results(folder, metrics, progress)
     wait_for_all(strategy)
     return metrics
 
@@ -347,7 +355,8 @@ def _announce(
         _log.info("the run %s after step %d", state, progress.step)
 
 
-def _write_results(folder: Path, metrics: dict, progress: Progress) -> None:
+def write_results(folder: Path, metrics: dict, progress: Progress) -> None:
+    """Leaves `metrics.json` and the learning curve in a run's folder."""
     if progress.history:
         with writing(folder / "plots") as plots:
             plot_learning_curve(progress.history, plots / "learning_curve.png")
@@ -378,6 +387,11 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="with --from: go on from the run's last step, optimizer and all",
     )
+    parser.add_argument("--stream", metavar="HOST:PORT", help="a Kafka broker")
+    parser.add_argument("--topics", help="of samples, with commas between")
+    parser.add_argument(
+        "--to_end", action="store_true", help="stop where the topics have no more"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_args(argv)
     overrides = list(arguments.overrides)
@@ -385,6 +399,12 @@ def main(argv: list[str]) -> int:
         overrides.append(f"training.start_from={arguments.start_from}")
     if arguments.slots:
         overrides.append("training.start_slots=true")
+    if arguments.stream is not None:
+        overrides.append(f"stream.broker={arguments.stream}")
+    if arguments.topics is not None:
+        overrides.append(f"stream.topics=[{arguments.topics}]")
+    if arguments.to_end:
+        overrides.append("stream.to_end=true")
     config = load_recipe(find_recipe(arguments.config), overrides)
     for chatty in ("absl", "tensorflow"):  # on checkpoints, on what is sent
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -396,7 +416,12 @@ def main(argv: list[str]) -> int:
         _log.info("the same command goes on from the latest checkpoint")
         return LEFT
     values = "  ".join(f"{k} {v:.4f}" for k, v in metrics["validation"].items())
-    if values:
+    if values and config.stream is not None:
+        samples = f"{metrics['samples']:,}"
+        _log.info(
+            "predicted, before it was learned, of %s samples: %s", samples, values
+        )
+    elif values:
         _log.info("best validation at step %d: %s", metrics["best_step"], values)
     _log.info("the run lies in %s", config.run)
     return 0

@@ -33,6 +33,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ctr_tf.data.topics import Topics
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.storage import as_local, as_path
@@ -40,7 +41,6 @@ from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.validation import rejected_line
 from serving.online.rows import not_in_future, python_rows, source_tables, typed_lines
 from serving.online.store import LATE, OnlineStore
-from serving.online.topics import Topics
 
 _log = logging.getLogger(__name__)
 _EVENTS = ("behaviors", "exposures")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from broker import Broker
 
+from ctr_tf.data.topics import Topics
 from ctr_tf.schema import Categorical, Numeric, Schema
 from serving.online import ingest
 from serving.online.store import OnlineStore
-from serving.online.topics import Topics
 
 pytestmark = pytest.mark.long
 

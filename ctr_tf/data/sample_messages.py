@@ -1,0 +1,131 @@
+"""Messages that are serialized samples: those that are fit, and the batches of them."""
+
+import collections
+import json
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.config import DataConfig
+from ctr_tf.data.dataset import history_lengths, slate_sizes
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.reading import untuned
+from ctr_tf.data.records import check_example
+from ctr_tf.data.sizes import PaddedSizes
+from ctr_tf.data.stored import SampleSizes
+from ctr_tf.data.text_inputs import TextInputs
+from ctr_tf.data.topics import Message
+from ctr_tf.errors import UserError
+from ctr_tf.schema import ITEM_KEY
+
+_SIZED = {"history": "behavior_time", "slate": f"candidate_{ITEM_KEY}"}
+_READY_BATCHES = 4
+
+
+class SampleMessages:
+    """Looks at messages as samples of a data set, and makes batches of them.
+
+    Args:
+        data: whose schema and vocabularies the samples are of.
+        config: batch size and padding; a batch has the smallest sizes that hold it.
+        num_chunks: P of the model.
+        tasks: further labels, the model's.
+        texts: what the model takes of texts.
+    """
+
+    def __init__(
+        self,
+        data: PreparedData,
+        config: DataConfig,
+        num_chunks: int,
+        tasks: tuple[str, ...],
+        texts: TextInputs,
+    ):
+        self._schema = data.schema
+        self._sizes = PaddedSizes(
+            history_lengths(data, config), slate_sizes(data, config)
+        )
+        self._batch_size = config.batch_size
+        self._reader = BatchReader(
+            data.schema,
+            num_chunks,
+            self._sizes.history[-1],
+            config.label,
+            tasks,
+            id_maps=data.id_maps,
+            texts=texts,
+        )
+        self._now: Sequence[bytes] = ()
+        spec = tf.TensorSpec([], tf.int64)
+        groups = tf.data.Dataset.from_generator(
+            self._groups,
+            output_signature=(tf.TensorSpec([None], tf.string), spec, spec),
+        )
+        self._batches = untuned(groups.map(self._read).prefetch(_READY_BATCHES))
+
+    def batches(self, samples: Sequence[bytes]) -> tf.data.Dataset:
+        """Batches of `ctr_tf.data.dataset`, in the order given; the last may be small.
+
+        The dataset is the same every time, and of the samples given last.
+
+        Args:
+            samples: serialized.
+        """
+        self._now = samples
+        return self._batches
+
+    def fault(self, message: Message) -> str | None:
+        """What is wrong with a message as a sample; None: nothing."""
+        example = tf.train.Example()
+        try:
+            example.ParseFromString(message.value)
+        except Exception as error:  # protobuf has its own for a bad message
+            return f"is not a tf.train.Example ({error})"
+        try:
+            sample = check_example(example, self._schema)
+        except UserError as error:
+            return str(error)
+        candidates, most = len(sample["label"]), self._sizes.slate[-1]
+        if candidates > most:
+            return f"more candidates than `data.slate_sizes` hold, {most}: {candidates}"
+        return None
+
+    def _groups(self) -> Iterator[tuple]:
+        for start in range(0, len(self._now), self._batch_size):
+            batch = np.array(self._now[start : start + self._batch_size], object)
+            parsed = tf.io.parse_example(
+                batch, {key: tf.io.RaggedFeature(tf.int64) for key in _SIZED.values()}
+            )
+            counts = [parsed[key].row_lengths().numpy() for key in _SIZED.values()]
+            history, slate = self._sizes.of_batches(
+                SampleSizes(*counts), np.array([len(batch)])
+            )
+            yield batch, history[0], slate[0]
+
+    @tf.autograph.experimental.do_not_convert
+    def _read(self, serialized, history, slate):
+        histories, slates = self._sizes.history, self._sizes.slate
+        return self._reader.read(
+            serialized,
+            histories[0] if len(histories) == 1 else history,
+            slates[0] if len(slates) == 1 else slate,
+        )
+
+
+def told(faults: Sequence[tuple[Message, str]]) -> list[str]:
+    """Lines of JSON that say which messages are unfit, and why."""
+    return [
+        json.dumps(
+            {"place": message.place, "offset": message.offset, "reason": reason},
+            ensure_ascii=False,
+        )
+        for message, reason in faults
+    ]
+
+
+def reasons(faults: Sequence[tuple[Message, str]]) -> str:
+    """The most frequent reasons, in one line."""
+    counts = collections.Counter(reason for _, reason in faults)
+    return "; ".join(f"{count:,} × {reason}" for reason, count in counts.most_common(3))

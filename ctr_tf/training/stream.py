@@ -1,0 +1,318 @@
+"""Training on a stream: every window is predicted, and only then learned.
+
+Messages are samples as record files have them (`ctr_tf.data.records`), by the ids of
+the recipe's data set. A window is `stream.window_steps` batches, or what has come in
+`stream.window_seconds`. Its samples are scored by the weights of before it, which is
+the honest measure of a model that goes on learning, and then learned once, in their
+order.
+
+A checkpoint has the positions in the topics: a run that was killed goes on from there,
+as if nothing had happened, whatever the broker thinks it has read. What is no sample is
+set aside in the run's `rejected.jsonl`, with its place and reason (some twice, after a
+crash). The weights of the latest checkpoint are the best: `ctr-tf export` takes them
+while the stream goes on.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.sample_messages import SampleMessages, reasons, told
+from ctr_tf.data.topics import Message, PlacedTopics
+from ctr_tf.errors import UserError
+from ctr_tf.storage import as_path, is_remote
+from ctr_tf.training.callbacks import (
+    Reporter,
+    StepCounter,
+    defined,
+    memory_gib,
+    whole_passes,
+)
+from ctr_tf.training.checkpoints import Checkpoints
+from ctr_tf.training.config import Config
+from ctr_tf.training.huge_pages import use_huge_pages
+from ctr_tf.training.optimizers import begin_schedules
+from ctr_tf.training.preemption import LeftError, Wishes, leaving_when_told
+from ctr_tf.training.run import checkpoint_folder, held_run, open_run
+from ctr_tf.training.start import check_start, go_on_from, start_from
+from ctr_tf.training.stream_config import StreamConfig
+from ctr_tf.training.train import make_trainer, write_results
+from ctr_tf.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
+_HISTORY = 10_000  # windows that a checkpoint tells of; TensorBoard has all
+REJECTED = "rejected.jsonl"
+
+
+def check_stream(config: Config) -> None:
+    """Looks whether a recipe is one for a stream, which has no end.
+
+    Raises:
+        UserError: names the key that is not.
+    """
+    wrong = {
+        "training.start_from": config.training.start_from is None,
+        "training.distribution": config.training.distribution != "none",
+        "optimizer.schedule": config.optimizer.schedule != "constant",
+        "distillation": config.distillation is not None,
+    }
+    needs = {
+        "training.start_from": "a run to go on from (`--from`)",
+        "training.distribution": "one process: 'none'",
+        "optimizer.schedule": "'constant', as it has no end",
+        "distillation": "a model without a teacher",
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            section, _, name = key.partition(".")
+            value = getattr(config, section)
+            value = getattr(value, name) if name else "a section"
+            raise UserError(
+                f"A training on a stream needs in `{key}` {needs[key]}. "
+                f"Received: {value!r}"
+            )
+
+
+def train_on_stream(config: Config) -> dict:
+    """Trains on a stream, until it ends or the process is told to leave.
+
+    Args:
+        config: the recipe, with a section `stream`.
+
+    Returns:
+        What `metrics.json` of the run holds; `validation` has what was predicted before
+        it was learned, the mean over all samples of each window's.
+
+    Raises:
+        LeftError: if a SIGTERM ended it; the same call goes on.
+        UserError: if the recipe is not for a stream, if no message of a window is a
+            sample, or if the broker cannot go on from where the run stands.
+    """
+    check_stream(config)
+    keras.utils.set_random_seed(config.training.seed)
+    wishes = Wishes()
+    with leaving_when_told(wishes, alone=True):
+        data = PreparedData.load(config.data.path)
+        check_start(config, data)
+        open_run(config, data)
+        with held_run(config.run):
+            return _Streaming(config, data, wishes).run()
+
+
+class _Streaming:
+    """One process' work on a stream."""
+
+    def __init__(self, config: Config, data: PreparedData, wishes: Wishes):
+        assert config.stream is not None
+        self.stream: StreamConfig = config.stream
+        self.config = config
+        self.folder = as_path(config.run)
+        self.wishes = wishes
+        self.trainer = make_trainer(config, data, 1, None)
+        self.trainer.wishes = wishes
+        if readers := _progress_readers(self.trainer):
+            raise UserError(
+                "A training on a stream has no end that its progress is a share of, "
+                f"which this model reads: {readers[0]}"
+            )
+        topics = ",".join(sorted(self.stream.topics))
+        self.checkpoints = Checkpoints(
+            checkpoint_folder(self.folder),
+            self.trainer,
+            config.training.keep_checkpoints,
+            f"stream of {topics}",
+            data.content_hash,
+        )
+        self.progress = self.checkpoints.restore()
+        self.progress.finished = False  # there may be more by now
+        if not self.progress.step:
+            self._start(data)
+        begin_schedules(self.trainer.optimizer, self.progress.first_step)
+        use_huge_pages(self.trainer.store.variables)
+        self.messages = SampleMessages(
+            data,
+            config.data,
+            self.trainer.num_chunks,
+            self.trainer.ranker.tasks,
+            self.trainer.text_inputs(data.vocabularies),
+        )
+        self.reporter = Reporter(
+            self.progress,
+            *(0, config.training.log_every, config.data.batch_size),
+            self.folder / "logs",
+        )
+        self._carried: list[Message] = []
+        self._saved = time.monotonic()
+        self._learned, self._seconds = 0, 0.0
+
+    def _start(self, data: PreparedData) -> None:
+        run = self.config.training.start_from
+        assert run is not None
+        if self.config.training.start_slots:
+            self.progress.first_step = go_on_from(self.trainer, data, run)
+        else:
+            start_from(self.trainer.ranker, data, run)
+
+    def run(self) -> dict:
+        """Window after window."""
+        stream, progress = self.stream, self.progress
+        if progress.step:
+            _log.info("the run goes on after step %d", progress.step)
+        topics = PlacedTopics(
+            stream.broker, stream.topics, progress.positions, stream.since
+        )
+        started = time.perf_counter()
+        try:
+            while True:
+                most = stream.window_steps * self.config.data.batch_size
+                found, at_end = topics.window(
+                    most - len(self._carried),
+                    stream.window_seconds,
+                    stream.to_end,
+                    lambda: self.wishes.asked_to_leave,
+                )
+                ended = stream.to_end and at_end
+                self._take(found, topics.behind, last=ended)
+                if ended:
+                    break
+                if self.wishes.asked_to_leave:
+                    self._save()
+                    raise LeftError(f"after step {progress.step}, with a checkpoint")
+        finally:
+            topics.close()
+        progress.finished = True
+        self._save()
+        metrics = {
+            "validation": progress.validation,
+            "best_step": progress.best_step,
+            "steps": progress.step,
+            "samples": progress.samples,
+            "seconds": time.perf_counter() - started,
+            "examples_per_second": self._learned / (self._seconds or 1),
+            "memory_gib": memory_gib(),
+        }
+        write_results(self.folder, metrics, progress)
+        return metrics
+
+    def _take(self, found: list[Message], behind: int, last: bool) -> None:
+        """Predicts and learns whole batches of what is there; the rest is kept."""
+        messages = self._carried + found
+        size = self.config.data.batch_size
+        count = len(messages) if last else len(messages) // size * size
+        window, self._carried = messages[:count], messages[count:]
+        if not window:
+            return
+        started = time.perf_counter()
+        predicted, fit, faults = self._predict(window)
+        if faults:
+            self._set_aside(faults)
+        if not fit:
+            raise UserError(
+                f"None of {len(window):,} messages of {', '.join(self.stream.topics)} "
+                f"is a sample of '{self.config.data.path}': {reasons(faults)}"
+            )
+        learned = self._learn([message.value for message in fit])
+        seconds = time.perf_counter() - started
+        self._learned += len(fit)
+        self._seconds += seconds
+        progress = self.progress
+        for message in window:
+            progress.positions[message.place] = message.offset + 1
+        for key, value in predicted.items():
+            before = progress.validation.get(key, value)
+            share = len(fit) / (progress.samples + len(fit))
+            progress.validation[key] = before + share * (value - before)
+        progress.samples += len(fit)
+        row = {"step": progress.step, **learned}
+        row |= {f"validation_{key}": value for key, value in predicted.items()}
+        progress.history = [*progress.history, row][-_HISTORY:]
+        counted = {"samples": len(fit), "rejected": len(faults), "behind": behind}
+        self.reporter.write("predicted", progress.step, {**predicted, **counted})
+        _log.info(
+            "step %d: %s samples predicted  %s, then learned; %.0f samples/s, "
+            "behind by %s messages%s",
+            progress.step,
+            f"{len(fit):,}",
+            "  ".join(f"{key} {value:.4f}" for key, value in predicted.items()),
+            len(fit) / seconds,
+            f"{behind:,}",
+            f", {len(faults):,} set aside: {reasons(faults)}" if faults else "",
+        )
+        if self._is_due(len(fit)):
+            self._save()
+
+    def _predict(
+        self, window: Sequence[Message]
+    ) -> tuple[dict[str, float], list[Message], list[tuple[Message, str]]]:
+        """Scores a window; its messages that are no samples are found if that fails."""
+        fit, faults = list(window), list[tuple[Message, str]]()
+        try:
+            return self._scored(fit), fit, faults
+        except tf.errors.OpError:
+            for message in window:
+                if (fault := self.messages.fault(message)) is not None:
+                    faults.append((message, fault))
+            if not faults:  # it is something else
+                raise
+        wrong = {(message.place, message.offset) for message, _ in faults}
+        fit = [m for m in window if (m.place, m.offset) not in wrong]
+        return self._scored(fit) if fit else {}, fit, faults
+
+    def _scored(self, fit: Sequence[Message]) -> dict[str, float]:
+        batches = self.messages.batches([message.value for message in fit])
+        with whole_passes():
+            values = self.trainer.evaluate(batches, verbose=0, return_dict=True)
+        return defined({key: float(value) for key, value in values.items()})
+
+    def _learn(self, samples: Sequence[bytes]) -> dict[str, float]:
+        counter = StepCounter(self.progress)
+        with whole_passes():
+            found = self.trainer.fit(
+                self.messages.batches(samples),
+                shuffle=False,
+                verbose=0,
+                callbacks=[counter],
+            ).history
+        return defined({key: float(found[key][-1]) for key in ("loss", "auc")})
+
+    def _set_aside(self, faults: Sequence[tuple[Message, str]]) -> None:
+        place = self.folder / REJECTED
+        if is_remote(place):  # where nothing can be appended
+            _log.warning("set aside: %s", "\n".join(told(faults)))
+            return
+        with Path(place).open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in told(faults))
+
+    def _is_due(self, learned: int) -> bool:
+        options, step = self.config.training, self.progress.step
+        steps = math.ceil(learned / self.config.data.batch_size)
+        by_steps = step // options.checkpoint_every > (
+            (step - steps) // options.checkpoint_every
+        )
+        minutes = (time.monotonic() - self._saved) / 60
+        by_time = options.checkpoint_minutes is not None and (
+            minutes > options.checkpoint_minutes
+        )
+        return by_steps or by_time
+
+    def _save(self) -> None:
+        if not self.progress.step:
+            return  # nothing was learned
+        self.progress.best_step = self.progress.step
+        self.checkpoints.save_best(self.progress.step)
+        self.checkpoints.save(self.progress)
+        self._saved = time.monotonic()
+
+
+def _progress_readers(trainer: Trainer) -> list[str]:
+    return [
+        ranker.config.name
+        for ranker in trainer.learners.values()
+        if ranker.reads_progress
+    ]

@@ -1,0 +1,247 @@
+"""Samples from a real broker: predicted by the weights of before, learned once."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from broker import Broker
+from helpers import make_narrow_schema
+
+from ctr_tf import config as configs
+from ctr_tf.data import send
+from ctr_tf.data.batches import BatchReader
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.data.reading import read_records
+from ctr_tf.errors import UserError
+from ctr_tf.evaluation.evaluate import evaluate_run
+from ctr_tf.synthetic.random_samples import (
+    random_sample,
+    random_vocabularies,
+    write_prepared,
+)
+from ctr_tf.training.checkpoints import Checkpoints
+from ctr_tf.training.config import Config
+from ctr_tf.training.run import load_run
+from ctr_tf.training.train import make_trainer, train
+
+pytestmark = pytest.mark.long
+
+SCHEMA = make_narrow_schema(history_length=8)
+SAMPLES, BATCH = 60, 8
+CONSTANT = {"learning_rate": 0.01, "global_clipnorm": 1.0}
+
+
+def recipe(data, run, **training):
+    return {
+        "run": str(run),
+        "data": {"path": str(data), "batch_size": BATCH, "shuffle_buffer": 32},
+        "model": {"name": "sdim", "dim": 8},
+        "optimizer": CONSTANT,
+        "training": {"checkpoint_every": 2, **training},
+    }
+
+
+def trained(run, step):
+    """Arrays of a checkpoint, by what they are called there."""
+    arrays = {}
+    for file in ("network", "tables"):
+        folder = run / "checkpoints" / f"step-{step:08d}" / file
+        reader = tf.train.load_checkpoint(str(folder))
+        for key in reader.get_variable_to_shape_map():
+            if "VARIABLE_VALUE" in key:
+                arrays[f"{file}/{key}"] = reader.get_tensor(key)
+    return arrays
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    broker = Broker(tmp_path_factory.mktemp("broker"))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    vocabularies = random_vocabularies(SCHEMA, 30)
+    random = np.random.default_rng(0)
+    samples = [
+        random_sample(SCHEMA, vocabularies, random, int(random.integers(0, 9)), 4)
+        for _ in range(48 + SAMPLES)
+    ]
+    splits = {"train": samples[:48], "validation": [], "test": samples[48:]}
+    folder = tmp_path_factory.mktemp("prepared") / "data"
+    write_prepared(folder, SCHEMA, vocabularies, splits, shards=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def begun(data, tmp_path_factory):
+    """A run to go on from."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    train(configs.parse(Config, recipe(data, run, validate=False)))
+    return run
+
+
+@pytest.fixture(scope="module")
+def topic(broker, data):
+    """The test split, by time."""
+    topic = broker.make_topic(1)
+    words = ["--data", str(data), "--stream", broker.address, "--topic", topic]
+    assert send.main(words) == 0
+    return topic
+
+
+def config(data, run, begun, broker, topics, **stream):
+    values = recipe(data, run, start_from=str(begun))
+    values["stream"] = {
+        "broker": broker.address,
+        "topics": list(topics),
+        "window_steps": 2,
+        "to_end": True,
+        **stream,
+    }
+    return configs.parse(Config, values)
+
+
+@pytest.fixture(scope="module")
+def whole(data, begun, broker, topic, tmp_path_factory):
+    run = tmp_path_factory.mktemp("whole") / "run"
+    return run, train(config(data, run, begun, broker, [topic]))
+
+
+def rows(run):
+    last = max((run / "checkpoints").glob("step-*"))
+    return json.loads((last / "state.json").read_text("utf-8"))
+
+
+def test_a_split_is_sent_by_time(data):
+    found = [sample for _, sample in send.by_time(PreparedData.load(data), "test")]
+    stored = PreparedData.load(data)
+    records = [
+        record
+        for file in stored.files("test")
+        for record in read_records(str(file), stored.compression)
+    ]
+    times = send._parsed(np.array(found, object))[0]
+    assert (np.diff(times) >= 0).all() and len(set(times)) > 10
+    assert sorted(found) == sorted(records) and found != records
+
+
+def test_each_window_is_predicted_and_then_learned(data, begun, whole, topic):
+    """By hand: the weights of before score a window, then every batch is a step."""
+    run, metrics = whole
+    assert metrics["samples"] == SAMPLES and metrics["steps"] == 8  # 7 and one of 4
+    state = rows(run)
+    assert state["positions"] == {f"{topic}/0": SAMPLES}
+    prepared = PreparedData.load(data)
+    samples = [sample for _, sample in send.by_time(prepared, "test")]
+    trainer = make_trainer(configs.parse(Config, recipe(data, "")), prepared, 1, None)
+    for own, value in zip(
+        trainer.ranker.variables, load_run(begun).ranker.variables, strict=True
+    ):
+        own.assign(value)
+    reader = BatchReader(SCHEMA, trainer.num_chunks, 8)
+    seen = []
+    for start in range(0, SAMPLES, 2 * BATCH):
+        window = samples[start : start + 2 * BATCH]
+        cut = [window[i : i + BATCH] for i in range(0, len(window), BATCH)]
+        batches = [reader.read(np.array(batch, object), 8, 4) for batch in cut]
+        seen.append(trainer.evaluate((b for b in batches), return_dict=True, verbose=0))
+        trainer.fit((b for b in batches), shuffle=False, verbose=0)
+    for row, values in zip(state["history"], seen, strict=True):
+        for key in ("loss", "auc"):
+            assert row[f"validation_{key}"] == pytest.approx(float(values[key]), 1e-5)
+    weights = [16, 16, 16, 12]
+    mean = np.average([float(values["loss"]) for values in seen], weights=weights)
+    assert metrics["validation"]["loss"] == pytest.approx(mean, 1e-5)
+    for own, value in zip(
+        trainer.ranker.variables, load_run(run).ranker.variables, strict=True
+    ):
+        np.testing.assert_allclose(own.numpy(), value.numpy(), 1e-5, 1e-6)
+
+
+def test_killed_and_called_again_equals_uninterrupted(
+    data, begun, broker, topic, whole, tmp_path, monkeypatch
+):
+    class KilledError(Exception):
+        pass
+
+    saved, save = [], Checkpoints.save
+
+    def killed(self, progress):
+        if len(saved) == 2:  # two windows are safe, a third is learned in vain
+            raise KilledError
+        saved.append(progress.step)
+        save(self, progress)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Checkpoints, "save", killed)
+        train(config(data, run, begun, broker, [topic]))
+    assert rows(run)["positions"] == {f"{topic}/0": 4 * BATCH}
+    assert train(config(data, run, begun, broker, [topic]))["steps"] == 8
+    for key, value in trained(whole[0], 8).items():
+        np.testing.assert_array_equal(trained(run, 8)[key], value, err_msg=key)
+    assert rows(run)["validation"] == rows(whole[0])["validation"]
+    # There is no more; and its run is one as any other.
+    assert train(config(data, run, begun, broker, [topic]))["steps"] == 8
+    assert 0 < evaluate_run(run, "test")["auc"] < 1
+
+
+def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, caplog):
+    from confluent_kafka import Producer
+
+    prepared = PreparedData.load(data)
+    samples = [sample for _, sample in send.by_time(prepared, "test")]
+    topic = broker.make_topic(1)
+    producer = Producer({"bootstrap.servers": broker.address})
+    for number, sample in enumerate(samples):
+        if number in (3, 40):
+            producer.produce(topic, [b"no sample", b""][number == 40])
+        producer.produce(topic, sample)
+    assert producer.flush(60) == 0
+    run = tmp_path / "run"
+    with caplog.at_level(logging.INFO):
+        found = train(config(data, run, begun, broker, [topic]))
+    assert found["samples"] == SAMPLES
+    lines = (run / "rejected.jsonl").read_text("utf-8").splitlines()
+    told = [json.loads(line) for line in lines]
+    assert [(row["place"], row["offset"]) for row in told] == [
+        (f"{topic}/0", 3),
+        (f"{topic}/0", 41),
+    ]
+    assert "is not a tf.train.Example" in told[0]["reason"]
+    assert "1 set aside: 1 × " in caplog.text
+
+
+def test_a_topic_of_something_else_ends_it(data, begun, broker, tmp_path):
+    from confluent_kafka import Producer
+
+    topic = broker.make_topic(1)
+    producer = Producer({"bootstrap.servers": broker.address})
+    for _ in range(9):
+        producer.produce(topic, b'{"table": "exposures"}')
+    assert producer.flush(60) == 0
+    with pytest.raises(UserError, match="None of 9 messages of .* is a sample of"):
+        train(config(data, tmp_path / "run", begun, broker, [topic]))
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("training", {"start_from": None}, "`training.start_from` a run to go on from"),
+        ("training", {"distribution": "multi_worker"}, "one process: 'none'"),
+        ("optimizer", {"schedule": "cosine"}, "'constant', as it has no end"),
+        ("stream", {"topics": []}, "belong together"),
+        ("stream", {"since": "erliest"}, "Did you mean 'earliest'"),
+        ("stream", {"window_steps": 0}, "`stream.window_steps` must be positive"),
+        ("stream", {"topics": ["nothing"]}, "topic 'nothing'"),
+    ],
+)
+def test_mistakes(data, begun, broker, topic, tmp_path, section, change, message):
+    values = configs.to_mapping(config(data, tmp_path / "run", begun, broker, [topic]))
+    values[section] |= change
+    with pytest.raises(UserError, match=message):
+        train(configs.parse(Config, values))
