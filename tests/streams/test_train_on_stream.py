@@ -232,7 +232,7 @@ def test_a_topic_of_something_else_ends_it(data, begun, broker, tmp_path):
     ("section", "change", "message"),
     [
         ("training", {"start_from": None}, "`training.start_from` a run to go on from"),
-        ("training", {"distribution": "multi_worker"}, "one process: 'none'"),
+        ("training", {"distribution": "multi_worker"}, "'none': it is one process"),
         ("optimizer", {"schedule": "cosine"}, "'constant', as it has no end"),
         ("stream", {"topics": []}, "belong together"),
         ("stream", {"since": "erliest"}, "Did you mean 'earliest'"),
