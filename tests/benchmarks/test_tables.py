@@ -18,6 +18,7 @@ def test_a_quarter_of_the_ids_are_distinct_and_workers_draw_their_own():
 
 
 @pytest.mark.long
+@pytest.mark.study
 def test_a_cut_table_takes_half_the_memory_of_two_workers():
     result = tables.report([2], 20_000, 1)
     whole, cut = result["cases"]

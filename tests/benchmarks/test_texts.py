@@ -8,6 +8,7 @@ import small_language_model
 from ctr_tf.commands.main import main
 
 
+@pytest.mark.study
 @pytest.mark.long
 def test_every_way_of_tuning_is_measured(capsys):
     folders = [small_language_model.folder(name) for name in ("bert", "qwen3")]

@@ -236,6 +236,7 @@ def data(tmp_path_factory):
     return write_small_data(tmp_path_factory.mktemp("compared") / "data")
 
 
+@pytest.mark.study
 @pytest.mark.long
 def test_a_comparison_and_its_resumption(data, tmp_path, capsys):
     options = ["--data", str(data), "--output", str(tmp_path), "--config", BUDGET]

@@ -16,7 +16,7 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.study]
 
 
 def test_it_trains_from_the_same_records(tmp_path):

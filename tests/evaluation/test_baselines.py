@@ -72,6 +72,7 @@ def evaluated(folder, tmp_path_factory):
 
 
 @pytest.mark.long
+@pytest.mark.study
 def test_all_find_what_was_planted(evaluated):
     for name, metrics in evaluated[1].items():
         assert metrics["samples"] == 300
@@ -81,6 +82,7 @@ def test_all_find_what_was_planted(evaluated):
 
 
 @pytest.mark.long
+@pytest.mark.study
 def test_reports_are_written_and_the_run_of_the_tower(evaluated):
     output, metrics, _ = evaluated
     assert sorted(p.name for p in output.iterdir()) == sorted([*metrics, RUN])
@@ -89,6 +91,7 @@ def test_reports_are_written_and_the_run_of_the_tower(evaluated):
 
 
 @pytest.mark.long
+@pytest.mark.study
 def test_the_command_shows_what_it_found(evaluated):
     _, metrics, shown = evaluated
     assert "gradient-boosted trees" in shown

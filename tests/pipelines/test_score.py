@@ -136,7 +136,7 @@ def test_a_bad_sample_is_kept_aside(model, data, samples, expected, tmp_path):
     folder = tmp_path / "data"
     splits = {"train": samples, "validation": [], "test": samples}
     write_prepared(folder, SCHEMA, VOCABULARIES, splits, shards=1)
-    (path,) = (folder / "test").iterdir()
+    (path,) = (folder / "test").glob("*.tfrecord")
     records = [r.numpy() for r in tf.data.TFRecordDataset(str(path))]
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in [*records[:2], b"\xff\xff", *records[2:]]:

@@ -148,6 +148,7 @@ def interrupt(monkeypatch, finished_runs):
     monkeypatch.setattr(jobs, "_run", interrupted)
 
 
+@pytest.mark.study
 @pytest.mark.long
 def test_a_study_that_is_interrupted_and_goes_on(tmp_path, capsys, monkeypatch):
     data, output = write_small_data(tmp_path / "data"), tmp_path / "study"

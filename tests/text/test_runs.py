@@ -37,7 +37,7 @@ features:
 
 
 def write_movielens(folder):
-    """The movies, and the ratings of thirty users."""
+    """The movies, and the ratings of ten users."""
     if not MOVIELENS.is_dir():
         pytest.skip("MovieLens is not at ../shared/data/movielens")
     folder.mkdir()
@@ -45,7 +45,7 @@ def write_movielens(folder):
     with (MOVIELENS / "ratings.csv").open(encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     with (folder / "ratings.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *(r for r in rows if int(r[0]) <= 30)])
+        csv.writer(file).writerows([header, *(r for r in rows if int(r[0]) <= 10)])
     return folder
 
 

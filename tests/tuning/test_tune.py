@@ -18,7 +18,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.training.config import Config
 from ctr_tf.training.train import train
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.study]
 
 NOTHING_LEARNED = 1e-9
 RECIPE = f"""
