@@ -12,7 +12,6 @@ from ctr_tf import config as configs
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.evaluation.baselines import BASELINES, evaluate_baselines
 from ctr_tf.schema import Schema
 from ctr_tf.synthetic.random_samples import (
     random_sample,
@@ -37,7 +36,7 @@ features:
 
 
 def write_movielens(folder):
-    """The movies, and the ratings of ten users."""
+    """The movies, and the ratings of thirty users but for two who rated most."""
     if not MOVIELENS.is_dir():
         pytest.skip("MovieLens is not at ../shared/data/movielens")
     folder.mkdir()
@@ -45,7 +44,8 @@ def write_movielens(folder):
     with (MOVIELENS / "ratings.csv").open(encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     with (folder / "ratings.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([header, *(r for r in rows if int(r[0]) <= 10)])
+        users = {str(user) for user in range(1, 31)} - {"15", "30"}
+        csv.writer(file).writerows([header, *(r for r in rows if r[0] in users)])
     return folder
 
 
@@ -87,14 +87,6 @@ def test_a_model_that_reads_no_text_is_the_same_without(tmp_path, caplog):
     assert len(weights[0]) == len(weights[1])
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    results = [
-        evaluate_baselines(d.folder, "test", d.folder / "baselines")
-        for d in (plain, data)
-    ]
-    for baseline in BASELINES:
-        one, other = (result[baseline] for result in results)
-        assert one["auc"] == other["auc"]
-        assert one["log_loss"] == other["log_loss"]
 
 
 def random_data(folder, items, seed=0, tokenizer=None):
