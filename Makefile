@@ -46,7 +46,7 @@ test-long: setup
 	$(LONG) $(WAITERS) tests/serving
 	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
 
-# Trainings of many models: `compare`, `tune`, `scaling`, baselines, benches.
+# What no change waits for: `compare`, `tune`, `scaling`, benches, variants.
 test-studies: setup
 	.venv/bin/python -m pytest $(WORKERS) -m study
 

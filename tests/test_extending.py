@@ -24,7 +24,7 @@ from ctr_tf.synthetic.random_samples import (
     write_prepared,
 )
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.study
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

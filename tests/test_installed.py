@@ -114,6 +114,7 @@ def test_benches_ask_for_a_checkout(ctr_tf):
     assert status == 2 and "Did you mean 'attention'?" in text
 
 
+@pytest.mark.study
 def test_every_stage_runs_in_an_empty_folder(ctr_tf):
     for words in (
         f"synthesize --output raw {WORLD}",

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from helpers import make_schema
 
 from ctr_tf.commands.main import main
@@ -13,6 +14,7 @@ from ctr_tf.synthetic.random_samples import (
 )
 
 
+@pytest.mark.study
 def test_every_number_is_measured(tmp_path, capsys):
     schema = make_schema(history_length=8)
     vocabularies, random = random_vocabularies(schema, 20), np.random.default_rng(0)

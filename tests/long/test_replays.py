@@ -49,6 +49,7 @@ def check(source, raw, data, model, where, most=None):
     return result.requests
 
 
+@pytest.mark.study
 def test_synthetic_logs(synthetic, tmp_path):
     raw, data, model = synthetic
     requests = check("synthetic", raw, data, model, tmp_path / "store")

@@ -9,6 +9,7 @@ from benchmarks import retrieval
 TINY = ["--candidates", "2", "--batch", "1", "--repeats", "1"]
 
 
+@pytest.mark.study
 def test_one_json_object_and_a_picture(capsys, tmp_path):
     lengths = ["--lengths", "60", "120", "--models", "full", "sdim"]
     plot = tmp_path / "plot.png"

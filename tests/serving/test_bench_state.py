@@ -7,6 +7,7 @@ import pytest
 from benchmarks import state
 
 
+@pytest.mark.study
 def test_sizes_are_those_counted_by_hand(capsys):
     words = ["--lengths", "64", "128", "--variants", "S1", "full", "suan", "light_suan"]
     assert state.main([*words, "--json"]) == 0

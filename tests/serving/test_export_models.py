@@ -31,7 +31,9 @@ from serving.signatures import ServingModule
 
 TINY = {"dim": 16, "num_heads": 2, "embedding_dim": 4, "num_blocks": 1}
 HISTORY_LENGTHS, SLATE_SIZES = (6, 16), (5,)
-EVERY_TIME = ("sparsectr", "light_suan", "with_texts")  # the others: `make test-long`
+EVERY_TIME = ("sparsectr", "light_suan", "with_texts")
+# Of the others those whose states differ most: `make test-long`; and `test-studies`.
+OF_OWN_STATES = ("suan", "hstu", "eta", "sdim", "twin_v2", "din_gap", "ctr_sink")
 TEXT_SCHEMA = make_schema(history_length=16, num_chunks=4, texts=True)
 TEXT_VOCABULARIES = random_vocabularies(TEXT_SCHEMA, 30)
 TEXTS = TextsConfig(
@@ -107,7 +109,14 @@ def loaded(folder):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long)
+        pytest.param(
+            name,
+            marks=()
+            if name in EVERY_TIME
+            else pytest.mark.long
+            if name in OF_OWN_STATES
+            else pytest.mark.study,
+        )
         for name in MODELS
     ],
 )

@@ -135,6 +135,7 @@ def unheard(data, tmp_path_factory):
     return run
 
 
+@pytest.mark.study
 def test_at_weight_0_the_student_is_as_if_alone(alone, unheard):
     for file, part in (("network", "main"), ("tables", "tables")):
         expected = values_of(last(alone), file, part)
@@ -146,6 +147,7 @@ def test_at_weight_0_the_student_is_as_if_alone(alone, unheard):
     assert validation[0]["auc"] == validation[1]["auc"]
 
 
+@pytest.mark.study
 def test_the_teacher_is_as_if_there_were_no_student(distilled, unheard):
     """But for rounding, which changes with the graph."""
     for file, part in (("network", "main_teacher"), ("tables", "tables_teacher")):
@@ -242,6 +244,7 @@ def finished(data, tmp_path_factory):
     return run
 
 
+@pytest.mark.study
 def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
     """It is in no checkpoint, and found again, unchanged, whenever the run goes on."""
     values = run_training(data, tmp_path / "run", {"teacher_run": str(finished)})
@@ -253,6 +256,7 @@ def test_a_finished_teacher_says_what_its_run_says(data, finished, tmp_path):
     assert not [k for k in reader.get_variable_to_shape_map() if "teacher" in k]
 
 
+@pytest.mark.study
 def test_a_teacher_whose_weights_have_changed_is_refused(data, finished, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(finished, teacher)
@@ -265,6 +269,7 @@ def test_a_teacher_whose_weights_have_changed_is_refused(data, finished, tmp_pat
         run_training(data, tmp_path / "run", {"teacher_run": str(teacher)}, max_steps=2)
 
 
+@pytest.mark.study
 def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
     run_training(data, tmp_path / "run", online(weight=0.0, shared_tables=True))
     shapes = tf.train.load_checkpoint(
@@ -281,6 +286,7 @@ def test_shared_tables_are_one_and_learn_from_both(data, alone, tmp_path):
         run_training(data, tmp_path / "wide", {**online(), **keys})
 
 
+@pytest.mark.study
 def test_half_precision_and_xla(data, tmp_path):
     """With loss scaling, over both rankers at once."""
     options = {"precision": "mixed_float16", "jit_compile": True, "max_steps": 2}
@@ -346,6 +352,7 @@ def test_a_student_sees_what_its_run_will_see(data):
         find_teacher(configs.parse(Config, values), prepared)
 
 
+@pytest.mark.study
 def test_patience_begins_when_the_student_listens(data, tmp_path):
     section = online(warmup_share=0.5)
     options = {"patience": 1, "validate_every": 1}
@@ -354,6 +361,7 @@ def test_patience_begins_when_the_student_listens(data, tmp_path):
     assert train(configs.parse(Config, values))["steps"] == STEPS
 
 
+@pytest.mark.study
 def test_a_finished_teacher_knows_values_by_what_they_stand_for(finished, tmp_path):
     """Of other data; what it does not know is unknown to it, as in its own run."""
     splits = {name: [] for name in ("train", "validation", "test")}
@@ -383,6 +391,7 @@ def test_a_finished_teacher_knows_values_by_what_they_stand_for(finished, tmp_pa
         np.testing.assert_allclose(teacher(one[0]), run.ranker(other[0]), atol=1e-6)
 
 
+@pytest.mark.study
 def test_a_run_that_has_not_ended_teaches_nobody(data, finished, tmp_path):
     teacher = tmp_path / "teacher"
     shutil.copytree(finished, teacher)
@@ -402,6 +411,7 @@ def test_only_tables_of_features_are_shared():
         assert (other.embedding.tables[name] is table) == (name not in extras)
 
 
+@pytest.mark.study
 def test_a_teacher_of_another_label_is_refused(data, finished, tmp_path):
     values = recipe(data, tmp_path / "run", {"teacher_run": str(finished)})
     values["data"]["label"] = "cart"

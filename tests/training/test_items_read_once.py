@@ -165,6 +165,7 @@ def test_who_learns_to_read_items_takes_no_vectors(data, language_model, keys):
         ranker(inputs)
 
 
+@pytest.mark.study
 @pytest.mark.parametrize(("name", "tune"), [("with_texts", "nothing")])
 def test_a_training_is_the_same(
     data, language_model, tmp_path, in_each_step, name, tune
@@ -192,6 +193,7 @@ def test_a_training_is_the_same(
     assert costs[0] < costs[1]  # each candidate's texts are read there
 
 
+@pytest.mark.study
 def test_a_resumed_training_reads_by_its_own_weights(data, language_model, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     run_training(data, whole, section("ctr_sink", language_model, tune="upper"))
@@ -208,6 +210,7 @@ def test_a_resumed_training_reads_by_its_own_weights(data, language_model, tmp_p
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
+@pytest.mark.study
 def test_a_start_from_a_run_reads_by_its_weights(
     data, language_model, tmp_path, monkeypatch
 ):
@@ -232,6 +235,7 @@ def test_a_start_from_a_run_reads_by_its_weights(
     assert np.ptp(table, axis=0).min() > 1e-3
 
 
+@pytest.mark.study
 def test_student_and_teacher_have_each_their_own(
     data, language_model, tmp_path, in_each_step
 ):

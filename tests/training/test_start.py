@@ -107,6 +107,7 @@ def test_known_values_score_as_in_the_run(world, tmp_path, caplog):
     np.testing.assert_allclose(scores(other, new_ids), scores(one, old_ids), atol=1e-6)
 
 
+@pytest.mark.study
 def test_a_killed_start_goes_on_and_another_recipe_is_refused(world, tmp_path):
     folder, _, new = world
     options = {"epochs": 1, "start_from": str(folder / "run")}
@@ -212,6 +213,7 @@ def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
     )
 
 
+@pytest.mark.study
 def test_going_on_from_the_same_data_is_one_training(world, tmp_path):
     """Weights and moments of an epoch and another are those of the two in one run."""
     _, old, _ = world
@@ -301,6 +303,7 @@ def test_slots_of_another_optimizer_are_refused(world, tmp_path):
         configs.parse(Config, recipe(old, tmp_path / "other", start_slots=True))
 
 
+@pytest.mark.study
 def test_without_validation_the_last_weights_are_the_best(world, tmp_path):
     folder, old, _ = world
     random = np.random.default_rng(4)

@@ -57,6 +57,7 @@ def trained(data, language_model, tmp_path_factory):
     return run, run_training(data, run, {"name": "ctr_sink", **keys})
 
 
+@pytest.mark.study
 def test_stopped_before_the_stages_switch_and_resumed(trained, data, tmp_path):
     whole, metrics = trained
     run = tmp_path / "run"
@@ -110,6 +111,7 @@ def test_texts_of_the_history_can_be_withheld(trained, tmp_path):
     assert np.abs(scored["whole"][0] - scored["whole"][1]).max() > 1e-4
 
 
+@pytest.mark.study
 @pytest.mark.long
 def test_a_run_needs_its_language_model_no_longer(trained, data, tmp_path):
     folder = write_language_model(tmp_path / "gone")
@@ -133,6 +135,7 @@ def test_the_share_of_attention_on_sinks_is_logged(trained):
     assert "attention_on_sinks" in written["validation"]
 
 
+@pytest.mark.study
 @pytest.mark.long
 def test_beside_a_ranker_in_half_precision(data, language_model, tmp_path):
     model = {
@@ -156,6 +159,7 @@ def test_beside_a_ranker_in_half_precision(data, language_model, tmp_path):
     assert any("texts" in name for name in changed)
 
 
+@pytest.mark.study
 def test_where_a_language_model_looks_is_told_and_drawn(
     trained, data, language_model, tmp_path, capsys
 ):
@@ -184,6 +188,7 @@ def test_where_a_language_model_looks_is_told_and_drawn(
     assert (found.shares[:, 0] > 0).all() and not without.shares[:, 0].any()
 
 
+@pytest.mark.study
 def test_only_readers_of_texts_can_be_looked_into(data, tmp_path, capsys):
     run = tmp_path / "run"
     run_training(data, run, {"name": "din", "dim": 8, "num_heads": 2}, max_steps=1)
