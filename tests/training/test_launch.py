@@ -130,7 +130,7 @@ def whole_of_two(data, tmp_path_factory):
 def test_a_killed_worker_changes_nothing(data, whole_of_two, tmp_path):
     victim = 0  # on which the others depend the most
     launched = Launched(command(data, tmp_path, checkpoint_every=5))
-    launched.wait_for("step   8/")
+    launched.wait_for("step  8/")
     os.kill(launched.workers()[victim], signal.SIGKILL)
     status, said = launched.end()
     assert status == 0, said
@@ -147,7 +147,7 @@ def test_a_launch_that_is_told_to_leave_goes_on_when_called_again(
 ):
     words = command(data, tmp_path)
     launched = Launched(words)
-    launched.wait_for("step   8/")
+    launched.wait_for("step  8/")
     launched.process.terminate()
     status, said = launched.end()
     assert status == LEFT, said

@@ -71,7 +71,7 @@ def test_told_to_leave_and_called_again_equals_uninterrupted(
     data, whole, tmp_path, start
 ):
     process = start(command(data, tmp_path))
-    wait_for(process, "step   3/")
+    wait_for(process, "step  3/")
     process.terminate()
     _, said = process.communicate(timeout=240)
     assert process.returncode == LEFT, said
