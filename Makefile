@@ -38,7 +38,7 @@ test: check
 	.venv/bin/python -m pytest $(WORKERS) --durations=15 --ignore=tests/models \
 	  --ignore=tests/layers
 
-# What takes minutes: logs replayed, every model exported, what XLA compiles long. In
+# What takes minutes: logs replayed, models exported, what XLA compiles long. In
 # parts, as above; the second and third mostly wait for servers, engines and commands.
 LONG = .venv/bin/python -m pytest -m "long and not study" --durations=15
 test-long: setup

@@ -1,6 +1,6 @@
 """Thousands of requests, event by event: every field and score the record's.
 
-`make test-long` runs these.
+`make test-long` runs these, but for the synthetic logs as a whole: `make test-studies`.
 """
 
 from pathlib import Path
