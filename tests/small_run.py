@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from helpers import make_schema
 
 from ctr_tf.data.config import DataConfig
@@ -16,6 +17,18 @@ from ctr_tf.synthetic.random_samples import (
 )
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.train import train
+
+
+def saved_arrays(run: Path, step: int) -> dict[str, np.ndarray]:
+    """Arrays of a checkpoint, by what they are called there."""
+    arrays = {}
+    for file in ("network", "tables"):
+        folder = run / "checkpoints" / f"step-{step:08d}" / file
+        reader = tf.train.load_checkpoint(str(folder))
+        for key in reader.get_variable_to_shape_map():
+            if "VARIABLE_VALUE" in key:
+                arrays[f"{file}/{key}"] = reader.get_tensor(key)
+    return arrays
 
 
 def make_splits(schema: Schema) -> dict:

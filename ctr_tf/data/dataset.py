@@ -235,12 +235,7 @@ def dataset(
 
     @_no_autograph
     def read(serialized, counted, history, slate):
-        return reader.read(
-            serialized,
-            histories[0] if len(histories) == 1 else history,
-            slates[0] if len(slates) == 1 else slate,
-            counted,
-        )
+        return reader.read(serialized, *sizes.static(history, slate), counted)
 
     batches = groups.prefetch(1).flat_map(batches_of).map(read, tf.data.AUTOTUNE)
     options = tf.data.Options()

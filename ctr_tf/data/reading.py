@@ -84,14 +84,25 @@ def read_examples(
     """
     for file in map(str, files):
         for index, record in enumerate(read_records(file, compression)):
-            example = tf.train.Example()
             try:
-                example.ParseFromString(record)
-            except Exception as error:  # protobuf has its own for a bad message
-                raise UserError(
-                    f"{file}: record {index} is not a tf.train.Example ({error})."
-                ) from error
+                example = parsed_example(record)
+            except UserError as error:
+                raise UserError(f"{file}: record {index} {error}.") from error
             yield file, index, example
+
+
+def parsed_example(record: bytes) -> tf.train.Example:
+    """A serialized sample, not yet checked.
+
+    Raises:
+        UserError: if it is none.
+    """
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(record)
+    except Exception as error:  # protobuf has its own for a bad message
+        raise UserError(f"is not a tf.train.Example ({error})") from error
+    return example
 
 
 def checked(

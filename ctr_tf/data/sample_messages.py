@@ -11,7 +11,7 @@ from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import history_lengths, slate_sizes
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.data.reading import untuned
+from ctr_tf.data.reading import parsed_example, untuned
 from ctr_tf.data.records import check_example
 from ctr_tf.data.sizes import PaddedSizes
 from ctr_tf.data.stored import SampleSizes
@@ -20,7 +20,7 @@ from ctr_tf.data.topics import Message
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
 
-_SIZED = {"history": "behavior_time", "slate": f"candidate_{ITEM_KEY}"}
+_SIZED = ("behavior_time", f"candidate_{ITEM_KEY}")  # as `SampleSizes` has them
 _READY_BATCHES = 4
 
 
@@ -78,13 +78,8 @@ class SampleMessages:
 
     def fault(self, message: Message) -> str | None:
         """What is wrong with a message as a sample; None: nothing."""
-        example = tf.train.Example()
         try:
-            example.ParseFromString(message.value)
-        except Exception as error:  # protobuf has its own for a bad message
-            return f"is not a tf.train.Example ({error})"
-        try:
-            sample = check_example(example, self._schema)
+            sample = check_example(parsed_example(message.value), self._schema)
         except UserError as error:
             return str(error)
         candidates, most = len(sample["label"]), self._sizes.slate[-1]
@@ -96,9 +91,9 @@ class SampleMessages:
         for start in range(0, len(self._now), self._batch_size):
             batch = np.array(self._now[start : start + self._batch_size], object)
             parsed = tf.io.parse_example(
-                batch, {key: tf.io.RaggedFeature(tf.int64) for key in _SIZED.values()}
+                batch, {key: tf.io.RaggedFeature(tf.int64) for key in _SIZED}
             )
-            counts = [parsed[key].row_lengths().numpy() for key in _SIZED.values()]
+            counts = [parsed[key].row_lengths().numpy() for key in _SIZED]
             history, slate = self._sizes.of_batches(
                 SampleSizes(*counts), np.array([len(batch)])
             )
@@ -106,12 +101,7 @@ class SampleMessages:
 
     @tf.autograph.experimental.do_not_convert
     def _read(self, serialized, history, slate):
-        histories, slates = self._sizes.history, self._sizes.slate
-        return self._reader.read(
-            serialized,
-            histories[0] if len(histories) == 1 else history,
-            slates[0] if len(slates) == 1 else slate,
-        )
+        return self._reader.read(serialized, *self._sizes.static(history, slate))
 
 
 def told(faults: Sequence[tuple[Message, str]]) -> list[str]:

@@ -81,7 +81,7 @@ def send(
     Raises:
         UserError: if the broker does not take one.
     """
-    kafka = client()
+    kafka = client(broker)
     failed: list[str] = []
 
     def delivered(error: object, _: object) -> None:

@@ -1,6 +1,7 @@
 """The sizes that histories and slates are padded to."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,18 @@ class PaddedSizes:
     def several(self) -> bool:
         """Whether batches may be of more than one."""
         return len(self.history) * len(self.slate) > 1
+
+    def static(self, history: Any, slate: Any) -> tuple[Any, Any]:
+        """Sizes of a batch, known while a graph is traced where there is only one.
+
+        Args:
+            history: of the batch, a tensor.
+            slate: of the batch, a tensor.
+        """
+        return (
+            self.history[0] if len(self.history) == 1 else history,
+            self.slate[0] if len(self.slate) == 1 else slate,
+        )
 
     def buckets(self, sizes: SampleSizes) -> np.ndarray:
         """Number of the size that samples take; neighbors differ in one of the two."""

@@ -7,21 +7,22 @@ beside what it made of the messages, and goes on from there (exactly once).
 """
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ctr_tf.errors import UserError, unknown_name
 
-_log = logging.getLogger(__name__)
 _SECONDS_TO_ANSWER = 30.0
 _SECONDS_TO_LOOK_UP = 1.0  # how often a wish to stop is looked for
 SINCE = ("earliest", "latest")
 
 
-def client() -> Any:
+def client(broker: str) -> Any:
     """The package `confluent_kafka`.
+
+    Args:
+        broker: that it is wanted for.
 
     Raises:
         UserError: if it is not installed.
@@ -30,33 +31,85 @@ def client() -> Any:
         import confluent_kafka
     except ImportError:
         raise UserError(
-            "A stream needs the package confluent-kafka: `pip install 'ctr-tf[kafka]'`."
+            "A stream needs the package confluent-kafka: "
+            f"`pip install 'ctr-tf[kafka]'`. Received: stream={broker}"
         ) from None
     return confluent_kafka
 
 
-def _known_topics(
-    consumer: Any, broker: str, names: Sequence[str]
-) -> dict[str, list[int]]:
-    """Topic → its partitions.
+class _Reader:
+    """What reads topics of a broker, and knows where there is no more for now.
 
-    Raises:
-        UserError: if the broker does not answer, or there is no such topic.
+    Args:
+        broker: host and port, several with commas between.
+        names: of the topics.
+        group: that the client says it belongs to.
+        reset: where a partition begins without a position that the broker has.
     """
-    try:
-        known = consumer.list_topics(timeout=_SECONDS_TO_ANSWER).topics
-    except client().KafkaException as error:
-        raise UserError(
-            f"The broker must answer within {_SECONDS_TO_ANSWER:.0f} s ({error}). "
-            f"Received: {broker}"
-        ) from error
-    for name in names:
-        if name not in known:
-            raise UserError(unknown_name("topic", name, sorted(known)))
-    return {name: sorted(known[name].partitions) for name in names}
+
+    def __init__(self, broker: str, names: Sequence[str], group: str, reset: str):
+        self._kafka = client(broker)
+        self._broker, self._names = broker, list(names)
+        self._consumer = self._kafka.Consumer(
+            {
+                "bootstrap.servers": broker,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "auto.offset.reset": reset,
+                "enable.partition.eof": True,
+            }
+        )
+        self._ended: set[str] = set()  # partitions without more for now
+
+    def _partitions(self) -> dict[str, list[int]]:
+        """Topic → its partitions.
+
+        Raises:
+            UserError: if the broker does not answer, or there is no such topic.
+        """
+        try:
+            known = self._consumer.list_topics(timeout=_SECONDS_TO_ANSWER).topics
+        except self._kafka.KafkaException as error:
+            raise UserError(
+                f"The broker must answer within {_SECONDS_TO_ANSWER:.0f} s ({error}). "
+                f"Received: {self._broker}"
+            ) from error
+        for name in self._names:
+            if name not in known:
+                raise UserError(unknown_name("topic", name, sorted(known)))
+        return {name: sorted(known[name].partitions) for name in self._names}
+
+    def _is_message(self, polled: Any) -> bool:
+        """Whether it is a message, and not that a partition has no more for now.
+
+        Raises:
+            UserError: if the broker says that one cannot be had.
+        """
+        error = polled.error()
+        if error is None:
+            self._ended.discard(_place(polled))
+            return True
+        if error.code() != self._kafka.KafkaError._PARTITION_EOF:
+            raise UserError(f"The stream cannot be read: {_place(polled)}: {error}")
+        self._ended.add(_place(polled))
+        return False
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether there was no further message in any partition."""
+        mine = {f"{p.topic}/{p.partition}" for p in self._consumer.assignment()}
+        return bool(mine) and mine <= self._ended
+
+    def close(self) -> None:
+        """Leaves the broker, and the group, so that others take over at once."""
+        self._consumer.close()
 
 
-class Topics:
+def _place(polled: Any) -> str:
+    return f"{polled.topic()}/{polled.partition()}"
+
+
+class Topics(_Reader):
     """Topics of a broker, read by one member of a group.
 
     Args:
@@ -71,18 +124,8 @@ class Topics:
     """
 
     def __init__(self, broker: str, names: Sequence[str], group: str):
-        self._kafka = client()
-        self._consumer = self._kafka.Consumer(
-            {
-                "bootstrap.servers": broker,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-            }
-        )
-        _known_topics(self._consumer, broker, names)
-        self._ended: set[tuple] = set()  # partitions without more for now
+        super().__init__(broker, names, group, "earliest")
+        self._partitions()  # which says what is wrong
         self._consumer.subscribe(
             list(names), on_assign=self._forget, on_revoke=self._forget
         )
@@ -103,35 +146,20 @@ class Topics:
             if block:
                 yield block
                 self._consumer.commit(asynchronous=False)
-            elif to_end and self._is_at_end():
+            elif to_end and self.is_at_end:
                 return
 
     def _block(self, most: int, seconds: float) -> list[bytes]:
         block: list[bytes] = []
         until = time.monotonic() + seconds
         while len(block) < most and (left := until - time.monotonic()) > 0:
-            message = self._consumer.poll(left)
-            if message is None:
+            polled = self._consumer.poll(left)
+            if polled is None:
                 break
-            place = message.topic(), message.partition()
-            error = message.error()
-            if error is None:
-                self._ended.discard(place)
-                if value := message.value():  # none, where a key was deleted
-                    block.append(value)
-            elif error.code() == self._kafka.KafkaError._PARTITION_EOF:
-                self._ended.add(place)
-            else:
-                raise UserError(f"The stream cannot be read: {error}")
+            # Without a value, where a key was deleted.
+            if self._is_message(polled) and (value := polled.value()):
+                block.append(value)
         return block
-
-    def _is_at_end(self) -> bool:
-        mine = {(p.topic, p.partition) for p in self._consumer.assignment()}
-        return bool(mine) and mine <= self._ended
-
-    def close(self) -> None:
-        """Leaves the group, so that others take over at once."""
-        self._consumer.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +177,7 @@ class Message:
     value: bytes
 
 
-class PlacedTopics:
+class PlacedTopics(_Reader):
     """All partitions of some topics, each from a place that the reader names.
 
     Partitions that a topic is given later are read from their beginning.
@@ -172,27 +200,17 @@ class PlacedTopics:
         positions: Mapping[str, int],
         since: str = "earliest",
     ):
-        self._kafka = client()
-        self._broker, self._names = broker, list(names)
-        self._consumer = self._kafka.Consumer(
-            {
-                "bootstrap.servers": broker,
-                "group.id": "ctr-tf",  # which the client asks for, and nothing else
-                "enable.auto.commit": False,
-                "auto.offset.reset": "error",  # nothing is left out in silence
-                "enable.partition.eof": True,
-            }
-        )
+        # The client asks for a group, which is used for nothing. Nothing is left out in
+        # silence: a position that is no longer there is an error.
+        super().__init__(broker, names, "ctr-tf", "error")
         self._next: dict[str, int] = dict(positions)
-        self._ended: set[str] = set()
         self._take_partitions(since)
 
     def _take_partitions(self, since: str) -> None:
         """Begins with the partitions that are not yet read."""
-        known = _known_topics(self._consumer, self._broker, self._names)
         mine = {(p.topic, p.partition) for p in self._consumer.assignment()}
         begun = []
-        for name, partitions in known.items():
+        for name, partitions in self._partitions().items():
             for number in partitions:
                 if (name, number) in mine:
                     continue
@@ -234,34 +252,15 @@ class PlacedTopics:
                 left = min(left, until - time.monotonic())
             if left <= 0 or (to_end and self.is_at_end):
                 break
-            message = self._consumer.poll(left)
-            if message is not None and self._take(message, found) and until is None:
-                until = time.monotonic() + seconds
+            polled = self._consumer.poll(left)
+            if polled is None or not self._is_message(polled):
+                continue
+            self._next[_place(polled)] = polled.offset() + 1
+            if polled.value() is None:  # where a key was deleted
+                continue
+            found.append(Message(_place(polled), polled.offset(), polled.value()))
+            until = until or time.monotonic() + seconds
         return found, self.is_at_end
-
-    def _take(self, message: Any, found: list[Message]) -> bool:
-        place = f"{message.topic()}/{message.partition()}"
-        error = message.error()
-        if error is not None:
-            if error.code() == self._kafka.KafkaError._PARTITION_EOF:
-                self._ended.add(place)
-                return False
-            raise UserError(
-                f"The stream cannot be read on from {self._next.get(place)} of "
-                f"{place}: {error}"
-            )
-        self._ended.discard(place)
-        self._next[place] = message.offset() + 1
-        if message.value() is None:  # where a key was deleted
-            return False
-        found.append(Message(place, message.offset(), message.value()))
-        return True
-
-    @property
-    def is_at_end(self) -> bool:
-        """Whether there was no further message in any partition."""
-        mine = {f"{p.topic}/{p.partition}" for p in self._consumer.assignment()}
-        return bool(mine) and mine <= self._ended
 
     @property
     def behind(self) -> int:
@@ -272,7 +271,3 @@ class PlacedTopics:
             place = f"{partition.topic}/{partition.partition}"
             behind += max(end - self._next[place], 0)
         return behind
-
-    def close(self) -> None:
-        """Leaves the broker."""
-        self._consumer.close()

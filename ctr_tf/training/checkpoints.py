@@ -80,6 +80,7 @@ class Progress:
             before it was learned.
         positions: in a stream, `Message.place` → offset of the next message.
         samples: of a stream, learned so far.
+        defined: of a stream, metric → samples of the windows in which it was defined.
     """
 
     step: int = 0
@@ -93,6 +94,7 @@ class Progress:
     validation: dict[str, float] = dataclasses.field(default_factory=dict)
     positions: dict[str, int] = dataclasses.field(default_factory=dict)
     samples: int = 0
+    defined: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Checkpoints:

@@ -14,7 +14,6 @@ while the stream goes on.
 """
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +42,6 @@ from ctr_tf.training.run import checkpoint_folder, held_run, open_run
 from ctr_tf.training.start import check_start, go_on_from, start_from
 from ctr_tf.training.stream_config import StreamConfig
 from ctr_tf.training.train import make_trainer, write_results
-from ctr_tf.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 _HISTORY = 10_000  # windows that a checkpoint tells of; TensorBoard has all
@@ -126,10 +124,10 @@ class _Streaming:
         self.wishes = wishes
         self.trainer = make_trainer(config, data, 1, None)
         self.trainer.wishes = wishes
-        if readers := _progress_readers(self.trainer):
+        if self.trainer.progress_readers:
             raise UserError(
                 "A training on a stream has no end that its progress is a share of, "
-                f"which this model reads: {readers[0]}"
+                f"which this model reads: {config.model.name}"
             )
         topics = ",".join(sorted(self.stream.topics))
         self.checkpoints = Checkpoints(
@@ -196,6 +194,11 @@ class _Streaming:
                     raise LeftError(f"after step {progress.step}, with a checkpoint")
         finally:
             topics.close()
+        if not progress.step:
+            raise UserError(
+                f"There is no message in {', '.join(stream.topics)}, and nothing was "
+                f"learned. Received: stream={stream.broker}, since={stream.since}"
+            )
         progress.finished = True
         self._save()
         metrics = {
@@ -231,31 +234,39 @@ class _Streaming:
         seconds = time.perf_counter() - started
         self._learned += len(fit)
         self._seconds += seconds
-        progress = self.progress
         for message in window:
-            progress.positions[message.place] = message.offset + 1
-        for key, value in predicted.items():
-            before = progress.validation.get(key, value)
-            share = len(fit) / (progress.samples + len(fit))
-            progress.validation[key] = before + share * (value - before)
-        progress.samples += len(fit)
-        row = {"step": progress.step, **learned}
-        row |= {f"validation_{key}": value for key, value in predicted.items()}
-        progress.history = [*progress.history, row][-_HISTORY:]
+            self.progress.positions[message.place] = message.offset + 1
+        self._note(predicted, learned, len(fit))
         counted = {"samples": len(fit), "rejected": len(faults), "behind": behind}
-        self.reporter.write("predicted", progress.step, {**predicted, **counted})
+        self.reporter.write("predicted", self.progress.step, {**predicted, **counted})
         _log.info(
             "step %d: %s samples predicted  %s, then learned; %.0f samples/s, "
             "behind by %s messages%s",
-            progress.step,
+            self.progress.step,
             f"{len(fit):,}",
             "  ".join(f"{key} {value:.4f}" for key, value in predicted.items()),
             len(fit) / seconds,
             f"{behind:,}",
             f", {len(faults):,} set aside: {reasons(faults)}" if faults else "",
         )
-        if self._is_due(len(fit)):
+        if self._is_due():
             self._save()
+
+    def _note(
+        self, predicted: dict[str, float], learned: dict[str, float], samples: int
+    ) -> None:
+        """Adds a window to what the run knows of itself."""
+        progress = self.progress
+        progress.samples += samples
+        for key, value in predicted.items():
+            # A window in which a metric is undefined says nothing of it.
+            progress.defined[key] = progress.defined.get(key, 0) + samples
+            before = progress.validation.get(key, 0.0)
+            share = samples / progress.defined[key]
+            progress.validation[key] = before + share * (value - before)
+        row = {"step": progress.step, **learned}
+        row |= {f"validation_{key}": value for key, value in predicted.items()}
+        progress.history = [*progress.history, row][-_HISTORY:]
 
     def _predict(
         self, window: Sequence[Message]
@@ -299,17 +310,13 @@ class _Streaming:
         with Path(place).open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in told(faults))
 
-    def _is_due(self, learned: int) -> bool:
-        options, step = self.config.training, self.progress.step
-        steps = math.ceil(learned / self.config.data.batch_size)
-        by_steps = step // options.checkpoint_every > (
-            (step - steps) // options.checkpoint_every
-        )
+    def _is_due(self) -> bool:
+        options, progress = self.config.training, self.progress
+        every, most = options.checkpoint_every, options.checkpoint_minutes
         minutes = (time.monotonic() - self._saved) / 60
-        by_time = options.checkpoint_minutes is not None and (
-            minutes > options.checkpoint_minutes
-        )
-        return by_steps or by_time
+        # The best step is that of the last checkpoint.
+        by_steps = progress.step // every > progress.best_step // every
+        return by_steps or (most is not None and minutes > most)
 
     def _save(self) -> None:
         if not self.progress.step:
@@ -318,11 +325,3 @@ class _Streaming:
         self.checkpoints.save_best(self.progress.step)
         self.checkpoints.save(self.progress)
         self._saved = time.monotonic()
-
-
-def _progress_readers(trainer: Trainer) -> list[str]:
-    return [
-        ranker.config.name
-        for ranker in trainer.learners.values()
-        if ranker.reads_progress
-    ]

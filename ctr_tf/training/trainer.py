@@ -126,11 +126,11 @@ class Trainer(keras.Model):
         Raises:
             UserError: if one reads the progress, and `total_steps` is not given.
         """
-        readers = [n for n, ranker in self.learners.items() if ranker.reads_progress]
-        if readers and total_steps is None:
+        if self.progress_readers and total_steps is None:
             raise UserError(
                 "`total_steps` is what the progress of a training is a share of. "
-                f"Received: total_steps=None, rankers that read it: {readers}"
+                "Received: total_steps=None, rankers that read it: "
+                f"{self.progress_readers}"
             )
         self._total_steps = total_steps
         network = {id(v): v for r in self.learners.values() for v in r.network}
@@ -143,6 +143,11 @@ class Trainer(keras.Model):
         options = {"jit_compile": jit_compile, "autograph": False}
         self._compiled_gradients = tf.function(self._gradients, **options)
         self._compiled_forward = tf.function(self._forward, **options)
+
+    @property
+    def progress_readers(self) -> list[str]:
+        """Names of the learners that read how far the training is."""
+        return [n for n, ranker in self.learners.items() if ranker.reads_progress]
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -5,9 +5,9 @@ import logging
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from broker import Broker
 from helpers import make_narrow_schema
+from small_run import saved_arrays
 
 from ctr_tf import config as configs
 from ctr_tf.data import send
@@ -41,18 +41,6 @@ def recipe(data, run, **training):
         "optimizer": CONSTANT,
         "training": {"checkpoint_every": 2, **training},
     }
-
-
-def trained(run, step):
-    """Arrays of a checkpoint, by what they are called there."""
-    arrays = {}
-    for file in ("network", "tables"):
-        folder = run / "checkpoints" / f"step-{step:08d}" / file
-        reader = tf.train.load_checkpoint(str(folder))
-        for key in reader.get_variable_to_shape_map():
-            if "VARIABLE_VALUE" in key:
-                arrays[f"{file}/{key}"] = reader.get_tensor(key)
-    return arrays
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +170,8 @@ def test_killed_and_called_again_equals_uninterrupted(
         train(config(data, run, begun, broker, [topic]))
     assert rows(run)["positions"] == {f"{topic}/0": 4 * BATCH}
     assert train(config(data, run, begun, broker, [topic]))["steps"] == 8
-    for key, value in trained(whole[0], 8).items():
-        np.testing.assert_array_equal(trained(run, 8)[key], value, err_msg=key)
+    for key, value in saved_arrays(whole[0], 8).items():
+        np.testing.assert_array_equal(saved_arrays(run, 8)[key], value, err_msg=key)
     assert rows(run)["validation"] == rows(whole[0])["validation"]
     # There is no more; and its run is one as any other.
     assert train(config(data, run, begun, broker, [topic]))["steps"] == 8
@@ -216,7 +204,7 @@ def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, ca
     assert "1 set aside: 1 × " in caplog.text
 
 
-def test_a_topic_of_something_else_ends_it(data, begun, broker, tmp_path):
+def test_a_topic_of_something_else_or_of_nothing_ends_it(data, begun, broker, tmp_path):
     from confluent_kafka import Producer
 
     topic = broker.make_topic(1)
@@ -226,6 +214,9 @@ def test_a_topic_of_something_else_ends_it(data, begun, broker, tmp_path):
     assert producer.flush(60) == 0
     with pytest.raises(UserError, match="None of 9 messages of .* is a sample of"):
         train(config(data, tmp_path / "run", begun, broker, [topic]))
+    empty = broker.make_topic(2)
+    with pytest.raises(UserError, match=f"no message in {empty}, and nothing was"):
+        train(config(data, tmp_path / "other", begun, broker, [empty]))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import make_schema
+from small_run import saved_arrays
 from test_train import recipe, run_training
 
 from ctr_tf import config as configs
@@ -144,18 +145,6 @@ def go_on(data, run, start, **training):
     return run_training(data, run, start_from=str(start), start_slots=True, **training)
 
 
-def trained(folder, step):
-    """Arrays of a checkpoint, by what they are called there."""
-    found = folder / "checkpoints" / f"step-{step:08d}"
-    arrays = {}
-    for file in ("network", "tables"):
-        reader = tf.train.load_checkpoint(str(found / file))
-        for key in reader.get_variable_to_shape_map():
-            if "VARIABLE_VALUE" in key:
-                arrays[f"{file}/{key}"] = reader.get_tensor(key)
-    return arrays
-
-
 def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
     """Against the arrays of the two checkpoints, looked up value by value."""
     from ctr_tf.data.prepared import PreparedData
@@ -169,7 +158,7 @@ def test_slots_go_by_value_and_steps_are_counted_on(world, tmp_path):
     last = max((folder / "run" / "checkpoints").glob("step-*"))
     steps = int(last.name.removeprefix("step-"))
     assert go_on_from(trainer, data, folder / "run") == steps > 0
-    before = trained(folder / "run", steps)
+    before = saved_arrays(folder / "run", steps)
     optimizer = trainer.optimizer
     assert int(optimizer.iterations.numpy()) == steps
     assert int(optimizer.tables.optimizer.iterations.numpy()) == steps
@@ -231,11 +220,11 @@ def test_going_on_from_the_same_data_is_one_training(world, tmp_path):
     again = {"start_from": str(tmp_path / "one"), "start_slots": True}
     # The second run reads the first epoch's order once more, as the third run does.
     run("two", epochs=1, validate=False, **again)
-    two = trained(tmp_path / "two", steps)
+    two = saved_arrays(tmp_path / "two", steps)
     key = "network/optimizer/0/.ATTRIBUTES/VARIABLE_VALUE"
     assert two[key] == 2 * steps
     cold = run("cold", epochs=1, validate=False, start_from=str(tmp_path / "one"))
-    other = trained(tmp_path / "cold", steps)
+    other = saved_arrays(tmp_path / "cold", steps)
     assert cold["steps"] == steps == other[key]
     # Moments that begin anew move the weights elsewhere.
     assert any(
@@ -272,7 +261,9 @@ def test_a_schedule_begins_anew_and_a_killed_start_knows_where(world, tmp_path):
         train(configs.parse(Config, values))
     assert 0 < calls[-1] < whole["steps"]
     assert train(configs.parse(Config, values))["steps"] == whole["steps"]
-    arrays = [trained(tmp_path / name, whole["steps"]) for name in ("whole", "killed")]
+    arrays = [
+        saved_arrays(tmp_path / name, whole["steps"]) for name in ("whole", "killed")
+    ]
     for key, array in arrays[0].items():
         np.testing.assert_array_equal(array, arrays[1][key])
     # A cosine of this training's own length, without the recipe's warm-up.

@@ -4,9 +4,9 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 import yaml
 from helpers import make_narrow_schema
+from small_run import saved_arrays
 from test_distribution import cluster, launch
 
 from ctr_tf.synthetic.random_samples import (
@@ -72,12 +72,7 @@ def finish(processes):
 def weights_of_run(run):
     """Path → value, of all weights of the last checkpoint."""
     last = max((run / "checkpoints").glob("step-*"))
-    found = {}
-    for file in ("network", "tables"):
-        reader = tf.train.load_checkpoint(str(last / file))
-        for key in reader.get_variable_to_shape_map():
-            if "VALUE" in key:
-                found[f"{file}/{key}"] = reader.get_tensor(key)
+    found = saved_arrays(run, int(last.name.removeprefix("step-")))
     return {k: v for k, v in found.items() if np.issubdtype(v.dtype, np.floating)}
 
 
