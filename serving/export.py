@@ -287,8 +287,6 @@ def main(argv: list[str]) -> int:
         f"{_VERIFY_SAMPLES}",
     )
     arguments = parser.parse_args(argv)
-    for chatty in ("absl", "tensorflow"):  # names of tensors, for nobody's use
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     from ctr_tf.training.run import load_run
 
     run = load_run(arguments.run)

@@ -12,10 +12,14 @@ import pytest
 # Files that take a minute or more, of which two workers begin with: the last file that
 # is begun is to be a short one.
 LONGEST_FIRST = (
+    "test_readme.py",
     "test_engines.py",
     "test_on_a_store.py",
-    "test_readme.py",
+    "test_replays.py",
     "test_invariants.py",
+    "test_sharded_training.py",
+    "test_launch.py",
+    "test_training_on_streams.py",
     "test_contract.py",
     "test_export_models.py",
     "test_distillation.py",

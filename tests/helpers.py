@@ -16,13 +16,13 @@ from ctr_tf.training.trainer import Trainer
 VOCABULARY_SIZE = 50
 NUM_TOKENS = 60  # of texts, those of `small_language_model`
 REQUEST_TIME = 1_700_000_000
+TITLES = (Text("title", "item", length=4), Text("topic", "item", length=2))
 
 
 def make_schema(
     history_length: int = 16, num_chunks: int = 4, texts: bool = False
 ) -> Schema:
     """A schema with every role and every kind of feature; texts where wanted."""
-    titles = (Text("title", "item", length=4), Text("topic", "item", length=2))
     return Schema(
         name="toy",
         features=(
@@ -35,7 +35,7 @@ def make_schema(
             Categorical("device", "context"),
             Categorical("action", "behavior"),
             Bucketized("position", "candidate", num_values=8, dtype="int64"),
-            *(titles if texts else ()),
+            *(TITLES if texts else ()),
         ),
         history_length=history_length,
         num_chunks=num_chunks,
@@ -46,7 +46,7 @@ def make_schema(
     )
 
 
-def make_narrow_schema(history_length: int) -> Schema:
+def make_narrow_schema(history_length: int, texts: bool = False) -> Schema:
     """A schema of few features, for whole trainings: these are quickly traced."""
     return Schema(
         name="narrow",
@@ -55,6 +55,7 @@ def make_narrow_schema(history_length: int) -> Schema:
             Categorical("category", "item"),
             Numeric("price", "item", transform="log1p"),
             Bucketized("age", "user", boundaries=(18.0, 25.0, 35.0)),
+            *(TITLES if texts else ()),
         ),
         history_length=history_length,
         num_chunks=4,

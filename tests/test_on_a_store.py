@@ -1,5 +1,7 @@
 """All stages on an S3 server, each a process of its own, as on this machine."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import time
 import pytest
 from s3_server import keys
 
+from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.storage import as_path
 from ctr_tf.storage.folders import upload
@@ -45,6 +48,14 @@ def elsewhere(tmp_path):
     return (tmp_path / f"ran-in-{number}" for number in range(100))
 
 
+def run_here(*words):
+    """What a verb prints that runs in this process."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main(list(map(str, words))) == 0
+    return said.getvalue()
+
+
 def train_and_kill(bucket, words, folder):
     """Begins a training, and kills it after its first checkpoint."""
     folder.mkdir()
@@ -74,45 +85,44 @@ def test_every_stage(bucket, tmp_path, elsewhere, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
     place, raw = f"s3://{bucket}", tmp_path / "raw"
     sizes = "--users=120 --days=8 --requests_per_user=6 --behaviors_per_user=60"
-    run(next(elsewhere), "synthesize", "--output", str(raw), *sizes.split())
+    run_here("synthesize", "--output", raw, *sizes.split())
     upload(raw, as_path(f"{place}/raw"))
 
-    for where in (tmp_path, place):
-        words = ["--source", "synthetic", "--input", f"{where}/raw"]
-        run(next(elsewhere), "prepare", *words, "--output", f"{where}/data")
+    def run_both(verb, *words):
+        """What a verb prints of files here, and of those there in its own process."""
+        here, there = ([w.format(p) for w in words] for p in (tmp_path, place))
+        return run_here(verb, *here), run(next(elsewhere), verb, *there)
+
+    words = ["--source", "synthetic", "--input", "{}/raw"]
+    run_both("prepare", *words, "--output", "{}/data")
     here, there = (PreparedData.load(f"{w}/data") for w in (tmp_path, place))
     assert here.manifest.files == there.manifest.files
-    shown = [
-        run(next(elsewhere), "inspect", f"{where}/data", "--split", "test")
-        for where in (tmp_path, place)
-    ]
+    shown = run_both("inspect", "{}/data", "--split", "test")
     one, other = (text.partition("\n")[2] for text in shown)  # the first is the path
     assert one == other and "history" in one
 
     local = [*SETTINGS, f"run={tmp_path}/run", f"data.path={tmp_path}/data"]
-    run(next(elsewhere), "train", *local)
+    run_here("train", *local)
     stored = [*SETTINGS, f"run={place}/run", f"data.path={place}/data"]
     train_and_kill(bucket, stored, next(elsewhere))
     run(next(elsewhere), "train", *stored)
     assert tables(tmp_path / "run") == tables(f"{place}/run") != {}
 
+    run_both("evaluate", "--run", "{}/run", "--scores")
     metrics = []
     for where in (tmp_path, place):
-        run(next(elsewhere), "evaluate", "--run", f"{where}/run", "--scores")
         path = as_path(f"{where}/run/evaluation/test/metrics.json")
         metrics.append(json.loads(path.read_text("utf-8")))
         del metrics[-1]["seconds"]
     assert metrics[0] == metrics[1] and metrics[0]["samples"] > 50
 
     sizes = ["--history_lengths", "128", "--slate_sizes", "10", "--batch_sizes", "1"]
-    answers = []
-    for where in (tmp_path, place):
-        run(next(elsewhere), "export", "--run", f"{where}/run", *sizes)
-        model = ["--model", f"{where}/run/export"]
-        shown = run(next(elsewhere), "score", *model, "--example_request", "--json")
-        answers.append(json.loads(shown))
-        words = ["--data", f"{where}/data", "--output", f"{where}/scores"]
-        run(next(elsewhere), "batch-score", *model, *words, "--format", "jsonl")
+    run_both("export", "--run", "{}/run", *sizes)
+    model = ["--model", "{}/run/export"]
+    shown = run_both("score", *model, "--example_request", "--json")
+    answers = list(map(json.loads, shown))
+    words = ["--data", "{}/data", "--output", "{}/scores"]
+    run_both("batch-score", *model, *words, "--format", "jsonl")
     assert answers[0] == answers[1] and len(answers[0]["candidates"]) > 10
     assert scores(tmp_path / "scores") == scores(f"{place}/scores") != []
 

@@ -10,7 +10,8 @@ from ctr_tf.schema import ITEM_KEY
 from ctr_tf.synthetic.config import START
 from ctr_tf.time import DAY
 
-pytestmark = pytest.mark.long
+# A run of few steps meets the same in tests/evaluation/test_evaluate_run.py.
+pytestmark = [pytest.mark.long, pytest.mark.study]
 
 TRAIN = ("train", "--config", "sparsectr_synthetic")
 

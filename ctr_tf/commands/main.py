@@ -49,8 +49,14 @@ VERBS = {
 }
 
 
+# Who tells of checkpoints, of names of tensors, of where credentials were found.
+_CHATTY = ("absl", "tensorflow", "botocore", "aiobotocore")
+
+
 def _is_of_use(record: logging.LogRecord) -> bool:
-    """False for what Beam says of Google's cloud whenever it is imported."""
+    """False for chatter, and for what Beam says of Google's cloud when imported."""
+    if record.levelno < logging.WARNING and record.name.split(".")[0] in _CHATTY:
+        return False
     message = record.getMessage()
     return not message.startswith(("apitools not found", "No module named google."))
 
@@ -106,8 +112,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_of_use)
-    for chatty in ("botocore", "aiobotocore"):  # where credentials were found
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         module, rest = resolve(argv)
         return module.main(rest) or 0

@@ -406,8 +406,6 @@ def main(argv: list[str]) -> int:
     if arguments.to_end:
         overrides.append("stream.to_end=true")
     config = load_recipe(find_recipe(arguments.config), overrides)
-    for chatty in ("absl", "tensorflow"):  # on checkpoints, on what is sent
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with files.naming(config.run):
             metrics = train(config)

@@ -1,6 +1,6 @@
 """Thousands of requests, event by event: every field and score the record's.
 
-`make test-long` runs these, but for the synthetic logs as a whole: `make test-studies`.
+`make test-long` runs KuaiRand's; the others, `make test-studies`.
 """
 
 from pathlib import Path
@@ -56,6 +56,7 @@ def test_synthetic_logs(synthetic, tmp_path):
     assert requests == sum(data.num_samples(split) for split in data.splits) > 3_500
 
 
+@pytest.mark.study
 def test_synthetic_logs_with_redis(synthetic, tmp_path):
     raw, data, model = synthetic
     redis = Redis(tmp_path)
@@ -66,7 +67,9 @@ def test_synthetic_logs_with_redis(synthetic, tmp_path):
         redis.stop()
 
 
-@pytest.mark.parametrize("source", ["kuairand", "ebnerd"])
+@pytest.mark.parametrize(
+    "source", ["kuairand", pytest.param("ebnerd", marks=pytest.mark.study)]
+)
 def test_real_logs(source, tmp_path):
     raw = DATA / source
     if not raw.is_dir():

@@ -139,6 +139,7 @@ def real_logs(folder):
             (folder / path.name).symlink_to(path)
 
 
+@pytest.mark.study
 def test_real_logs(cluster, tmp_path):
     if not KUAIRAND.is_dir():
         pytest.skip("the real data set 'kuairand' is not at ../shared/data/kuairand")

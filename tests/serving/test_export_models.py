@@ -153,7 +153,9 @@ def test_all_signatures_score_like_the_model(name, data, samples, text_data, tmp
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("tune", ["nothing", "upper"])
+@pytest.mark.parametrize(
+    "tune", ["upper", pytest.param("nothing", marks=pytest.mark.study)]
+)
 def test_texts_that_no_training_changes_are_read_once(text_data, tmp_path, tune):
     ranker = make_reader("ctr_sink", text_data, tune=tune, inter_sink=0)
     samples = read_samples(text_data, len(SLATES))

@@ -159,7 +159,8 @@ ONCE = CTRSinkConfig(
 
 @pytest.mark.long
 def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
-    run = train_two_steps(tmp_path, helpers.make_schema(texts=True), ONCE)
+    schema = helpers.make_narrow_schema(history_length=16, texts=True)
+    run = train_two_steps(tmp_path, schema, ONCE)
     words = [f"run={tmp_path / 'both'}", "training.distribution=multi_worker"]
     command = ["-m", "ctr_tf", "train", "--config", str(run / "config.yaml")]
     processes = [launch([*command, *words], task) for task in cluster(1, 1)]
@@ -180,7 +181,9 @@ def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("mixed_float16", marks=pytest.mark.study)]
+)
 def test_two_devices_train_to_the_weights_of_one(tmp_path, alone, precision):
     output = str(tmp_path / "mirrored.npz")
     evaluation = finish(start("mirrored", precision, output, devices=2))

@@ -127,30 +127,21 @@ def whole_of_two(data, tmp_path_factory):
 
 
 @pytest.mark.long
-def test_a_killed_worker_changes_nothing(data, whole_of_two, tmp_path):
-    victim = 0  # on which the others depend the most
-    launched = Launched(command(data, tmp_path, checkpoint_every=5))
-    launched.wait_for("step  8/")
-    os.kill(launched.workers()[victim], signal.SIGKILL)
-    status, said = launched.end()
-    assert status == 0, said
-    assert f"worker {victim} ended by SIGKILL; the others are ended" in said
-    assert "all workers are started again, 1 of 10" in said
-    assert "[0] " in said and "goes on after step" in said
-    last = tmp_path / "run" / "checkpoints" / whole_of_two.name
-    assert_checkpoints_equal(whole_of_two, last)
-
-
-@pytest.mark.long
-def test_a_launch_that_is_told_to_leave_goes_on_when_called_again(
+def test_a_killed_worker_and_a_launch_told_to_leave_change_nothing(
     data, whole_of_two, tmp_path
 ):
-    words = command(data, tmp_path)
+    victim = 0  # on which the others depend the most
+    words = command(data, tmp_path, checkpoint_every=5)
     launched = Launched(words)
     launched.wait_for("step  8/")
+    os.kill(launched.workers()[victim], signal.SIGKILL)
+    launched.wait_for("goes on after step")
+    launched.wait_for("step 12/")
     launched.process.terminate()
     status, said = launched.end()
     assert status == LEFT, said
+    assert f"worker {victim} ended by SIGKILL; the others are ended" in said
+    assert "all workers are started again, 1 of 10" in said
     assert said.count("left after step") == 2
     status, said = Launched(words).end()
     assert status == 0, said

@@ -105,13 +105,23 @@ def whole(world):
     return world / "whole", alone(values)
 
 
+def copy_to_go_on(begun, run, step):
+    """A run whose last checkpoint is that of a step of a whole run."""
+    shutil.copytree(begun, run)
+    for folder in (run / "checkpoints").iterdir():
+        if folder.name != f"step-{step:08d}":
+            shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
-def cut(world):
+def cut(world, whole):
+    """Two processes go on where one was; from the start: test_distribution.py."""
+    copy_to_go_on(whole[0], world / "cut", 2)
     values = recipe(world / "old", world / "cut", **CUT)
     return world / "cut", by_two(values, world)
 
 
-def test_two_processes_train_as_one_does(whole, cut):
+def test_two_processes_go_on_from_one_and_train_as_it_does(whole, cut):
     expected, found = (metrics["validation"] for _, metrics in (whole, cut))
     for name, value in expected.items():
         ties = 2e-3 if "auc" in name else 1e-5
@@ -129,23 +139,13 @@ def test_its_run_is_evaluated_and_exported_by_one_process(cut, tmp_path):
     assert export_ranker(run.ranker, data, tmp_path, options).is_dir()
 
 
-@pytest.mark.parametrize("first", ["whole", "cut"])
-def test_one_process_goes_on_from_two_and_two_from_one(
-    world, whole, request, first, tmp_path
-):
-    begun, expected = request.getfixturevalue(first)
+def test_one_process_goes_on_from_two(world, whole, cut, tmp_path):
     run = tmp_path / "run"
-    shutil.copytree(begun, run)
-    for folder in (run / "checkpoints").iterdir():
-        if folder.name != "step-00000004":
-            shutil.rmtree(folder)
-    if first == "whole":
-        found = by_two(recipe(world / "old", run, **CUT), tmp_path)
-    else:
-        found = alone(recipe(world / "old", run))
+    copy_to_go_on(cut[0], run, 6)
+    found = alone(recipe(world / "old", run))
     assert found["steps"] == STEPS
     assert found["validation"]["log_loss"] == pytest.approx(
-        expected["validation"]["log_loss"], abs=1e-5
+        whole[1]["validation"]["log_loss"], abs=1e-5
     )
     for name, rows in tables(whole[0]).items():
         np.testing.assert_allclose(tables(run)[name], rows, atol=1e-5)

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import make_schema
+from helpers import make_narrow_schema
 from small_run import saved_arrays
 from test_train import recipe, run_training
 
@@ -24,7 +24,7 @@ from ctr_tf.training.run import load_run
 
 pytestmark = pytest.mark.long
 
-SCHEMA = make_schema(history_length=8)
+SCHEMA = make_narrow_schema(history_length=8)
 OLD = random_vocabularies(SCHEMA, 20)
 
 
@@ -126,7 +126,7 @@ def test_a_run_of_another_model_or_schema_is_refused(world, tmp_path):
     values["model"]["dim"] = 16
     with pytest.raises(ValueError, match=r"another model: model.dim \(8 and 16\)"):
         train(configs.parse(Config, values))
-    schema = make_schema(history_length=7)
+    schema = make_narrow_schema(history_length=7)
     vocabularies = random_vocabularies(schema, 20)
     random = np.random.default_rng(0)
     samples = [random_sample(schema, vocabularies, random, 7, 4) for _ in range(20)]

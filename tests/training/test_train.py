@@ -181,7 +181,7 @@ def test_a_run_without_a_checkpoint_stays_with_its_data(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bytes_left", [500, pytest.param(12_000, marks=pytest.mark.long)]
+    "bytes_left", [500, pytest.param(12_000, marks=pytest.mark.study)]
 )
 def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
     run, path = tmp_path / "run", tmp_path / "recipe.yaml"

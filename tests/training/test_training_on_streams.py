@@ -1,4 +1,4 @@
-"""Real processes on real streams: two, then four, train like one."""
+"""Real processes on real streams: two, then one or four, train like one."""
 
 import time
 
@@ -84,14 +84,17 @@ def wait_for_a_checkpoint(run, processes):
         time.sleep(0.02)
 
 
-def test_another_number_of_workers_goes_on_as_if_one_had_trained(data, tmp_path):
+@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.study)])
+def test_another_number_of_workers_goes_on_as_if_one_had_trained(
+    data, tmp_path, workers
+):
     finish(start(data, tmp_path / "alone", 1))
     begun = start(data, tmp_path / "changed", 2)
     wait_for_a_checkpoint(tmp_path / "changed", begun)
     for process in begun:
         process.kill()
         process.wait()
-    finish(start(data, tmp_path / "changed", 4))
+    finish(start(data, tmp_path / "changed", workers))
     alone, found = (weights_of_run(tmp_path / name) for name in ("alone", "changed"))
     assert found.keys() == alone.keys()
     for key, value in alone.items():

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import serving
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.study
 
 
 def test_one_json_object(capsys):
