@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 
-from ctr_tf.daily import day as daily
+from ctr_tf.commands import day as daily
 from ctr_tf.errors import check_positive_options
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe

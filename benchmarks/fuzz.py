@@ -1,6 +1,6 @@
 """`ctr-tf bench fuzz`: malformed requests by the thousand against `ctr-tf serve`.
 
-    ctr-tf bench fuzz --model run/export --requests 10000
+    ctr-tf bench fuzz --export run/export --requests 10000
 
 Starts a server on the export and sends it, over gRPC, REST and bare sockets, requests
 that are wrong in some way drawn by chance, made from the export's warm-up records.
@@ -340,14 +340,14 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ctr-tf bench fuzz", description="Malformed requests to `ctr-tf serve`."
     )
-    parser.add_argument("--model", required=True, help="folder of version folders")
+    parser.add_argument("--export", required=True, help="folder of version folders")
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
-    with running_server(options.model) as server:
+    with running_server(options.export) as server:
         process = server.process
-        fuzzer = Fuzzer(find_version(options.model), server.grpc, server.rest)
+        fuzzer = Fuzzer(find_version(options.export), server.grpc, server.rest)
         before, started = _memory(process), time.monotonic()
         fuzzer.run(options.requests, options.seed)
         seconds = time.monotonic() - started

@@ -36,7 +36,7 @@ def running_server(models: str | Path) -> Iterator[ServerProcess]:
     Raises:
         RuntimeError: if it does not serve; it has said why on standard error.
     """
-    command = [sys.executable, "-m", "ctr_tf", "serve", "--model", str(models)]
+    command = [sys.executable, "-m", "ctr_tf", "serve", "--export", str(models)]
     command += ["--grpc_port=0", "--rest_port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -156,7 +156,8 @@ def _calls(session, models: Path) -> dict[str, Callable]:
 def measure_latency(models: Path, rate: float, seconds: float) -> dict:
     """Latencies on the server by mode; see `serving.load.Load.report`."""
     from serving.client import Client
-    from serving.loadtest import MODES, load_test
+    from serving.defaults import MODES
+    from serving.loadtest import load_test
     from serving.sample_requests import resized, sample_request
 
     reports = {}

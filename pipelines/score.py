@@ -1,32 +1,9 @@
-"""`ctr-tf batch-score`: samples → every candidate's probability, by a SavedModel.
-
-```
-ctr-tf batch-score --model EXPORT --data PREPARED --split test --output SCORES
-ctr-tf batch-score --model EXPORT --source jsonl --input LOGS --output SCORES
-```
+"""Samples → every candidate's probability, by a SavedModel.
 
 Scores the samples of a prepared data set, or those that the listwise job
 (`pipelines.listwise`) makes of raw logs first, with the signature `serialized_examples`
-by Beam's RunInference, and writes
-
-    part-00000-of-00004.parquet | .jsonl    request_id, user_id, request_time,
-                                            candidate, item_id, probability
-    rejected/part-00000.jsonl               samples that cannot be scored, and why
-    manifest.json                           counts, model, files with their SHA-256
-
-`candidate` counts from 0 in the order of the slate; `item_id` is the raw one, null
-where the data's vocabulary does not know it. A sample that cannot be read is counted
-and kept aside with its reason, and never stops the job; the output appears by a rename,
-whole or not at all.
-
-The data's vocabularies need not be the model's: ids are turned into the model's own
-before they are scored, so that logs of a later day score as if the server had been
-asked. A value that the data's vocabulary left out (`min_count`, `max_size`) is unknown
-to the model, too; raw logs are therefore prepared here with vocabularies that leave out
-nothing. Raw logs must reach back as far as histories and counters shall.
-
-Runners: as in `pipelines.listwise`; workers need this package and a file system that
-they share with the submitting process.
+by Beam's RunInference. The command is `ctr_tf.commands.batch_score`, which tells what
+it writes.
 """
 
 import argparse
@@ -42,6 +19,7 @@ import numpy as np
 from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from ctr_tf.commands.batch_score import parser
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import Schema
@@ -63,34 +41,7 @@ from pipelines.run import run_pipeline
 from pipelines.score_manifest import ScoreManifest
 from serving.exported import EXTRA, SCHEMA, find_version, load_content
 
-FORMATS = ("parquet", "jsonl")
 _log = logging.getLogger(__name__)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf batch-score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--model", required=True, help="folder of an export, or of its versions")
-    add("--data", help="prepared data set, to be scored")
-    add("--split", default="test", help="of the prepared data set")
-    add("--source", help="kind of raw logs, where there is no prepared data set")
-    add("--input", help="folder of the raw logs")
-    add("--output", required=True, help="folder to write")
-    add("--format", choices=FORMATS, default="parquet", help="of the files")
-    add("--num_shards", type=int, default=4, help="files to write")
-    add(
-        "--max_rejected_fraction",
-        type=float,
-        default=0.01,
-        help="fail, and publish nothing, if more of the samples cannot be scored",
-    )
-    add("--overwrite", action="store_true", help="replace the output if it exists")
-    return parser
 
 
 def run(argv: list[str]) -> ScoreManifest:
@@ -109,12 +60,12 @@ def run(argv: list[str]) -> ScoreManifest:
         FileExistsError: if the output exists.
     """
     started = time.perf_counter()
-    options, beam_words = _parser().parse_known_args(argv)
+    options, beam_words = parser().parse_known_args(argv)
     if not any(word.split("=")[0] == "--runner" for word in beam_words):
         beam_words = [*beam_words, "--runner=FnApiRunner"]
     listwise.check_options(beam_words)
     _check(options)
-    model = find_version(options.model)
+    model = find_version(options.export)
     content = load_content(model)
     schema = content[0]
     output = Output(options.output, options.overwrite)
@@ -230,10 +181,3 @@ def _check(options: argparse.Namespace) -> None:
             f"data={options.data}, source={options.source}, input={options.input}"
         )
     check_positive_options(options, "num_shards")
-
-
-def main(argv: list[str]) -> int:
-    """The scoring job's command."""
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
-    run(argv)
-    return 0

@@ -1,12 +1,6 @@
-"""`ctr-tf check`: whether a running server serves an exported model, and how well.
+"""Whether a running server serves an exported model, and how well.
 
-    ctr-tf check --target HOST:PORT [--rest HOST:PORT] [--model_dir EXPORT]
-
-For any server that speaks TF Serving's API. Over gRPC and over REST: the status of the
-model, its signatures, scores in one pass and from a kept state, what a wrong request is
-answered, and how long warm requests take. With the export at hand, served scores are
-held against those that the SavedModel gives in this process. One line a check; status
-1 if one fails.
+For any server that speaks TF Serving's API. The command is `ctr_tf.commands.check`.
 """
 
 import argparse
@@ -17,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.storage import as_path
 from serving.client import Client
 from serving.errors import INVALID_ARGUMENT, ServingError
@@ -29,6 +22,7 @@ from serving.state_cache import StateCache
 
 _TOLERANCE = 1e-5  # in probability, for float32
 _CANDIDATES = 100
+_LOOK_EVERY = 0.5  # seconds
 _LINE = "{:<9}{:<6}{:<28}{}"
 
 
@@ -89,6 +83,16 @@ class Checker:
             "latency, one pass": lambda: self._latency(None),
             "latency, kept state": lambda: self._latency("check"),
         }
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the server serves the model, but no longer than this."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                self._client.version()
+                return
+            except ServingError:
+                time.sleep(_LOOK_EVERY)
 
     def run(self, place: str) -> Iterator[Result]:
         """Runs the checks; without a status the others are not tried."""
@@ -159,7 +163,7 @@ class Checker:
         served = self._needed()
         folder = self._folder()
         if folder is None:
-            raise Skipped("give the export: --model_dir")
+            raise Skipped("give the export: --export")
         from serving.score import Scorer
 
         scores = Scorer(folder).score(self._request())
@@ -220,41 +224,32 @@ def _compare(how: str, scores: np.ndarray, expected: np.ndarray, most: float) ->
     return worst
 
 
-def main(argv: list[str]) -> int:
-    """Checks a server."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf check",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--target", help="host:port of gRPC")
-    parser.add_argument("--rest", help="host:port of REST")
-    parser.add_argument("--model", default="ctr", help="the model's name there")
-    parser.add_argument("--model_dir", help="the export: a version, or its versions")
-    parser.add_argument("--requests", type=int, default=100, help="to be timed")
-    parser.add_argument("--timeout", type=float, default=10.0, help="of a request, s")
-    options = parser.parse_args(argv)
-    addresses = {"grpc": options.target, "rest": options.rest}
-    if not any(addresses.values()):
-        raise UserError("Give `--target`, `--rest`, or both. Received: neither")
-    check_positive_options(options, "requests")
-    failed = False
-    for transport, address in addresses.items():
+def check(options: argparse.Namespace) -> bool:
+    """Checks a server, and prints a line a check.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        Whether all is well.
+    """
+    passed = True
+    for transport, address in (("grpc", options.target), ("rest", options.rest)):
         if address is None:
             continue
         place = {"grpc": "gRPC", "rest": "REST"}[transport]
         with Client(
             address,
-            options.model,
+            options.name,
             transport,
-            model_dir=options.model_dir,
+            model_dir=options.export,
             timeout=options.timeout,
             retry=Retry(attempts=2),
             cache=StateCache(),
         ) as client:
-            for result in Checker(client, options.model_dir, options.requests).run(
-                place
-            ):
+            checker = Checker(client, options.export, options.requests)
+            checker.wait(options.wait)
+            for result in checker.run(place):
                 print(result, flush=True)
-                failed |= result.passed is False
-    return int(failed)
+                passed &= result.passed is not False
+    return passed

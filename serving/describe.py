@@ -5,6 +5,7 @@ import collections
 import tensorflow as tf
 
 from ctr_tf.schema import Schema
+from serving.defaults import STATE_DTYPES
 from serving.exported import (
     EXAMPLE_REQUEST,
     EXPORT,
@@ -15,7 +16,7 @@ from serving.exported import (
 )
 from serving.inputs import Input, candidate_inputs, user_inputs
 from serving.saved_model import Signatures
-from serving.state import STATE, STATE_DTYPES, StateLayout
+from serving.state import STATE, StateLayout
 
 
 def describe(schema: Schema, signatures: Signatures) -> dict:
@@ -75,7 +76,7 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
         "|---|---|---|---|",
         *_state_rows(exported.state),
         "",
-        f"`{EXAMPLE_REQUEST}` is a request for `ctr-tf score --model … --request …`,",
+        f"`{EXAMPLE_REQUEST}` is a request for `ctr-tf score --export … --request …`,",
         f"`{GOLDEN}` holds requests and their right answers, `{SIGNATURE}` and",
         f"`{EXPORT}` hold what stands here for programs.",
     ]

@@ -1,4 +1,4 @@
-"""`ctr-tf export`: a trained run becomes a SavedModel that scores raw requests.
+"""A trained run becomes a SavedModel that scores raw requests.
 
     <output>/<version>/saved_model.pb  variables/  assets/<vocabulary>.txt
                        assets.extra/tf_serving_warmup_requests
@@ -7,7 +7,7 @@
 
 A version is written beside its place, reloaded, held against the model's own scores,
 warmed up as a server does it, and then renamed: a server that watches the folder sees a
-whole version or none. `--verify` holds more held-out samples against it.
+whole version or none. The command is `ctr_tf.commands.export`.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import glob
 import json
 import logging
 import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,12 @@ from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema.vocabulary import content_hash
 from ctr_tf.storage import as_path, check_store, files, is_remote
 from ctr_tf.storage.folders import upload
+from serving.defaults import (
+    BATCH_SIZES,
+    GOLDEN_SAMPLES,
+    SLATE_SIZES,
+    VERIFY_SAMPLES,
+)
 from serving.describe import describe, describe_state, readme
 from serving.exported import (
     EXAMPLE_REQUEST,
@@ -51,18 +56,13 @@ from serving.golden import (
 from serving.self_test import replay_warmup
 from serving.signatures import ServingModule
 from serving.sizes import (
-    BATCH_SIZES,
-    SLATE_SIZES,
     check_sizes,
     default_history_lengths,
 )
-from serving.state import STATE_DTYPES
 from serving.warmup import write_warmup
 
 _EXAMPLE_CANDIDATES = 50
 _POOL = 200  # samples whose candidates example and warm-up may take
-_GOLDEN_SAMPLES = 8
-_VERIFY_SAMPLES = 1_000
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class ExportOptions:
     batch_sizes: Sequence[int] = BATCH_SIZES
     state_dtype: str = "float32"
     xla: bool = False
-    samples: int = _GOLDEN_SAMPLES
+    samples: int = GOLDEN_SAMPLES
 
     def __post_init__(self) -> None:
         for name in ("history_lengths", "slate_sizes", "batch_sizes"):
@@ -152,7 +152,7 @@ def export_ranker(
             content_hash=content_hash(data.schema, data.vocabularies),
         )
         samples = read_samples(data, max(_POOL, options.samples))
-        golden = golden_requests(ranker, histories[-1], samples[:_GOLDEN_SAMPLES], data)
+        golden = golden_requests(ranker, histories[-1], samples[:GOLDEN_SAMPLES], data)
         request = example_request(samples[:_POOL], data, _EXAMPLE_CANDIDATES)
         _write_extra(temporary, data, exported, signatures, request, golden)
         model = tf.saved_model.load(str(temporary))
@@ -231,62 +231,18 @@ def _write_extra(
     (extra / "README.md").write_text(readme(schema, exported, described), "utf-8")
 
 
-def main(argv: list[str]) -> int:
-    """Exports a run."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf export", description="Write a SavedModel for TF Serving."
-    )
-    parser.add_argument("--run", required=True, help="folder of the run")
-    parser.add_argument(
-        "--output", help="folder of versions; default: export/ of the run"
-    )
-    parser.add_argument(
-        "--data", help="prepared data set; default: the one the run was trained on"
-    )
-    parser.add_argument(
-        "--history_lengths",
-        type=int,
-        nargs="+",
-        default=(),
-        help="sizes that histories are padded to; default: the recipe's, or its "
-        "one and its halves",
-    )
-    parser.add_argument(
-        "--slate_sizes",
-        type=int,
-        nargs="+",
-        default=SLATE_SIZES,
-        help="sizes that slates are padded to; default: %(default)s",
-    )
-    parser.add_argument(
-        "--batch_sizes",
-        type=int,
-        nargs="+",
-        default=BATCH_SIZES,
-        help="users in one batch, for servers that batch; default: %(default)s",
-    )
-    parser.add_argument(
-        "--state_dtype", choices=STATE_DTYPES, default="float32", help="of user states"
-    )
-    parser.add_argument(
-        "--xla",
-        action="store_true",
-        help="compile by XLA, for servers that can (stock TF Serving images cannot, "
-        "but on CPU with --xla_cpu_compilation_enabled=true). Every size and batch "
-        "size is compiled when the model is loaded: choose few",
-    )
-    parser.add_argument(
-        "--verify",
-        action="store_true",
-        help="hold many held-out samples, not just a few, against the model's scores",
-    )
-    parser.add_argument(
-        "--samples",
-        type=int,
-        help=f"held-out samples to compare; default: {_GOLDEN_SAMPLES}, with --verify "
-        f"{_VERIFY_SAMPLES}",
-    )
-    arguments = parser.parse_args(argv)
+def export(arguments: argparse.Namespace) -> Path:
+    """Exports a run.
+
+    Args:
+        arguments: of the command.
+
+    Returns:
+        The folder of the version.
+
+    Raises:
+        RuntimeError: if the export does not score as the run does; see `export_ranker`.
+    """
     from ctr_tf.training.run import load_run
 
     run = load_run(arguments.run)
@@ -298,7 +254,7 @@ def main(argv: list[str]) -> int:
         histories = default_history_lengths(histories[0])
     samples = arguments.samples
     if samples is None:
-        samples = _VERIFY_SAMPLES if arguments.verify else _GOLDEN_SAMPLES
+        samples = VERIFY_SAMPLES if arguments.verify else GOLDEN_SAMPLES
     options = ExportOptions(
         history_lengths=histories,
         slate_sizes=arguments.slate_sizes,
@@ -308,12 +264,7 @@ def main(argv: list[str]) -> int:
         samples=samples,
     )
     output = arguments.output or as_path(arguments.run) / "export"
-    try:
-        with files.naming(output):
-            folder = export_ranker(run.ranker, data, output, options)
-    except RuntimeError as error:
-        print(f"ctr-tf: error: {error}", file=sys.stderr)
-        return 1
+    with files.naming(output):
+        folder = export_ranker(run.ranker, data, output, options)
     _log.info("Published %s", folder)
-    print(folder)
-    return 0
+    return folder

@@ -98,15 +98,26 @@ def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
     return schema, vocabularies
 
 
+def check_is_no_run(folder: Path) -> None:
+    """Raises UserError for the folder of a run, and says where its export is."""
+    if not (folder / "checkpoints").is_dir():
+        return
+    export = folder / "export"
+    there = f"is '{export}'" if export.is_dir() else "is made by `ctr-tf export`"
+    raise UserError(f"That is a run, whose export {there}. Received: '{folder}'")
+
+
 def find_version(model: str | Path) -> Path:
     """The folder of an export: the given one, or the latest version in it.
 
     Raises:
         FileNotFoundError: names what is missing.
+        UserError: if it is a run.
     """
     model = check_store(model)
     if not model.is_dir():
         raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
+    check_is_no_run(model)
     found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]
     folder = max(found, key=lambda path: int(path.name), default=model)
     for name in ("saved_model.pb", f"{EXTRA}/{SCHEMA}"):

@@ -1,19 +1,7 @@
-"""`ctr-tf loadtest`: a server under requests at a given rate, and how long they took.
-
-    ctr-tf loadtest --target HOST:PORT --model_dir EXPORT --rate 10 --seconds 30
-                    [--mode full | cached] [--candidates 100] [--json] [--plot FILE.png]
+"""A server under requests at a given rate, and how long they took.
 
 The load is open: requests leave by a schedule, evenly spaced, whether or not earlier
-ones were answered, and a latency counts from the moment the schedule said. A server
-that stalls is therefore charged for all who would have waited meanwhile (there is no
-coordinated omission). Latencies of requests that failed are not among the percentiles;
-the failures are counted by status.
-
-`full` is one pass (`serving_default`); `cached` scores the candidates on a state that
-was encoded before the clock started (`score_candidates`). Messages are made beforehand:
-what is measured is the server and the way there. Each request waits for its answer in a
-thread of its own, of which there are 256: later ones wait here for a free one. Needs no
-Keras and no model's code.
+ones were answered. The command is `ctr_tf.commands.loadtest`, which tells more.
 """
 
 import argparse
@@ -26,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ctr_tf.errors import check_positive_options
 from serving.client import Client
 from serving.errors import DEADLINE_EXCEEDED, ServingError
 from serving.inputs import candidate_inputs, user_inputs
@@ -35,7 +22,6 @@ from serving.request import request_to_tensors
 from serving.sample_requests import resized, sample_request
 from serving.transport import GrpcTransport
 
-MODES = ("full", "cached")
 _THREADS = 256  # more than a server of ours lets wait
 _WARM_UP = 20
 
@@ -126,34 +112,23 @@ def load_test(
     return run_load(send, rate, seconds, timeout)
 
 
-def main(argv: list[str]) -> int:
-    """Runs a load test; status 1 if any request failed."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf loadtest",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--target", required=True, help="host:port of the server")
-    parser.add_argument("--transport", default="grpc", help="grpc or rest")
-    parser.add_argument("--model", default="ctr", help="the model's name there")
-    parser.add_argument("--model_dir", help="the export: schema and example request")
-    parser.add_argument("--mode", choices=MODES, default="full")
-    parser.add_argument("--rate", type=float, default=10.0, help="requests/s")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--candidates", type=int, default=100, help="of a request")
-    parser.add_argument("--timeout", type=float, default=5.0, help="of a request, s")
-    parser.add_argument("--plot", help="PNG file for the histogram")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(argv)
-    check_positive_options(options, "rate", "seconds", "candidates", "timeout")
+def run(options: argparse.Namespace) -> bool:
+    """Does the load test of a command line, and prints what came of it.
+
+    Args:
+        options: of the command.
+
+    Returns:
+        Whether every request was answered.
+    """
     with Client(
         options.target,
-        options.model,
+        options.name,
         options.transport,
-        model_dir=options.model_dir,
+        model_dir=options.export,
         timeout=30.0,
     ) as client:
-        request = sample_request(client.schema(), options.model_dir)
+        request = sample_request(client.schema(), options.export)
         request = resized(request, options.candidates)
         _log.info(
             "%g requests/s for %g s to %s",
@@ -173,7 +148,7 @@ def main(argv: list[str]) -> int:
     if options.plot:
         plot(load, options.plot, f"{options.mode}, C = {options.candidates}")
     print(json.dumps(report) if options.json else _table(report))
-    return 1 if load.errors else 0
+    return not load.errors
 
 
 def _table(report: dict) -> str:

@@ -4,13 +4,13 @@ Needs the export and TensorFlow; neither Keras nor the model's code is imported.
 request is refused by the export's schema, before TensorFlow is.
 """
 
-import argparse
 import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
 from ctr_tf.storage import as_path, files
@@ -91,12 +91,8 @@ def read_request(path: str) -> object:
 
 def main(argv: list[str]) -> int:
     """Scores a request."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf score", description="Score a JSON request with a SavedModel."
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of an export, or of its versions"
-    )
+    parser = Parser("score", __doc__)
+    parser.add_export()
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--request", help="JSON file, - for standard input")
     action.add_argument(
@@ -107,10 +103,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
     if options.example_request:
-        path = find_version(options.model) / EXTRA / EXAMPLE_REQUEST
+        path = find_version(options.export) / EXTRA / EXAMPLE_REQUEST
         sys.stdout.write(path.read_text("utf-8"))
         return 0
     request = read_request(options.request)
-    scores = Scorer(options.model).score(request)
+    scores = Scorer(options.export).score(request)
     print_scores(scores, options.json)
     return 0

@@ -24,9 +24,6 @@ from serving.stacked import by_dtype
 _FEWEST_BEHAVIORS = 32
 _MOST_SIZES = 4
 
-SLATE_SIZES = (10, 50, 100, 200, 500, 1_000)
-BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-
 
 def default_history_lengths(longest: int) -> tuple[int, ...]:
     """N and its halves: at most four sizes, none below 32."""

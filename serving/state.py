@@ -42,7 +42,6 @@ from ctr_tf.errors import UserError
 
 STATE = "state_"
 STATE_VERSION = STATE + "version"
-STATE_DTYPES = ("float32", "bfloat16")
 LAYOUT_VERSION = 2
 _MAGIC = b"CTRSTATE"
 _HEADER = struct.Struct("<8sIQII")

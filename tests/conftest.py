@@ -91,7 +91,7 @@ def world(tmp_path_factory):
     recipe = ["--config", "sparsectr_synthetic"]
     settings = ["data.batch_size=32", "training.epochs=1", "training.log_every=10"]
     settings += ["model.num_blocks=1"]  # half the graph to trace, again and again
-    padded = ["--slate_sizes", "10", "50", "--history_lengths", "64", "128"]
+    padded = ["--slate_sizes", "10,50", "--history_lengths", "64,128"]
     for words in (
         ["synthesize", "--output", raw, *sizes.split()],
         ["prepare", "--source", "synthetic", "--input", raw, "--output", data],

@@ -20,7 +20,7 @@ class Server:
         self.grpc, self.rest = (f"127.0.0.1:{free_port()}" for _ in range(2))
         ports = [address.rpartition(":")[2] for address in (self.grpc, self.rest)]
         self._command = [sys.executable, "-m", "ctr_tf", "serve"]
-        self._command += ["--model", str(model_dir), *options]
+        self._command += ["--export", str(model_dir), *options]
         self._command += ["--grpc_port", ports[0], "--rest_port", ports[1]]
         self._log = tempfile.TemporaryFile("w+")
         self.process = None

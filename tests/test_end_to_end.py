@@ -30,7 +30,7 @@ def test_score_needs_the_saved_model_alone(world):
         "from ctr_tf.commands.main import main; status = main(sys.argv[1:]);"
         "sys.exit(status or any(m.startswith('ctr_tf.models') for m in sys.modules))"
     )
-    words = ["score", "--model", str(model), "--request", str(request), "--json"]
+    words = ["score", "--export", str(model), "--request", str(request), "--json"]
     result = subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True
     )
@@ -49,7 +49,7 @@ def test_a_wrong_request_is_refused_before_tensorflow_is_imported(world, tmp_pat
         "import sys; sys.modules['tensorflow'] = None;"
         "from ctr_tf.commands.main import main; sys.exit(main(sys.argv[1:]))"
     )
-    words = ["score", "--model", str(world / "run" / "export"), "--request", str(path)]
+    words = ["score", "--export", str(world / "run" / "export"), "--request", str(path)]
     result = subprocess.run(
         [sys.executable, "-c", program, *words], capture_output=True, text=True
     )
@@ -74,7 +74,7 @@ def test_verify_holds_many_samples_against_the_export(world, tmp_path, caplog):
 
 
 def test_inspect_shows_a_dated_history_and_the_slate(world, capsys):
-    assert main(["inspect", str(world / "data"), "--split", "test"]) == 0
+    assert main(["inspect", "--data", str(world / "data"), "--split", "test"]) == 0
     text = capsys.readouterr().out
     for word in ("request", "history", "chunk", "category", "click"):
         assert word in text.lower()

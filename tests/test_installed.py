@@ -123,7 +123,7 @@ def test_every_stage_runs_in_an_empty_folder(ctr_tf):
         "training.max_steps=2",
         "evaluate --run run",
         "export --run run --history_lengths 128 --slate_sizes 10",
-        "score --model run/export --request run/export/1/assets.extra/"
+        "score --export run/export --request run/export/1/assets.extra/"
         "example_request.json --json",
     ):
         status, text = ctr_tf(*words.split())

@@ -24,7 +24,7 @@ from ctr_tf.errors import UserError
 from serving.score import Scorer, read_request
 
 PREPARE = "prepare --source synthetic --input {world}/raw --output {tmp}/out"
-SCORE = "score --model {world}/run/export/1 --request {tmp}/request.json"
+SCORE = "score --export {world}/run/export/1 --request {tmp}/request.json"
 SHARD = "{tmp}/data/train/part-00000-of-00008.tfrecord"
 ONE_OF_TWO = "1 of 2 rows of exposures are unfit for use, more than 0.01 of them"
 
@@ -153,10 +153,10 @@ PREPARED_DATA = {
         SHARD + ": record 0: 'candidate_price' must have as many values as the sample "
         "has candidates, 10. Received: 9"
     ),
-    words("inspect {world}/data --index 100000"): (
+    words("inspect --data {world}/data --index 100000"): (
         "samples, counted from 0. Received: --index 100000"
     ),
-    words("inspect {world}/data --request_id nobody"): (
+    words("inspect --data {world}/data --request_id nobody"): (
         "Split 'test' has no sample with this `request_id`. Received: nobody"
     ),
 }
@@ -167,7 +167,7 @@ RUN = {
     words("evaluate --run {world}/run --split tset"): (
         "'{world}/data': Unknown split 'tset'. Did you mean 'test'?"
     ),
-    words("evaluate --run {world}/run --base {tmp}/metrics.json"): (
+    words("evaluate --run {world}/run --against {tmp}/metrics.json"): (
         "There is no metrics file of a base at '{tmp}/metrics.json'."
     ),
     words("export --run {tmp}"): (

@@ -97,7 +97,7 @@ def test_every_stage(bucket, tmp_path, elsewhere, monkeypatch):
     run_both("prepare", *words, "--output", "{}/data")
     here, there = (PreparedData.load(f"{w}/data") for w in (tmp_path, place))
     assert here.manifest.files == there.manifest.files
-    shown = run_both("inspect", "{}/data", "--split", "test")
+    shown = run_both("inspect", "--data", "{}/data", "--split", "test")
     one, other = (text.partition("\n")[2] for text in shown)  # the first is the path
     assert one == other and "history" in one
 
@@ -118,7 +118,7 @@ def test_every_stage(bucket, tmp_path, elsewhere, monkeypatch):
 
     sizes = ["--history_lengths", "128", "--slate_sizes", "10", "--batch_sizes", "1"]
     run_both("export", "--run", "{}/run", *sizes)
-    model = ["--model", "{}/run/export"]
+    model = ["--export", "{}/run/export"]
     shown = run_both("score", *model, "--example_request", "--json")
     answers = list(map(json.loads, shown))
     words = ["--data", "{}/data", "--output", "{}/scores"]
@@ -158,7 +158,7 @@ def assert_no_orphans(bucket, data):
         ["train", *SETTINGS, "run=s3://BUCKET/run", "data.path=s3://BUCKET/data"],
         ["evaluate", "--run", "s3://BUCKET/run"],
         ["prepare", "--source", "jsonl", "--input", "raw", "--output", "s3://BUCKET/d"],
-        ["score", "--model", "s3://BUCKET/export", "--example_request"],
+        ["score", "--export", "s3://BUCKET/export", "--example_request"],
     ],
 )
 def test_a_store_that_is_not_there_is_one_line(words, bucket, tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ def request_with(change):
         request = json.loads(example.read_text("utf-8"))
         request = change(request) or request
         (tmp / "request.json").write_text(json.dumps(request), "utf-8")
-        return f"score --model {model} --request {tmp}/request.json".split()
+        return f"score --export {model} --request {tmp}/request.json".split()
 
     return make
 

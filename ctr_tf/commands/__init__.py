@@ -1,1 +1,1 @@
-"""The command line `ctr-tf`; its verbs live in the modules that do the work."""
+"""The command line `ctr-tf`: a module a verb, which loads what it needs late."""

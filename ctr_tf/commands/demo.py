@@ -4,7 +4,6 @@ Raw logs → Beam → listwise TFRecords → SparseCTR trained → evaluated →
 JSON request with 50 candidates scored by the reloaded SavedModel.
 """
 
-import argparse
 import json
 import logging
 import shutil
@@ -14,6 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.main import resolve
 from ctr_tf.errors import UserError
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
@@ -36,9 +36,9 @@ def _verb(name: str, *arguments: object) -> None:
 
 def _score_in_a_new_process(model: Path, request: Path) -> None:
     """Scores with nothing but the SavedModel: the model's code is never imported."""
-    command = [sys.executable, "-m", "ctr_tf", "score", "--model", str(model)]
+    command = [sys.executable, "-m", "ctr_tf", "score", "--export", str(model)]
     _log.info("")
-    _log.info("=== ctr-tf score --model %s --request %s", model, request)
+    _log.info("=== ctr-tf score --export %s --request %s", model, request)
     subprocess.run([*command, "--request", str(request)], check=True)
 
 
@@ -57,11 +57,11 @@ def _summary(metrics: dict, rows: Sequence[tuple[str, Path]]) -> str:
 
 def main(argv: list[str]) -> int:
     """Runs every stage on one source."""
-    parser = argparse.ArgumentParser(prog="ctr-tf demo", description=__doc__)
+    parser = Parser("demo", __doc__)
     parser.add_argument("--source", default="synthetic", help="a source of `prepare`")
     parser.add_argument("--input", help="folder of raw logs; not for synthetic ones")
     parser.add_argument("--config", help="recipe; default: SparseCTR's of the source")
-    parser.add_argument("--output", help="default: runs/demo-<source>")
+    parser.add_argument("--output", help="folder; default: runs/demo-<source>")
     arguments = parser.parse_args(argv)
     if (arguments.source == "synthetic") == bool(arguments.input):
         raise UserError(
@@ -82,8 +82,8 @@ def main(argv: list[str]) -> int:
     else:
         raw = as_path(arguments.input)
     _verb("prepare", "--source", arguments.source, "--input", raw, "--output", data)
-    _verb("inspect", data, "--split", "test")
-    _verb("train", "--config", recipe, f"run={run}", f"data.path={data}")
+    _verb("inspect", "--data", data, "--split", "test")
+    _verb("train", "--config", recipe, "--data", data, "--run", run)
     _verb("evaluate", "--run", run)
     _verb("export", "--run", run)
     model = max((run / "export").iterdir(), key=lambda path: int(path.name))

@@ -17,35 +17,41 @@ from ctr_tf.errors import UserError, storage_trouble, unknown_name
 from ctr_tf.storage.tensorflow_stores import leave
 
 VERBS = {
-    "synthesize": ("ctr_tf.synthetic.synthesize", "write logs whose truth is known"),
-    "prepare": ("pipelines.listwise", "raw logs → listwise TFRecord samples (Beam)"),
-    "inspect": ("ctr_tf.data.inspect", "show a prepared data set and its samples"),
-    "recipes": ("ctr_tf.commands.recipes", "the recipes that `train` knows by name"),
-    "train": ("ctr_tf.training.train", "train a model by a recipe"),
-    "plan": ("ctr_tf.training.plan", "what memory a training needs on each worker"),
-    "launch": ("ctr_tf.training.launch", "start a training's workers, and again"),
-    "day": ("ctr_tf.daily.day", "a day: prepare, predict, train on it, export"),
-    "send": ("ctr_tf.data.send", "send a split's samples to a Kafka topic, by time"),
-    "evaluate": ("ctr_tf.evaluation.evaluate", "AUC, GAUC, log loss, … and a report"),
-    "baselines": (
-        "ctr_tf.evaluation.baselines",
-        "popularity, logistic regression, boosted trees, tower",
-    ),
-    "compare": ("ctr_tf.compare.compare", "many models under one budget, one table"),
-    "tune": ("ctr_tf.tuning.tune", "seek values for a recipe's keys, by validation"),
-    "scaling": ("ctr_tf.scaling.scaling", "a model in many sizes: laws and advice"),
-    "export": ("serving.export", "write a SavedModel for TF Serving"),
-    "score": ("serving.score", "score a JSON request with a SavedModel"),
-    "batch-score": ("pipelines.score", "score prepared data or raw logs (Beam)"),
-    "serving-config": ("serving.config.generate", "TF Serving's files for an export"),
-    "serve": ("serving.server.serve", "serve an export; for development"),
-    "ingest": ("serving.online.ingest", "feed an online store with events"),
-    "rank": ("serving.online.rank", "rank items for a user by an online store"),
-    "replay": ("serving.online.replay", "does a store answer what the records say?"),
-    "check": ("serving.check", "check a running server"),
-    "loadtest": ("serving.loadtest", "load a running server, measure its latency"),
-    "demo": ("ctr_tf.commands.demo", "all of the above, one after the other"),
-    "engine": ("pipelines.engines.engine", "a Beam job on a local Flink or Spark"),
+    "synthesize": "write logs whose truth is known",
+    "prepare": "raw logs → listwise TFRecord samples (Beam)",
+    "inspect": "show a prepared data set and its samples",
+    "recipes": "the recipes that `train` knows by name",
+    "train": "train a model by a recipe",
+    "plan": "what memory a training needs on each worker",
+    "launch": "start a training's workers, and again",
+    "day": "a day: prepare, predict, train on it, export",
+    "send": "send a split's samples to a Kafka topic, by time",
+    "evaluate": "AUC, GAUC, log loss, … and a report",
+    "baselines": "popularity, logistic regression, boosted trees, tower",
+    "compare": "many models under one budget, one table",
+    "tune": "seek values for a recipe's keys, by validation",
+    "scaling": "a model in many sizes: laws and advice",
+    "export": "write a SavedModel for TF Serving",
+    "score": "score a JSON request with a SavedModel",
+    "batch-score": "score prepared data or raw logs (Beam)",
+    "serving-config": "TF Serving's files for an export",
+    "serve": "serve an export; for development",
+    "ingest": "feed an online store with events",
+    "rank": "rank items for a user by an online store",
+    "replay": "does a store answer what the records say?",
+    "check": "check a running server",
+    "loadtest": "load a running server, measure its latency",
+    "demo": "all of the above, one after the other",
+    "engine": "a Beam job on a local Flink or Spark",
+}
+# Verbs whose module is another than that of their name beside this one.
+_ELSEWHERE = {
+    "synthesize": "ctr_tf.synthetic.synthesize",
+    "score": "serving.score",
+    "serving-config": "serving.config.generate",
+    "ingest": "serving.online.ingest",
+    "rank": "serving.online.rank",
+    "engine": "pipelines.engines.engine",
 }
 
 
@@ -63,7 +69,7 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 
 def _help() -> str:
     lines = ["usage: ctr-tf VERB [options]      (ctr-tf VERB --help for each)", ""]
-    lines += [f"  {verb:<18}{text}" for verb, (_, text) in VERBS.items()]
+    lines += [f"  {verb:<18}{text}" for verb, text in VERBS.items()]
     lines += ["", "in a checkout of the source:", ""]
     lines += [f"  {'bench ' + name:<18}{text}" for name, text in BENCHES.items()]
     return "\n".join(lines)
@@ -86,7 +92,8 @@ def resolve(argv: list[str]) -> tuple[ModuleType, list[str]]:
         return load_bench(rest[0] if rest else "(none)"), rest[1:]
     if verb not in VERBS:
         raise UserError(unknown_name("verb", verb, [*VERBS, "bench"]))
-    return importlib.import_module(VERBS[verb][0]), rest
+    name = _ELSEWHERE.get(verb, f"ctr_tf.commands.{verb.replace('-', '_')}")
+    return importlib.import_module(name), rest
 
 
 def main(argv: list[str] | None = None) -> int:

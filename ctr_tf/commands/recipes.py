@@ -1,13 +1,12 @@
 """`ctr-tf recipes`: the recipes that `--config` takes by their names."""
 
-import argparse
-
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.recipes.find import FOLDER, recipe_names, recipe_title
 
 
 def main(argv: list[str]) -> int:
     """Lists the shipped recipes: name and title; and the folder that they lie in."""
-    parser = argparse.ArgumentParser(prog="ctr-tf recipes", description=__doc__)
+    parser = Parser("recipes", __doc__)
     parser.parse_args(argv)
     names = recipe_names()
     width = max(map(len, names))

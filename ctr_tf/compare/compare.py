@@ -1,15 +1,6 @@
-"""`ctr-tf compare`: many models under one budget, in one table and one plot.
+"""Many models under one budget, in one table and one plot.
 
-    ctr-tf compare --data DATA --models din,sparsectr --seeds 3 [key=value …]
-
-Every model is trained by one recipe's sections `data`, `objective`, `optimizer` and
-`training`; its own section `model` is that of its recipe beside it. `key=value` sets a
-key for all, `name:key=value` for one model. Each run is a process of its own. The same
-command goes on where it was interrupted, and more models or seeds add to what is there.
-
-With `--tune N` each model first gets N trials of its own, as of `ctr-tf tune`, under
-the ranges of the recipe's section `tune`: validation decides, and the model's runs, and
-those of its variants, take the best values. A key that is set is left as it is set.
+The command is `ctr_tf.commands.compare`, which tells how.
 """
 
 import argparse
@@ -26,19 +17,22 @@ from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.tuned import Tuned, make_studies, tune_models
 from ctr_tf.compare.variants import Variant, variants
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import UserError, check_positive_options, unknown_name
+from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.recipes.find import find_recipe, recipe_of_data
 from ctr_tf.storage import as_local, as_path
 
 _log = logging.getLogger(__name__)
 
 
-def main(argv: list[str]) -> int:
-    """Compares models; the exit status is 1 if a run failed."""
-    arguments = parse(argv)
-    check_positive_options(arguments, "seeds", "candidates")
-    if arguments.tune is not None:
-        check_positive_options(arguments, "tune")
+def compare(arguments: argparse.Namespace) -> int:
+    """Compares models.
+
+    Args:
+        arguments: of the command.
+
+    Returns:
+        The exit status, which is 1 if a run failed.
+    """
     data = PreparedData.load(arguments.data)
     rows = chosen(arguments)
     base = arguments.base or rows[0].name
@@ -114,29 +108,3 @@ def _report(jobs: list[Job], rows: list[Variant], about: dict, output: Path) -> 
     write_table(table, about, output)
     plot_quality_against_cost(table, about["base"], output / "quality_cost.png")
     return markdown(table, about)
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line's options; overrides may stand anywhere among them."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="folder of `ctr-tf prepare`")
-    add("--models", default="sparsectr", help="names, with commas between; also tfrs")
-    add("--base", help="what others are compared with; default: the first model")
-    add("--seeds", type=int, default=3, help="runs of each; default: 3")
-    add("--tune", type=int, metavar="N", help="trials of each model before; none")
-    add("--config", help="recipe: the budget; default: SparseCTR's for the data")
-    add("--output", help="default: runs/compare-<name of the data>")
-    add("--split", default="test", help="to evaluate on; default: test")
-    add("--candidates", type=int, default=100, help="of the request that cost is of")
-    add("--ablations", action="store_true", help="and the models without their parts")
-    add(
-        "--alternatives", action="store_true",
-        help="and the models with other parts, where they have a choice",
-    )  # fmt: skip
-    add("overrides", nargs="*", metavar="key=value", help="or name:key=value")
-    return parser.parse_intermixed_args(argv)

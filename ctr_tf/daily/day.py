@@ -1,25 +1,6 @@
-"""`ctr-tf day`: one day, from raw logs to the run that serves the next one.
+"""One day, from raw logs to the run that serves the next one.
 
-    ctr-tf day --config sparsectr --source jsonl --input LOGS --root ROOT \
-        --day 2022-05-03
-
-prepares the day's samples with the vocabularies of the day before, scores them by the
-run of the day before, which has seen none of them (predict), goes on from that run on
-them (train), exports the new run if asked, and writes the day down:
-
-    ROOT/2022-05-03/options.json   what the day was begun with
-                    data/          samples of the day alone; histories and counters
-                                   know all that the logs tell of before
-                    predicted/     how the run of the day before did on them
-                    run/           trained on them; run/export with `--export`
-                    day.json       written last
-    ROOT/days.json  days.png       all days that are finished
-
-LOGS hold the day and what histories and counters need of before; what comes after the
-day (UTC) is not looked at. The first day of a ROOT begins from nothing. Each stage
-leaves its result whole or not at all: the same command goes on where it was killed, and
-does nothing where all is done. Options that are not listed, written `--name=value`, are
-those of `ctr-tf prepare`; `key=value` those of the recipe.
+The command is `ctr_tf.commands.day`, which tells what a day leaves.
 """
 
 import argparse
@@ -151,24 +132,27 @@ class Day:
 
     def train(self) -> int | None:
         """Trains on the day; returns None where that is done, else the exit status."""
-        from ctr_tf.training import train
+        from ctr_tf.commands import train
         from ctr_tf.training.run import METRICS
 
         if (self.run / METRICS).is_file():
             return None
         words = ["--config", self.options.config]
+        if self.options.model is not None:
+            words += ["--model", self.options.model]
         if self._previous is not None:
             words += ["--from", str(self._previous / "run")]
             words.append("training.start_slots=true")
         words += ["training.validate=false", *self.options.overrides]
-        words += [f"data.path={self.data}", f"run={self.run}"]
+        words += ["--data", str(self.data), "--run", str(self.run)]
         return train.main(words)
 
     def export(self) -> bool:
         """Exports the run, if asked."""
-        from serving import export
+        from ctr_tf.commands import export
+        from serving.export import versions
 
-        if not self.options.export or export.versions(self.run / "export"):
+        if not self.options.with_export or versions(self.run / "export"):
             return False
         if status := export.main(["--run", str(self.run)]):
             raise UserError(f"The export failed, see above. Received: status {status}")
@@ -237,38 +221,17 @@ def find_previous(root: Path, day: datetime.date, after: str | None) -> Path | N
     return root / wanted
 
 
-def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Reads the command line.
+def run(options: argparse.Namespace, prepare: list[str]) -> int:
+    """Runs one day.
+
+    Args:
+        options: of the command.
+        prepare: further options of `ctr-tf prepare`.
 
     Returns:
-        Its options, and further ones of `ctr-tf prepare`.
+        The exit status.
     """
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf day",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, help="recipe, as of `ctr-tf train`")
-    parser.add_argument("--source", required=True, help="kind of raw logs")
-    parser.add_argument("--input", required=True, help="folder of the raw logs")
-    parser.add_argument("--root", required=True, help="folder of all days")
-    parser.add_argument("--day", required=True, help="such as 2022-05-03 (UTC)")
-    parser.add_argument(
-        "--after", metavar="DAY", help="go on from this day, not from the one before"
-    )
-    parser.add_argument(
-        "--renew",
-        action="store_true",
-        help="make vocabularies anew: what the logs do not tell of any more is "
-        "forgotten, ids change, and rows are found by their values",
-    )
-    parser.add_argument("--export", action="store_true", help="export the run, too")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options, further = parser.parse_known_args(argv)
-    options.overrides += [word for word in further if not word.startswith("--")]
-    further = [word for word in further if word.startswith("--")]
-    for word in further:
+    for word in prepare:
         name = word.removeprefix("--").split("=")[0]
         if "=" not in word or name in _OWN:
             raise UserError(
@@ -276,24 +239,6 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
                 f"{', '.join(_OWN)}. Received: {word}"
             )
     options.root = as_local(options.root, "`--root`")
-    options.day = _date("day", options.day)
-    if options.after is not None:
-        options.after = _date("after", options.after).isoformat()
-    return options, further
-
-
-def _date(option: str, text: str) -> datetime.date:
-    try:
-        return datetime.date.fromisoformat(text)
-    except ValueError:
-        raise UserError(
-            f"`--{option}` must be a date such as 2022-05-03. Received: {text!r}"
-        ) from None
-
-
-def main(argv: list[str]) -> int:
-    """Runs one day."""
-    options, prepare = parse(argv)
     options.root.mkdir(parents=True, exist_ok=True)
     try:
         with files.held(options.root), files.naming(options.root):

@@ -1,21 +1,6 @@
-"""`ctr-tf inspect`: a prepared data set, and its samples as a person wants to see them.
+"""A prepared data set, and its samples as a person wants to see them.
 
-```
-ctr-tf inspect PREPARED                                  summary, and one sample
-ctr-tf inspect PREPARED --split train --index 7 --num 2
-ctr-tf inspect PREPARED --user_id 4711 --full
-ctr-tf inspect PREPARED --verify                         checksums of all files
-ctr-tf inspect PREPARED --bytes 1000                     what each key of a sample costs
-ctr-tf inspect PREPARED --attention RUN OTHER_RUN        where a language model looks
-```
-
-A sample is shown with its ids turned back into words by the vocabularies (`?` is out of
-vocabulary, `-` is missing), times in the schema's local time, the history cut where its
-chunks are, and the slate with labels and counters.
-
-`--attention` names runs of models that read texts, with sinks and without, say. It
-tells and draws, for the user of the first sample shown, how much of the attention of
-the layers that read his texts sinks get, behaviors, and other tokens.
+The command is `ctr_tf.commands.inspect`.
 """
 
 import argparse
@@ -39,7 +24,7 @@ from ctr_tf.data.text_tables import (
     table,
     total_width,
 )
-from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.storage import as_path
@@ -300,92 +285,30 @@ def _zone(schema: Schema) -> str:
     return f"UTC{schema.utc_offset_hours:+g}" if schema.zone else "UTC"
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf inspect",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("data", help="folder of a prepared data set")
-    parser.add_argument("--split", help="default: test, if it has samples")
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument("--index", type=int, default=0, help="of the first sample")
-    which.add_argument("--request_id", help="samples of this request")
-    which.add_argument("--user_id", help="samples of this user")
-    which.add_argument(
-        "--bytes",
-        type=int,
-        metavar="SAMPLES",
-        help="what each key costs in the first so many, before compression",
-    )
-    parser.add_argument("--num", type=int, default=1, help="samples to show; default 1")
-    parser.add_argument(
-        "--full", action="store_true", help="all of a long history and slate"
-    )
-    parser.add_argument(
-        "--verify", action="store_true", help="compare all files with their checksums"
-    )
-    parser.add_argument(
-        "--attention",
-        nargs="+",
-        metavar="RUN",
-        help="where the language models of these runs look, for the first sample",
-    )
-    parser.add_argument(
-        "--output",
-        help="picture of --attention; default: attention-SPLIT-INDEX.png in the first "
-        "run's plots",
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Runs the verb.
+def inspect(arguments: argparse.Namespace) -> None:
+    """Prints what the command asks for.
 
     Args:
-        argv: words after `ctr-tf inspect`.
+        arguments: of the command.
 
-    Returns:
-        0.
+    Raises:
+        UserError: if there is no such sample.
     """
-    arguments = _parse(argv)
-    for name in ("index", "num"):
-        if getattr(arguments, name) < 0:
-            raise UserError(
-                f"`--{name}` must not be negative. Received: {getattr(arguments, name)}"
-            )
-    if arguments.output and not arguments.attention:
-        raise UserError(
-            "`--output` is for the picture of `--attention`. "
-            f"Received: --output {arguments.output}"
-        )
-    if arguments.attention and (arguments.verify or not arguments.num):
-        raise UserError(
-            "`--attention` looks into a sample, and `--verify` and `--num 0` show none."
-            f" Received: --attention {' '.join(arguments.attention)}"
-        )
-    if arguments.bytes is not None:
-        check_positive_options(arguments, "bytes")
-        if arguments.attention or arguments.verify:
-            raise UserError(
-                "`--bytes` shows what samples cost, and nothing else. "
-                f"Received: --bytes {arguments.bytes} with --attention or --verify"
-            )
     data = PreparedData.load(arguments.data)
     if arguments.verify:
         data.verify()
         files = len(data.manifest.sizes) + len(data.manifest.content)
         print(f"{data.folder}: all {files} files are what {MANIFEST} says")
-        return 0
+        return
     print(describe(data))
     split = arguments.split or _default_split(data)
     if arguments.bytes is not None:
         if not data.num_samples(split):
             raise UserError(f"Split '{split}' has no samples. Received: --bytes")
         print(f"\n{describe_costs(data, split, arguments.bytes)}")
-        return 0
+        return
     if not arguments.num:
-        return 0
+        return
     found = find_samples(
         data, split, arguments.index, arguments.request_id, arguments.user_id
     )
@@ -398,7 +321,6 @@ def main(argv: Sequence[str]) -> int:
         count += 1
     if not count:
         raise UserError(_nothing_found(arguments, data, split))
-    return 0
 
 
 def _show_attention(

@@ -1,16 +1,9 @@
-"""`ctr-tf send`: a split's samples as messages of a Kafka topic, by their time.
+"""A split's samples as messages of a Kafka topic, by their time.
 
-    ctr-tf send --data DATA --split test --stream HOST:PORT --topic samples
-    ctr-tf train --from RUN … --stream HOST:PORT --topics samples --to_end
-
-To replay a log as a stream: what `ctr-tf train --stream` reads is what `prepare`
-writes. Messages have the user's id as their key, so that a user's samples stay in their
-order.
+The command is `ctr_tf.commands.send`.
 """
 
-import argparse
 import logging
-import sys
 import time
 from collections.abc import Iterator
 
@@ -20,7 +13,7 @@ import tensorflow as tf
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.stored import StoredSamples
 from ctr_tf.data.topics import client
-from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.errors import UserError
 
 _log = logging.getLogger(__name__)
 _TOGETHER = 1_000  # samples that are read at once
@@ -119,30 +112,3 @@ def send(
             f"The broker '{broker}' does not take samples into '{topic}': {trouble}"
         )
     return sent
-
-
-def main(argv: list[str]) -> int:
-    """The verb `ctr-tf send`."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf send",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--data", required=True, help="a prepared data set")
-    parser.add_argument("--split", default="test")
-    parser.add_argument(
-        "--stream", metavar="HOST:PORT", required=True, help="a Kafka broker"
-    )
-    parser.add_argument("--topic", required=True, help="of the broker")
-    parser.add_argument("--rate", type=float, help="samples a second at most")
-    options = parser.parse_args(argv)
-    if options.rate is not None:
-        check_positive_options(options, "rate")
-    data = PreparedData.load(options.data)
-    sent = send(data, options.split, options.stream, options.topic, options.rate)
-    print(f"{sent:,} samples of '{options.split}' sent to '{options.topic}'")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

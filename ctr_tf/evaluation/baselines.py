@@ -1,19 +1,8 @@
-"""`ctr-tf baselines`: the honest lines that a model has to beat.
-
-* *popularity*: the candidate's click-through rate in the last so many hours or days,
-  smoothed, from the point-in-time counters alone. The window and the smoothing are
-  those that do best on the validation split.
-* *logistic regression*: on the same features as the models, ids one-hot and the
-  history as a bag of items. The penalty is the one that does best on the validation
-  split.
-* *gradient-boosted trees*: on the features of user, request and candidate, without the
-  history. There are as many trees as do best on the validation split.
-* *tower*: the ranker of that name, a network on these features, trained by its recipe.
+"""The honest lines that a model has to beat; `ctr_tf.commands.baselines` tells which.
 
 All are fitted on the train split and measured by `evaluate_predictions`.
 """
 
-import argparse
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -85,26 +74,3 @@ def default_output(folder: str | Path) -> Path:
 def shown(name: str) -> str:
     """A baseline's name for people."""
     return name.replace("_", " ").replace("gradient boosted", "gradient-boosted")
-
-
-def main(argv: list[str]) -> int:
-    """Fits and measures the baselines of a data set."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf baselines",
-        description="Item popularity, logistic regression, gradient-boosted trees and "
-        "a tower, the last two without history, on a prepared data set.",
-    )
-    parser.add_argument("--data", required=True, help="folder of `ctr-tf prepare`")
-    parser.add_argument("--split", default="test", help="default: test")
-    parser.add_argument("--output", help="default: runs/baselines-<name of the data>")
-    a = parser.parse_args(argv)
-    results = evaluate_baselines(a.data, a.split, a.output)
-    print(f"{'':<24}{'AUC':>8}{'GAUC':>8}{'log loss':>10}")
-    for name, result in results.items():
-        gauc = result["gauc_user"]
-        print(
-            f"{shown(name):<24}{result['auc']:>8.4f}"
-            f"{'–' if gauc is None else f'{gauc:.4f}':>8}{result['log_loss']:>10.4f}"
-        )
-    print(f"{'reports':<24}{a.output or default_output(a.data)}")
-    return 0

@@ -1,10 +1,10 @@
-"""`ctr-tf evaluate`: metrics.json and a one-page report on one split.
+"""Measures scores: metrics.json and a one-page report on one split.
 
 Whatever made the scores (a run's ranker, an exported model, a baseline), they go
-through `evaluate_predictions`, so that all are measured by the very same code.
+through `evaluate_predictions`, so that all are measured by the very same code. The
+command is `ctr_tf.commands.evaluate`.
 """
 
-import argparse
 import dataclasses
 import json
 import time
@@ -21,9 +21,9 @@ from ctr_tf.evaluation.predictions import (
     predictions,
     with_progress,
 )
-from ctr_tf.evaluation.report import headline, write_report
+from ctr_tf.evaluation.report import write_report
 from ctr_tf.evaluation.scores import SCORES, saving_scores
-from ctr_tf.evaluation.withheld import WithheldMetrics, table
+from ctr_tf.evaluation.withheld import WithheldMetrics
 from ctr_tf.storage import as_path, files
 from ctr_tf.storage.folders import writing
 
@@ -262,45 +262,3 @@ def evaluate_run(
             base=base,
             total=found.num_samples(split),
         )
-
-
-def main(argv: list[str]) -> int:
-    """Evaluates a run."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf evaluate", description="Measure a run on one split of its data."
-    )
-    parser.add_argument("--run", required=True, help="folder of the run")
-    parser.add_argument("--data", help="prepared data set; default: the run's own")
-    parser.add_argument("--split", default="test", help="default: test")
-    parser.add_argument("--base", help="run or metrics.json to compare with")
-    parser.add_argument("--output", help="default: RUN/evaluation/SPLIT")
-    parser.add_argument("--task", help="default: the label that the run is trained for")
-    parser.add_argument("--batch_size", type=int, help="default: the run's")
-    parser.add_argument(
-        "--scores", action="store_true", help=f"also keep every score, in {SCORES}"
-    )
-    parser.add_argument(
-        "--no_withheld",
-        action="store_true",
-        help="do not score everything once more with the history withheld",
-    )
-    a = parser.parse_args(argv)
-    output = as_path(a.output or output_folder(a.run, a.split, a.task))
-    with files.naming(output):
-        result = evaluate_run(
-            a.run,
-            a.split,
-            a.base,
-            output,
-            a.batch_size,
-            a.scores,
-            a.task,
-            not a.no_withheld,
-            a.data,
-        )
-    print("\n".join(f"{label:<30}{value}" for label, value in headline(result)))
-    if "withheld" in result:
-        cells = ("{:<14}{:>10}{:>12}{:>14}    {}".format(*row) for row in table(result))
-        print("", *cells, "", sep="\n")
-    print(f"{'report':<30}{output / 'report.html'}")
-    return 0

@@ -1,16 +1,6 @@
-"""`ctr-tf scaling`: a model in many sizes, the law of what it reaches, and advice.
+"""A model in many sizes, the law of what it reaches, and advice.
 
-    ctr-tf scaling --data DATA --grades 2:1:4,4:1:8,8:1:16,16:2:32,32:2:64 --seeds 3
-
-A grade is width:blocks:history (and :heads; by default they are 4 wide). With several
---shares grades are trained on parts of the training samples, too. Each point is trained
-with each seed by one recipe, in a process of its own, costed and evaluated. The same
-command goes on where it was interrupted, and more grades, shares or seeds add to what
-is there.
-
-The law AUC = E - A X^(-alpha) and its rival a + b ln X are fitted to all but the
-largest points, which they then predict. X is the FLOPs of a request, and the number of
-training samples if there are several shares. scaling.md says what came out.
+The command is `ctr_tf.commands.scaling`, which tells how.
 """
 
 import argparse
@@ -35,9 +25,15 @@ from ctr_tf.storage import as_local, as_path
 _log = logging.getLogger(__name__)
 
 
-def main(argv: list[str]) -> int:
-    """Does a study; the exit status is 1 if a run failed."""
-    arguments = parse(argv)
+def scaling(arguments: argparse.Namespace) -> int:
+    """Does a study.
+
+    Args:
+        arguments: of the command.
+
+    Returns:
+        The exit status, which is 1 if a run failed.
+    """
     data = PreparedData.load(arguments.data)
     cells = chosen(arguments, data.schema.history_length)
     budget = find_recipe(arguments.config or recipe_of_data(data.schema.name))
@@ -168,29 +164,3 @@ def studies_of(
         for axis, fixed, mine in lines
         if len(mine) > 1
     ]
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line's options; overrides may stand anywhere among them."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", required=True, help="folder of `ctr-tf prepare`")
-    add("--grades", required=True, help="width:blocks:history[:heads], with commas")
-    add("--shares", default="1", help="of the training samples, such as 1,1/4,1/16")
-    add("--shares_of", help="grades that are trained on each share; default: all")
-    add("--seeds", type=int, default=3, help="runs of each point; default: 3")
-    add("--hold_out", type=int, default=2, help="largest points to predict; default: 2")
-    add("--config", help="recipe of all runs; default: SparseCTR's for the data")
-    add("--model", help="by its name, with its own recipe beside that of --config")
-    add("--limit", type=float, help="AUC that cannot be exceeded, if it is known")
-    add("--flops_budget", type=float, help="of a request: which grade is the best?")
-    add("--latency_budget_ms", type=float, help="of a request: which is the best?")
-    add("--candidates", type=int, default=10, help="of that request; default: 10")
-    add("--split", default="test", help="to evaluate on; default: test")
-    add("--output", help="default: runs/scaling-<model>-<name of the data>")
-    add("overrides", nargs="*", metavar="key=value", help="of the recipe")
-    return parser.parse_intermixed_args(argv)

@@ -42,6 +42,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.storage import as_local
 from ctr_tf.synthetic.auc import weighted_auc
@@ -271,13 +272,8 @@ def main(argv: Sequence[str]) -> int:
     world = first.parse_known_args(argv)[0].world
     if world not in WORLDS:
         raise UserError(unknown_name("world", world, WORLDS))
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf synthesize",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[first],
-        allow_abbrev=False,
-    )
+    parser = Parser("synthesize", __doc__, abbreviated=False)
+    parser.add_argument("--world", default="shop", help=" | ".join(WORLDS))
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--format", default="parquet", help=" | ".join(FORMATS))
     parser.add_argument(

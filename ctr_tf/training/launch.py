@@ -1,16 +1,6 @@
-"""`ctr-tf launch`: starts the workers of a training, and all again if one fails.
+"""Starts the workers of a training, and all again if one fails.
 
-    ctr-tf launch --workers 4 -- train --config sparsectr data.path=DATA run=RUN
-    ctr-tf launch --hosts a:2222,b:2222 --index 0 -- train --config …
-
-With `--workers` all of them run on this machine. With `--hosts` this machine runs one
-of them: the same command on every machine, each with its own `--index`; eight hosts are
-`node[0-7]:2222`. Every worker gets `TF_CONFIG`; what it says is told behind its number.
-
-A worker that ends with the status 2 has met a mistake that it would meet again: all are
-ended, with that status. After any other end but success all are started again, at most
-`--restarts` times; they go on from the latest checkpoint. A SIGTERM to this command is
-passed on: the workers write a checkpoint and leave, and so does it, with the status 75.
+The command is `ctr_tf.commands.launch`.
 """
 
 import argparse
@@ -28,10 +18,9 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ctr_tf.errors import UserError
-from ctr_tf.training.preemption import LEFT
+from ctr_tf.training.statuses import LEFT, MISTAKE
 
 _log = logging.getLogger(__name__)
-_MISTAKE = 2  # the status of a user's mistake, see `ctr_tf.commands.main`
 _SECONDS_TO_LEAVE = 60.0  # for the others, once one has left in order
 _SECONDS_TO_DIE = 5.0  # for the others, once one has failed
 _LOOK_EVERY = 0.2  # seconds
@@ -196,7 +185,7 @@ def launch(
                 status = _watch(workers, told)
             finally:
                 workers.signal(signal.SIGKILL)
-            if status in (0, _MISTAKE) or told:
+            if status in (0, MISTAKE) or told:
                 return status
         _log.info("a worker failed once more; `--restarts %d` is used up", restarts)
         return status
@@ -233,32 +222,15 @@ def _watch(workers: Workers, told: Sequence[int]) -> int:
     return status if status > 0 else 128 - status
 
 
-def main(argv: list[str]) -> int:
-    """Launches by the command line."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf launch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--workers", type=int, help="on this machine, all of them")
-    parser.add_argument("--hosts", help="host:port of all workers, in their order")
-    parser.add_argument("--index", type=int, help="this machine's place among --hosts")
-    parser.add_argument(
-        "--gpus_per_worker",
-        type=int,
-        help="with --workers: how many of this machine's GPUs each one gets",
-    )
-    parser.add_argument("--restarts", type=int, default=10)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- train …")
-    options = parser.parse_args(argv)
-    words = options.command[options.command[:1] == ["--"] :]
-    if words[:1] != ["train"]:
-        raise UserError(
-            "After `--` comes the command of a worker, `train …`. "
-            f"Received: {' '.join(words) or 'nothing'}"
-        )
+def launch_cluster(options: argparse.Namespace, words: list[str]) -> int:
+    """Launches what a command line says.
+
+    Args:
+        options: of the command.
+        words: the command of a worker.
+    """
     if not any(word.startswith(f"{_DISTRIBUTION}=") for word in words):
-        words.append(f"{_DISTRIBUTION}=multi_worker")
+        words = [*words, f"{_DISTRIBUTION}=multi_worker"]
     hosts, indices = _cluster(options)
     return launch(words, hosts, indices, options.restarts, options.gpus_per_worker)
 

@@ -1,18 +1,6 @@
-"""`ctr-tf plan`: what memory a training needs on each worker, and what to change.
+"""What memory a training needs on each worker, and what to change.
 
-    ctr-tf plan --config sparsectr data.path=DATA --workers 8 --memory 64
-
-Trains for a few steps with small tables, on a worker's share of the global batch (as
-far as this machine has memory for it) with histories and slates of the largest size.
-What a worker needs is computed from that and the data's vocabularies:
-
-    tables      rows, and what their optimizer remembers of them
-    step        activations and gradients of a sample, times the samples of a replica
-    program     TensorFlow, the network, graphs, batches that wait
-
-Where there is a GPU, the step is measured on it, and what is told is a GPU's memory;
-else it is the memory of a process on the processor. Nothing is written. The status is 1
-if what is needed is more than `--memory`.
+The command is `ctr_tf.commands.plan`, which tells how it is computed.
 """
 
 import argparse
@@ -27,7 +15,7 @@ import tensorflow as tf
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset, history_lengths, slate_sizes
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.errors import UserError
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import make_ranker
 from ctr_tf.recipes.find import find_recipe
@@ -269,37 +257,24 @@ def alternatives(config: Config, workers: int) -> Iterator[list[str]]:
         yield words
 
 
-def main(argv: list[str]) -> int:
-    """Plans by the command line."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf plan",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", required=True, help="name of a shipped recipe, or a YAML file"
-    )
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument(
-        "--replicas", type=int, default=1, help="of each worker: its GPUs"
-    )
-    parser.add_argument("--memory", type=float, help="GiB that a replica may take")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args(argv)
-    check_positive_options(options, "workers", "replicas")
-    if options.memory is not None:
-        check_positive_options(options, "memory")
+def plan(options: argparse.Namespace, overrides: list[str]) -> int:
+    """Prints the plan of a recipe; the status is 1 if it needs too much.
+
+    Args:
+        options: of the command.
+        overrides: `key=value` of the recipe.
+    """
     recipe = find_recipe(options.config)
-    config = load_recipe(recipe, options.overrides)
+    config = load_recipe(recipe, overrides)
     replicas = options.workers * options.replicas
     measured = measure(config, share_of(config.data.batch_size, replicas))
-    plan = make_plan(measured, config, options.workers, options.replicas)
-    print(_table(measured, plan, config, options))
-    if options.memory is None or plan.total <= options.memory:
+    found = make_plan(measured, config, options.workers, options.replicas)
+    print(_table(measured, found, config, options))
+    if options.memory is None or found.total <= options.memory:
         return 0
     print(f"That does not fit into {options.memory:g} GiB. Instead:")
     for words in alternatives(config, options.workers):
-        other = load_recipe(recipe, [*options.overrides, *words])
+        other = load_recipe(recipe, [*overrides, *words])
         total = make_plan(measured, other, options.workers, options.replicas).total
         fits = "fits" if total <= options.memory else "too much"
         print(f"{'':9}{total:8.2f} GiB  {fits:<10}{' '.join(words)}")

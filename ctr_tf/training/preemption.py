@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-LEFT = 75  # EX_TEMPFAIL of sysexits.h: call again
 _LEAVE, _SAVE = range(2)
 # What TensorFlow raises in a worker when another one is gone.
 LOST = (

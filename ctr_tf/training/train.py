@@ -1,24 +1,8 @@
-"""`ctr-tf train`: trains a model by a recipe, or goes on where a killed run stopped.
+"""Trains a model by a recipe, or goes on where a killed run stopped.
 
-    ctr-tf train --config sparsectr_synthetic data.path=DATA run=RUN …
-    ctr-tf train --config … --from RUN run=NEXT data.path=TOMORROW
-    ctr-tf train --config … --from RUN run=NEXT … --stream HOST:PORT --topics samples
-
-A recipe is named (`ctr-tf recipes` lists those that are shipped) or given by its path.
-Any key of it can be set as `key=value`. A run whose folder exists goes on from
-its latest checkpoint if the recipe is the same, and is refused otherwise. With `--from`
-a new run starts from another's best weights: on new data, whose vocabularies are mapped
-by their values, or for more steps. `--slots` starts from its last step, with its
-optimizer.
-
-With `--stream` it trains on the samples of a Kafka broker's topics as they come: each
-window of them is predicted, and only then learned (`ctr_tf.training.stream`).
-
-A SIGTERM to any worker ends all of them with a checkpoint and the status 75, which says
-that the same command goes on. So does the loss of a worker, from the latest checkpoint.
+The command is `ctr_tf.commands.train`.
 """
 
-import argparse
 import functools
 import json
 import logging
@@ -35,8 +19,6 @@ from ctr_tf.data.reading import diagnosed
 from ctr_tf.errors import UserError, plain_line
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
-from ctr_tf.recipes.find import find_recipe
-from ctr_tf.recipes.read import load_recipe
 from ctr_tf.storage import as_path, files
 from ctr_tf.storage.folders import writing
 from ctr_tf.training.callbacks import (
@@ -62,7 +44,6 @@ from ctr_tf.training.objective import make_objective
 from ctr_tf.training.optimizers import begin_schedules, make_optimizer
 from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.preemption import (
-    LEFT,
     LOST,
     LeftError,
     Wishes,
@@ -77,6 +58,7 @@ from ctr_tf.training.run import (
     open_run,
 )
 from ctr_tf.training.start import check_start, go_on_from, start_from
+from ctr_tf.training.statuses import LEFT
 from ctr_tf.training.teacher import Teacher, find_teacher
 from ctr_tf.training.trainer import Trainer
 from ctr_tf.training.unknown_values import UnknownValues
@@ -366,46 +348,8 @@ def write_results(folder: Path, metrics: dict, progress: Progress) -> None:
     files.write_text(path, json.dumps(metrics, indent=2) + "\n")
 
 
-def main(argv: list[str]) -> int:
-    """Trains by the command line."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf train",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config", required=True, help="name of a shipped recipe, or a YAML file"
-    )
-    parser.add_argument(
-        "--from",
-        dest="start_from",
-        metavar="RUN",
-        help="start from a run's best weights: new data, or more steps",
-    )
-    parser.add_argument(
-        "--slots",
-        action="store_true",
-        help="with --from: go on from the run's last step, optimizer and all",
-    )
-    parser.add_argument("--stream", metavar="HOST:PORT", help="a Kafka broker")
-    parser.add_argument("--topics", help="of samples, with commas between")
-    parser.add_argument(
-        "--to_end", action="store_true", help="stop where the topics have no more"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    arguments = parser.parse_args(argv)
-    overrides = list(arguments.overrides)
-    if arguments.start_from is not None:
-        overrides.append(f"training.start_from={arguments.start_from}")
-    if arguments.slots:
-        overrides.append("training.start_slots=true")
-    if arguments.stream is not None:
-        overrides.append(f"stream.broker={arguments.stream}")
-    if arguments.topics is not None:
-        overrides.append(f"stream.topics=[{arguments.topics}]")
-    if arguments.to_end:
-        overrides.append("stream.to_end=true")
-    config = load_recipe(find_recipe(arguments.config), overrides)
+def run(config: Config) -> int:
+    """Trains, tells what came of it, and returns the exit status of the command."""
     try:
         with files.naming(config.run):
             metrics = train(config)

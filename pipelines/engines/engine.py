@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.main import resolve
 from ctr_tf.errors import check_positive_options
 from pipelines.engines import flink, spark
@@ -92,12 +93,7 @@ def running(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = Parser("engine", __doc__, abbreviated=False)
     add = parser.add_argument
     add("engine", choices=ENGINES)
     add("--logs", help="folder of the programs' logs; default: a new temporary one")

@@ -12,12 +12,12 @@ Each file is parsed again as the message that TF Serving reads, and held against
 rules, before it is written.
 """
 
-import argparse
 from pathlib import Path
 
 from google.protobuf import text_format
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.errors import check_positive_options
 from ctr_tf.storage import as_local
 from serving.config.messages import (
@@ -126,13 +126,8 @@ def write_config(
 
 def main(argv: list[str]) -> int:
     """Writes the configuration."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf serving-config",
-        description="Write TF Serving's configuration files for an export.",
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of an export, or of its versions"
-    )
+    parser = Parser("serving-config", __doc__)
+    parser.add_export()
     parser.add_argument("--output", required=True, help="folder to write to")
     parser.add_argument("--name", help="of the model; default: that of its schema")
     parser.add_argument(
@@ -146,13 +141,14 @@ def main(argv: list[str]) -> int:
         "--timeout_micros",
         type=int,
         default=1_000,
-        help="how long a request waits for others to share its batch; default: 1000",
+        help="how long a request waits for others to share its batch",
     )
     parser.add_argument(
-        "--threads", type=int, default=2, help="batches at the same time; default: 2"
+        "--threads", type=int, default=2, help="batches at the same time"
     )
     options = parser.parse_args(argv)
     check_positive_options(options, "versions")
-    for path in write_config(**vars(options)):
+    values = vars(options)
+    for path in write_config(values.pop("export"), **values):
         print(path)
     return 0

@@ -33,6 +33,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.data.topics import Topics
 from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
@@ -261,11 +262,7 @@ class _Lines:
 
 def main(argv: list[str]) -> int:
     """The verb `ctr-tf ingest`."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf ingest",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("ingest", __doc__)
     parser.add_argument("--store", required=True, help="a folder, or redis://…")
     parser.add_argument("--source", help="kind of raw logs; default: standard input")
     parser.add_argument("--input", help="folder of the raw logs")

@@ -1,13 +1,13 @@
 """`ctr-tf rank`: items for a user, ranked by a model with what a store knows of them.
 
-ctr-tf rank --model EXPORT --store STORE --user u1 --candidates 7,9,12
+ctr-tf rank --export EXPORT --store STORE --user u1 --candidates 7,9,12
 """
 
-import argparse
 import json
 import sys
 from typing import Any
 
+from ctr_tf.commands.arguments import Parser
 from ctr_tf.errors import UserError
 from serving.online.store import OnlineStore
 from serving.score import Scorer, print_scores
@@ -15,12 +15,8 @@ from serving.score import Scorer, print_scores
 
 def main(argv: list[str]) -> int:
     """The verb `ctr-tf rank`."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf rank",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--model", required=True, help="an export")
+    parser = Parser("rank", __doc__)
+    parser.add_export()
     parser.add_argument("--store", required=True, help="a folder, or redis://…")
     parser.add_argument("--user", required=True, help="id")
     parser.add_argument(
@@ -35,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--slate_size", type=int, help="how many are shown")
     parser.add_argument("--json", action="store_true", help="print JSON, not a table")
     options = parser.parse_args(argv)
-    scorer = Scorer(options.model)
+    scorer = Scorer(options.export)
     store = OnlineStore.open_filled(options.store, scorer.schema)
     request = store.request(
         options.user,

@@ -1,20 +1,15 @@
-"""`ctr-tf replay`: does an online store answer what the prepared records say?
-
-    ctr-tf replay --source jsonl --input LOGS --data PREPARED [--model EXPORT]
+"""Does an online store answer what the prepared records say?
 
 Feeds the events of a raw log, by their times, into an online store, and asks at each
 request what the store knows. Every field must be that of the request's record in the
-prepared data set: ids, times, numbers, counters; with a model, the score too. Whoever
-ranks by a store can so prove that a request means what it meant in training.
+prepared data set: ids, times, numbers, counters; with a model, the score too. The
+command is `ctr_tf.commands.replay`.
 """
 
-import argparse
 import bisect
 import collections
 import dataclasses
 import logging
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -31,7 +26,7 @@ from ctr_tf.schema.feature import Feature
 from pipelines.arrow import column, numpy
 from pipelines.histories import UserBucket, build_user_bucket
 from pipelines.items import ItemTable, merge_items
-from pipelines.sources.source import Source, get_source
+from pipelines.sources.source import Source
 from serving.online.ingest import first_rows
 from serving.online.rows import python_rows, source_tables
 from serving.online.store import OnlineStore
@@ -342,41 +337,14 @@ def model_scores(model: str | Path) -> Score:
     return score
 
 
-def main(argv: list[str]) -> int:
-    """The verb `ctr-tf replay`."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf replay",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--source", required=True, help="kind of raw logs")
-    parser.add_argument("--input", required=True, help="folder of the raw logs")
-    parser.add_argument("--data", required=True, help="prepared from them")
-    parser.add_argument("--model", help="an export, to compare scores too")
-    parser.add_argument(
-        "--store",
-        help="an empty store, a folder or redis://…; default: a temporary one",
-    )
-    parser.add_argument("--requests", type=int, help="how many; default: all")
-    options = parser.parse_args(argv)
-    data = PreparedData.load(options.data)
-    score = model_scores(options.model) if options.model else None
-    with tempfile.TemporaryDirectory() as folder:
-        store = OnlineStore.open(options.store or folder, data.schema, sync=False)
-        if store.latest:
-            raise UserError(
-                f"The store must be empty. Received: '{options.store}', whose latest "
-                f"event is at {store.latest}"
-            )
-        source = get_source(options.source)
-        result = replay(source, options.input, data, store, score, options.requests)
-        keys, size = store.size()
-        store.close()
-    print(_summary(result, keys, size))
-    return 0
+def summary(result: Replay, keys: int, size: int) -> str:
+    """What a replay showed, in a few lines.
 
-
-def _summary(result: Replay, keys: int, size: int) -> str:
+    Args:
+        result: of `replay`.
+        keys: of the store.
+        size: of the store, in bytes.
+    """
     rate = result.events / max(result.ingesting, 1e-9)
     milliseconds = np.array(result.assembling or [0.0]) * 1e3
     lines = [
@@ -389,7 +357,3 @@ def _summary(result: Replay, keys: int, size: int) -> str:
     if result.scored:
         lines.append(f"scores differ by at most {result.largest:.1e}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

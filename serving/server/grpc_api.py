@@ -23,7 +23,7 @@ _REFUSED = {
     (_PREDICTION, "Regress"): "has no regression signatures; use Predict",
     (_PREDICTION, "MultiInference"): "has no such signatures; use Predict",
     (_MODEL, "HandleReloadConfigRequest"): (
-        "serves one model; restart it with another --model or --name"
+        "serves one model; restart it with another --export or --name"
     ),
 }
 

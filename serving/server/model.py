@@ -24,7 +24,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.storage import check_store
 from ctr_tf.storage.folders import reading
 from serving.errors import INTERNAL, NOT_FOUND, ServingError, invalid
-from serving.exported import EXTRA, GOLDEN, WARMUP
+from serving.exported import EXTRA, GOLDEN, WARMUP, check_is_no_run
 from serving.saved_model import own_words, read_meta_graph
 from serving.self_test import replay_golden, replay_warmup
 from serving.server.checks import check_inputs, find_signature, output_names
@@ -49,11 +49,12 @@ def find_versions(folder: str | Path, count: int) -> dict[int, Path]:
 
     Raises:
         FileNotFoundError: if there is none.
-        UserError: if the folder is itself a version.
+        UserError: if the folder is itself a version, or a run.
     """
     folder = check_store(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder of versions '{folder}'.")
+    check_is_no_run(folder)
     if (folder / "saved_model.pb").is_file():
         raise UserError(
             "The model's folder must hold numbered version folders, not be one. "

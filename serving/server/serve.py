@@ -1,12 +1,8 @@
-"""`ctr-tf serve`: a development server with TF Serving's gRPC and REST API.
+"""A development server with TF Serving's gRPC and REST API.
 
-    ctr-tf serve --model run/export
-    curl localhost:8501/v1/models/ctr
-
-For development and tests, on machines without Docker. It loads the newest versions of
-an export once, tries each with the requests that the export brought along, and serves
-them until it is stopped. In production use TF Serving (`docker/`), which batches
-requests, finds new versions and measures itself.
+It loads the newest versions of an export once, tries each with the requests that the
+export brought along, and serves them until it is stopped. The command is
+`ctr_tf.commands.serve`.
 """
 
 import argparse
@@ -16,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from ctr_tf.errors import check_positive_options
 from serving.server.grpc_api import handlers
 from serving.server.model import Model, Version, find_versions
 from serving.server.rest_api import RestApi
@@ -43,7 +38,7 @@ def serve(options: argparse.Namespace) -> None:
         OSError: if a port is taken.
         UserError: if a version cannot be loaded, or does not answer as it should.
     """
-    folders = find_versions(options.model, options.versions)
+    folders = find_versions(options.export, options.versions)
     with ThreadPoolExecutor(_THREADS) as pool, _rest(options) as rest:
         server = grpc.server(
             pool,
@@ -67,7 +62,7 @@ def serve(options: argparse.Namespace) -> None:
             _BANNER.format(
                 host=options.host,
                 name=options.name,
-                model=options.model,
+                model=options.export,
                 versions=f"version {', '.join(map(str, versions))}",
                 grpc_port=grpc_port,
                 rest_port=rest.server_port,
@@ -93,24 +88,3 @@ def _bind(server: grpc.Server, host: str, port: int) -> int:
         return server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise OSError(f"Cannot listen on {host}:{port}: is it in use?") from error
-
-
-def main(argv: list[str]) -> int:
-    """Serves a model."""
-    parser = argparse.ArgumentParser(
-        prog="ctr-tf serve",
-        description="A server with TF Serving's gRPC and REST API, for development and "
-        "tests. In production use TF Serving (docker/README.md).",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--model", required=True, help="folder of version folders")
-    add("--name", default="ctr", help="of the model in requests")
-    add("--versions", type=int, default=1, help="newest ones to serve at a time")
-    add("--host", default="127.0.0.1", help="to listen on")
-    add("--grpc_port", type=int, default=8500, help="0: any free one")
-    add("--rest_port", type=int, default=8501, help="0: any free one")
-    options = parser.parse_args(argv)
-    check_positive_options(options, "versions")
-    serve(options)
-    return 0

@@ -5,13 +5,13 @@ import shutil
 
 import pytest
 
-from ctr_tf.daily import day as daily
+from ctr_tf.commands import day as daily
+from ctr_tf.commands import train
 from ctr_tf.daily.record import write_record
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation import evaluate
 from ctr_tf.schema.vocabulary import check_extended
 from ctr_tf.synthetic import synthesize
-from ctr_tf.training import train
 from ctr_tf.training.run import read_config, read_content
 from pipelines import listwise
 

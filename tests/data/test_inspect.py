@@ -206,10 +206,10 @@ def test_the_summary_tells_what_the_manifest_knows(folder):
 
 
 def test_the_command(folder, capsys):
-    assert ctr_tf(["inspect", str(folder), "--num", "2"]) == 0
+    assert ctr_tf(["inspect", "--data", str(folder), "--num", "2"]) == 0
     text = capsys.readouterr().out
     assert "== test 0 =" in text and "== test 1 =" in text and "== test 2" not in text
-    assert ctr_tf(["inspect", str(folder), "--num", "0"]) == 0
+    assert ctr_tf(["inspect", "--data", str(folder), "--num", "0"]) == 0
     assert "==" not in capsys.readouterr().out
 
 
@@ -229,13 +229,13 @@ def test_the_command(folder, capsys):
     ],
 )
 def test_mistakes(folder, capsys, words, message):
-    assert ctr_tf(["inspect", str(folder), *words]) == 2
+    assert ctr_tf(["inspect", "--data", str(folder), *words]) == 2
     error = capsys.readouterr().err
     assert error.startswith("ctr-tf: error: ") and message in error
 
 
 def test_a_folder_that_is_no_data_set(tmp_path, capsys):
-    assert ctr_tf(["inspect", str(tmp_path)]) == 2
+    assert ctr_tf(["inspect", "--data", str(tmp_path)]) == 2
     assert "is not a prepared data set" in capsys.readouterr().err
 
 
@@ -247,7 +247,10 @@ def test_what_a_sample_costs(folder, capsys):
     headers = 5 * 20  # of five samples: lengths and checksums, and the Example's
     assert costs.total - headers <= costs.keys.total() < costs.total
     assert costs.count == {"samples": 5, "behaviors": 5, "candidates": 10}
-    assert ctr_tf(["inspect", str(folder), "--bytes", "9", "--split", "train"]) == 0
+    assert (
+        ctr_tf(["inspect", "--data", str(folder), "--bytes", "9", "--split", "train"])
+        == 0
+    )
     text = capsys.readouterr().out
     assert f"{costs.total // 5:,} bytes a sample" in text and "5 samples" in text
     # Of two candidates: five tags with lengths, the key, and four bytes a number.
@@ -260,7 +263,7 @@ def test_what_a_bad_sample_costs_is_not_told(tmp_path, capsys):
     del bad["context_device"]
     splits = {"train": [sample([NOW - 5]), bad], "test": []}
     random_samples.write_prepared(tmp_path / "data", SCHEMA, VOCABULARIES, splits)
-    assert ctr_tf(["inspect", str(tmp_path / "data"), "--bytes", "9"]) == 2
+    assert ctr_tf(["inspect", "--data", str(tmp_path / "data"), "--bytes", "9"]) == 2
     error = capsys.readouterr().err
     assert (
         "part-00001-of-00002.tfrecord: record 0: " in error

@@ -225,7 +225,7 @@ def test_a_vocabulary_changed_by_hand(tmp_path):
 
 def test_a_record_file_of_another_size(tmp_path, capsys):
     data = write(tmp_path / "data", make_samples(4), shards=2)
-    assert cli.main(["inspect", str(data.folder), "--verify"]) == 0
+    assert cli.main(["inspect", "--data", str(data.folder), "--verify"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
     path = Path(data.files("train")[1])
     content = path.read_bytes()
@@ -234,7 +234,7 @@ def test_a_record_file_of_another_size(tmp_path, capsys):
     with pytest.raises(ValueError, match=expected):
         PreparedData.load(data.folder)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert cli.main(["inspect", str(data.folder), "--verify"]) == 2
+    assert cli.main(["inspect", "--data", str(data.folder), "--verify"]) == 2
     assert f"'{path}' must have the SHA-256" in capsys.readouterr().err
     path.unlink()
     with pytest.raises(FileNotFoundError, match="incomplete.*part-00001.*missing"):

@@ -9,6 +9,7 @@ from helpers import make_inputs, make_labels, make_schema, make_table_sizes
 from scipy import sparse
 from sklearn import linear_model
 
+from ctr_tf.commands import baselines as command
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation import baselines, logistic_regression
 from ctr_tf.evaluation.linear_baseline import auc_of, sparse_batches
@@ -63,7 +64,7 @@ def evaluated(folder, tmp_path_factory):
     output = tmp_path_factory.mktemp("baselines")
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown):
-        baselines.main(["--data", str(folder), "--output", str(output)])
+        command.main(["--data", str(folder), "--output", str(output)])
     metrics = {
         name: json.loads((output / name / "metrics.json").read_text())
         for name in baselines.BASELINES

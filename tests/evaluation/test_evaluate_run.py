@@ -57,7 +57,7 @@ def test_metrics_are_those_of_the_ranker(run, capsys):
 def test_a_run_as_its_own_base(run, tmp_path):
     words = ["evaluate", "--run", str(run), "--output", str(tmp_path / "first")]
     assert cli.main(words) == 0
-    words = ["evaluate", "--run", str(run), "--base", str(tmp_path / "first")]
+    words = ["evaluate", "--run", str(run), "--against", str(tmp_path / "first")]
     assert cli.main([*words, "--output", str(tmp_path / "second")]) == 0
     metrics = json.loads((tmp_path / "second" / "metrics.json").read_text())
     assert metrics["rela_impr"]["auc"] == 0
@@ -68,7 +68,7 @@ def test_a_run_as_its_own_base(run, tmp_path):
     [
         (["--run", "nowhere"], "'nowhere' is not the folder of a run"),
         (["--split", "tests"], "Unknown split 'tests'. Did you mean 'test'?"),
-        (["--base", "nowhere"], "There is no metrics file of a base at 'nowhere'"),
+        (["--against", "nowhere"], "There is no metrics file of a base at 'nowhere'"),
         (["--batch_size", "0"], "`data.batch_size` must be a positive integer"),
     ],
 )

@@ -26,7 +26,7 @@ def make_run(source, raw, folder):
     settings += ["training.max_steps=20", "training.validate=false"]
     settings += ["model.num_blocks=1"]
     assert main(["train", "--config", f"sparsectr_{source}", *settings]) == 0
-    padded = ["--slate_sizes", "10", "1000"]
+    padded = ["--slate_sizes", "10,1000"]
     assert main(["export", "--run", str(folder / "run"), *padded]) == 0
     return PreparedData.load(folder / "data"), folder / "run" / "export"
 

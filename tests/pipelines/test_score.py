@@ -20,6 +20,7 @@ from ctr_tf.synthetic.random_samples import (
 )
 from pipelines import score
 from pipelines.score_manifest import SampleCounts, ScoreManifest
+from serving.defaults import SCORE_FORMATS
 from serving.export import ExportOptions, export_ranker
 from serving.request import request_from_sample
 from serving.score import Scorer
@@ -70,7 +71,7 @@ def expected(model, samples):
 
 
 def run(model, output, *words):
-    words = ["--model", str(model), "--output", str(output), *map(str, words)]
+    words = ["--export", str(model), "--output", str(output), *map(str, words)]
     return score.run(words)
 
 
@@ -94,7 +95,7 @@ def assert_scores(rows, expected):
         assert found[key]["probability"] == pytest.approx(probability, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", score.FORMATS)
+@pytest.mark.parametrize("kind", SCORE_FORMATS)
 def test_scores_equal_those_of_raw_requests(model, data, expected, tmp_path, kind):
     output = tmp_path / "scores"
     words = ["--data", data.folder, "--format", kind, "--num_shards", 2]
@@ -262,13 +263,13 @@ def test_the_verb_says_what_it_takes(capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: ctr-tf batch-score ")
-    assert "--model EXPORT --source jsonl --input LOGS" in text
+    assert "--export EXPORT --source jsonl --input LOGS" in text
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("--data {tmp}", "the following arguments are required: --model, --output"),
+        ("--data {tmp}", "the following arguments are required: --export, --output"),
         ("--sorce x", "Unknown option '--sorce'. Did you mean '--source'?"),
         ("", "Give `--data`, or `--source` and `--input`. Received: data=None, "),
         ("--data {tmp} --num_shards 0", "`--num_shards` must be positive. Received: 0"),
@@ -278,7 +279,7 @@ def test_the_verb_says_what_it_takes(capsys):
 )
 def test_wrong_words_of_the_verb(tmp_path, capsys, words, message):
     if "required" not in message:
-        words += " --model {tmp}/model --output {tmp}/out"
+        words += " --export {tmp}/model --output {tmp}/out"
     try:
         status = main(["batch-score", *words.format(tmp=tmp_path).split()])
     except SystemExit as end:  # of argparse

@@ -7,6 +7,7 @@ import pytest
 from small_run import write_small_data
 
 from ctr_tf.commands.main import main
+from ctr_tf.commands.scaling import parse
 from ctr_tf.compare import jobs
 from ctr_tf.compare.jobs import make_jobs
 from ctr_tf.recipes.find import find_recipe
@@ -14,7 +15,7 @@ from ctr_tf.scaling.advice import advice, pareto_front
 from ctr_tf.scaling.grid import Cell, Grade, parse_grades, parse_shares
 from ctr_tf.scaling.plot import plot_study
 from ctr_tf.scaling.points import Point
-from ctr_tf.scaling.scaling import chosen, parse, studies_of
+from ctr_tf.scaling.scaling import chosen, studies_of
 
 RECIPE = "sparsectr_synthetic"
 GRADES = "2:1:4,4:1:4,4:1:8,8:1:8"

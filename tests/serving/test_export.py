@@ -353,10 +353,10 @@ def test_versions_count_up(tmp_path):
 
 
 def test_score_prints_a_table_and_an_example(small_export, capsys, tmp_path):
-    assert main(["--model", str(small_export), "--example_request"]) == 0
+    assert main(["--export", str(small_export), "--example_request"]) == 0
     path = tmp_path / "request.json"
     path.write_text(capsys.readouterr().out, "utf-8")
-    assert main(["--model", str(small_export), "--request", str(path)]) == 0
+    assert main(["--export", str(small_export), "--request", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["rank", "item_id", "probability", "position"]
     assert len(lines) == 1 + len(json.loads(path.read_text())["candidates"])
@@ -370,7 +370,7 @@ def test_score_tells_mistakes(small_export, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     for name, error in (("none.json", "no request at"), ("bad.json", "is not JSON")):
         with pytest.raises((FileNotFoundError, ValueError), match=error):
-            main(["--model", str(small_export), "--request", str(tmp_path / name)])
+            main(["--export", str(small_export), "--request", str(tmp_path / name)])
 
 
 def test_an_export_is_the_one_that_was_written(small_export, tmp_path):

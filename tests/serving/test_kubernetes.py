@@ -16,9 +16,10 @@ from apache_beam.options.pipeline_options import (
 from running_server import Server
 
 from ctr_tf import __version__
+from ctr_tf.commands import launch as launch_command
+from ctr_tf.commands.train import main as training_main
 from ctr_tf.training import launch as launching
 from ctr_tf.training.launch import expand_hosts
-from ctr_tf.training.train import main as training_main
 from pipelines.listwise import ListwiseOptions, check_options
 from serving.config.generate import BATCHING, METRICS_PATH, MODELS, MONITORING
 
@@ -239,7 +240,7 @@ def test_the_training_is_one(monkeypatch):
     monkeypatch.setattr(
         launching, "launch", lambda *arguments: launched.append(arguments) or 0
     )
-    assert launching.main(words) == 0
+    assert launch_command.main(words) == 0
     ((command, hosts, indices, restarts, _),) = launched
     assert indices == [2] and len(hosts) == 4 and restarts == 100
     assert command[0] == "train"

@@ -147,7 +147,7 @@ def test_raw_logs_are_scored_with_the_tokenizer_of_the_export(ranker, export, tm
     for table, rows in (("exposures", exposures), ("items", titles)):
         lines = "".join(f"{json.dumps(row)}\n" for row in rows)
         (tmp_path / "logs" / f"{table}.jsonl").write_text(lines)
-    words = ["--model", export, "--source", "jsonl", "--input", tmp_path / "logs"]
+    words = ["--export", export, "--source", "jsonl", "--input", tmp_path / "logs"]
     words += ["--output", tmp_path / "scores", "--format", "jsonl"]
     run_scoring([str(word) for word in words])
     files = (tmp_path / "scores").glob("*.jsonl")

@@ -44,7 +44,7 @@ def test_an_export_tells_its_sizes(model):
 
 
 def test_generated_files_fit_the_export(model, tmp_path, capsys):
-    assert main(["--model", str(model), "--output", str(tmp_path)]) == 0
+    assert main(["--export", str(model), "--output", str(tmp_path)]) == 0
     names = ["models.config", "batching.config", "monitoring.config"]
     assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in names]
     texts = [(tmp_path / name).read_text("utf-8") for name in names]

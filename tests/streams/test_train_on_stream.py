@@ -10,6 +10,7 @@ from helpers import make_narrow_schema
 from small_run import saved_arrays
 
 from ctr_tf import config as configs
+from ctr_tf.commands import send as command
 from ctr_tf.data import send
 from ctr_tf.data.batches import BatchReader
 from ctr_tf.data.prepared import PreparedData
@@ -77,7 +78,7 @@ def topic(broker, data):
     """The test split, by time."""
     topic = broker.make_topic(1)
     words = ["--data", str(data), "--stream", broker.address, "--topic", topic]
-    assert send.main(words) == 0
+    assert command.main(words) == 0
     return topic
 
 

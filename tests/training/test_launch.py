@@ -12,10 +12,11 @@ import pytest
 from test_preemption import STEPS, command, data
 from test_train import assert_checkpoints_equal
 
+from ctr_tf.commands.launch import main
 from ctr_tf.errors import UserError
 from ctr_tf.training.distribution import make_strategy
-from ctr_tf.training.launch import environment_of, expand_hosts, main
-from ctr_tf.training.preemption import LEFT
+from ctr_tf.training.launch import environment_of, expand_hosts
+from ctr_tf.training.statuses import LEFT
 
 __all__ = ["data"]
 LAUNCH = [sys.executable, "-m", "ctr_tf", "launch"]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from helpers import make_schema
 
+from ctr_tf.commands import plan as command
 from ctr_tf.config import parse
 from ctr_tf.errors import UserError
 from ctr_tf.synthetic.random_samples import (
@@ -109,9 +110,9 @@ def test_a_plan_is_what_the_training_needs(recipe):
 def test_status_and_alternatives(recipe_without_data, capsys, monkeypatch):
     monkeypatch.setattr(planning, "measure", lambda *_: MEASURED)
     words = ["--config", str(recipe_without_data), "--workers", "4", "--memory"]
-    assert planning.main([*words, "100"]) == 0
+    assert command.main([*words, "100"]) == 0
     assert "Instead" not in capsys.readouterr().out
-    assert planning.main([*words, "0.685"]) == 1
+    assert command.main([*words, "0.685"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[2:] for line in lines[5:]] == [
         ["fits", "training.tables=sharded"],

@@ -12,8 +12,9 @@ from test_train import assert_checkpoints_equal, data, recipe
 from ctr_tf.config import parse
 from ctr_tf.errors import UserError
 from ctr_tf.training.config import Config, TrainingConfig
-from ctr_tf.training.preemption import LEFT, LeftError, Wishes, leaving_when_told
+from ctr_tf.training.preemption import LeftError, Wishes, leaving_when_told
 from ctr_tf.training.run import held_run
+from ctr_tf.training.statuses import LEFT
 from ctr_tf.training.train import train
 
 __all__ = ["data"]

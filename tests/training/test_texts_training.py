@@ -171,7 +171,10 @@ def test_where_a_language_model_looks_is_told_and_drawn(
     index, sample = next(s for s in samples if len(s[1]["behavior_time"]) == 8)
     runs = [str(trained[0]), str(plain)]
     words = ["--index", str(index), "--output", str(tmp_path / "drawn.png")]
-    assert main(["inspect", str(data), *words, "--attention", *runs]) == 0
+    assert (
+        main(["inspect", "--data", str(data), *words, "--attention", ",".join(runs)])
+        == 0
+    )
     printed = capsys.readouterr().out
     assert "Attention in the texts of user" in printed and "others" in printed
     picture = matplotlib.image.imread(tmp_path / "drawn.png")
@@ -192,12 +195,12 @@ def test_where_a_language_model_looks_is_told_and_drawn(
 def test_only_readers_of_texts_can_be_looked_into(data, tmp_path, capsys):
     run = tmp_path / "run"
     run_training(data, run, {"name": "din", "dim": 8, "num_heads": 2}, max_steps=1)
-    assert main(["inspect", str(data), "--attention", str(run)]) == 2
+    assert main(["inspect", "--data", str(data), "--attention", str(run)]) == 2
     assert "a model that reads texts" in capsys.readouterr().err
     for words, message in (
         (["--output", "a.png"], "`--output` is for the picture of `--attention`"),
         (["--attention", str(run), "--num", "0"], "`--num 0` show none"),
         (["--attention", str(run), "--verify"], "`--verify` and `--num 0` show none"),
     ):
-        assert main(["inspect", str(data), *words]) == 2
+        assert main(["inspect", "--data", str(data), *words]) == 2
         assert message in capsys.readouterr().err

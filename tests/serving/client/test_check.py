@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from serving import check
+from ctr_tf.commands import check
 
 pytestmark = pytest.mark.long
 
@@ -36,7 +36,7 @@ def test_all_is_well(server, models, capsys):
         server.grpc,
         "--rest",
         server.rest,
-        "--model_dir",
+        "--export",
         str(models),
     )
     assert status == 0
@@ -52,7 +52,7 @@ def test_without_the_export_golden_scores_are_skipped(server, capsys):
 
 
 def test_another_models_scores_fail(server, other_version, capsys):
-    words = ["--target", server.grpc, "--model_dir", str(other_version)]
+    words = ["--target", server.grpc, "--export", str(other_version)]
     status, found = run(capsys, *words)
     assert status == 1
     assert {name for word, _, name in found if word == "FAILED"} == {"golden scores"}
@@ -64,7 +64,7 @@ def test_another_schema_fails(server, models, tmp_path, capsys):
     schema = folder / "assets.extra" / "schema.yaml"
     text = schema.read_text("utf-8").replace("name: device", "name: gadget")
     schema.write_text(text, "utf-8")
-    status, found = run(capsys, "--target", server.grpc, "--model_dir", str(folder))
+    status, found = run(capsys, "--target", server.grpc, "--export", str(folder))
     assert status == 1
     assert ("FAILED", "gRPC", "signatures") in found
 
@@ -78,7 +78,7 @@ def test_no_server_fails_at_once(capsys):
 
 
 def test_a_model_that_is_not_there_fails(server, capsys):
-    status, found = run(capsys, "--target", server.grpc, "--model", "other")
+    status, found = run(capsys, "--target", server.grpc, "--name", "other")
     assert status == 1
     assert found == {("FAILED", "gRPC", "status")}
 

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from serving import loadtest
+from ctr_tf.commands import loadtest as command
 from serving.load import Load, histogram, plot, run_load
 
 pytestmark = pytest.mark.long  # it loads a server with all that the machine has
@@ -91,10 +91,10 @@ def test_plot_without_and_with_answers(tmp_path):
 def test_load_on_the_server(server, models, capsys, tmp_path, mode, transport):
     target = {"grpc": server.grpc, "rest": server.rest}[transport]
     words = ["--target", target, "--transport", transport, "--mode", mode, "--json"]
-    words += ["--model_dir", str(models), "--rate", "20", "--seconds", "1"]
+    words += ["--export", str(models), "--rate", "20", "--seconds", "1"]
     plotted = tmp_path / "load.png"
     words += ["--candidates", "30", "--plot", str(plotted)]
-    assert loadtest.main(words) == 0
+    assert command.main(words) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["answered"] == report["requests"] == 20
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["p99.9"]
@@ -102,5 +102,5 @@ def test_load_on_the_server(server, models, capsys, tmp_path, mode, transport):
 
 
 def test_load_without_the_export(server, capsys):
-    assert loadtest.main(["--target", server.grpc, "--seconds", "0.5"]) == 0
+    assert command.main(["--target", server.grpc, "--seconds", "0.5"]) == 0
     assert "p99.9" in capsys.readouterr().out

@@ -156,7 +156,7 @@ def test_the_commands_rank_what_was_ingested(world, tmp_path):
     assert after["behaviors"]["item_id"][-1] == 3
     name = "user_clicks"
     assert after["candidates"][0][name] == before["candidates"][0][name] + 1
-    words = ["rank", "--model", model, "--store", where, "--user", "7", "--json"]
+    words = ["rank", "--export", model, "--store", where, "--user", "7", "--json"]
     words += ["--candidates", "3,4,5", "--time", str(now + 60)]
     words += ["--context", json.dumps(context)]
     found = subprocess.run([*run, *words], capture_output=True, text=True)

@@ -4,14 +4,14 @@ import socket
 
 import pytest
 
-from serving.server.serve import main
+from ctr_tf.commands.serve import main
 
 
 def test_mistakes(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="no folder of versions '.*nowhere'"):
-        main(["--model", str(tmp_path / "nowhere")])
+        main(["--export", str(tmp_path / "nowhere")])
     with pytest.raises(ValueError, match="`--versions` must be positive. Received: 0"):
-        main(["--model", str(tmp_path), "--versions=0"])
+        main(["--export", str(tmp_path), "--versions=0"])
     (tmp_path / "1").mkdir()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -20,7 +20,7 @@ def test_mistakes(tmp_path, capsys):
         for used, free in (("grpc_port", "rest_port"), ("rest_port", "grpc_port")):
             options = [f"--{used}={port}", f"--{free}=0"]
             with pytest.raises(OSError, match=f"Cannot listen on 127.0.0.1:{port}"):
-                main(["--model", str(tmp_path), *options])
+                main(["--export", str(tmp_path), *options])
     with pytest.raises(ValueError, match="Cannot load version 1 from"):
-        main(["--model", str(tmp_path), "--grpc_port=0", "--rest_port=0"])
+        main(["--export", str(tmp_path), "--grpc_port=0", "--rest_port=0"])
     assert not capsys.readouterr().out  # it says that it serves only when it does

@@ -1,0 +1,59 @@
+"""`ctr-tf evaluate`: measures a run: metrics.json and a one-page report on one split.
+
+ctr-tf evaluate --run RUN
+ctr-tf evaluate --run RUN --against OTHER_RUN --data DATA
+"""
+
+from ctr_tf.commands.arguments import Parser
+
+
+def parser() -> Parser:
+    """The words of the verb."""
+    parser = Parser("evaluate", __doc__)
+    add = parser.add_argument
+    parser.add_run()
+    parser.add_data(required=False, what="prepared data set; default: the run's own")
+    add("--split", default="test", help="of the data")
+    add("--against", metavar="RUN", help="run or metrics.json to compare with")
+    parser.renamed("--base", "--against RUN")
+    add("--output", help="folder to write to; default: RUN/evaluation/SPLIT")
+    add("--task", help="label to measure; default: the one that the run is trained for")
+    add("--batch_size", type=int, help="samples scored at once; default: the run's")
+    add("--scores", action="store_true", help="also keep every score, in scores.npz")
+    add(
+        "--no_withheld",
+        action="store_true",
+        help="do not score everything once more with the history withheld",
+    )
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Evaluates by the command line."""
+    options = parser().parse_args(argv)
+    from ctr_tf.evaluation.evaluate import evaluate_run, output_folder
+    from ctr_tf.evaluation.report import headline
+    from ctr_tf.evaluation.withheld import table
+    from ctr_tf.storage import as_path, files
+
+    output = as_path(
+        options.output or output_folder(options.run, options.split, options.task)
+    )
+    with files.naming(output):
+        result = evaluate_run(
+            options.run,
+            options.split,
+            options.against,
+            output,
+            options.batch_size,
+            options.scores,
+            options.task,
+            not options.no_withheld,
+            options.data,
+        )
+    print("\n".join(f"{label:<30}{value}" for label, value in headline(result)))
+    if "withheld" in result:
+        cells = ("{:<14}{:>10}{:>12}{:>14}    {}".format(*row) for row in table(result))
+        print("", *cells, "", sep="\n")
+    print(f"{'report':<30}{output / 'report.html'}")
+    return 0
