@@ -14,6 +14,7 @@ All are fitted on the train split and measured as `ctr-tf evaluate` measures a r
 """
 
 from ctr_tf.commands.arguments import Parser
+from ctr_tf.commands.loading import loading
 
 
 def parser() -> Parser:
@@ -30,6 +31,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Fits and measures the baselines of a data set."""
     options = parser().parse_args(argv)
+    loading()
     from ctr_tf.evaluation.baselines import default_output, evaluate_baselines, shown
 
     results = evaluate_baselines(options.data, options.split, options.output)

@@ -5,6 +5,7 @@ ctr-tf evaluate --run RUN --against OTHER_RUN --data DATA
 """
 
 from ctr_tf.commands.arguments import Parser
+from ctr_tf.commands.loading import loading
 
 
 def parser() -> Parser:
@@ -31,6 +32,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Evaluates by the command line."""
     options = parser().parse_args(argv)
+    loading()
     from ctr_tf.evaluation.evaluate import evaluate_run, output_folder
     from ctr_tf.evaluation.report import headline
     from ctr_tf.evaluation.withheld import table

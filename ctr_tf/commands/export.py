@@ -17,6 +17,7 @@ whole version or none. `--verify` holds more held-out samples against it.
 import sys
 
 from ctr_tf.commands.arguments import Parser, no_words, sizes
+from ctr_tf.commands.loading import loading
 from serving.defaults import (
     BATCH_SIZES,
     GOLDEN_SAMPLES,
@@ -81,6 +82,7 @@ def main(argv: list[str]) -> int:
     """Exports by the command line."""
     options, words = parser().parse_known_args(argv)
     no_words(words, "Sizes are listed with commas, and there are no other options.")
+    loading()
     from serving.export import export
 
     try:

@@ -16,6 +16,7 @@ training samples if there are several shares. scaling.md says what came out.
 import argparse
 
 from ctr_tf.commands.arguments import Parser
+from ctr_tf.commands.loading import loading
 
 
 def parser() -> Parser:
@@ -48,6 +49,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """Studies by the command line."""
     options = parse(argv)
+    loading()
     from ctr_tf.scaling.scaling import scaling
 
     return scaling(options)

@@ -19,6 +19,7 @@ that the same command goes on. So does the loss of a worker, from the latest che
 """
 
 from ctr_tf.commands.arguments import Parser, recipe_words
+from ctr_tf.commands.loading import loading
 
 _KEYS = {
     "data": "data.path",
@@ -67,6 +68,7 @@ def main(argv: list[str]) -> int:
     """Trains by the command line."""
     options = parser().parse_intermixed_args(argv)
     words = recipe_words(options, _KEYS)
+    loading()
     from ctr_tf.recipes.find import find_recipe
     from ctr_tf.recipes.read import load_recipe
     from ctr_tf.training.train import run

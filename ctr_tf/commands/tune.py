@@ -22,6 +22,7 @@ what mattered.
 import argparse
 
 from ctr_tf.commands.arguments import Parser
+from ctr_tf.commands.loading import loading
 from ctr_tf.errors import check_positive_options
 
 
@@ -47,6 +48,7 @@ def main(argv: list[str]) -> int:
     """Tunes by the command line."""
     options = parse(argv)
     check_positive_options(options, "trials")
+    loading()
     from ctr_tf.tuning.tune import tune
 
     tune(options)

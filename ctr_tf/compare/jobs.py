@@ -25,6 +25,7 @@ from ctr_tf.compare.recipes import Recipes, resolved
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
+from ctr_tf.eta import Eta
 from ctr_tf.evaluation.scores import SCORES
 from ctr_tf.storage import files
 from ctr_tf.training.run import METRICS, as_begun, fingerprint
@@ -162,17 +163,24 @@ def run_jobs(jobs: Sequence[Job], split: str, candidates: int) -> list[Job]:
         check_recipe(job)
     work = evaluated(split, candidates)
     failed: list[Job] = []
+    eta = Eta(len(jobs), sum(map(work.finished, jobs)))
+
+    def left() -> str:
+        return eta.told(sum(map(work.finished, jobs)))
+
     with locked(jobs[0].folder) as lock:
         for place, job in enumerate(jobs, 1):
             again = job.variant in [other.variant for other in failed]
             if again and not work.finished(job):
                 continue
-            if not do_job(job, work, f"[{place}/{len(jobs)}] {job.name}", lock):
+            if not do_job(job, work, f"[{place}/{len(jobs)}] {job.name}", lock, left):
                 failed.append(job)
     return failed
 
 
-def do_job(job: Job, work: Work, where: str, lock: int) -> bool:
+def do_job(
+    job: Job, work: Work, where: str, lock: int, left: Callable[[], str] = str
+) -> bool:
     """Does a run, unless it is finished; one that fails is told.
 
     Args:
@@ -180,6 +188,7 @@ def do_job(job: Job, work: Work, where: str, lock: int) -> bool:
         work: that is done.
         where: what it is called in the log.
         lock: of `locked`, for its folder.
+        left: says how long the other runs will take.
 
     Returns:
         Whether it did not fail.
@@ -192,7 +201,7 @@ def do_job(job: Job, work: Work, where: str, lock: int) -> bool:
     if _run(job, work.command(job), lock):
         _log.error("%s failed: %s", where, last_line(job.log))
         return False
-    _log.info("%s took %.0f s", where, time.perf_counter() - started)
+    _log.info("%s took %.0f s%s", where, time.perf_counter() - started, left())
     return True
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from ctr_tf.eta import Eta
+
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10
 
@@ -71,6 +73,7 @@ def with_progress(
     """
     started = last = time.monotonic()
     samples = 0
+    eta = Eta(total)
     for batch in batches:
         yield batch
         samples += len(batch.labels)
@@ -79,7 +82,8 @@ def with_progress(
             last = now
             of = f" of {total:,}" if total else ""
             rate = f"{samples / (now - started):,.0f} samples/s"
-            _log.info("scored %s%s samples, %s", f"{samples:,}", of, rate)
+            left = eta.told(samples)
+            _log.info("scored %s%s samples, %s%s", f"{samples:,}", of, rate, left)
     seconds = time.monotonic() - started
     _log.info("scored %s samples in %.1f s", f"{samples:,}", seconds)
 

@@ -21,6 +21,7 @@ import keras
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
+from ctr_tf.eta import Eta
 from ctr_tf.process_memory import peak_bytes
 from ctr_tf.storage import is_remote
 from ctr_tf.storage.folders import upload
@@ -114,6 +115,7 @@ class Reporter(keras.callbacks.Callback):
         self.steps = 0
         self._recent = [0, 0.0, 0.0]
         self._told = time.monotonic()
+        self._eta: Eta | None = None  # since the first step, which compiles
 
     def on_train_batch_begin(
         self, batch: int, logs: Mapping[str, Any] | None = None
@@ -123,6 +125,8 @@ class Reporter(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Stops the clock, and reports now and then."""
+        if self._eta is None:
+            self._eta = Eta(self.total_steps, self.progress.step)
         if batch:
             seconds = time.perf_counter() - self._started[0]
             waited = self.model.input_seconds - self._started[1]
@@ -138,7 +142,7 @@ class Reporter(keras.callbacks.Callback):
             self._told = time.monotonic()
         elif self.writer and time.monotonic() - self._told > _TELL_EVERY:
             self._told = time.monotonic()
-            _log.info("step %d/%d", step, self.total_steps)
+            _log.info("step %d/%d%s", step, self.total_steps, self._eta.told(step))
 
     def _report(self, step, logs):  # over all replicas
         steps, seconds, waited = self._recent
@@ -164,12 +168,13 @@ class Reporter(keras.callbacks.Callback):
         elif self.writer:
             _log.info(
                 "step %*d/%d  loss %.4f%s  auc %s  %.0f examples/s  input wait %.1f %%"
-                "  memory %.1f GiB",
+                "  memory %.1f GiB%s",
                 *(len(str(self.total_steps)), step, self.total_steps, values["loss"]),
                 "".join(f"  {n} {values[n]:.4f}" for n in terms if n in values),
                 f"{values['auc']:.4f}" if "auc" in values else "-",
                 values["examples_per_second"],
                 *(100 * values["input_wait_share"], values["memory_gib"]),
+                self._eta.told(step) if self._eta else "",
             )
 
     def write(self, group: str, step: int, values: dict[str, float]) -> None:
