@@ -17,6 +17,7 @@ from ctr_tf.errors import UserError, storage_trouble, unknown_name
 from ctr_tf.storage.tensorflow_stores import leave
 
 VERBS = {
+    "init": "look at your logs, and write a first schema",
     "synthesize": "write logs whose truth is known",
     "prepare": "raw logs → listwise TFRecord samples (Beam)",
     "inspect": "show a prepared data set and its samples",

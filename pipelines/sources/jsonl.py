@@ -83,7 +83,7 @@ class Jsonl(Source):
         """Divides the tables found in the folder; see `Source.shards`."""
         shards = []
         for table in TABLES:
-            if paths := _table_files(folder, table):
+            if paths := table_files(folder, table):
                 if table == "exposures" and all(file.is_empty for file in paths):
                     raise UserError(
                         f"'{folder}' has no exposures: every file of them is empty. "
@@ -106,7 +106,13 @@ class Jsonl(Source):
         return canonical_columns(table, schema, user_id_type)
 
 
-def _table_files(folder: str, table: str) -> list[RawFile]:
+def table_files(folder: str, table: str) -> list[RawFile]:
+    """The files of a table in a folder; none where it is not there.
+
+    Raises:
+        FileNotFoundError: if it is the exposures that are not there.
+        UserError: if the table is there more than once.
+    """
     infos = list_folder(folder)
     found: dict[tuple, list[RawFile]] = {}
     for info in infos:

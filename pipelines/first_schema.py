@@ -1,0 +1,517 @@
+"""A first schema for raw logs: what their columns look like, for people to correct.
+
+Reads some rows of each table of the general format (`pipelines/sources/jsonl.py`), and
+writes a `schema.yaml` with the reason beside each guess. The command is
+`ctr_tf.commands.init`.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from ctr_tf.errors import UserError
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.schema.schema import TIME_UNITS
+from pipelines.sources.jsonl import Jsonl, table_files
+from pipelines.sources.parquet_files import open_parquet
+from pipelines.sources.raw_files import RawFile
+from pipelines.sources.source import TABLES
+from pipelines.sources.text import field_names, first_line
+
+ROWS = 100_000  # of a table that are looked at
+_BYTES = 32 << 20  # of a file
+_FEWEST_ROWS = 1_000  # of a file, where a table has many
+_NULLS = ("NULL", "null", "None", "nan", "NaN", "N/A", r"\N")
+_OWN = {
+    "exposures": ("request_id", "click_time", "true_probability"),
+    "behaviors": (),
+    "users": (),
+    "items": (),
+}
+_KEYS = {
+    "exposures": (USER_KEY, "time", ITEM_KEY),
+    "behaviors": (USER_KEY, "time", ITEM_KEY),
+    "users": (USER_KEY,),
+    "items": (ITEM_KEY,),
+}
+_LOOKS_LIKE = {
+    USER_KEY: re.compile(r"user|uid|member|customer|visitor|session", re.I),
+    "time": re.compile(r"time|stamp|date|^ts$", re.I),
+    ITEM_KEY: re.compile(
+        r"item|product|movie|video|article|goods|offer|hotel|sku|doc|news|^iid$", re.I
+    ),
+}
+_LABEL = re.compile(
+    r"click|label|order|buy|bought|purchase|booking|booked|conver|like|watch|view", re.I
+)
+_NAME = re.compile(r"(^|_)(id|code|type|kind|category|brand|city|gender)s?$", re.I)
+_PLACE = re.compile(r"(^|_)(pos|position|rank|slot|index|place)$", re.I)
+_UNITS = (("seconds", 1e11), ("milliseconds", 1e14), ("microseconds", 1e17))
+_FEW_NUMBERS = 50  # distinct whole numbers that are taken for names
+_WORDS_OF_A_TEXT = 3
+_SKEWED = 5  # times the median: where the largest are larger, a logarithm helps
+_SURE = 0.99  # of the rows
+_WIDEST = 64  # of a line, before its comment
+_HISTORY = (16, 1_024)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the rows that were looked at.
+
+    Args:
+        name: of the column.
+        cells: as they stand in the file; lists where the file has lists.
+    """
+
+    name: str
+    cells: pa.ChunkedArray
+
+    @functools.cached_property
+    def is_joined(self) -> bool:
+        """Whether texts hold several values, joined by "|"."""
+        if not pa.types.is_string(self.cells.type):
+            return False
+        return (pc.mean(pc.match_substring(self.cells, "|")).as_py() or 0.0) > 0.01
+
+    @functools.cached_property
+    def longest(self) -> int:
+        """Values that 99 of 100 rows do not exceed."""
+        if pa.types.is_list(self.cells.type):
+            lengths = pc.list_value_length(self.cells)
+        elif self.is_joined:
+            lengths = pc.add(pc.count_substring(self.cells, "|"), 1)
+        else:
+            return 1
+        found = lengths.drop_null().to_numpy()
+        return max(1, int(np.quantile(found, 0.99))) if len(found) else 1
+
+    @functools.cached_property
+    def values(self) -> pa.Array:
+        """All single values that are not missing, numbers where all are numbers."""
+        cells = self.cells.combine_chunks()
+        if isinstance(cells, pa.ChunkedArray):
+            cells = pa.concat_arrays(cells.chunks)
+        if self.is_joined:
+            cells = pc.split_pattern(cells, "|")
+        if pa.types.is_list(cells.type):
+            cells = cells.flatten()
+        cells = cells.drop_null()
+        if pa.types.is_null(cells.type) or not pa.types.is_string(cells.type):
+            return cells
+        gone = pa.array(["", *_NULLS])
+        cells = cells.filter(pc.invert(pc.is_in(cells, gone)))
+        for wanted in (pa.int64(), pa.float64()):
+            try:
+                return cells.cast(wanted)
+            except pa.ArrowInvalid:
+                continue
+        return cells
+
+    @functools.cached_property
+    def nulls(self) -> set[str]:
+        """Words among the texts that say that a value is missing."""
+        if not pa.types.is_string(self.cells.type):
+            return set()
+        return set(_NULLS) & set(pc.unique(self.cells).to_pylist())
+
+    @functools.cached_property
+    def distinct(self) -> int:
+        """Different values."""
+        return len(pc.unique(self.values))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return pa.types.is_integer(self.values.type)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether all values are numbers."""
+        return self.is_whole or pa.types.is_floating(self.values.type)
+
+    @functools.cached_property
+    def is_binary(self) -> bool:
+        """Whether it is 0 or 1, or false or true, and sometimes each."""
+        if self.longest > 1 or self.distinct != 2:
+            return False
+        return set(pc.unique(self.values).to_pylist()) in ({0, 1}, {False, True})
+
+    @property
+    def shown(self) -> str:
+        """What was seen, in a few words."""
+        if not len(self.values):
+            return "no value in the rows looked at"
+        what = f"{self.distinct:,} of {len(self.values):,} values differ"
+        if self.is_number:
+            ends = pc.min_max(self.values)
+            what += f", {ends['min'].as_py():g} to {ends['max'].as_py():g}"
+        else:
+            first = str(self.values[0].as_py())
+            what += f", such as {json.dumps(first[:20], ensure_ascii=False)}"
+        return what
+
+
+Table = Mapping[str, Column]
+
+
+def look(folder: str) -> tuple[dict[str, Table], set[str]]:
+    """Reads some rows of each table.
+
+    Returns:
+        Table's name → its columns; and the names of the tables read to their ends.
+
+    Raises:
+        FileNotFoundError: if there are no exposures.
+        UserError: if a table lacks a column that it needs, with the one that looks
+            like it.
+    """
+    tables: dict[str, Table] = {}
+    whole = set()
+    for name in TABLES:
+        files = table_files(folder, name)
+        if not files:
+            continue
+        most = max(_FEWEST_ROWS, ROWS // len(files))
+        read = [_read(file, most) for file in files]
+        rows = pa.concat_tables([r for r, _ in read], promote_options="permissive")
+        if all(ended for _, ended in read):
+            whole.add(name)
+        tables[name] = {c: Column(c, rows[c]) for c in rows.column_names}
+        _check_keys(name, rows.column_names)
+    return tables, whole
+
+
+def _check_keys(table: str, names: Sequence[str]) -> None:
+    for key in _KEYS[table]:
+        if key in names:
+            continue
+        near = [name for name in names if _LOOKS_LIKE[key].search(name)]
+        hint = f" Rename {' or '.join(f'`{name}`' for name in near)}?" if near else ""
+        raise UserError(
+            f"The table '{table}' needs a column `{key}`.{hint} "
+            f"Received: {', '.join(names)}"
+        )
+
+
+def _read(file: RawFile, most: int) -> tuple[pa.Table, bool]:
+    """The first rows of a file, and whether these are all."""
+    if file.format == "parquet":
+        with open_parquet(file.path) as parquet:
+            batches = parquet.iter_batches(most)
+            first = next(batches, None)
+            rows = parquet.metadata.num_rows
+            empty = parquet.schema_arrow.empty_table()
+        table = empty if first is None else pa.Table.from_batches([first])
+        return _plain(table), rows <= most
+    with file.open() as stream:
+        block = stream.read(_BYTES)
+        ended = len(block) < _BYTES
+    if not ended:
+        block = block[: block.rfind(b"\n") + 1]
+    table = _parse(block, file.format == "csv", file.path)
+    return table.slice(0, most), ended and len(table) <= most
+
+
+def _parse(block: bytes, is_csv: bool, path: str) -> pa.Table:
+    if is_csv:
+        names = field_names(first_line(pa.BufferReader(block)), True)
+        texts = csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True,
+            null_values=[""],
+        )  # fmt: skip
+        try:
+            return csv.read_csv(pa.BufferReader(block), convert_options=texts)
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{path}: not separated values ({error})") from None
+    rows: list[dict] = []
+    for number, line in enumerate(block.splitlines(), 1):
+        if len(rows) == ROWS:
+            break
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}, line {number}: not JSON ({error})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: not an object. Received: {row!r}")
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types
+        return pa.array([None if value is None else str(value) for value in values])
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Without dictionaries and with plain strings."""
+    columns = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if pa.types.is_large_string(column.type):
+            column = column.cast(pa.string())
+        columns[name] = column
+    return pa.table(columns)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """A line of the schema and why it says so."""
+
+    text: str
+    why: str = ""
+
+
+def first_schema(folder: str) -> str:
+    """The text of a first schema, with a comment on each guess.
+
+    Args:
+        folder: of the raw logs.
+
+    Raises:
+        FileNotFoundError, UserError: see `look`.
+    """
+    tables, whole = look(folder)
+    exposures = tables["exposures"]
+    slates = _slates(exposures)
+    labels = _labels(exposures, slates)
+    columns = [column for table in tables.values() for column in table.values()]
+    nulls = sorted(set().union(*(column.nulls for column in columns)))
+    name = re.sub(r"\W+", "_", str(folder).rstrip("/").rpartition("/")[2]) or "logs"
+    lines = [_Line(f"name: {name}"), *_time_lines(exposures["time"])]
+    lines.append(_history_line(tables, whole, labels))
+    why = "over which a candidate's impressions and clicks are counted"
+    lines.append(_Line("counter_windows: [30m, 2h, 1d, 3d]", why))
+    lines.append(_Line("num_chunks: 16", "parts of a history that models tell apart"))
+    if "request_id" not in exposures:
+        why = "there is no `request_id`: rows of a user closer than this are a slate"
+        lines.append(_Line("session_gap: 30m", why))
+    why = "columns of 0 and 1; the first is what is trained for"
+    lines.append(_Line(f"labels: [{', '.join(labels)}]", why))
+    if nulls:
+        words = ", ".join(json.dumps(word) for word in ["", *nulls])
+        lines.append(_Line(f"null_values: [{words}]", "how a missing value is written"))
+    lines.append(_Line("features:"))
+    clicked = _clicked(exposures[labels[0]])
+    for column, role in _features(tables, slates, labels):
+        if role == "candidate" and (reason := _unknown_before(column, clicked)):
+            lines.append(_Line(_left_out(column, role), reason))
+        else:
+            lines.append(_feature(column, role))
+    return _text(lines, tables, whole)
+
+
+def _text(lines: list[_Line], tables: Mapping[str, Table], whole: set[str]) -> str:
+    counts = ", ".join(
+        f"{len(next(iter(table.values())).cells):,} {name}"
+        + ("" if name in whole else " (not all)")
+        for name, table in tables.items()
+    )
+    width = min(_WIDEST, max(len(line.text) for line in lines))
+    head = [
+        f"# A first guess, by {counts}.",
+        "# Read every line, and correct it: docs/schema.md explains the keys.",
+    ]
+    body = [
+        f"{line.text:<{width}}  # {line.why}" if line.why else line.text
+        for line in lines
+    ]
+    return "\n".join([*head, *body]) + "\n"
+
+
+def _time_lines(column: Column) -> Iterator[_Line]:
+    if not column.is_number:
+        yield _Line("time_unit: milliseconds", f"times are told as {column.shown}")
+    else:
+        middle = float(np.median(column.values.to_numpy()))
+        unit = next((unit for unit, most in _UNITS if middle < most), "microseconds")
+        ends = pc.min_max(column.values)
+        first, last = (_date(ends[end].as_py(), unit) for end in ("min", "max"))
+        yield _Line(f"time_unit: {unit}", f"the exposures are of {first} to {last}")
+    why = "of local time; or `time_zone: Europe/Copenhagen`"
+    yield _Line("utc_offset_hours: 0", why)
+
+
+def _date(time: float, unit: str) -> str:
+    try:
+        moment = np.datetime64(0, "s") + np.timedelta64(
+            int(time / TIME_UNITS[unit]), "s"
+        )
+        return str(moment)[:10]
+    except (OverflowError, ValueError):
+        return f"{time:g}"
+
+
+def _history_line(
+    tables: Mapping[str, Table], whole: set[str], labels: Sequence[str]
+) -> _Line:
+    """By the behaviors that users have, the clicks of exposures among them."""
+    users = []
+    if "behaviors" in tables:
+        users.append(tables["behaviors"][USER_KEY].cells.cast(pa.string()))
+    if labels and labels[0] in tables["exposures"]:
+        clicked = _clicked(tables["exposures"][labels[0]])
+        cells = tables["exposures"][USER_KEY].cells.cast(pa.string())
+        users.append(cells.filter(clicked))
+    known = {"exposures", *({"behaviors"} & set(tables))} <= whole
+    counts = np.zeros(0)
+    if users:
+        every = pa.chunked_array([chunk for cells in users for chunk in cells.chunks])
+        counts = pc.value_counts(every).field("counts").to_numpy()
+    if not known or not len(counts):
+        return _Line("history_length: 256", "latest behaviors that a sample keeps")
+    most = float(np.quantile(counts, 0.95))
+    length = int(np.clip(2 ** np.ceil(np.log2(max(most, 1))), *_HISTORY))
+    why = f"19 of 20 users have at most {most:,.0f} behaviors"
+    return _Line(f"history_length: {length}", why)
+
+
+def _clicked(column: Column) -> pa.ChunkedArray:
+    cells = column.cells
+    if pa.types.is_boolean(cells.type):
+        return pc.fill_null(cells, False)
+    return pc.is_in(cells.cast(pa.string()), pa.array(["1", "1.0", "true", "True"]))
+
+
+def _slates(exposures: Table) -> np.ndarray:
+    """Number of each row's slate, as far as one can say."""
+    keys = ["request_id"] if "request_id" in exposures else [USER_KEY, "time"]
+    words = [exposures[key].cells.cast(pa.string()).to_pylist() for key in keys]
+    numbers: dict[tuple, int] = {}
+    return np.array(
+        [numbers.setdefault(row, len(numbers)) for row in zip(*words, strict=True)]
+    )
+
+
+def _is_of_the_slate(column: Column, slates: np.ndarray) -> bool:
+    """Whether all rows of a slate have the same."""
+    words = [str(value) for value in column.cells.to_pylist()]
+    return len(set(zip(slates.tolist(), words, strict=True))) == len(set(slates))
+
+
+def _labels(exposures: Table, slates: np.ndarray) -> list[str]:
+    binary = [
+        name
+        for name, column in exposures.items()
+        if column.is_binary and not _is_of_the_slate(column, slates)
+    ]
+    named = [name for name in binary if _LABEL.search(name)] or binary[:1]
+    named.sort(key=lambda name: "click" not in name.lower())
+    if not named:
+        raise UserError(
+            "The exposures need a column that says what was clicked: 0 and 1, and "
+            f"sometimes each. Received: {', '.join(exposures)}"
+        )
+    return named
+
+
+def _features(
+    tables: Mapping[str, Table], slates: np.ndarray, labels: Sequence[str]
+) -> Iterator[tuple[Column, str]]:
+    """The columns that are features, each once, and their roles."""
+    nothing: Table = {}
+    exposures, behaviors = tables["exposures"], tables.get("behaviors", nothing)
+    items, users = tables.get("items", nothing), tables.get("users", nothing)
+    yield exposures[ITEM_KEY], "item"
+    done = {*_KEYS["exposures"], *_OWN["exposures"], *labels}
+    for name, column in items.items():
+        if name not in done:
+            yield column, "item"
+    done |= set(items)
+    for name, column in behaviors.items():
+        if name not in done:
+            yield column, "item" if name in exposures else "behavior"
+    done |= set(behaviors)
+    for name, column in exposures.items():
+        own = name.removeprefix("behavior_") in behaviors and name[:9] == "behavior_"
+        if name not in done and not own:
+            shared = _is_of_the_slate(column, slates)
+            yield column, "context" if shared else "candidate"
+    for name, column in users.items():
+        if name not in {USER_KEY, *exposures, *behaviors, *items}:
+            yield column, "user"
+
+
+def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:
+    """Why nobody knows the column when candidates are ranked; empty if one does."""
+    if _PLACE.search(column.name):
+        return "left out: where it was shown is not known before it is ranked"
+    cells = column.cells
+    if pa.types.is_nested(cells.type) or pa.types.is_temporal(cells.type):
+        return ""
+    nothing = pc.is_in(cells.cast(pa.string()), pa.array(["", "0", "0.0", *_NULLS]))
+    there = pc.invert(pc.or_(pc.is_null(cells), nothing)).to_numpy()
+    clicks = clicked.to_numpy()
+    if there.any() and not there.all() and (clicks[there]).mean() > _SURE:
+        return "left out: only clicked rows have it, so that it tells of the click"
+    return ""
+
+
+def _left_out(column: Column, role: str, kind: str = "…") -> str:
+    return f"  # - {{name: {column.name}, role: {role}, kind: {kind}}}"
+
+
+def _feature(column: Column, role: str) -> _Line:
+    start = f"  - {{name: {column.name}, role: {role}, kind: "
+    length = f", length: {column.longest}" if column.longest > 1 else ""
+    is_key = column.name == ITEM_KEY
+    if not len(column.values) or pa.types.is_temporal(column.values.type):
+        return _Line(_left_out(column, role), f"left out: {column.shown}")
+    if pa.types.is_nested(column.values.type):
+        why = "left out: objects; write their values apart"
+        return _Line(_left_out(column, role), why)
+    if pa.types.is_boolean(column.values.type):
+        return _Line(_left_out(column, role), "left out: write it as 0 and 1")
+    if column.is_whole and not is_key:
+        is_name = _NAME.search(column.name) or column.distinct <= _FEW_NUMBERS
+        if is_name:
+            return _Line(f"{start}categorical, dtype: int64{length}}}", column.shown)
+    if column.is_number and length:
+        return _Line(_left_out(column, role), "left out: several numbers")
+    if column.is_number and not is_key:
+        return _Line(f"{start}numeric{_transform(column)}}}", column.shown)
+    if is_key:
+        dtype = ", dtype: int64" if column.is_whole else ""
+        return _Line(f"{start}categorical{dtype}}}", column.shown)
+    if role == "item" and _words(column) >= _WORDS_OF_A_TEXT:
+        why = f"a text? `prepare --tokenizer` reads it; {column.shown}"
+        return _Line(_left_out(column, role, "text, length: 16"), why)
+    return _Line(f"{start}categorical{length}}}", column.shown)
+
+
+def _transform(column: Column) -> str:
+    values = column.values.to_numpy().astype(np.float64)
+    middle, high = np.quantile(values, (0.5, 0.99))
+    skewed = values.min() >= 0 and high > _SKEWED * max(middle, 1e-9)
+    return ", transform: log1p" if skewed else ""
+
+
+def _words(column: Column) -> float:
+    """Words of a value, in the middle; 1 where few values differ."""
+    if column.distinct < len(column.values) / 2:
+        return 1.0
+    return float(np.median([len(text.split()) for text in column.values.to_pylist()]))
+
+
+def check(text: str, folder: str) -> None:
+    """Raises UserError if the text is no schema of the tables in the folder."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "schema.yaml"
+        path.write_text(text, "utf-8")
+        Jsonl().shards(folder, Schema.load(path))

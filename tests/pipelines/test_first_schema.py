@@ -1,0 +1,188 @@
+"""`ctr-tf init`: what a column looks like, and what of it is left out."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from ctr_tf.commands.main import main
+from ctr_tf.errors import UserError
+from ctr_tf.schema import Schema
+from pipelines.first_schema import first_schema
+from pipelines.sources.source import get_source
+
+T = 1_700_000_000_000  # milliseconds
+
+
+def rows(count=400):
+    """Slates of four; a hidden column tells of clicks, another of places."""
+    random = np.random.default_rng(0)
+    clicks = random.random(count) < 0.3
+    return {
+        "request_id": [f"r{i // 4}" for i in range(count)],
+        "user_id": [f"u{i // 8}" for i in range(count)],
+        "time": [T + 60_000 * (i // 4) for i in range(count)],
+        "item_id": random.integers(10, 99, count).tolist(),
+        "order": (clicks & (random.random(count) < 0.5)).astype(int).tolist(),
+        "clicked": clicks.astype(int).tolist(),
+        "dwell": [float(9 + i) if click else None for i, click in enumerate(clicks)],
+        "rank": [i % 4 for i in range(count)],
+        "bid": random.lognormal(0, 2, count).tolist(),
+        "hour_of_day": [i // 4 % 24 for i in range(count)],
+        "page": [f"p{i // 4 % 3}" for i in range(count)],
+    }
+
+
+def write_jsonl(path, columns):
+    values = zip(*columns.values(), strict=True)
+    lines = (dict(zip(columns, row, strict=True)) for row in values)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+
+def found(folder):
+    """The schema as a mapping, and its lines by the name of their feature."""
+    text = first_schema(str(folder))
+    lines = {}
+    for line in text.splitlines():
+        if "{name: " in line:
+            lines[line.partition("{name: ")[2].partition(",")[0]] = line.strip()
+    return yaml.safe_load(text), lines
+
+
+def kinds(schema):
+    return {f["name"]: (f["role"], f["kind"]) for f in schema["features"]}
+
+
+def test_what_columns_are(tmp_path):
+    write_jsonl(tmp_path / "exposures.jsonl", rows())
+    (tmp_path / "items.csv").write_text(
+        "item_id,tags,price,title,link\n"
+        + "".join(
+            f"{i},t{i % 7}|t{i % 5},{'NULL' if i % 9 else i},A title of item {i},\n"
+            for i in range(10, 99)
+        )
+    )
+    (tmp_path / "users.csv").write_text(
+        "user_id,level\n" + "".join(f"u{i},{i % 3}\n" for i in range(50))
+    )
+    schema, lines = found(tmp_path)
+    assert kinds(schema) == {
+        "item_id": ("item", "categorical"),
+        "tags": ("item", "categorical"),
+        "price": ("item", "categorical"),
+        "bid": ("candidate", "numeric"),
+        "hour_of_day": ("context", "categorical"),
+        "page": ("context", "categorical"),
+        "level": ("user", "categorical"),
+    }
+    assert schema["time_unit"] == "milliseconds"
+    assert schema["labels"] == ["clicked", "order"]
+    assert schema["null_values"] == ["", "NULL"]
+    assert "length: 2}" in lines["tags"] and "dtype: int64" in lines["item_id"]
+    assert "transform: log1p" in lines["bid"]
+    assert "dtype" not in lines["tags"] and "dtype: int64" in lines["hour_of_day"]
+    for name, why in {
+        "rank": "where it was shown is not known before it is ranked",
+        "dwell": "only clicked rows have it, so that it tells of the click",
+        "link": "no value in the rows looked at",
+        "title": "a text? `prepare --tokenizer` reads it",
+    }.items():
+        assert lines[name].startswith("# - ") and why in lines[name]
+
+
+def test_every_line_says_why(tmp_path):
+    write_jsonl(tmp_path / "exposures.jsonl", rows())
+    told = [line for line in first_schema(str(tmp_path)).splitlines() if "name" in line]
+    assert len(told) > 5
+    assert all("  # " in line for line in told if "{" in line)
+
+
+def test_the_worlds_schema_is_found_again(tmp_path):
+    sizes = "--users 60 --items 200 --requests_per_user 4 --behaviors_per_user 30"
+    assert main(["synthesize", "--output", str(tmp_path / "raw"), *sizes.split()]) == 0
+    schema, _ = found(tmp_path / "raw")
+    own = [f for f in get_source("synthetic").schema().features if not f.computed]
+    assert kinds(schema) == {f.name: (f.role, f.kind) for f in own}
+    assert schema["labels"] == ["click"] and schema["time_unit"] == "seconds"
+
+
+def test_parquet_with_timestamps_and_lists(tmp_path):
+    columns = rows(80)
+    columns["time"] = pa.array(columns["time"], pa.timestamp("ms"))
+    columns["topics"] = [["a", "b", "c"]] * 80
+    columns["device"] = pa.array(columns["page"]).dictionary_encode()
+    (tmp_path / "exposures").mkdir()
+    table = pa.table(columns)
+    pq.write_table(table.slice(0, 40), tmp_path / "exposures" / "part-0.parquet")
+    pq.write_table(table.slice(40), tmp_path / "exposures" / "part-1.parquet")
+    schema, lines = found(tmp_path)
+    assert "length: 3}" in lines["topics"]
+    assert kinds(schema)["device"] == ("context", "categorical")
+
+
+def test_histories_are_as_long_as_most_users(tmp_path):
+    write_jsonl(tmp_path / "exposures.jsonl", rows(80))
+    (tmp_path / "behaviors.csv").write_text(
+        "user_id,time,item_id,action\n"
+        + "".join(f"u{i % 10},{T - i},{i % 50},view\n" for i in range(1_000))
+    )
+    schema, _ = found(tmp_path)
+    assert schema["history_length"] == 128  # 100 and a few clicks
+    assert kinds(schema)["action"] == ("behavior", "categorical")
+
+
+def without(name, new=None):
+    columns = rows(40)
+    values = columns.pop(name)
+    return columns | ({new: values} if new else {})
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            without("user_id", "uid"),
+            "needs a column `user_id`. Rename `uid`?",
+        ),
+        (without("time", "ts"), "needs a column `time`. Rename `ts`"),
+        (without("item_id", "product"), "needs a column `item_id`. Rename `product`?"),
+        (
+            {k: v for k, v in rows(40).items() if k not in ("clicked", "order")},
+            "need a column that says what was clicked: 0 and 1, .*Received: request_id",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path, columns, message):
+    write_jsonl(tmp_path / "exposures.jsonl", columns)
+    with pytest.raises(UserError, match=message):
+        first_schema(str(tmp_path))
+
+
+def test_files_that_are_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no table 'exposures'"):
+        first_schema(str(tmp_path))
+    path = tmp_path / "exposures.jsonl"
+    path.write_text('{"user_id": 1}\nnonsense\n')
+    with pytest.raises(UserError, match=r"exposures.jsonl, line 2: not JSON"):
+        first_schema(str(tmp_path))
+    path.write_text("[1]\n")
+    with pytest.raises(UserError, match=r"line 1: not an object. Received: \[1\]"):
+        first_schema(str(tmp_path))
+
+
+def test_the_logs_are_prepared_by_it_as_it_is(tmp_path, capsys):
+    logs, data = tmp_path / "logs", tmp_path / "data"
+    logs.mkdir()
+    write_jsonl(logs / "exposures.jsonl", rows())
+    assert main(["init", "--input", str(logs)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("# A first guess, by 400 exposures.\n")
+    assert f"ctr-tf prepare --source jsonl --input {logs} --output DATA" in shown
+    assert main(["init", "--input", str(logs)]) == 2
+    assert "`--overwrite` replaces it" in capsys.readouterr().err
+    words = ["--source", "jsonl", "--input", str(logs), "--output", str(data)]
+    assert main(["prepare", *words]) == 0
+    assert Schema.load(data / "schema.yaml").labels == ("clicked", "order")
