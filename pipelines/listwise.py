@@ -17,7 +17,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from ctr_tf.commands.prepare import add_options
+from ctr_tf.commands.prepare import add_options, parser
 from ctr_tf.data.manifest import Manifest
 from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
@@ -297,6 +297,10 @@ def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:
 
 
 if __name__ == "__main__":
-    from ctr_tf.commands.main import main
-
-    sys.exit(main(["prepare", *sys.argv[1:]]))
+    # Not by `ctr-tf prepare`, which would import this module once more.
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", force=True
+    )
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    parser().parse_known_args(sys.argv[1:])  # which answers `--help`
+    run(sys.argv[1:])

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from serving.dtypes import numpy_dtype
 from serving.errors import ServingError, invalid
 
 _B64 = "b64"
@@ -87,21 +87,21 @@ def show(value: object) -> str:
 
 
 def _numbers(name: str, values: list, dtype: str) -> np.ndarray:
-    target = tf.as_dtype(dtype)
-    accepted: tuple[type, ...] = (bool,) if target.is_bool else (int,)
-    if target.is_floating:
+    narrow = numpy_dtype(dtype)
+    is_floating = narrow.kind not in "biu"  # bfloat16 has a kind of its own
+    accepted: tuple[type, ...] = (bool,) if narrow.kind == "b" else (int,)
+    if is_floating:
         accepted = (int, float)
     for value in values:
         if type(value) not in accepted:
             raise _type_error(name, value, dtype)
-    narrow = target.as_numpy_dtype
     try:
-        array = np.array(values, np.float64 if target.is_floating else narrow)
+        array = np.array(values, np.float64 if is_floating else narrow)
     except OverflowError as error:
         raise _type_error(name, max(values, key=abs), dtype) from error
     with np.errstate(over="ignore"):
         result = array.astype(narrow)
-    if target.is_floating:
+    if is_floating:
         lost = np.isfinite(array) & ~np.isfinite(result.astype(np.float64))
         if lost.any():
             raise invalid(

@@ -20,9 +20,9 @@ from ctr_tf.data.reading import UnreadableRecordError, read_records
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, files
 from serving.exported import EXTRA, GOLDEN, SCHEMA
+from serving.received_tensors import from_proto
 from serving.request import request_to_tensors
 from serving.saved_model import Signatures, call, own_words
-from serving.tensors import from_proto
 
 # In probability: far above what another processor's arithmetic changes.
 _TOLERANCE = 1e-2

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-import tensorflow as tf
-from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
+from serving.dtypes import NAMES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Signature:
     outputs: dict[str, Spec]
 
 
-def read_signatures(definitions: Mapping[str, SignatureDef]) -> dict[str, Signature]:
-    """Name → signature."""
+def read_signatures(definitions: Mapping[str, Any]) -> dict[str, Signature]:
+    """Name → signature, of messages `SignatureDef`."""
     return {
         name: Signature(
             {key: _spec(info) for key, info in sorted(definition.inputs.items())},
@@ -40,9 +40,9 @@ def read_signatures(definitions: Mapping[str, SignatureDef]) -> dict[str, Signat
     }
 
 
-def _spec(info: TensorInfo) -> Spec:
+def _spec(info: Any) -> Spec:
     shape = None
     if not info.tensor_shape.unknown_rank:
         sizes = (dim.size for dim in info.tensor_shape.dim)
         shape = tuple(None if size < 0 else size for size in sizes)
-    return Spec(tf.as_dtype(info.dtype).name, shape)
+    return Spec(NAMES.get(info.dtype, f"type {info.dtype}"), shape)

@@ -1,18 +1,15 @@
 """Tensors in messages: arrays ⇄ TensorFlow's `TensorProto`."""
 
 import math
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework.tensor_pb2 import TensorProto
 
-from serving.errors import invalid
+from serving.dtypes import NAMES, NUMBERS, name_of, numpy_dtype
 
 MAX_BYTES = 16 << 20  # of a message that a server of ours takes
-_STRING_BYTES = 24  # of a string's record inside TensorFlow
-_MAX_RANK = 254
 # Type that is served → field of the message that holds its values.
-_FIELDS = {
+FIELDS = {
     "string": "string_val",
     "bool": "bool_val",
     "float16": "half_val",
@@ -26,7 +23,7 @@ _FIELDS = {
 }
 
 
-def to_proto(value: np.ndarray, proto: TensorProto, typed: bool = False) -> None:
+def to_proto(value: np.ndarray, proto: Any, typed: bool = False) -> None:
     """Writes an array into an empty message.
 
     Args:
@@ -35,85 +32,42 @@ def to_proto(value: np.ndarray, proto: TensorProto, typed: bool = False) -> None
         typed: numbers as values in the field of their type, as TF Serving answers,
             rather than as bytes, which is faster.
     """
-    dtype = tf.string if value.dtype == object else tf.as_dtype(value.dtype)
-    proto.dtype = dtype.as_datatype_enum
+    name = name_of(value.dtype)
+    proto.dtype = NUMBERS[name]
     for size in value.shape:
         proto.tensor_shape.dim.add(size=size)
-    if dtype == tf.string:
+    if name == "string":
         proto.string_val.extend(
             v.encode() if isinstance(v, str) else v for v in value.ravel().tolist()
         )
     elif typed:
-        field = _FIELDS[dtype.name]
+        field = FIELDS[name]
         values = value.view(np.uint16) if field == "half_val" else value
         getattr(proto, field).extend(values.ravel().tolist())
     else:
         proto.tensor_content = value.tobytes()
 
 
-def from_proto(name: str, proto: TensorProto) -> tf.Tensor:
-    """Reads a tensor of a request as TensorFlow does: too few values repeat the last.
+def to_array(proto: Any) -> np.ndarray:
+    """Reads a message as TensorFlow does: too few values repeat the last.
 
     Args:
-        name: of the input, for errors.
-        proto: as received.
+        proto: of a server's answer.
 
-    Raises:
-        ServingError: INVALID_ARGUMENT, names the input.
+    Returns:
+        The array; strings are bytes objects.
     """
-    dtype = _dtype(name, proto)
+    name = NAMES[proto.dtype]
     shape = [dim.size for dim in proto.tensor_shape.dim]
-    if (
-        proto.tensor_shape.unknown_rank
-        or len(shape) > _MAX_RANK
-        or min(shape, default=0) < 0
-    ):
-        received = "unknown rank" if proto.tensor_shape.unknown_rank else shape[:10]
-        raise invalid(
-            f'Input "{name}" must have a known shape of no negative size. '
-            f"Received: {received}"
-        )
-    count = math.prod(shape)
-    each = _STRING_BYTES if dtype == tf.string else dtype.size
-    if count * each > MAX_BYTES:
-        raise invalid(
-            f'Input "{name}" of shape {shape} would take {count * each:,} bytes, more '
-            f"than the {MAX_BYTES:,} a message may have."
-        )
-    _check_content(name, proto, dtype, count)
-    try:
-        return tf.io.parse_tensor(proto.SerializeToString(), dtype)
-    except tf.errors.OpError as error:
-        raise invalid(
-            f'Input "{name}" is no tensor of type {dtype.name} and shape {shape}.'
-        ) from error
-
-
-def _dtype(name: str, proto: TensorProto) -> tf.DType:
-    try:
-        received = tf.as_dtype(proto.dtype).name
-    except TypeError:  # a number that is no type
-        received = proto.dtype
-    if received not in _FIELDS:
-        raise invalid(
-            f'Input "{name}" has a dtype that is not served. Received: {received}'
-        )
-    return tf.as_dtype(received)
-
-
-def _check_content(name: str, proto: TensorProto, dtype: tf.DType, count: int) -> None:
-    """TensorFlow itself would leave out without a word what is too much."""
+    dtype = numpy_dtype(name)
     if proto.tensor_content:
-        if dtype == tf.string:
-            raise invalid(f'Input "{name}" must hold its strings in string_val.')
-        unit, needed, found = "bytes", count * dtype.size, len(proto.tensor_content)
-        wrong = needed != found
+        return np.frombuffer(proto.tensor_content, dtype).reshape(shape).copy()
+    values = getattr(proto, FIELDS[name])
+    if FIELDS[name] == "half_val":
+        found = np.array(values, np.uint16).view(dtype)
     else:
-        values = [v for field, v in proto.ListFields() if field.name.endswith("_val")]
-        unit, needed, found = "values", count, sum(map(len, values))
-        wrong = needed < found
-    if wrong:
-        raise invalid(
-            f'Input "{name}" of {dtype.name} must hold {needed} {unit}. '
-            f"Received: {found}"
-        )
+        found = np.array(values, dtype)
+    count = math.prod(shape)
+    if 0 < len(found) < count:
+        found = np.concatenate([found, np.full(count - len(found), found[-1], dtype)])
+    return found.reshape(shape)

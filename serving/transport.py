@@ -12,16 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 import requests
-import tensorflow as tf
 from google.protobuf.json_format import ParseDict
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
 
+from serving import wire
 from serving.errors import (
     DEADLINE_EXCEEDED,
     INTERNAL,
@@ -32,7 +25,7 @@ from serving.errors import (
 )
 from serving.json_tensors import from_json, to_json
 from serving.specs import Signature, Spec, read_signatures
-from serving.tensors import to_proto
+from serving.tensors import to_array, to_proto
 
 
 class GrpcTransport:
@@ -53,10 +46,7 @@ class GrpcTransport:
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ]
         self._channel = grpc.insecure_channel(target, options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(
-            self._channel
-        )
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._stub = wire.Stub(self._channel)
 
     def predict(
         self, signature: str, tensors: dict, timeout: float, version: int | None = None
@@ -76,16 +66,14 @@ class GrpcTransport:
             ServingError: for every failure.
         """
         response = self.send(self.request(signature, tensors, version), timeout)
-        outputs = {
-            name: tf.make_ndarray(value) for name, value in response.outputs.items()
-        }
+        outputs = {name: to_array(value) for name, value in response.outputs.items()}
         return outputs, response.model_spec.version.value or version
 
     def request(
         self, signature: str, tensors: dict, version: int | None = None
-    ) -> predict_pb2.PredictRequest:
+    ) -> wire.PredictRequest:
         """The message that `predict` sends; see there."""
-        request = predict_pb2.PredictRequest()
+        request = wire.PredictRequest()
         self._name(request.model_spec, version)
         request.model_spec.signature_name = signature
         for name, value in tensors.items():
@@ -93,35 +81,33 @@ class GrpcTransport:
         return request
 
     def send(
-        self, request: predict_pb2.PredictRequest, timeout: float
-    ) -> predict_pb2.PredictResponse:
+        self, request: wire.PredictRequest, timeout: float
+    ) -> wire.PredictResponse:
         """The answer to a message, within so many seconds.
 
         Raises:
             ServingError: for every failure.
         """
-        return _call(self._predictions.Predict, request, timeout)
+        return _call(self._stub.predict, request, timeout)
 
     def signatures(
         self, timeout: float, version: int | None = None
     ) -> dict[str, Signature]:
         """Name → signature, as the server describes them."""
-        request = get_model_metadata_pb2.GetModelMetadataRequest(
-            metadata_field=["signature_def"]
-        )
+        request = wire.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._name(request.model_spec, version)
-        response = _call(self._predictions.GetModelMetadata, request, timeout)
-        found = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(found)
+        response = _call(self._stub.metadata, request, timeout)
+        packed = response.metadata["signature_def"].value  # of one type only
+        found = wire.SignatureDefMap.FromString(packed)
         return read_signatures(found.signature_def)
 
     def versions(self, timeout: float) -> dict[int, str]:
         """Version → state (`"AVAILABLE"`, `"LOADING"`, …) of the model."""
-        request = get_model_status_pb2.GetModelStatusRequest()
+        request = wire.GetModelStatusRequest()
         self._name(request.model_spec, None)
-        response = _call(self._models.GetModelStatus, request, timeout)
-        names = get_model_status_pb2.ModelVersionStatus.State.Name
-        return {s.version: names(s.state) for s in response.model_version_status}
+        response = _call(self._stub.status, request, timeout)
+        statuses = response.model_version_status
+        return {s.version: wire.state_name(s.state) for s in statuses}
 
     def close(self) -> None:
         """Closes the connection."""
@@ -182,7 +168,7 @@ class RestTransport:
     ) -> dict[str, Signature]:
         """Name → signature, as the server describes them."""
         answer = self._call("GET", "/metadata", timeout, version)
-        found = get_model_metadata_pb2.SignatureDefMap()
+        found = wire.SignatureDefMap()
         ParseDict(
             answer["metadata"]["signature_def"], found, ignore_unknown_fields=True
         )

@@ -7,19 +7,14 @@ package: they are declared here as TF Serving's public `session_bundle_config.pr
 
 from typing import Any
 
-from google.protobuf import (
-    descriptor_pb2,
-    descriptor_pool,
-    message_factory,
-    text_format,
-)
+from google.protobuf import text_format
 from google.protobuf import wrappers_pb2 as wrappers
 from google.protobuf.message import Message
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from ctr_tf.errors import UserError
+from serving.declared import FIELD, declare
 
-_FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "tensorflow.serving"
 _INT64 = f".{wrappers.Int64Value.DESCRIPTOR.full_name}"
 _STRING = f".{wrappers.StringValue.DESCRIPTOR.full_name}"
@@ -31,47 +26,22 @@ _MESSAGES: dict[str, dict[str, tuple[int, Any]]] = {
         "max_enqueued_batches": (3, _INT64),
         "num_batch_threads": (4, _INT64),
         "thread_pool_name": (5, _STRING),
-        "allowed_batch_sizes": (6, [_FIELD.TYPE_INT64]),
-        "pad_variable_length_inputs": (7, _FIELD.TYPE_BOOL),
+        "allowed_batch_sizes": (6, [FIELD.TYPE_INT64]),
+        "pad_variable_length_inputs": (7, FIELD.TYPE_BOOL),
         "enable_large_batch_splitting": (8, _BOOL),
         "max_execution_batch_size": (9, _INT64),
     },
     "PrometheusConfig": {
-        "enable": (1, _FIELD.TYPE_BOOL),
-        "path": (2, _FIELD.TYPE_STRING),
+        "enable": (1, FIELD.TYPE_BOOL),
+        "path": (2, FIELD.TYPE_STRING),
     },
     "MonitoringConfig": {"prometheus_config": (1, f".{_PACKAGE}.PrometheusConfig")},
 }
 
 
-def _declare() -> dict[str, type]:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="ctr_tf/serving_config.proto", package=_PACKAGE, syntax="proto3"
-    )
-    file.dependency.append(wrappers.DESCRIPTOR.name)
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for key, (number, kind) in fields.items():
-            repeated = isinstance(kind, list)
-            label = _FIELD.LABEL_REPEATED if repeated else _FIELD.LABEL_OPTIONAL
-            field = message.field.add(name=key, number=number, label=label)
-            (kind,) = kind if repeated else (kind,)
-            if isinstance(kind, str):
-                field.type, field.type_name = _FIELD.TYPE_MESSAGE, kind
-            else:
-                field.type = kind
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(wrappers.DESCRIPTOR.serialized_pb)
-    pool.AddSerializedFile(file.SerializeToString())
-    return {
-        name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
-        )
-        for name in _MESSAGES
-    }
-
-
-_CLASSES = _declare()
+_CLASSES: dict[str, Any] = declare(
+    "ctr_tf/serving_config.proto", _PACKAGE, _MESSAGES, beside=(wrappers,)
+)
 BatchingParameters = _CLASSES["BatchingParameters"]
 MonitoringConfig = _CLASSES["MonitoringConfig"]
 

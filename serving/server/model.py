@@ -25,11 +25,12 @@ from ctr_tf.storage import check_store
 from ctr_tf.storage.folders import reading
 from serving.errors import INTERNAL, NOT_FOUND, ServingError, invalid
 from serving.exported import EXTRA, GOLDEN, WARMUP, check_is_no_run
+from serving.received_tensors import from_proto
 from serving.saved_model import own_words, read_meta_graph
 from serving.self_test import replay_golden, replay_warmup
 from serving.server.checks import check_inputs, find_signature, output_names
 from serving.specs import Signature, read_signatures
-from serving.tensors import from_proto, to_proto
+from serving.tensors import to_proto
 
 _METADATA_FIELD = "signature_def"
 _STATUSES = {code.value[0]: code.name for code in grpc.StatusCode}

@@ -12,7 +12,8 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 
 from serving.errors import ServingError
 from serving.json_tensors import from_json, to_json
-from serving.tensors import MAX_BYTES, from_proto, to_proto
+from serving.received_tensors import from_proto
+from serving.tensors import MAX_BYTES, to_array, to_proto
 
 DTYPES = [
     tf.float32,
@@ -52,6 +53,7 @@ def test_numbers(array, typed):
     to_proto(array, proto, typed)
     assert not (typed and proto.tensor_content)
     assert_equal(tf.make_ndarray(proto), array)
+    assert_equal(to_array(proto), array)
     for received in (proto, tf.make_tensor_proto(array, shape=array.shape)):
         found = from_proto("x", received).numpy()
         assert found.dtype == array.dtype and found.shape == array.shape
