@@ -44,9 +44,10 @@ class ItemTable:
         table = self._rows_of(item_ids)
         known = column(table, ITEM_KEY)
         index = pc.index_in(item_ids.cast(known.type), value_set=known)
-        features = table.drop_columns([ITEM_KEY]).take(index)
+        rows = table.take(index)  # which may have no feature at all
+        place = rows.column_names.index(ITEM_KEY)
         found = index.is_valid().to_numpy(zero_copy_only=False)
-        return features.append_column(ITEM_KEY, item_ids), found
+        return rows.set_column(place, ITEM_KEY, item_ids), found
 
     def _rows_of(self, item_ids: pa.Array) -> pa.Table:
         """The rows of these items alone, for few of all are in a bucket of users."""

@@ -120,6 +120,18 @@ def _check_required(
                 )
 
 
+def columns_seen(files: Sequence[RawFile]) -> set[str] | None:
+    """The columns that the files of a table have; None where others may come late.
+
+    Args:
+        files: of one table, of formats that their names tell.
+    """
+    heads = [_head(file, text.CSV) for file in files]
+    if not all(head.is_whole for head in heads):
+        return None
+    return {name for head in heads for name in head.names}
+
+
 def read_shard(
     shard: Shard, columns: Sequence[Column], dialect: text.Dialect = text.CSV
 ) -> Iterator[Batch]:

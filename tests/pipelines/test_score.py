@@ -280,10 +280,6 @@ def test_the_verb_says_what_it_takes(capsys):
 def test_wrong_words_of_the_verb(tmp_path, capsys, words, message):
     if "required" not in message:
         words += " --export {tmp}/model --output {tmp}/out"
-    try:
-        status = main(["batch-score", *words.format(tmp=tmp_path).split()])
-    except SystemExit as end:  # of argparse
-        status = end.code
-    assert status == 2
+    assert main(["batch-score", *words.format(tmp=tmp_path).split()]) == 2
     assert message.format(tmp=tmp_path) in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -386,6 +386,29 @@ def test_unknown_columns_are_told(tmp_path):
     assert shard.unused == ("apple", "zebra")
 
 
+def test_a_feature_that_no_table_has_is_told(tmp_path, caplog):
+    schema = Schema(
+        name="toy",
+        features=(
+            Categorical("item_id", "item", dtype="int64"),
+            Categorical("brandd", "item"),
+            Categorical("action", "behavior"),
+        ),
+    )
+    row = {**EXPOSURE, "behavior_action": "click"}
+    write(tmp_path, "exposures", [row], ".jsonl")
+    write(tmp_path, "items", [{"item_id": 7, "brand": "b"}], ".csv")
+    SOURCE.shards(str(tmp_path), schema)
+    (told,) = (r.getMessage() for r in caplog.records if "WARNING" in r.getMessage())
+    assert "Unknown column of 'exposures' or 'items', a feature of the schema: " in told
+    assert "'brandd'. Did you mean 'brand'?" in told
+    caplog.clear()
+    late = {**row, "brandd": "x"}
+    write(tmp_path, "exposures", [row] * 99 + [late], ".jsonl")
+    SOURCE.shards(str(tmp_path), schema)
+    assert not [r for r in caplog.records if "WARNING" in r.getMessage()]
+
+
 def test_a_folder_may_be_a_uri(tmp_path):
     write(tmp_path, "exposures", [EXPOSURE] * 2, ".csv")
     write(tmp_path, "users", [{"user_id": "u", "tags": ["a"]}], ".parquet")
