@@ -9,6 +9,7 @@ from keras import ops
 
 from ctr_tf.layers.attention import merge_heads, products, split_heads, weighted_sum
 from ctr_tf.layers.checks import check_heads
+from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.sequence_attention import SequenceAttention
 from ctr_tf.layers.temporal_relations import append_key
 from ctr_tf.tensors import Shape, Tensor
@@ -71,7 +72,7 @@ class HSTUBlock(SequenceAttention):
         for name in ("gate", "value", "query", "key"):
             self.add_dense(name, width, width, use_bias=False, activation="silu")
         self.add_dense("output_projection", width, width)
-        self.encoding.build(shape)
+        build_once(self.encoding, shape)
         self.built = True
 
     def encode(

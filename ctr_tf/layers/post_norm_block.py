@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.sparse_block import SparseBlock
 from ctr_tf.tensors import Shape, Tensor
 
@@ -49,7 +50,7 @@ class PostNormBlock(SparseBlock):
         width = behaviors_shape[-1]
         hidden = int(self.ffn_factor * width)
         policy = self.dtype_policy
-        self.attention.build((None, None, width))
+        build_once(self.attention, (None, None, width))
         for name in ("attention_norm", "ffn_norm"):
             norm = keras.layers.LayerNormalization(
                 epsilon=1e-6, dtype=policy, name=name

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_heads
+from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.tensors import Shape, Tensor
@@ -59,8 +60,7 @@ class SequenceAttention(keras.layers.Layer):
         check_heads(self.num_heads, width)
         for name in self.projections:
             self.add_dense(name, width, width, use_bias=False)
-        if not self.encoding.built:
-            self.encoding.build((None, None, width))
+        build_once(self.encoding, (None, None, width))
         self.built = True
 
     def add_dense(

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
 from ctr_tf.tensors import Shape, Tensor
@@ -63,7 +64,7 @@ class SparseBlock(keras.layers.Layer):
             int(self.ffn_factor * width), dtype=self.dtype_policy, name="ffn"
         )
         for layer in (self.attention_norm, self.attention, self.ffn_norm, self.ffn):
-            layer.build(shape)
+            build_once(layer, shape)
         self.built = True
 
     def call(

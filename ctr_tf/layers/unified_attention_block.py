@@ -11,6 +11,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.dual_alignment import DualAlignment
+from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
@@ -105,7 +106,7 @@ class UnifiedAttentionBlock(keras.layers.Layer):
         """Makes norms, fusion and SwiGLU, builds the attention."""
         width, policy = behaviors_shape[-1], self.dtype_policy
         shape = (None, None, width)
-        self.attention.build(shape)
+        build_once(self.attention, shape)
         self.outer_norm = self._norm("outer_norm", shape)
         self.attention_norm = self._norm("attention_norm", shape)
         if self.fusion:

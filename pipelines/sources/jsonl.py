@@ -137,7 +137,7 @@ def _warn_of_absent(schema: Schema, seen: Mapping[str, set[str] | None]) -> None
         columns = set().union(*(name or () for name in names))
         told = {feature.name, f"behavior_{feature.name}"} & columns
         if not told and feature.name not in (USER_KEY, ITEM_KEY):
-            free = columns - used - set(_KEPT)
+            free = columns - used - {*_KEPT, *schema.labels}
             where = " or ".join(f"'{table}'" for table in places)
             what = f"column of {where}, a feature of the schema:"
             _log.warning("WARNING: %s", unknown_name(what, feature.name, free))

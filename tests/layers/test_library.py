@@ -1,0 +1,85 @@
+"""The layers as a library: by their names, in a functional model, by Keras alone."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_contract import batch, stack
+
+import ctr_tf.layers
+
+PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
+
+
+def test_every_layer_is_found_by_its_name():
+    assert len(ctr_tf.layers.__all__) > 40
+    for name in ctr_tf.layers.__all__:
+        assert issubclass(getattr(ctr_tf.layers, name), keras.layers.Layer)
+    assert dir(ctr_tf.layers) == ctr_tf.layers.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'EvoAttentions'"):
+        _ = ctr_tf.layers.EvoAttentions
+
+
+def test_the_page_names_every_layer():
+    text = PAGE.read_text("utf-8")
+    assert set(ctr_tf.layers.__all__) <= set(re.findall(r"`(\w+)`", text))
+
+
+@pytest.mark.parametrize("kind", ["evo", "transformers", "alternatives"])
+def test_saved_and_loaded_by_keras(kind, tmp_path):
+    model, inputs = stack(kind, "float32"), batch(3)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for one, other in zip(model(inputs), loaded(inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def page_inputs(size, history=32, slate=5, width=16):
+    random = np.random.default_rng(0)
+    lengths = random.integers(0, history + 1, size)
+    times = 1_700_000_000 + np.cumsum(random.integers(1, 9_000, (size, history)), 1)
+    places = np.arange(history) >= history - lengths[:, None]
+    return {
+        "time": np.where(places, times, 0),
+        "request_time": times[:, -1] + 60,
+        "behaviors": random.normal(size=(size, history, width)).astype(np.float32),
+        "candidates": random.normal(size=(size, slate, width)).astype(np.float32),
+        "user": random.normal(size=(size, width)).astype(np.float32),
+    }
+
+
+def test_the_pages_model_trains_saves_loads_and_exports(tmp_path):
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M)
+    keras.utils.set_random_seed(0)
+    names = {}
+    exec(compile(code, str(PAGE), "exec"), names)
+    model, inputs = names["model"], page_inputs(16)
+    clicks = (inputs["candidates"][..., 0] > 0).astype(np.float32)
+    history = model.fit(inputs, clicks, epochs=8, batch_size=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+    expected = model.predict(inputs, verbose=0)
+    model.save(tmp_path / "ctr.keras")
+    program = (  # that of somebody who was given the file
+        "import sys, keras, numpy as np\n"
+        "from ctr_tf.layers import *\n"
+        "model = keras.models.load_model(sys.argv[1])\n"
+        "inputs = dict(np.load(sys.argv[2]))\n"
+        "np.save(sys.argv[3], model.predict(inputs, verbose=0))\n"
+    )
+    np.savez(tmp_path / "inputs.npz", **inputs)
+    paths = [str(tmp_path / n) for n in ("ctr.keras", "inputs.npz", "found.npy")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *paths], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = np.load(paths[2])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    model.export(str(tmp_path / "exported"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    answer = served.serve({k: tf.constant(v) for k, v in inputs.items()})
+    np.testing.assert_allclose(answer, expected, atol=1e-6)
