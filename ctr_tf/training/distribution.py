@@ -12,6 +12,7 @@
 When Keras mends them, `reduce_logs` and the override in `Trainer` can go.
 """
 
+import functools
 import gc
 import json
 import os
@@ -187,9 +188,19 @@ def told_by_all(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.
         return np.array([numbers], np.int64)
     own = np.zeros((count, len(numbers)), np.int64)
     own[index] = numbers
-    said = tf.function(lambda: strategy.run(lambda: tf.constant(own)), autograph=False)
-    total = strategy.reduce("SUM", said(), axis=None).numpy()
+    said = _on_replicas(strategy)(tf.constant(own))
+    total = strategy.reduce("SUM", said, axis=None).numpy()
     return total // (strategy.num_replicas_in_sync // count)
+
+
+@functools.lru_cache(maxsize=1)  # traced once
+def _on_replicas(strategy: tf.distribute.Strategy) -> Callable:
+    """Gives a tensor to each replica of this worker."""
+    return tf.function(
+        lambda own: strategy.run(tf.identity, args=(own,)),
+        input_signature=[tf.TensorSpec([None, None], tf.int64)],
+        autograph=False,
+    )
 
 
 def together(
