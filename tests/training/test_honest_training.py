@@ -139,7 +139,16 @@ def one(data, tmp_path_factory):
     return run, whole(data, run)
 
 
-@pytest.mark.parametrize("damage", ["cut", "tables cut", "gone", "state"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("cut", "state"),
+        *(
+            pytest.param(part, marks=pytest.mark.study)
+            for part in ("tables cut", "gone")
+        ),
+    ],
+)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     data, one, tmp_path, caplog, damage
 ):
@@ -171,7 +180,7 @@ def test_checkpoints_that_are_all_damaged_are_told(data, one, tmp_path):
         whole(data, tmp_path / "run")
 
 
-@pytest.mark.parametrize("at", [1, 2])
+@pytest.mark.parametrize("at", [pytest.param(1, marks=pytest.mark.study), 2])
 def test_a_kill_in_a_validation_loses_no_step(data, one, tmp_path, monkeypatch, at):
     """The checkpoint is written before; the validation is made up for."""
     undisturbed, expected = one

@@ -86,7 +86,7 @@ def recipe(tmp_path_factory):
     return path
 
 
-@pytest.mark.long
+@pytest.mark.study
 def test_a_plan_is_what_the_training_needs(recipe):
     """Within 15 %, each in a process of its own; what does not fit is told."""
     command = [sys.executable, "-m", "ctr_tf"]
