@@ -128,7 +128,7 @@ def recipe_words(options: argparse.Namespace, keys: Mapping[str, str]) -> list[s
 
     Args:
         options: of the command line; `overrides` are those that the user wrote.
-        keys: option → the key that it sets; those that are None set none.
+        keys: option, as `options` calls it → the key that it sets, unless it is None.
 
     Raises:
         UserError: if a key is set by its option and as `key=value`.
@@ -140,9 +140,10 @@ def recipe_words(options: argparse.Namespace, keys: Mapping[str, str]) -> list[s
             continue
         for word in options.overrides:
             if word.partition("=")[0] == key:
+                spelled = f"--{option.removeprefix('start_')}"
                 raise UserError(
-                    f"`--{option}` and `{key}` are one. "
-                    f"Received: --{option} {value} and {word}"
+                    f"`{spelled}` and `{key}` are one. "
+                    f"Received: {spelled} {value} and {word}"
                 )
         words.append(f"{key}={json.dumps(value)}")
     return words

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from running_server import SECONDS, Server
 
 from ctr_tf.commands import check
 
@@ -67,6 +68,17 @@ def test_another_schema_fails(server, models, tmp_path, capsys):
     status, found = run(capsys, "--target", server.grpc, "--export", str(folder))
     assert status == 1
     assert ("FAILED", "gRPC", "signatures") in found
+
+
+def test_a_server_that_comes_late_is_waited_for(models, capsys):
+    server = Server(models)
+    server.start()
+    try:
+        words = ["--target", server.grpc, "--wait", str(2 * SECONDS)]
+        status, found = run(capsys, *words)
+    finally:
+        server.stop()
+    assert status == 0 and ("ok", "gRPC", "status") in found
 
 
 def test_no_server_fails_at_once(capsys):
