@@ -7,6 +7,7 @@ import pytest
 from running_server import SECONDS, Server
 
 from ctr_tf.commands import check
+from serving.check import Result
 
 pytestmark = pytest.mark.long
 
@@ -96,5 +97,5 @@ def test_a_model_that_is_not_there_fails(server, capsys):
 
 
 def test_results_are_one_line_each():
-    result = check.Result("REST", "status", False, json.dumps("x"))
+    result = Result("REST", "status", False, json.dumps("x"))
     assert str(result).split() == ["FAILED", "REST", "status", '"x"']
