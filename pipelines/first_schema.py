@@ -20,7 +20,8 @@ from pyarrow import csv
 
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
-from ctr_tf.schema.schema import TIME_UNITS
+from ctr_tf.schema.schema import RAW_COLUMNS, TIME_UNITS
+from pipelines.sources.columns import LIST_SEPARATOR
 from pipelines.sources.jsonl import Jsonl, table_files
 from pipelines.sources.parquet_files import open_parquet
 from pipelines.sources.raw_files import RawFile
@@ -31,12 +32,6 @@ ROWS = 100_000  # of a table that are looked at
 _BYTES = 32 << 20  # of a file
 _FEWEST_ROWS = 1_000  # of a file, where a table has many
 _NULLS = ("NULL", "null", "None", "nan", "NaN", "N/A", r"\N")
-_OWN = {
-    "exposures": ("request_id", "click_time", "true_probability"),
-    "behaviors": (),
-    "users": (),
-    "items": (),
-}
 _KEYS = {
     "exposures": (USER_KEY, "time", ITEM_KEY),
     "behaviors": (USER_KEY, "time", ITEM_KEY),
@@ -78,10 +73,11 @@ class Column:
 
     @functools.cached_property
     def is_joined(self) -> bool:
-        """Whether texts hold several values, joined by "|"."""
+        """Whether texts hold several values, joined by `LIST_SEPARATOR`."""
         if not pa.types.is_string(self.cells.type):
             return False
-        return (pc.mean(pc.match_substring(self.cells, "|")).as_py() or 0.0) > 0.01
+        joined = pc.mean(pc.match_substring(self.cells, LIST_SEPARATOR)).as_py()
+        return (joined or 0.0) > 0.01
 
     @functools.cached_property
     def longest(self) -> int:
@@ -89,7 +85,7 @@ class Column:
         if pa.types.is_list(self.cells.type):
             lengths = pc.list_value_length(self.cells)
         elif self.is_joined:
-            lengths = pc.add(pc.count_substring(self.cells, "|"), 1)
+            lengths = pc.add(pc.count_substring(self.cells, LIST_SEPARATOR), 1)
         else:
             return 1
         found = lengths.drop_null().to_numpy()
@@ -102,7 +98,7 @@ class Column:
         if isinstance(cells, pa.ChunkedArray):
             cells = pa.concat_arrays(cells.chunks)
         if self.is_joined:
-            cells = pc.split_pattern(cells, "|")
+            cells = pc.split_pattern(cells, LIST_SEPARATOR)
         if pa.types.is_list(cells.type):
             cells = cells.flatten()
         cells = cells.drop_null()
@@ -218,11 +214,12 @@ def _read(file: RawFile, most: int) -> tuple[pa.Table, bool]:
         ended = len(block) < _BYTES
     if not ended:
         block = block[: block.rfind(b"\n") + 1]
-    table = _parse(block, file.format == "csv", file.path)
+    table = _parse(block, file.format == "csv", file.path, most + 1)
     return table.slice(0, most), ended and len(table) <= most
 
 
-def _parse(block: bytes, is_csv: bool, path: str) -> pa.Table:
+def _parse(block: bytes, is_csv: bool, path: str, most: int) -> pa.Table:
+    """The rows of a block; of JSON lines, no more than so many."""
     if is_csv:
         names = field_names(first_line(pa.BufferReader(block)), True)
         texts = csv.ConvertOptions(
@@ -235,7 +232,7 @@ def _parse(block: bytes, is_csv: bool, path: str) -> pa.Table:
             raise UserError(f"{path}: not separated values ({error})") from None
     rows: list[dict] = []
     for number, line in enumerate(block.splitlines(), 1):
-        if len(rows) == ROWS:
+        if len(rows) == most:
             break
         if not line.strip():
             continue
@@ -362,19 +359,13 @@ def _history_line(
     tables: Mapping[str, Table], whole: set[str], labels: Sequence[str]
 ) -> _Line:
     """By the behaviors that users have, the clicks of exposures among them."""
-    users = []
-    if "behaviors" in tables:
-        users.append(tables["behaviors"][USER_KEY].cells.cast(pa.string()))
-    if labels and labels[0] in tables["exposures"]:
-        clicked = _clicked(tables["exposures"][labels[0]])
-        cells = tables["exposures"][USER_KEY].cells.cast(pa.string())
-        users.append(cells.filter(clicked))
-    known = {"exposures", *({"behaviors"} & set(tables))} <= whole
-    counts = np.zeros(0)
-    if users:
-        every = pa.chunked_array([chunk for cells in users for chunk in cells.chunks])
-        counts = pc.value_counts(every).field("counts").to_numpy()
-    if not known or not len(counts):
+    parts = [name for name in ("exposures", "behaviors") if name in tables]
+    users = {name: tables[name][USER_KEY].cells.cast(pa.string()) for name in parts}
+    clicked = _clicked(tables["exposures"][labels[0]])
+    users["exposures"] = users["exposures"].filter(clicked)
+    every = pa.chunked_array([chunk for c in users.values() for chunk in c.chunks])
+    counts = pc.value_counts(every).field("counts").to_numpy()
+    if not set(parts) <= whole or not len(counts):
         return _Line("history_length: 256", "latest behaviors that a sample keeps")
     most = float(np.quantile(counts, 0.95))
     length = int(np.clip(2 ** np.ceil(np.log2(max(most, 1))), *_HISTORY))
@@ -429,7 +420,7 @@ def _features(
     exposures, behaviors = tables["exposures"], tables.get("behaviors", nothing)
     items, users = tables.get("items", nothing), tables.get("users", nothing)
     yield exposures[ITEM_KEY], "item"
-    done = {*_KEYS["exposures"], *_OWN["exposures"], *labels}
+    done = {*RAW_COLUMNS, *labels}
     for name, column in items.items():
         if name not in done:
             yield column, "item"

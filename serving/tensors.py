@@ -49,7 +49,7 @@ def to_proto(value: np.ndarray, proto: Any, typed: bool = False) -> None:
 
 
 def to_array(proto: Any) -> np.ndarray:
-    """Reads a message as TensorFlow does: too few values repeat the last.
+    """Reads a message as TensorFlow does: too few values repeat the last, none are 0.
 
     Args:
         proto: of a server's answer.
@@ -67,7 +67,7 @@ def to_array(proto: Any) -> np.ndarray:
         found = np.array(values, np.uint16).view(dtype)
     else:
         found = np.array(values, dtype)
-    count = math.prod(shape)
-    if 0 < len(found) < count:
-        found = np.concatenate([found, np.full(count - len(found), found[-1], dtype)])
-    return found.reshape(shape)
+    if not len(found):
+        return np.zeros(shape, dtype)
+    missing = math.prod(shape) - len(found)
+    return np.pad(found, (0, max(missing, 0)), "edge").reshape(shape)

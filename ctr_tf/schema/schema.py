@@ -53,7 +53,14 @@ RESERVED_KEYS = (
     *("behavior_time", "behavior_chunk", "candidate_mask"),
 )
 # What columns of the raw tables are called, whatever the features.
-_RAW = (USER_KEY, "time", ITEM_KEY, "request_id", "click_time", "true_probability")
+RAW_COLUMNS = (
+    USER_KEY,
+    "time",
+    ITEM_KEY,
+    "request_id",
+    "click_time",
+    "true_probability",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,10 +168,10 @@ class Schema:
 
     def _check_labels(self) -> None:
         for label in self.labels:
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", str(label)) or label in _RAW:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", str(label)) or label in RAW_COLUMNS:
                 raise UserError(
                     "A label is lower-case letters, digits and '_', and none of the "
-                    f"raw columns {', '.join(_RAW)}. Received: labels={label!r}"
+                    f"raw columns {', '.join(RAW_COLUMNS)}. Received: labels={label!r}"
                 )
         if len(set(self.labels)) < len(self.labels):
             raise UserError(f"`labels` must differ. Received: {', '.join(self.labels)}")
@@ -187,7 +194,7 @@ class Schema:
     def _check_raw_columns(self) -> None:
         """A column of a raw table means one thing."""
         declared = self.declared
-        exposures = dict.fromkeys(_RAW, "a raw column")
+        exposures = dict.fromkeys(RAW_COLUMNS, "a raw column")
         exposures |= dict.fromkeys(self.labels, "a label")
         columns = [
             (f"behavior_{f.name}" if f.role == "behavior" else f.name, f)
@@ -203,7 +210,7 @@ class Schema:
                 )
             exposures[column] = "that of another feature"
         for feature in declared:
-            taken = _RAW if feature.role != "user" else ("time", "request_id")
+            taken = RAW_COLUMNS if feature.role != "user" else ("time", "request_id")
             if feature.name in taken and feature.role != "item":
                 raise UserError(
                     f"Feature '{feature.name}': raw tables have a column of that name. "

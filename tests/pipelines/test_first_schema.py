@@ -7,10 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from pyarrow import csv
 
 from ctr_tf.commands.main import main
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
+from pipelines import first_schema as first_schema_module
 from pipelines.first_schema import first_schema
 from pipelines.sources.source import get_source
 
@@ -132,6 +134,22 @@ def test_histories_are_as_long_as_most_users(tmp_path):
     schema, _ = found(tmp_path)
     assert schema["history_length"] == 128  # 100 and a few clicks
     assert kinds(schema)["action"] == ("behavior", "categorical")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_part_of_a_table_is_no_whole(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(first_schema_module, "ROWS", 60)
+    monkeypatch.setattr(first_schema_module, "_FEWEST_ROWS", 60)
+    for count, told in ((60, "60 exposures."), (61, "60 exposures (not all).")):
+        columns = rows(count)
+        path = tmp_path / f"exposures.{suffix}"
+        if suffix == "jsonl":
+            write_jsonl(path, columns)
+        else:
+            csv.write_csv(pa.table(columns), path)
+        text = first_schema(str(tmp_path))
+        assert text.startswith(f"# A first guess, by {told}\n")
+        assert ("19 of 20 users" in text) == (count == 60)
 
 
 def without(name, new=None):

@@ -86,7 +86,7 @@ def test_a_request_is_read_as_it_was_meant():
 
 
 def test_too_few_values_repeat_the_last():
-    for values in ([3.5], [1.0, 2.0]):
+    for values in ([], [3.5], [1.0, 2.0]):
         proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=values)
         proto.tensor_shape.dim.add(size=2)
         proto.tensor_shape.dim.add(size=2)
