@@ -1,13 +1,9 @@
 """A trained run becomes a SavedModel that scores raw requests.
 
-    <output>/<version>/saved_model.pb  variables/  assets/<vocabulary>.txt
-                       assets.extra/tf_serving_warmup_requests
-                                    export.json  signature.json  README.md  schema.yaml
-                                    example_request.json  golden.json  texts/
-
 A version is written beside its place, reloaded, held against the model's own scores,
 warmed up as a server does it, and then renamed: a server that watches the folder sees a
-whole version or none. The command is `ctr_tf.commands.export`.
+whole version or none. The command is `ctr_tf.commands.export`, which tells what a
+version holds.
 """
 
 import argparse

@@ -75,6 +75,10 @@ def test_defaults_are_told():
             "commas between. Received: '10,x'",
         ),
         (
+            "train --config din --from one training.start_from=two",
+            "`--from` and `training.start_from` are one. Received: --from one and",
+        ),
+        (
             "train --config din --data one data.path=two",
             "`--data` and `data.path` are one. Received: --data one and data.path=two",
         ),

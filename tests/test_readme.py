@@ -78,12 +78,16 @@ def test_other_verbs_recipes_and_targets_exist():
                 keys = [word for word in rest[2:] if "=" in word]
                 load_recipe(find_recipe(rest[1]), keys)
             if verb == "tune":
-                options = tune_command.parse(rest)
+                options = tune_command.parser().parse_intermixed_args(rest)
                 assert tune.chosen(options, schema="synthetic").space, line
             if verb == "compare":
-                assert compare.chosen(compare_command.parse(rest)), line
+                assert compare.chosen(
+                    compare_command.parser().parse_intermixed_args(rest)
+                ), line
             if verb == "scaling":
-                assert scaling.chosen(scaling_command.parse(rest), history=128), line
+                assert scaling.chosen(
+                    scaling_command.parser().parse_intermixed_args(rest), history=128
+                ), line
 
 
 def test_links_lead_somewhere():

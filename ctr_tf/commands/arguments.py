@@ -56,14 +56,22 @@ class Parser(argparse.ArgumentParser):
         description: the docstring of its module.
         abbreviated: whether an option may be cut short; not where others follow that
             are another program's.
+        parents: parsers whose options it has, too.
     """
 
-    def __init__(self, verb: str, description: str | None, abbreviated: bool = True):
+    def __init__(
+        self,
+        verb: str,
+        description: str | None,
+        abbreviated: bool = True,
+        parents: Sequence[argparse.ArgumentParser] = (),
+    ):
         super().__init__(
             prog=f"ctr-tf {verb}",
             description=description,
             formatter_class=_Formatter,
             allow_abbrev=abbreviated,
+            parents=list(parents),
         )
 
     def error(self, message: str) -> NoReturn:
@@ -90,11 +98,24 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--source", required=required, help="kind of raw logs")
         self.add_argument("--input", required=required, help="folder of the raw logs")
 
-    def add_recipe(
-        self, what: str = "a recipe, by its name or path", required: bool = True
-    ) -> None:
-        """Adds `--config`, and `key=value`."""
-        self.add_argument("--config", required=required, help=what)
+    def add_recipe(self) -> None:
+        """Adds `--config`, `--model`, and `key=value`."""
+        what = "a recipe, by its name or path"
+        self.add_argument("--config", required=True, help=what)
+        what = "of another kind than the recipe's, such as din"
+        self.add_argument("--model", help=what)
+        self.add_overrides()
+
+    def add_base_recipe(self, what: str) -> None:
+        """Adds `--config`, `--model`, and `key=value`, where none need be given.
+
+        Args:
+            what: the recipe is for.
+        """
+        what = f"recipe {what}; default: SparseCTR's for the data"
+        self.add_argument("--config", help=what)
+        what = "of another kind, with its own recipe beside that of --config"
+        self.add_argument("--model", help=what)
         self.add_overrides()
 
     def add_overrides(self, what: str = "keys of the recipe to set") -> None:
@@ -117,12 +138,6 @@ def sizes(text: str) -> tuple[int, ...]:
         ) from None
 
 
-def no_words(words: Sequence[str], instead: str) -> None:
-    """Raises UserError if there are words that belong to no option."""
-    if words:
-        raise UserError(f"{instead} Received: {' '.join(words)}")
-
-
 def recipe_words(options: argparse.Namespace, keys: Mapping[str, str]) -> list[str]:
     """The overrides of a recipe, those that options set among them.
 
@@ -140,10 +155,9 @@ def recipe_words(options: argparse.Namespace, keys: Mapping[str, str]) -> list[s
             continue
         for word in options.overrides:
             if word.partition("=")[0] == key:
-                spelled = f"--{option.removeprefix('start_')}"
                 raise UserError(
-                    f"`{spelled}` and `{key}` are one. "
-                    f"Received: {spelled} {value} and {word}"
+                    f"`--{option}` and `{key}` are one. "
+                    f"Received: --{option} {value} and {word}"
                 )
         words.append(f"{key}={json.dumps(value)}")
     return words

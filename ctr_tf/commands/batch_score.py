@@ -29,8 +29,6 @@ Runners: as in `pipelines.listwise`; workers need this package and a file system
 they share with the submitting process.
 """
 
-import logging
-
 from ctr_tf.commands.arguments import Parser
 from serving.defaults import SCORE_FORMATS
 
@@ -59,7 +57,6 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Scores by the command line."""
     parser().parse_known_args(argv)  # which answers `--help`
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     from pipelines.score import run
 
     run(argv)

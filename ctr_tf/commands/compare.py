@@ -12,8 +12,6 @@ the ranges of the recipe's section `tune`: validation decides, and the model's r
 those of its variants, take the best values. A key that is set is left as it is set.
 """
 
-import argparse
-
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.loading import loading
 from ctr_tf.errors import check_positive_options
@@ -41,14 +39,9 @@ def parser() -> Parser:
     return parser
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line's options; overrides may stand anywhere among them."""
-    return parser().parse_intermixed_args(argv)
-
-
 def main(argv: list[str]) -> int:
     """Compares by the command line."""
-    options = parse(argv)
+    options = parser().parse_intermixed_args(argv)
     check_positive_options(options, "seeds", "candidates")
     if options.tune is not None:
         check_positive_options(options, "tune")

@@ -36,7 +36,6 @@ def parser() -> Parser:
     add("--root", required=True, help="folder of all days")
     add("--day", required=True, help="such as 2022-05-03 (UTC)")
     add("--after", metavar="DAY", help="go on from this day, not from the one before")
-    add("--model", help="of another kind than the recipe's, such as din")
     add(
         "--renew",
         action="store_true",

@@ -16,8 +16,9 @@ whole version or none. `--verify` holds more held-out samples against it.
 
 import sys
 
-from ctr_tf.commands.arguments import Parser, no_words, sizes
+from ctr_tf.commands.arguments import Parser, sizes
 from ctr_tf.commands.loading import loading
+from ctr_tf.errors import UserError
 from serving.defaults import (
     BATCH_SIZES,
     GOLDEN_SAMPLES,
@@ -81,7 +82,11 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Exports by the command line."""
     options, words = parser().parse_known_args(argv)
-    no_words(words, "Sizes are listed with commas, and there are no other options.")
+    if words:
+        raise UserError(
+            "Sizes are listed with commas, and there are no other options. "
+            f"Received: {' '.join(words)}"
+        )
     loading()
     from serving.export import export
 

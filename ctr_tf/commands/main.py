@@ -56,8 +56,8 @@ _ELSEWHERE = {
 }
 
 
-# Who tells of checkpoints, of names of tensors, of where credentials were found.
-_CHATTY = ("absl", "tensorflow", "botocore", "aiobotocore")
+# Who tells of checkpoints, of names of tensors, of stages, of where credentials are.
+_CHATTY = ("absl", "tensorflow", "apache_beam", "botocore", "aiobotocore")
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -26,7 +26,6 @@ def parser() -> Parser:
     add = parser.add_argument
     parser.add_recipe()
     parser.add_data(required=False)
-    add("--model", help="of another kind than the recipe's, such as din")
     add("--workers", type=int, default=1, help="of the training")
     add("--replicas", type=int, default=1, help="of each worker: its GPUs")
     add("--memory", type=float, help="GiB that a replica may take")

@@ -47,7 +47,6 @@ there are follows from the size of the input, and more `--num_shards` and
 `--num_buckets` need less memory.
 """
 
-import logging
 from typing import Any
 
 from ctr_tf.commands.arguments import Parser
@@ -136,7 +135,6 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Prepares by the command line."""
     parser().parse_known_args(argv)  # which answers `--help`
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
     from pipelines.listwise import run
 
     run(argv)

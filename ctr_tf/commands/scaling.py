@@ -13,8 +13,6 @@ largest points, which they then predict. X is the FLOPs of a request, and the nu
 training samples if there are several shares. scaling.md says what came out.
 """
 
-import argparse
-
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.loading import loading
 
@@ -29,26 +27,19 @@ def parser() -> Parser:
     add("--shares_of", help="grades that are trained on each share; default: all")
     add("--seeds", type=int, default=3, help="runs of each point")
     add("--hold_out", type=int, default=2, help="largest points to predict")
-    add("--config", help="recipe of all runs; default: SparseCTR's for the data")
-    add("--model", help="of another kind, with its own recipe beside that of --config")
+    parser.add_base_recipe("of all runs")
     add("--limit", type=float, help="AUC that cannot be exceeded, if it is known")
     add("--flops_budget", type=float, help="of a request: which grade is the best?")
     add("--latency_budget_ms", type=float, help="of a request: which is the best?")
     add("--candidates", type=int, default=10, help="of that request")
     add("--split", default="test", help="to evaluate on")
     add("--output", help="folder; default: runs/scaling-<model>-<name of the data>")
-    parser.add_overrides()
     return parser
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line's options; overrides may stand anywhere among them."""
-    return parser().parse_intermixed_args(argv)
 
 
 def main(argv: list[str]) -> int:
     """Studies by the command line."""
-    options = parse(argv)
+    options = parser().parse_intermixed_args(argv)
     loading()
     from ctr_tf.scaling.scaling import scaling
 

@@ -25,7 +25,7 @@ _KEYS = {
     "data": "data.path",
     "run": "run",
     "model": "model.name",
-    "start_from": "training.start_from",
+    "from": "training.start_from",
     "slots": "training.start_slots",
     "stream": "stream.broker",
     "topics": "stream.topics",
@@ -40,10 +40,8 @@ def parser() -> Parser:
     parser.add_recipe()
     parser.add_data(required=False)
     add("--run", help="folder to make, or to go on with; default: the recipe's")
-    add("--model", help="of another kind than the recipe's, such as din")
     add(
         "--from",
-        dest="start_from",
         metavar="RUN",
         help="start from a run's best weights: new data, or more steps",
     )

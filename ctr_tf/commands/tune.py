@@ -19,8 +19,6 @@ more --trials adds to what is there. best.yaml is the recipe to train; tuning.pn
 what mattered.
 """
 
-import argparse
-
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.loading import loading
 from ctr_tf.errors import check_positive_options
@@ -31,22 +29,15 @@ def parser() -> Parser:
     parser = Parser("tune", __doc__)
     add = parser.add_argument
     parser.add_data()
-    add("--config", help="recipe to begin with; default: SparseCTR's for the data")
-    add("--model", help="of another kind, with its own recipe beside that of --config")
+    parser.add_base_recipe("to begin with")
     add("--trials", type=int, default=20, help="in all")
     add("--output", help="folder; default: runs/tune-<model>-<name of the data>")
-    parser.add_overrides()
     return parser
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    """The command line's options; overrides may stand anywhere among them."""
-    return parser().parse_intermixed_args(argv)
 
 
 def main(argv: list[str]) -> int:
     """Tunes by the command line."""
-    options = parse(argv)
+    options = parser().parse_intermixed_args(argv)
     check_positive_options(options, "trials")
     loading()
     from ctr_tf.tuning.tune import tune

@@ -56,7 +56,7 @@ _MODULES = {
     "TransformerReader": "transformer_reader",
     "UnifiedAttentionBlock": "unified_attention_block",
 }
-__all__ = sorted(_MODULES)  # noqa: PLE0605
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

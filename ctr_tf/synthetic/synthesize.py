@@ -272,8 +272,7 @@ def main(argv: Sequence[str]) -> int:
     world = first.parse_known_args(argv)[0].world
     if world not in WORLDS:
         raise UserError(unknown_name("world", world, WORLDS))
-    parser = Parser("synthesize", __doc__, abbreviated=False)
-    parser.add_argument("--world", default="shop", help=" | ".join(WORLDS))
+    parser = Parser("synthesize", __doc__, abbreviated=False, parents=[first])
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--format", default="parquet", help=" | ".join(FORMATS))
     parser.add_argument(

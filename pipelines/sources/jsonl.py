@@ -54,7 +54,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.schema import USER_KEY, Schema
 from pipelines.sources.columns import Column, canonical_columns
 from pipelines.sources.raw_files import (
     SUFFIXES,
@@ -63,19 +63,10 @@ from pipelines.sources.raw_files import (
     join,
     list_folder,
 )
-from pipelines.sources.shards import columns_seen, read_shard, table_shards
+from pipelines.sources.shards import read_shard, table_shards
 from pipelines.sources.source import TABLES, Batch, Shard, Source
 
 _log = logging.getLogger(__name__)
-# Role of a feature → the tables that may have it.
-_TABLES_OF = {
-    "item": ("exposures", "behaviors", "items"),
-    "user": ("users",),
-    "context": ("exposures",),
-    "candidate": ("exposures",),
-    "behavior": ("exposures", "behaviors"),
-}
-_KEPT = (USER_KEY, ITEM_KEY, "time", "request_id", "click_time", "true_probability")
 
 
 class Jsonl(Source):
@@ -93,20 +84,43 @@ class Jsonl(Source):
 
     def shards(self, folder: str, schema: Schema) -> list[Shard]:
         """Divides the tables found in the folder; see `Source.shards`."""
-        shards = []
-        seen: dict[str, set[str] | None] = {}
+        shards: list[Shard] = []
+        firsts: dict[str, Shard] = {}
         for table in TABLES:
             if paths := table_files(folder, table):
-                seen[table] = columns_seen(paths)
                 if table == "exposures" and all(file.is_empty for file in paths):
                     raise UserError(
                         f"'{folder}' has no exposures: every file of them is empty. "
                         f"Received: {', '.join(file.path for file in paths)}"
                     )
                 columns = self.columns(table, schema)
-                shards += table_shards(table, paths, columns, report_unused=True)
-        _warn_of_absent(schema, seen)
+                found = table_shards(table, paths, columns, report_unused=True)
+                firsts[table] = found[0]
+                shards += found
+        self._warn_of_absent(schema, firsts)
         return shards
+
+    def _warn_of_absent(self, schema: Schema, firsts: Mapping[str, Shard]) -> None:
+        """Warns of features that no table has: all of their values will be missing.
+
+        Args:
+            schema: whose features are looked for.
+            firsts: table → one of its shards, which all tell of its columns.
+        """
+        columns = {table: self.columns(table, schema) for table in firsts}
+        for feature in schema.features:
+            places = {
+                table: column.name
+                for table, own in columns.items()
+                for column in own
+                if column.feature is feature
+            }
+            absent = [name in firsts[table].absent for table, name in places.items()]
+            if places and all(absent):
+                where = " or ".join(f"'{table}'" for table in places)
+                what = f"column of {where}, a feature of the schema:"
+                free = {name for table in places for name in firsts[table].unused}
+                _log.warning("WARNING: %s", unknown_name(what, feature.name, free))
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard; see `Source.read`."""
@@ -119,28 +133,6 @@ class Jsonl(Source):
             if feature.name == USER_KEY:
                 user_id_type = pa.int64() if feature.dtype == "int64" else pa.string()
         return canonical_columns(table, schema, user_id_type)
-
-
-def _warn_of_absent(schema: Schema, seen: Mapping[str, set[str] | None]) -> None:
-    """Warns of a feature that is a column of none of its tables: all will be missing.
-
-    Args:
-        schema: whose features are looked for.
-        seen: table → its columns, or None where some may come late.
-    """
-    used = {feature.name for feature in schema.features}
-    for feature in schema.features:
-        places = [t for t in _TABLES_OF[feature.role] if t in seen]
-        names = [seen[table] for table in places]
-        if feature.computed or not names or None in names:
-            continue
-        columns = set().union(*(name or () for name in names))
-        told = {feature.name, f"behavior_{feature.name}"} & columns
-        if not told and feature.name not in (USER_KEY, ITEM_KEY):
-            free = columns - used - {*_KEPT, *schema.labels}
-            where = " or ".join(f"'{table}'" for table in places)
-            what = f"column of {where}, a feature of the schema:"
-            _log.warning("WARNING: %s", unknown_name(what, feature.name, free))
 
 
 def table_files(folder: str, table: str) -> list[RawFile]:

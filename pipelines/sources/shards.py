@@ -46,6 +46,8 @@ def table_shards(
     known = {column.name for column in columns}
     everything = {name for names in found.values() for name in names}
     unused = tuple(sorted(everything - known)) if report_unused else ()
+    is_whole = all(head.is_whole for head in heads.values())
+    absent = tuple(sorted(known - everything)) if is_whole else ()
     # A field of JSON lines may come late: all are read, wherever they are.
     if any(file.format == "jsonl" for file in found):
         everything |= known
@@ -58,7 +60,8 @@ def table_shards(
             shards += parquet_shards(table, file, columns, used)
         else:
             shards += text_shards(table, file, used, dialect)
-    return [dataclasses.replace(shard, unused=unused) for shard in shards]
+    replace = dataclasses.replace
+    return [replace(shard, unused=unused, absent=absent) for shard in shards]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,18 +121,6 @@ def _check_required(
                     f"{file.path}: the required column '{column.name}' is missing. "
                     f"Columns found: {', '.join(head.names) or '(none)'}"
                 )
-
-
-def columns_seen(files: Sequence[RawFile]) -> set[str] | None:
-    """The columns that the files of a table have; None where others may come late.
-
-    Args:
-        files: of one table, of formats that their names tell.
-    """
-    heads = [_head(file, text.CSV) for file in files]
-    if not all(head.is_whole for head in heads):
-        return None
-    return {name for head in heads for name in head.names}
 
 
 def read_shard(

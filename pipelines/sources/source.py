@@ -50,6 +50,8 @@ class Shard:
         compression: Arrow's name of it, None for a plain file.
         constants: columns that folders such as `dt=2023-11-20` give to all rows.
         unused: columns that the table's files have and the source does not read.
+        absent: columns that the source would read and none of the table's files has; of
+            JSON lines too long to be looked through, nobody knows.
     """
 
     table: str
@@ -62,6 +64,7 @@ class Shard:
     compression: str | None = None
     constants: tuple[tuple[str, str | None], ...] = ()
     unused: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from small_run import write_small_data
 
 from ctr_tf.commands.main import main
-from ctr_tf.commands.scaling import parse
+from ctr_tf.commands.scaling import parser
 from ctr_tf.compare import jobs
 from ctr_tf.compare.jobs import make_jobs
 from ctr_tf.recipes.find import find_recipe
@@ -52,8 +52,8 @@ def test_points_of_the_grid_are_recipes(tmp_path):
 def test_shares_may_be_of_some_grades_alone():
     words = ["--data", "DATA", "--grades", GRADES, "--shares", "1/4,1,1/2,1/8"]
     words += ["--hold_out", "1"]
-    assert len(chosen(parse(words), 8)) == 16
-    cells = chosen(parse([*words, "--shares_of", "4:1:8"]), 8)
+    assert len(chosen(parser().parse_intermixed_args(words), 8)) == 16
+    cells = chosen(parser().parse_intermixed_args([*words, "--shares_of", "4:1:8"]), 8)
     assert [cell.share for cell in cells] == [1, 1, 1, 1, 0.5, 0.25, 0.125]
     assert {cell.grade for cell in cells[4:]} == {Grade(4, 1, 8, 1)}
 
@@ -80,7 +80,7 @@ def test_shares_may_be_of_some_grades_alone():
 def test_mistakes_are_told_before_anything_is_trained(words, message):
     grid = ["--data", "DATA", "--grades", f"{GRADES},8:2:8"]
     with pytest.raises(ValueError, match=message):
-        chosen(parse([*grid, *words]), 8)
+        chosen(parser().parse_intermixed_args([*grid, *words]), 8)
 
 
 def make_point(grade, auc, flops, share=1.0, latency=1.0, limit=0.9):
