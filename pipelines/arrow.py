@@ -79,14 +79,18 @@ def hash_ids(ids: pa.Array) -> np.ndarray:
         uint64, one an id.
     """
     if pa.types.is_integer(ids.type):
-        value = ids.to_numpy(zero_copy_only=False).astype(np.uint64)
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return value ^ (value >> np.uint64(31))
+        return mixed(ids.to_numpy(zero_copy_only=False).astype(np.uint64))
     encoded = ids.dictionary_encode()
     words = encoded.dictionary.to_numpy(zero_copy_only=False).astype(object)
     hashed = pd.util.hash_array(words, categorize=False)
     return hashed[encoded.indices.to_numpy()]
+
+
+def mixed(value: np.ndarray) -> np.ndarray:
+    """Other uint64 numbers, one to one, all of whose bits depend on all bits."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
 
 
 def partition(table: pa.Table, part: np.ndarray) -> Iterator[tuple[int, pa.Table]]:

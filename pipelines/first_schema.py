@@ -55,6 +55,7 @@ _FEW_NUMBERS = 50  # distinct whole numbers that are taken for names
 _WORDS_OF_A_TEXT = 3
 _SKEWED = 5  # times the median: where the largest are larger, a logarithm helps
 _SURE = 0.99  # of the rows
+_AGAIN = 20  # rows of items that stand there before, to say that a column is theirs
 _WIDEST = 64  # of a line, before its comment
 _HISTORY = (16, 1_024)
 
@@ -299,15 +300,23 @@ def first_schema(folder: str) -> str:
     if "request_id" not in exposures:
         why = "there is no `request_id`: rows of a user closer than this are a slate"
         lines.append(_Line("session_gap: 30m", why))
-    why = "columns of 0 and 1; the first is what is trained for"
-    lines.append(_Line(f"labels: [{', '.join(labels)}]", why))
+    if labels:
+        why = "columns of 0 and 1; the first is what is trained for"
+        lines.append(_Line(f"labels: [{', '.join(labels)}]", why))
+    else:
+        why = "no column of 0 and 1: each row is taken for a click; see --negatives"
+        lines.append(_Line("all_clicked: true", why))
     if nulls:
         words = ", ".join(json.dumps(word) for word in ["", *nulls])
         lines.append(_Line(f"null_values: [{words}]", "how a missing value is written"))
     lines.append(_Line("features:"))
-    clicked = _clicked(exposures[labels[0]])
+    clicked = _clicked(exposures, labels)
     for column, role in _features(tables, slates, labels):
-        if role == "candidate" and (reason := _unknown_before(column, clicked)):
+        if not labels and role == "candidate":
+            why = "left out: nobody knows it of items that are drawn; of role context "
+            why += "if it does not depend on what was clicked"
+            lines.append(_Line(_left_out(column, role), why))
+        elif role == "candidate" and (reason := _unknown_before(column, clicked)):
             lines.append(_Line(_left_out(column, role), reason))
         else:
             lines.append(_feature(column, role))
@@ -361,7 +370,7 @@ def _history_line(
     """By the behaviors that users have, the clicks of exposures among them."""
     parts = [name for name in ("exposures", "behaviors") if name in tables]
     users = {name: tables[name][USER_KEY].cells.cast(pa.string()) for name in parts}
-    clicked = _clicked(tables["exposures"][labels[0]])
+    clicked = _clicked(tables["exposures"], labels)
     users["exposures"] = users["exposures"].filter(clicked)
     every = pa.chunked_array([chunk for c in users.values() for chunk in c.chunks])
     counts = pc.value_counts(every).field("counts").to_numpy()
@@ -373,8 +382,11 @@ def _history_line(
     return _Line(f"history_length: {length}", why)
 
 
-def _clicked(column: Column) -> pa.ChunkedArray:
-    cells = column.cells
+def _clicked(exposures: Table, labels: Sequence[str]) -> pa.ChunkedArray:
+    """Which rows are clicks: all where no column tells."""
+    if not labels:
+        return pa.chunked_array([np.ones(len(exposures[ITEM_KEY].cells), bool)])
+    cells = exposures[labels[0]].cells
     if pa.types.is_boolean(cells.type):
         return pc.fill_null(cells, False)
     return pc.is_in(cells.cast(pa.string()), pa.array(["1", "1.0", "true", "True"]))
@@ -404,11 +416,6 @@ def _labels(exposures: Table, slates: np.ndarray) -> list[str]:
     ]
     named = [name for name in binary if _LABEL.search(name)] or binary[:1]
     named.sort(key=lambda name: "click" not in name.lower())
-    if not named:
-        raise UserError(
-            "The exposures need a column that says what was clicked: 0 and 1, and "
-            f"sometimes each. Received: {', '.join(exposures)}"
-        )
     return named
 
 
@@ -432,11 +439,24 @@ def _features(
     for name, column in exposures.items():
         own = name.removeprefix("behavior_") in behaviors and name[:9] == "behavior_"
         if name not in done and not own:
-            shared = _is_of_the_slate(column, slates)
-            yield column, "context" if shared else "candidate"
+            yield column, _role(column, exposures[ITEM_KEY], slates, labels)
     for name, column in users.items():
         if name not in {USER_KEY, *exposures, *behaviors, *items}:
             yield column, "user"
+
+
+def _role(
+    column: Column, item: Column, slates: np.ndarray, labels: Sequence[str]
+) -> str:
+    """Of a column of the exposures alone."""
+    if labels:
+        return "context" if _is_of_the_slate(column, slates) else "candidate"
+    # What is bought alone agrees with its request: what agrees with the item is its.
+    words = [str(value) for value in item.cells.to_pylist()]
+    number = {word: place for place, word in enumerate(dict.fromkeys(words))}
+    items = np.array([number[word] for word in words])
+    come_again = len(items) - len(number) >= _AGAIN
+    return "item" if come_again and _is_of_the_slate(column, items) else "candidate"
 
 
 def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:

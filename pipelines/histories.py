@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.computed.event_index import EventIndex
+from ctr_tf.data.negatives import Negatives
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import (
@@ -30,6 +31,7 @@ from pipelines.arrow import (
 from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
 from pipelines.joins import count_clicks, count_items, count_users
+from pipelines.negatives import DrawnFrom, add_negatives
 from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
@@ -114,6 +116,7 @@ def build_user_bucket(
     users: list[pa.Table] | None,
     items: ItemTable,
     schema: Schema,
+    negatives: tuple[Negatives, DrawnFrom | None] | None = None,
 ) -> tuple[UserBucket, pa.Table, list[str], dict[str, int]]:
     """Brings together all that happened to the users of one bucket.
 
@@ -123,6 +126,7 @@ def build_user_bucket(
         users: validated rows; None where the data set has no such table.
         items: of the whole data set.
         schema: of the data set.
+        negatives: what is drawn beside the candidates of the log, and from what.
 
     Returns:
         The bucket; all behaviors, also of users without requests (`_user`, `_item`,
@@ -137,6 +141,11 @@ def build_user_bucket(
     shown = add_columns(shown, _user=user_code[:num_shown], _item=item_code[:num_shown])
     raw = add_columns(raw, _user=user_code[num_shown:], _item=item_code[num_shown:])
     shown = merge_exposures(shown, schema)
+    num_merged = num_shown - len(shown)
+    drawn: dict[str, int] = {}
+    if negatives is not None:
+        law, pool = negatives
+        shown, item_ids, drawn = add_negatives(shown, raw, item_ids, pool, law, schema)
     requests, candidates = _slates(shown, schema)
     every_behavior, merged = _behaviors(raw, shown, schema)
     active = np.zeros(len(user_ids), bool)
@@ -152,10 +161,11 @@ def build_user_bucket(
     )
     counts = {
         "exposures kept": num_shown,
-        "exposures merged": num_shown - len(shown),
+        "exposures merged": num_merged,
         "behaviors kept": len(raw),
         "behaviors merged": merged,
         "users kept": len(profiles),
+        **drawn,
     }
     counts |= count_clicks(shown, raw, len(item_ids), schema.ticks)
     if known_items is not None:

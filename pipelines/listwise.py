@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from ctr_tf.commands.prepare import add_options, parser
 from ctr_tf.data.manifest import Manifest
+from ctr_tf.data.negatives import Negatives
 from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
@@ -27,6 +28,7 @@ from pipelines import steps
 from pipelines.earlier import find_vocabularies
 from pipelines.engines.options import OF_RUNNERS
 from pipelines.limits import RejectionLimits
+from pipelines.negatives import WritePool, add_pools, check_negatives
 from pipelines.output import WORK, Output
 from pipelines.parts import Parts
 from pipelines.publish import WriteRejected, WriteReport
@@ -34,7 +36,7 @@ from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
 from pipelines.splits import Period, SplitRule, parse_time
-from pipelines.summary import folder_notes, summary
+from pipelines.summary import empty_splits, folder_notes, summary
 from pipelines.texts import WriteTexts, check_texts, read_tokenizer
 from pipelines.vocabulary import BuildVocabularies
 
@@ -90,6 +92,8 @@ def run(argv: list[str]) -> Manifest:
         options.max_rejected_fraction, options.allow_rejected, TABLES
     )
     shards = source.shards(folder, schema)
+    negatives = _negatives(options)
+    check_negatives(negatives, schema, shards)
     check_texts(schema, shards, options.tokenizer)
     tokenizer = read_tokenizer(options.tokenizer) if schema.texts else ""
     ignored = check_all_read(source, folder, shards, options.ignore)
@@ -101,11 +105,14 @@ def run(argv: list[str]) -> Manifest:
         build(
             *(pipeline, source, schema, shards, rule, options, tokenizer, temporary),
             earlier,
+            negatives,
         )
         run_pipeline(pipeline)
         manifest = output.finish(Manifest, limits)
     seconds = time.perf_counter() - started
     notes = folder_notes(ignored, shards)
+    if rule.period.stop is None:  # of a period, what follows it may be empty
+        notes += empty_splits(manifest, rule.meant_empty)
     _log.info("%s", summary(manifest, notes, seconds, output.path))
     return manifest
 
@@ -120,6 +127,7 @@ def build(
     tokenizer: str,
     folder: str,
     earlier: str | None = None,
+    negatives: Negatives | None = None,
 ) -> None:
     """Adds the job's steps to a pipeline.
 
@@ -133,6 +141,7 @@ def build(
         tokenizer: text of the `tokenizer.json`, where the schema has texts.
         folder: where the data set is written.
         earlier: folder of vocabularies whose values keep their ids.
+        negatives: what is drawn beside the candidates of the log, if anything.
     """
     parts = Parts.of(shards, options.num_shards, options.num_buckets)
     work = str(as_path(folder) / WORK)
@@ -143,9 +152,9 @@ def build(
         | "Shards" >> beam.FlatMap(lambda _: enumerate(shards))
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
-        >> beam.ParDo(steps.ReadShard(source, schema, parts)).with_outputs(
-            *steps.ReadShard.OUTPUTS
-        )
+        >> beam.ParDo(
+            steps.ReadShard(source, schema, parts, negatives is not None)
+        ).with_outputs(*steps.ReadShard.OUTPUTS)
     )
     days = raw.times | "Times by day" >> beam.CombinePerKey(steps.add_times)
     starts = beam.pvalue.AsSingleton(
@@ -164,14 +173,25 @@ def build(
     texts = items.texts | "Tokenize" >> beam.ParDo(
         WriteTexts(folder, schema, tokenizer)
     ).with_outputs(*WriteTexts.OUTPUTS, main="files")
+    pool: Any = ""
+    if negatives is not None:
+        pool = beam.pvalue.AsSingleton(
+            raw.pool
+            | "Add pools" >> beam.CombineGlobally(add_pools)
+            | "Write pool"
+            >> beam.ParDo(
+                WritePool(work, negatives), items=beam.pvalue.AsList(items.merged)
+            )
+        )
     histories = (
         {name: raw[name] for name in steps.BY_USER}
         | "Group by user" >> beam.CoGroupByKey()
         | "Build histories"
         >> beam.ParDo(
-            steps.BuildHistories(schema, parts, work, has_users),
+            steps.BuildHistories(schema, parts, work, has_users, negatives),
             items=beam.pvalue.AsList(items.merged),
             starts=starts,
+            pool=pool,
         ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")
     )
     counters = (
@@ -216,7 +236,7 @@ def build(
         >> beam.CombineGlobally(steps.add_statistics).as_singleton_view()
     )
     once | "Write report" >> beam.ParDo(
-        WriteReport(folder, schema, options.compression, rule.period.start),
+        WriteReport(folder, schema, options.compression, rule.period.start, negatives),
         starts=starts,
         vocabularies=vocabularies,
         counts=counts,
@@ -277,6 +297,23 @@ def _load_schema(options: ListwiseOptions, source: Source, folder: str) -> Schem
         )
         return schema.without_texts()
     return schema
+
+
+def _negatives(options: ListwiseOptions) -> Negatives | None:
+    """What is to be drawn; raises UserError for its options without `--negatives`."""
+    given = {
+        name: value
+        for name in ("by", "within", "window", "seed")
+        if (value := getattr(options, f"negatives_{name}")) is not None
+    }
+    if options.negatives is None:
+        if given:
+            raise UserError(
+                "How candidates are drawn needs `--negatives` N, how many. Received: "
+                + ", ".join(f"--negatives_{name}={v}" for name, v in given.items())
+            )
+        return None
+    return Negatives(options.negatives, **given)
 
 
 def _split_rule(options: ListwiseOptions, source: Source) -> SplitRule:

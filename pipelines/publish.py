@@ -17,6 +17,7 @@ from ctr_tf.data.manifest import (
     Split,
     TableCounts,
 )
+from ctr_tf.data.negatives import Negatives
 from ctr_tf.data.prepared import STATISTICS
 from ctr_tf.schema import Schema
 from ctr_tf.schema.vocabulary import content_digests, hash_of
@@ -74,11 +75,18 @@ class WriteReport(beam.DoFn):
         schema: of the data set.
         compression: of the samples.
         begin: unix seconds of the earliest sample that there may be; None: any.
+        negatives: what was drawn beside the candidates of the log, if anything.
     """
 
     def __init__(
-        self, folder: str, schema: Schema, compression: str, begin: int | None = None
+        self,
+        folder: str,
+        schema: Schema,
+        compression: str,
+        begin: int | None = None,
+        negatives: Negatives | None = None,
     ):
+        self._negatives = negatives
         self._folder = folder
         self._schema = schema
         self._compression = compression
@@ -120,6 +128,7 @@ class WriteReport(beam.DoFn):
             },
             splits=_splits(statistics, (self._begin, *starts)),
             files=tuple(sorted(files, key=lambda file: file.path)),
+            negatives=self._negatives,
         )
         write_report(self._folder, manifest, rejected)
 

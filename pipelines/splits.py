@@ -6,7 +6,7 @@ import datetime
 import numpy as np
 
 from ctr_tf.errors import UserError
-from ctr_tf.time import DAY
+from ctr_tf.time import DAY, MAX_TIME
 from pipelines.sources.source import Split
 
 _NEVER = np.iinfo(np.int64).max
@@ -55,7 +55,7 @@ class Period:
         if self.start is not None and self.stop is not None and self.start > self.stop:
             raise UserError(
                 "`--samples_from` must not be after `--samples_until`. "
-                f"Received: {_date(self.start)} and {_date(self.stop)}"
+                f"Received: {date_of(self.start)} and {date_of(self.stop)}"
             )
 
     def has(self, times: np.ndarray) -> np.ndarray:
@@ -82,6 +82,9 @@ class SplitRule:
         test_days: length of the test, which ends with the last exposure.
         period: of the samples: exposures outside of it count for no rule, and what
             begins after it begins at its end.
+
+    Attributes:
+        meant_empty: splits of no days.
 
     Raises:
         UserError: if two rules are given for one split, or one is negative.
@@ -112,6 +115,11 @@ class SplitRule:
         self._default = default
         self._from = validation_from, test_from
         self._days = validation_days, test_days
+        self.meant_empty = [
+            name
+            for name, days in (("validation", validation_days), ("test", test_days))
+            if days == 0
+        ]
         self.period = period
 
     def starts(self, times: np.ndarray, counts: np.ndarray) -> tuple[int, int]:
@@ -142,7 +150,7 @@ class SplitRule:
         if validation > test:
             raise UserError(
                 "The validation must begin before the test. Received: validation from "
-                f"{_date(validation)}, test from {_date(test)}"
+                f"{date_of(validation)}, test from {date_of(test)}"
             )
         return min(validation, end), min(test, end)
 
@@ -162,5 +170,8 @@ def _quantile(times: np.ndarray, counts: np.ndarray, fraction: float) -> int:
     return int(times[place]) if place < len(times) else _NEVER
 
 
-def _date(time: int) -> str:
+def date_of(time: int) -> str:
+    """Unix seconds as an ISO date-time, UTC; those of no year that there is as such."""
+    if time >= MAX_TIME:
+        return "the end of the log"
     return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat()

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ctr_tf.data.manifest import SPLITS
+from ctr_tf.data.negatives import Negatives
 from ctr_tf.data.record_files import file_name
 from ctr_tf.data.writing import write_records
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
@@ -32,6 +33,7 @@ from pipelines.arrow import (
 from pipelines.counting import add_user_counters, no_values, shared_events
 from pipelines.histories import TIMES, UserBucket, build_user_bucket
 from pipelines.items import merge_items, read_items, take_texts
+from pipelines.negatives import Pool, read_pool
 from pipelines.parts import Parts
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
@@ -51,18 +53,22 @@ class ReadShard(beam.DoFn):
     """(number, shard) → rows fit for use, in buckets of users and of items.
 
     Outputs: `exposures`, `behaviors`, `users` and `items` as (bucket, Arrow IPC);
-    `times`, (day, (times of exposures, how often each occurs)); `rejected`, (table,
-    line); `counts`.
+    `times`, (day, (times of exposures, how often each occurs)); `pool`, what can be
+    drawn of them; `rejected`, (table, line); `counts`.
 
     Args:
         source: reads the shards.
         schema: of the data set.
         parts: to hash to.
+        has_pool: whether there is anything to draw.
     """
 
-    OUTPUTS = (*BY_USER, "items", "times", "rejected", "counts")
+    OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts")
 
-    def __init__(self, source: Source, schema: Schema, parts: Parts):
+    def __init__(
+        self, source: Source, schema: Schema, parts: Parts, has_pool: bool = False
+    ):
+        self._has_pool = has_pool
         self._source = source
         self._schema = schema
         self._parts = parts
@@ -90,6 +96,8 @@ class ReadShard(beam.DoFn):
         if name == "exposures":
             seconds = numpy(table, "time") // self._schema.ticks
             yield from self._times(*np.unique(seconds, return_counts=True))
+            if self._has_pool:
+                yield Tagged("pool", Pool.of(table, self._schema))
         key, number = USER_KEY, self._parts.users
         if name == "items":  # texts have rows by the order of all items
             key, number = ITEM_KEY, 1 if self._schema.texts else self._parts.items
@@ -174,11 +182,20 @@ class BuildHistories(beam.DoFn):
         parts: to hash to.
         work: folder for what is needed in between.
         has_users: whether the data set has a table of users.
+        negatives: what is drawn beside the candidates of the log, if anything.
     """
 
     OUTPUTS = ("events", "vocabulary", "rejected", "counts")
 
-    def __init__(self, schema: Schema, parts: Parts, work: str, has_users: bool = True):
+    def __init__(
+        self,
+        schema: Schema,
+        parts: Parts,
+        work: str,
+        has_users: bool = True,
+        negatives: Negatives | None = None,
+    ):
+        self._negatives = negatives
         self._schema = schema
         self._parts = parts
         self._work = work
@@ -189,8 +206,9 @@ class BuildHistories(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable[bytes]]],
         items: list[str],
         starts: tuple[int, int],
+        pool: str = "",
     ) -> Iterator[Any]:
-        """Builds one bucket."""
+        """Builds one bucket; draws from the `pool`."""
         number, rows = keyed
         started = time.perf_counter()
         exposures, behaviors, users = (
@@ -202,6 +220,7 @@ class BuildHistories(beam.DoFn):
             users if self._has_users else None,
             read_items(tuple(sorted(items))),
             self._schema,
+            (self._negatives, read_pool(pool)) if self._negatives else None,
         )
         for line in lines:
             yield Tagged("rejected", ("users", line))

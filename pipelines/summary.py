@@ -1,10 +1,14 @@
 """What the listwise job says of a data set when it has published it."""
 
+from collections.abc import Collection
+
 from ctr_tf.data.manifest import SPLITS, Manifest
 from pipelines.sources.source import Shard
+from pipelines.splits import date_of
 
 _MANY_UNKNOWN = 0.2  # share of rows or values that is told
 _MANY_TWICE = 0.1  # share of clicks that are told again that is told
+_MANY_LACKING = 0.01  # share of negatives that could not be drawn that is told
 
 
 def folder_notes(ignored: list[str], shards: list[Shard]) -> list[str]:
@@ -15,6 +19,29 @@ def folder_notes(ignored: list[str], shards: list[Shard]) -> list[str]:
         notes.append(f"empty files, {len(empty):,}: {', '.join(empty)}")
     for table, unused in sorted({(s.table, s.unused) for s in shards if s.unused}):
         notes.append(f"columns of {table} that are not used: {', '.join(unused)}")
+    return notes
+
+
+def empty_splits(manifest: Manifest, meant: Collection[str]) -> list[str]:
+    """What is told of splits that nobody meant to be empty, one line each.
+
+    Args:
+        manifest: of the data set.
+        meant: splits that may be.
+    """
+    ranges = [split.time_range for split in manifest.splits.values()]
+    known = [time_range for time_range in ranges if time_range]
+    notes = []
+    for name, split in manifest.splits.items():
+        if split.samples or name in meant:
+            continue
+        begins = split.begins
+        told = "" if begins is None else f", which begins at {date_of(begins)}"
+        line = f"WARNING: there is no sample in the split '{name}'{told}"
+        if known:
+            first, last = min(r[0] for r in known), max(r[1] for r in known)
+            line += f"; all are of {date_of(first)} to {date_of(last)}"
+        notes.append(line)
     return notes
 
 
@@ -73,9 +100,34 @@ def _warnings(manifest: Manifest) -> list[str]:
             f"{again:,} of {clicks:,} clicks stand again in the behaviors within an "
             "hour: histories hold them twice"
         )
+    if manifest.negatives is not None:
+        warnings += _negatives_warnings(manifest)
     in_train = manifest.out_of_vocabulary[SPLITS[0]]
     for split in SPLITS[1:]:
         for name, share in manifest.out_of_vocabulary[split].items():
             if share > max(_MANY_UNKNOWN, 2 * in_train.get(name, 0)):
                 warnings.append(f"{share:.0%} of {name} in {split} are unknown")
+    return warnings
+
+
+def _negatives_warnings(manifest: Manifest) -> list[str]:
+    """What makes drawn candidates other than those that might have been shown."""
+    joins, warnings = manifest.joins, []
+    drawn, lacking = (joins.get(f"negatives {k}", 0) for k in ("drawn", "lacking"))
+    if lacking > _MANY_LACKING * (drawn + lacking):
+        warnings.append(
+            f"{lacking:,} of {drawn + lacking:,} negatives could not be drawn: the log "
+            "had shown too few items by then that the user did not take"
+        )
+    clicks = joins.get("clicks", 0)
+    before = [
+        joins.get(f"{what} of items taken before", 0) / max(count, 1)
+        for what, count in (("clicks", clicks), ("negatives", drawn))
+    ]
+    if abs(before[0] - before[1]) > _MANY_TWICE:
+        warnings.append(
+            f"{before[0]:.0%} of the clicks are of items that their user took before, "
+            f"and {before[1]:.0%} of the negatives: a model can tell them apart by "
+            "that alone. A shorter --negatives_window draws what was taken long ago"
+        )
     return warnings

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import TIME_UNITS, USER_KEY, Schema
 from ctr_tf.time import MAX_TIME
 from pipelines.sources.columns import Column, canonical_columns, typed
@@ -94,6 +95,12 @@ def validate(
     """
     rejected = list(batch.rejected)
     reasons = np.full(len(batch.rows), "", object)
+    all_clicked = batch.table == "exposures" and schema.all_clicked
+    if all_clicked and schema.labels[0] in batch.rows.column_names:
+        raise UserError(
+            "By the schema's `all_clicked` no row has the label "
+            f"'{schema.labels[0]}'. Received: {batch.origin}, which has it"
+        )
     wanted = canonical_columns(batch.table, schema, _id_type(batch.rows))
     columns = {}
     for column in wanted:
@@ -120,6 +127,9 @@ def validate(
     if batch.table == "exposures" and schema.labels[0] in columns:
         is_click = _mask(pc.equal(columns[schema.labels[0]], 1))
         clicked += int((is_click & (reasons != "")).sum())
+    if all_clicked:
+        clicked = len(batch.rejected) + int((reasons != "").sum())
+        columns[schema.labels[0]] = pa.array(np.ones(len(reasons), np.int8))
     columns = {
         name: values
         for name, values in columns.items()

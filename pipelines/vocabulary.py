@@ -1,7 +1,7 @@
 """Vocabularies, counted by Beam over the training period alone.
 
 Every vocabulary counts the values of all features that use it: item features once an
-exposure and once a behavior of the raw log, candidate features once an exposure,
+exposure of the log and once a behavior of it, candidate features once an exposure,
 context features once a request, behavior features once a behavior (clicked exposures
 included), user features once a user who has a request. What happened from
 the validation's start on is never counted, nor is a user without an earlier request.
@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ctr_tf.computed.counters import NOT_SHOWN
 from ctr_tf.schema import ITEM_KEY, Feature, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.storage import as_path, files
@@ -55,8 +56,11 @@ def count_values(
     Returns:
         Vocabulary → its values (`value` string, `count` int64).
     """
+    shown = bucket.candidates
+    if len(shown):
+        shown = shown.filter(pc.not_equal(shown.column("time"), NOT_SHOWN))
     early = {
-        "candidates": _before(bucket.candidates, "_request_time", validation_start),
+        "candidates": _before(shown, "_request_time", validation_start),
         "behaviors": _before(behaviors, "time", validation_start),
         "requests": _before(bucket.requests, "_request_time", validation_start),
     }

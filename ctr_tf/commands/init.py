@@ -40,8 +40,9 @@ def main(argv: list[str]) -> int:
     print(text)
     print(f"schema          {output}")
     words = "" if output == own else f" --schema {output}"
+    negatives = " --negatives 4" if "\nall_clicked: true" in text else ""
     print(
         f"then            ctr-tf prepare --source jsonl --input {options.input}{words} "
-        "--output DATA"
+        f"--output DATA{negatives}"
     )
     return 0

@@ -38,6 +38,8 @@ system that they share with the submitting process.
                                 one that is started for the job on this machine:
                                 `ctr-tf engine flink prepare …`, `… engine spark …`
 
+Logs of clicks alone. `--negatives N` draws N items for each, see docs/negatives.md.
+
 Day after day. `--samples_from` and `--samples_until` make samples of one period alone;
 earlier events are known to its histories and counters. `--vocabularies EARLIER` keeps
 the ids of another data set, or of a run: see docs/daily.md.
@@ -94,6 +96,28 @@ def add_options(parser: Any) -> None:
         default="",
         help="patterns of names in the input folder that are not read, with commas",
     )
+    parser.add_argument(
+        "--negatives",
+        type=int,
+        metavar="N",
+        help="draw so many candidates for each clicked exposure, of items that its "
+        "user did not take: for logs that tell clicks alone",
+    )
+    parser.add_argument(
+        "--negatives_by",
+        help="uniform (default), or popularity: as often as the log has shown them",
+    )
+    parser.add_argument(
+        "--negatives_within",
+        metavar="FEATURE",
+        help="draw among items that share this feature's value with the clicked one",
+    )
+    parser.add_argument(
+        "--negatives_window",
+        help="what a user took within it before or after, such as 30d, is not drawn; "
+        "default: all, what the user ever took",
+    )
+    parser.add_argument("--negatives_seed", type=int, help="of the draws; default: 0")
     for split in ("validation", "test"):
         parser.add_argument(
             f"--{split}_from",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ALL = "all"  # the window without a beginning
 NEVER = MISSING["int64"]
 NO_CLICK = -1  # in place of the time at which a click is known
+NOT_SHOWN = -1  # in place of the time of a candidate that was drawn, not shown
 _EVENTS = ("impressions", "clicks")
 _CROSS = re.compile(rf"{USER_KEY} x (\w+)")
 _HOUR = 3_600
@@ -169,7 +170,8 @@ class Counter:
 
         Args:
             group: code of the value that each exposure is counted by.
-            time: of the exposure itself, in ticks, as all times here.
+            time: of the exposure itself, in ticks, as all times here; `NOT_SHOWN` for
+                what counts others and is not counted.
             click_time: when its click could be known, `NO_CLICK` without one.
             request_time: as of when to count.
 
@@ -178,7 +180,8 @@ class Counter:
         """
         is_click = click_time != NO_CLICK
         clicks = EventIndex(group[is_click], click_time[is_click])
-        shown = EventIndex(group, time)
+        is_shown = time != NOT_SHOWN
+        shown = EventIndex(group[is_shown], time[is_shown])
         as_of = np.broadcast_to(request_time, group.shape)
         result: dict[str, np.ndarray] = {}
         for start in range(0, max(len(group), 1), _BLOCK):

@@ -53,6 +53,8 @@ def describe(data: PreparedData) -> str:
     events = data.manifest.events
     read = [plural(rows.read, name[:-1]) for name, rows in events.items()]
     lines += paragraph("read", read)
+    if data.manifest.negatives is not None:
+        lines += paragraph("drawn", [data.manifest.negatives.described])
     rejected = [
         f"{plural(count, name[:-1])}: {reason}"
         for name, rows in events.items()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from ctr_tf import config
+from ctr_tf.data.negatives import Negatives
 from ctr_tf.data.record_files import COMPRESSIONS, INDEX, index_name
 from ctr_tf.errors import UserError
 from ctr_tf.storage import files
@@ -184,6 +185,7 @@ class Manifest(Document):
         joins: what was joined → rows.
         splits: name → its samples.
         files: of records, by path.
+        negatives: how candidates were drawn, if they were.
 
     Raises:
         UserError: names a key that is not what the others say.
@@ -199,6 +201,7 @@ class Manifest(Document):
     joins: dict[str, int]
     splits: dict[str, Split]
     files: tuple[RecordFile, ...]
+    negatives: Negatives | None = None
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:

@@ -94,6 +94,8 @@ class Schema:
         null_values: how the log writes that a value is missing, beside null and NaN;
             of a feature that has its own, those.
         positive: which behaviors were liked, where the log also has others.
+        all_clicked: whether every exposure of the log was clicked, so that the log has
+            no column of the first label; the job draws candidates without a click.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Schema:
     labels: tuple[str, ...] = ("click",)
     null_values: tuple[str | int | float, ...] = ("",)
     positive: Positive | None = None
+    all_clicked: bool = False
 
     def __post_init__(self) -> None:
         if self.time_unit not in TIME_UNITS:
@@ -323,6 +326,8 @@ class Schema:
         del data["positive"]
         if self.positive is not None:  # without it the text is as it always was
             data["positive"] = configs.to_mapping(self.positive)
+        if not self.all_clicked:
+            del data["all_clicked"]
         return yaml.safe_dump(data, sort_keys=False, width=88)
 
     @classmethod

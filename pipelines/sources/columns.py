@@ -126,7 +126,7 @@ def canonical_columns(
                     says_click=name == schema.labels[0],
                     null_values=nulls,
                 )
-                for name in schema.labels
+                for name in schema.labels[1 if schema.all_clicked else 0 :]
             ),
             Column("request_id", pa.string(), null_values=nulls),
             *features("item", "candidate", "context"),

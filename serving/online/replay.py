@@ -106,7 +106,14 @@ def replay(
 
     Raises:
         ReplayError: names the first field that differs, and both values.
+        UserError: if candidates of the records were drawn by the job.
     """
+    if data.manifest.negatives is not None:
+        raise UserError(
+            "Some candidates of the records were drawn: only what was shown can be "
+            "replayed. Received: data prepared with "
+            f"--negatives={data.manifest.negatives.each}"
+        )
     tables = collections.defaultdict(list)
     read = source_tables(source, folder, data.schema.without_texts())
     for table, rows, _ in read:

@@ -167,10 +167,6 @@ def without(name, new=None):
         ),
         (without("time", "ts"), "needs a column `time`. Rename `ts`"),
         (without("item_id", "product"), "needs a column `item_id`. Rename `product`?"),
-        (
-            {k: v for k, v in rows(40).items() if k not in ("clicked", "order")},
-            "need a column that says what was clicked: 0 and 1, .*Received: request_id",
-        ),
     ],
 )
 def test_what_is_missing_is_named(tmp_path, columns, message):
@@ -204,3 +200,21 @@ def test_the_logs_are_prepared_by_it_as_it_is(tmp_path, capsys):
     words = ["--source", "jsonl", "--input", str(logs), "--output", str(data)]
     assert main(["prepare", *words]) == 0
     assert Schema.load(data / "schema.yaml").labels == ("clicked", "order")
+
+
+def test_a_log_of_clicks_alone_has_no_label_and_no_role_by_its_requests(tmp_path):
+    columns = {k: rows()[k] for k in ("user_id", "time", "item_id", "page")}
+    columns["brand"] = [f"b{item % 7}" for item in columns["item_id"]]
+    write_jsonl(tmp_path / "exposures.jsonl", columns)
+    schema, lines = found(tmp_path)
+    assert schema["all_clicked"] and "labels" not in schema
+    assert kinds(schema) == {
+        "item_id": ("item", "categorical"),
+        "brand": ("item", "categorical"),
+    }
+    assert "left out" in lines["page"] and "role context" in lines["page"]
+    first_schema_module.check(first_schema(str(tmp_path)), str(tmp_path))
+    assert main(["init", "--input", str(tmp_path)]) == 0
+    words = ["--input", str(tmp_path), "--output", str(tmp_path / "data")]
+    prepare = ["prepare", "--source", "jsonl", *words]
+    assert main([*prepare, "--negatives", "2"]) == 0

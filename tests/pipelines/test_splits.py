@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from job_helpers import SCHEMA, random_log, run_job, write_log
 
 from pipelines.sources.source import Split
 from pipelines.splits import SplitRule, parse_time
@@ -41,3 +42,15 @@ def test_given_times_win():
 )
 def test_dates_and_seconds(text, seconds):
     assert parse_time("test_from", text) == seconds
+
+
+def test_a_split_beyond_the_data_is_told_and_one_of_no_days_is_not(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_log(tmp_path / "raw", random_log(0, exposures=80, behaviors=0), SCHEMA)
+    split = ("--validation_days", 0, "--test_from", "2031-01-01")
+    unfit = ("--max_rejected_fraction", 0.3)
+    run_job(tmp_path / "raw", tmp_path / "data", *split, *unfit)
+    told = [line for line in caplog.text.splitlines() if "no sample in" in line]
+    assert len(told) == 1
+    assert "'test', which begins at 2031-01-01" in told[0]
+    assert "all are of 2023-11-14T22" in told[0]

@@ -1,0 +1,432 @@
+"""Candidates drawn beside clicked ones, for logs that tell only what was taken.
+
+For each clicked exposure items are drawn that its user did not take: among those that
+the log had shown strictly before the request, so that nothing of the future shows in
+what is drawn. Drawn candidates are seen by models like any other; counters, histories
+and vocabularies do not count them, for nobody was shown them. What is drawn for an
+exposure depends on the log, the exposure and the seed alone, not on parts or workers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ctr_tf.computed.counters import NO_CLICK, NOT_SHOWN
+from ctr_tf.computed.event_index import EventIndex
+from ctr_tf.data.negatives import POPULARITY, Negatives
+from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.storage import as_path
+from pipelines.arrow import (
+    add_columns,
+    column,
+    concat,
+    content_codes,
+    hash_ids,
+    mixed,
+    numpy,
+    order_by,
+    rank,
+    read_table,
+    sort_by_content,
+    write_table,
+)
+from pipelines.items import read_items
+from pipelines.sources.source import Shard
+from pipelines.validation import ROW
+
+_EVENTS = 1 << 20  # exposures that popularity is known by: of larger logs a sample
+_ROUNDS = 16  # of drawing, while something lacks
+_HASH = "_hash"
+
+
+def check_negatives(
+    negatives: Negatives | None, schema: Schema, shards: Iterable[Shard]
+) -> None:
+    """Raises UserError where a schema and what is drawn do not fit.
+
+    Args:
+        negatives: of the job, None for none.
+        schema: of the data set.
+        shards: of the raw log.
+    """
+    label = schema.labels[0]
+    for shard in shards if schema.all_clicked else ():
+        if shard.table == "exposures" and label in shard.unused:
+            raise UserError(
+                f"By the schema's `all_clicked` no row has the label '{label}'. "
+                f"Received: {shard.path}, which has it"
+            )
+    if negatives is None:
+        if schema.all_clicked:
+            raise UserError(
+                "By the schema's `all_clicked` the log has clicked exposures alone, "
+                "from which nothing can be learned: `--negatives` N draws others. "
+                "Received: no --negatives"
+            )
+        return
+    own = [f.name for f in schema.of("candidate") if not f.computed]
+    if own:
+        raise UserError(
+            "`--negatives` cannot know, of items that are drawn, the features of role "
+            "'candidate': make them an item's, or leave them out of the schema. "
+            f"Received: {', '.join(own)}"
+        )
+    single = [
+        f.name
+        for f in schema.of("item")
+        if f.length == 1 and f.name != ITEM_KEY and not f.is_text
+    ]
+    if negatives.within is not None and negatives.within not in single:
+        what = "item feature of single values for `--negatives_within`"
+        raise UserError(unknown_name(what, negatives.within, single))
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """What can be drawn, of some exposures; pools add up.
+
+    Args:
+        items: one row an item, its earliest: `item_id`, `time`, `ROW` and the item
+            features that the exposures carry.
+        events: `item_id`, `time` and a hash of exposures, those of the smallest hashes.
+    """
+
+    items: pa.Table
+    events: pa.Table
+
+    @classmethod
+    def of(cls, exposures: pa.Table, schema: Schema) -> "Pool":
+        """The pool of some rows.
+
+        Args:
+            exposures: validated.
+            schema: of the data set.
+        """
+        own = {f.name for f in schema.of("item")} | {ITEM_KEY, "time", ROW}
+        items = exposures.select([n for n in exposures.column_names if n in own])
+        state = hash_ids(column(exposures, USER_KEY))
+        for values in (hash_ids(column(exposures, ITEM_KEY)), exposures["time"]):
+            state = mixed(state ^ np.asarray(values).astype(np.uint64))
+        events = add_columns(exposures.select([ITEM_KEY, "time"]), **{_HASH: state})
+        return cls(_earliest(items), _sampled(events))
+
+
+def add_pools(pools: Iterable[Pool]) -> Pool:
+    """The pool of all their exposures; without columns where there are none."""
+    pools = [pool for pool in pools if len(pool.items)]
+    plain = [pool.items.replace_schema_metadata() for pool in pools]
+    events = concat(pool.events.replace_schema_metadata() for pool in pools)
+    return Pool(_earliest(concat(plain)), _sampled(events))
+
+
+def _earliest(items: pa.Table) -> pa.Table:
+    if not len(items):
+        return items
+    ranked = add_columns(items, _item=rank(column(items, ITEM_KEY))[0])
+    order, begins = sort_by_content(ranked, ("_item",), others=["time", ROW])
+    return items.take(pa.array(order[begins]))
+
+
+def _sampled(events: pa.Table) -> pa.Table:
+    if len(events) <= _EVENTS:
+        return events
+    keys = [(name, "ascending") for name in (_HASH, "time", ITEM_KEY)]
+    return events.take(pc.select_k_unstable(events, _EVENTS, sort_keys=keys))
+
+
+class WritePool(beam.DoFn):
+    """The pool of all exposures → a folder that buckets of users draw from.
+
+    Args:
+        work: folder for what is needed in between.
+        negatives: what is drawn.
+    """
+
+    def __init__(self, work: str, negatives: Negatives):
+        self._work = work
+        self._negatives = negatives
+
+    def process(self, pool: Pool, items: list[str]) -> Iterable[str]:
+        """Writes the items in an order of theirs, and what draws are made among."""
+        folder = as_path(self._work) / "pool"
+        table, drawn = pool.items, pa.table({})
+        if len(table):
+            code = numpy(table, "time"), rank(column(table, ITEM_KEY))[0]
+            table = table.take(pa.array(order_by(*code)))
+            drawn = self._drawn(table, pool.events, items)
+        for name, rows in (("items", table), ("drawn", drawn)):
+            write_table(folder / name, rows.replace_schema_metadata())
+        yield str(folder)
+
+    def _drawn(self, table: pa.Table, events: pa.Table, items: list[str]) -> pa.Table:
+        """`_group`, `time` and `_item` (its row in the table), ascending by them."""
+        ids, time = column(table, ITEM_KEY), numpy(table, "time")
+        item = np.arange(len(table))
+        if self._negatives.by == POPULARITY:
+            event_ids = column(events, ITEM_KEY)
+            item = pc.index_in(event_ids, value_set=ids).to_numpy(zero_copy_only=False)
+            time = numpy(events, "time")
+        group = self._groups(table, items)[item]
+        order = order_by(group, time, item)
+        return pa.table(
+            {"_group": group[order], "time": time[order], "_item": item[order]}
+        )
+
+    def _groups(self, table: pa.Table, items: list[str]) -> np.ndarray:
+        """What the draws are made within, a code an item; of no value is one more."""
+        name = self._negatives.within
+        if name is None:
+            return np.zeros(len(table), np.int64)
+        shared, _ = read_items(tuple(sorted(items))).of(column(table, ITEM_KEY))
+        values = column(shared, name)
+        own = column(table, name)
+        if own is not None:
+            values = own if values is None else pc.coalesce(own, values)
+        if values is None:
+            return np.zeros(len(table), np.int64)
+        return content_codes(values) + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnFrom:
+    """What a `WritePool` has written.
+
+    Args:
+        items: ascending by their earliest time: `item_id` and item features.
+        start: for each item where, in `item`, its group begins.
+        index: of the times in each group.
+        group: of each item.
+        item: rows of `items`, by group and time.
+    """
+
+    items: pa.Table
+    start: np.ndarray
+    index: EventIndex
+    group: np.ndarray
+    item: np.ndarray
+
+
+@functools.lru_cache(maxsize=1)
+def read_pool(path: str) -> DrawnFrom | None:
+    """Reads a pool, once a worker process; None without exposures."""
+    items = read_table(as_path(path) / "items")
+    if not len(items):
+        return None
+    drawn = read_table(as_path(path) / "drawn")
+    group, time, item = (numpy(drawn, name) for name in ("_group", "time", "_item"))
+    of_item = np.empty(len(items), np.int64)
+    of_item[item] = group
+    index = EventIndex(group, time)
+    start = index.before(of_item, 0)
+    return DrawnFrom(items.drop_columns(["time", ROW]), start, index, of_item, item)
+
+
+def add_negatives(
+    shown: pa.Table,
+    behaviors: pa.Table,
+    item_ids: pa.Array,
+    pool: DrawnFrom | None,
+    negatives: Negatives,
+    schema: Schema,
+) -> tuple[pa.Table, pa.Array, dict[str, int]]:
+    """Adds drawn candidates to the slates of a bucket of users.
+
+    Args:
+        shown: exposures, see `merge_exposures`.
+        behaviors: of the log, with `_user`, `_item` and `time`.
+        item_ids: that the codes `_item` stand for.
+        pool: to draw from.
+        negatives: what to draw.
+        schema: of the data set.
+
+    Returns:
+        The exposures, each slate in an order that tells nothing; the ids of all items;
+        and counts for the manifest.
+    """
+    label = numpy(shown, schema.labels[0]) if len(shown) else np.empty(0)
+    clicked = np.flatnonzero(label == 1)
+    if pool is None or not len(clicked):
+        return shown, item_ids, {}
+    draws = _Draws(shown, clicked, behaviors, item_ids, pool, negatives)
+    source, code = draws.draw(schema.ticks)
+    place = draws.place_of(code)
+    new = np.unique(code[place < 0])
+    place[place < 0] = len(item_ids) + np.searchsorted(new, code[place < 0])
+    ids = pc.take(column(pool.items, ITEM_KEY), pa.array(new)).cast(item_ids.type)
+    drawn = _rows(shown.take(pa.array(source)), pool.items.take(pa.array(code)), schema)
+    drawn = drawn.set_column(
+        drawn.column_names.index("_item"), "_item", pa.array(place)
+    )
+    counts = {
+        "join negatives drawn": len(code),
+        "join negatives lacking": len(clicked) * negatives.each - len(code),
+        **draws.taken_before(source, code),
+    }
+    table = concat([shown.replace_schema_metadata(), drawn])
+    return _shuffled(table, negatives.seed), pa.concat_arrays([item_ids, ids]), counts
+
+
+def _rows(of_clicked: pa.Table, items: pa.Table, schema: Schema) -> pa.Table:
+    """Drawn candidates: their items' features, and all else that their slates have."""
+    rows, count = of_clicked.replace_schema_metadata(), len(of_clicked)
+    ours = {f.name for f in schema.of("item")}
+    given: dict[str, Any] = {name: np.zeros(count, np.int8) for name in schema.labels}
+    given |= {"_click_time": np.full(count, NO_CLICK)}
+    given |= {"time": np.full(count, NOT_SHOWN)}
+    for place, name in enumerate(rows.column_names):
+        kind = rows.schema.field(name).type
+        if name in given:
+            values = pa.array(given[name], kind)
+        elif name in ours:
+            values = column(items, name)
+            values = pa.nulls(count, kind) if values is None else values.cast(kind)
+        elif name.startswith("behavior_") or name == "click_time":
+            values = pa.nulls(count, kind)
+        else:
+            continue
+        rows = rows.set_column(place, name, values)
+    return rows
+
+
+def _shuffled(table: pa.Table, seed: int) -> pa.Table:
+    """Candidates of each slate in an order by chance: the clicked one is anywhere."""
+    state = hash_ids(column(table, ITEM_KEY)) ^ mixed(np.array([seed], np.uint64))
+    state = mixed(state ^ numpy(table, "_request_time").astype(np.uint64))
+    by_time = [numpy(table, name) for name in ("_user", "_request_time", "_slate")]
+    order = order_by(*by_time, (state >> np.uint64(40)).astype(np.int64))
+    return table.take(pa.array(order))
+
+
+class _Draws:
+    """Draws for the clicked exposures of a bucket; see `add_negatives`."""
+
+    def __init__(
+        self,
+        shown: pa.Table,
+        clicked: np.ndarray,
+        behaviors: pa.Table,
+        item_ids: pa.Array,
+        pool: DrawnFrom,
+        negatives: Negatives,
+    ):
+        self._pool = pool
+        self._negatives = negatives
+        self._clicked = clicked
+        ids = column(pool.items, ITEM_KEY)
+        self._code_of_place = (
+            pc.fill_null(pc.index_in(item_ids.cast(ids.type), value_set=ids), -1)
+            .to_numpy(zero_copy_only=False)
+            .astype(np.int64)
+        )
+        self._user = numpy(shown, "_user")
+        self._slate = numpy(shown, "_slate")
+        self._time = numpy(shown, "_request_time")
+        item = self._code_of_place[numpy(shown, "_item")]
+        self._item = item  # every exposure's item is in the pool
+        self._taken = self._taken_index(
+            (self._user[clicked], item[clicked], numpy(shown, "time")[clicked]),
+            behaviors,
+        )
+        users = hash_ids(column(shown, USER_KEY))[clicked]
+        state = mixed(users ^ mixed(np.array([negatives.seed], np.uint64)))
+        state = mixed(state ^ self._time[clicked].astype(np.uint64))
+        self._state = mixed(state ^ hash_ids(column(shown, ITEM_KEY))[clicked])
+
+    def _taken_index(
+        self, clicks: Sequence[np.ndarray], behaviors: pa.Table
+    ) -> EventIndex:
+        """When users took items: clicks and behaviors."""
+        taken = [np.array(values) for values in clicks]
+        if len(behaviors):
+            names = ("_user", "_item", "time")
+            user, place, time = (numpy(behaviors, name) for name in names)
+            item = self._code_of_place[place]
+            own = item >= 0
+            more = user[own], item[own], time[own]
+            taken = [np.concatenate(pair) for pair in zip(taken, more, strict=True)]
+        return EventIndex(self._pair(taken[0], taken[1]), taken[2])
+
+    def _pair(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return user * len(self._pool.items) + item
+
+    def place_of(self, code: np.ndarray) -> np.ndarray:
+        """Codes of the bucket's own items, -1 for others, of items of the pool."""
+        place = np.full(len(self._pool.items), -1)
+        own = np.flatnonzero(self._code_of_place >= 0)
+        place[self._code_of_place[own]] = own
+        return place[code]
+
+    def draw(self, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws until each clicked exposure has its number, or the rounds are over.
+
+        Args:
+            ticks: units of the log's time in a second.
+
+        Returns:
+            The exposure that each is drawn for, and the item in the pool.
+        """
+        pool, clicked = self._pool, self._clicked
+        time, own = self._time[clicked], self._item[clicked]
+        start = pool.start[own]
+        size = pool.index.before(pool.group[own], time) - start
+        lacking = np.where(size > 0, self._negatives.each, 0)
+        used = np.unique(self._in_slate(self._slate, self._item))
+        found: list[tuple[np.ndarray, np.ndarray]] = []
+        for turn in range(_ROUNDS):
+            which = np.repeat(np.arange(len(clicked)), lacking)
+            if not len(which):
+                break
+            number = np.arange(len(which)) - np.repeat(
+                np.cumsum(lacking) - lacking, lacking
+            )
+            number = (number + turn * self._negatives.each).astype(np.uint64)
+            chance = mixed(self._state[which] ^ mixed(number + np.uint64(1)))
+            share = (chance >> np.uint64(11)).astype(np.float64) * 2.0**-53
+            item = pool.item[start[which] + (share * size[which]).astype(np.int64)]
+            keys = self._in_slate(self._slate[clicked[which]], item)
+            first = np.zeros(len(keys), bool)
+            first[np.unique(keys, return_index=True)[1]] = True
+            fits = first & ~np.isin(keys, used) & ~self._took(which, item, ticks)
+            which, item = which[fits], item[fits]
+            used = np.union1d(used, keys[fits])
+            lacking -= np.bincount(which, minlength=len(clicked))
+            found.append((which, item))
+        which, item = (
+            np.concatenate([np.empty(0, np.int64), *parts])
+            for parts in (zip(*found, strict=True) if found else ((), ()))
+        )
+        return clicked[which], item
+
+    def _in_slate(self, slate: np.ndarray, item: np.ndarray) -> np.ndarray:
+        return slate * len(self._pool.items) + item
+
+    def _took(self, which: np.ndarray, item: np.ndarray, ticks: int) -> np.ndarray:
+        """Whether the user took an item near the request, before or after it."""
+        row = self._clicked[which]
+        pair, time = self._pair(self._user[row], item), self._time[row]
+        window = self._negatives.window_ticks(ticks)
+        if window is None:
+            since, until = np.zeros_like(time), np.full_like(time, 1 << 62)
+        else:
+            since, until = time - window, time + window + 1
+        index = self._taken
+        return index.before(pair, until) > index.before(pair, since)
+
+    def taken_before(self, source: np.ndarray, code: np.ndarray) -> dict[str, int]:
+        """How many of the clicked and of the drawn their users took before."""
+        counts = {}
+        for what, rows, item in (
+            ("clicks", self._clicked, self._item[self._clicked]),
+            ("negatives", source, code),
+        ):
+            pair, time = self._pair(self._user[rows], item), self._time[rows]
+            before = self._taken.before(pair, time) > self._taken.before(pair, 0)
+            counts[f"join {what} of items taken before"] = int(before.sum())
+        return counts
