@@ -55,6 +55,7 @@ _FEW_NUMBERS = 50  # distinct whole numbers that are taken for names
 _WORDS_OF_A_TEXT = 3
 _SKEWED = 5  # times the median: where the largest are larger, a logarithm helps
 _SURE = 0.99  # of the rows
+_MANY_PLACES = 1_000  # of a slate
 _AGAIN = 20  # rows of items that stand there before, to say that a column is theirs
 _WIDEST = 64  # of a line, before its comment
 _HISTORY = (16, 1_024)
@@ -316,6 +317,8 @@ def first_schema(folder: str) -> str:
             why = "left out: nobody knows it of items that are drawn; of role context "
             why += "if it does not depend on what was clicked"
             lines.append(_Line(_left_out(column, role), why))
+        elif role == "candidate" and (line := _position(column)):
+            lines.append(line)
         elif role == "candidate" and (reason := _unknown_before(column, clicked)):
             lines.append(_Line(_left_out(column, role), reason))
         else:
@@ -457,6 +460,21 @@ def _role(
     items = np.array([number[word] for word in words])
     come_again = len(items) - len(number) >= _AGAIN
     return "item" if come_again and _is_of_the_slate(column, items) else "candidate"
+
+
+def _position(column: Column) -> _Line | None:
+    """Of a column that says where candidates were shown."""
+    if not _PLACE.search(column.name) or not pa.types.is_integer(column.values.type):
+        return None
+    ends = pc.min_max(column.values)
+    least, most = ends["min"].as_py(), ends["max"].as_py()
+    if least is None or least < 0 or most >= _MANY_PLACES:
+        return None
+    return _Line(
+        f"  - {{name: {column.name}, role: position, kind: bucketized, "
+        f"num_values: {most + 1}}}",
+        f"{least} to {most}: where it was shown, for the training alone",
+    )
 
 
 def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:

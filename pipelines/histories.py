@@ -216,7 +216,8 @@ def _slates(shown: pa.Table, schema: Schema) -> tuple[pa.Table, pa.Table]:
     own = ["_user", "_request_time", "_returned", *known, *context]
     requests = add_columns(shown.select(own).take(pa.array(first)), _size=size)
     wanted = {"_item", *TIMES, "true_probability"}
-    wanted |= {f.name for f in schema.candidate if f.name != ITEM_KEY}
+    of_candidates = (*schema.candidate, *schema.position)
+    wanted |= {f.name for f in of_candidates if f.name != ITEM_KEY}
     return requests, _select(shown, wanted | {*schema.labels})
 
 

@@ -71,11 +71,11 @@ def check_negatives(
                 "Received: no --negatives"
             )
         return
-    own = [f.name for f in schema.of("candidate") if not f.computed]
+    own = [f.name for f in schema.of("candidate", "position") if not f.computed]
     if own:
         raise UserError(
             "`--negatives` cannot know, of items that are drawn, the features of role "
-            "'candidate': make them an item's, or leave them out of the schema. "
+            "'candidate' or 'position': make them an item's, or leave them out. "
             f"Received: {', '.join(own)}"
         )
     single = [

@@ -144,6 +144,10 @@ class SampleEncoder:
                 raw = column(candidates, feature.name)
                 values = stored(feature, raw, len(candidates), self._vocabularies)
             self._add_ranges(f"candidate_{feature.name}", values, slate)
+        for feature in self._schema.position:
+            raw = column(candidates, feature.name)
+            values = stored(feature, raw, len(candidates), self._vocabularies)
+            self._add_ranges(f"position_{feature.name}", values, slate)
         self.statistics.add_count("slate_size", self._size, self._split)
         self.statistics.add_times(self._time, self._split)
 

@@ -139,7 +139,9 @@ class Statistics:
         """The content of `statistics.json`."""
         totals, report = self.totals(), {}
         features: dict[str, Any] = {
-            f"{group}_{f.name}": f for group, fs in schema.groups().items() for f in fs
+            f"{group}_{f.name}": f
+            for group, own in schema.record_groups().items()
+            for f in own
         }
         for number, split in enumerate(SPLITS):
             candidates = totals[split]["candidates"]

@@ -178,11 +178,14 @@ class BatchReader:
         wanted = set(self._label_keys) if self.with_labels else set()
         if self.metadata:
             wanted.update(_METADATA)
-        return {
+        fields = {
             key: field
             for key, field in self._spec.items()
             if key in wanted or not (key in _METADATA or key.startswith("label"))
         }
+        if self.with_labels:
+            return fields
+        return {key: field for key, field in fields.items() if not field.is_position}
 
     def _input(self, field: Field, parsed: dict, index: dict) -> tf.Tensor:
         found, feature = parsed[field.key], field.feature

@@ -26,6 +26,7 @@ from ctr_tf.data.text_tables import (
 )
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema.feature import ROLES
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.storage import as_path
 
@@ -81,7 +82,7 @@ def _schema_lines(schema: Schema, vocabularies: Vocabularies) -> list[str]:
             plural(schema.num_chunks, "chunk"),
         ],
     )
-    for role in ("user", "context", "item", "behavior", "candidate"):
+    for role in ROLES:
         names = [_with_size(feature, vocabularies) for feature in schema.of(role)]
         lines += paragraph(role, names)
     return lines
@@ -225,9 +226,11 @@ def _slate(
     if "true_probability" in sample:
         words = [f"{value:.3f}" for value in sample["true_probability"]]
         columns.append(("truth", True, words))
-    item, *rest = schema.candidate
+    for feature in schema.position:
+        words = _words_of_places(sample, "position", feature, vocabularies)
+        columns.append((feature.name, True, words))
     num_keys = len(columns) + 1
-    for feature in (item, *rest):
+    for feature in schema.candidate:
         words = _words_of_places(sample, "candidate", feature, vocabularies)
         columns.append((feature.name, feature.reads_as_number, words))
     header = [name for name, _, _ in columns]

@@ -56,6 +56,11 @@ class Field:
         return f"[{'<=' if self.at_most else ''}{self.size}]"
 
     @property
+    def is_position(self) -> bool:
+        """Whether it says where candidates were shown: for training, as labels are."""
+        return self.feature is not None and self.feature.role == "position"
+
+    @property
     def length_key(self) -> str:
         """Key of how many values each behavior or candidate has."""
         return f"{self.key}_length"
@@ -81,8 +86,12 @@ def record_spec(schema: Schema) -> dict[str, Field]:
                 )
             )
     fields.append(Field("behavior_time", "int64", BEHAVIORS))
-    for group, size in (("behavior", BEHAVIORS), ("candidate", CANDIDATES)):
-        for feature in schema.groups()[group]:
+    sizes = {"behavior": BEHAVIORS, "candidate": CANDIDATES, "position": CANDIDATES}
+    for group, features in schema.record_groups().items():
+        if group not in sizes:
+            continue
+        size = sizes[group]
+        for feature in features:
             field = Field(
                 f"{group}_{feature.name}",
                 feature.stored_dtype,

@@ -35,6 +35,7 @@ _MODULES = {
     "NativeSparseAttention": "native_sparse_attention",
     "NativeSparseKeys": "native_sparse_keys",
     "PAFS": "pafs",
+    "PositionBias": "position_bias",
     "PostNormBlock": "post_norm_block",
     "PredictionHead": "prediction_head",
     "ProfileTokens": "profile_tokens",

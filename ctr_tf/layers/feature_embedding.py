@@ -98,7 +98,7 @@ class FeatureEmbedding(keras.layers.Layer):
             for feature in of_group
         }
         for feature in schema.features if features else ():
-            if feature.is_embedded:
+            if feature.is_embedded and feature.role != "position":
                 self._add_feature(feature)
         for extra in self.extra_tables:
             if extra.name in self.tables:

@@ -12,6 +12,7 @@ import keras
 from ctr_tf import config as configs
 from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
+from ctr_tf.layers.position_bias import PositionBias
 from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.layers.tower_head import TowerHead
 from ctr_tf.models.config_checks import check_tasks
@@ -65,6 +66,9 @@ class Ranker(keras.Model):
     history (ours; the papers' models have none): ``logit = history_logits + tower``. A
     history that says nothing then costs nothing.
 
+    Where the schema has features of role `position`, training adds what the place at
+    which a candidate was shown does to its clicks (`PositionBias`); no score has it.
+
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for; the
     schema's unless the model sets its own.
 
@@ -109,6 +113,7 @@ class Ranker(keras.Model):
         self.embedding = self.make_embedding(extra_tables)
         self.tasks = check_tasks(self.config.tasks, schema)
         self.candidate_tower = self._make_candidate_tower()
+        self.position_bias = self._make_position_bias()
         self.num_chunks = schema.num_chunks
 
     def make_embedding(self, extra_tables: Iterable[ExtraTable]) -> FeatureEmbedding:
@@ -130,6 +135,13 @@ class Ranker(keras.Model):
             units, self.tasks, dtype=self.dtype_policy, name="candidate_tower"
         )
 
+    def _make_position_bias(self) -> PositionBias | None:
+        if not self.schema.position:
+            return None
+        sizes = {f.name: f.num_ids or 0 for f in self.schema.position}
+        labels = 1 + len(self.tasks)
+        return PositionBias(sizes, labels, name="position_bias")
+
     def dense(self, units: int, name: str, **options: Any) -> keras.layers.Dense:
         """A `Dense` of the model's precision."""
         return keras.layers.Dense(units, dtype=self.dtype_policy, name=name, **options)
@@ -143,6 +155,8 @@ class Ranker(keras.Model):
             if self.candidate_tower is not None:
                 shown = self.embedding.width("candidate")
                 self.candidate_tower.build_for(self.embedding, shown)
+            if self.position_bias is not None:
+                self.position_bias.build()
             self.built = True
 
     def build_parts(self) -> None:
@@ -170,12 +184,14 @@ class Ranker(keras.Model):
     def forward(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
         """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
         state, candidates, _ = self._encoded(inputs, rows, training)
-        return self.score(state, candidates, training=training)
+        logits = self.score(state, candidates, training=training)
+        return self._as_shown(logits, inputs, training)
 
     def outputs(self, inputs: dict, rows: dict, training: bool = False) -> Outputs:
         """As `forward`, with the auxiliary logits, and what was measured."""
         state, candidates, measures = self._encoded(inputs, rows, training)
         logits = self.score(state, candidates, training=training)
+        logits = self._as_shown(logits, inputs, training)
         auxiliary = self.auxiliary_logits(state, candidates)
         if set(auxiliary) != set(self.auxiliary):
             raise UserError(
@@ -183,6 +199,13 @@ class Ranker(keras.Model):
                 f"{sorted(auxiliary)}. Received: {self.auxiliary}"
             )
         return Outputs(logits, auxiliary, measures)
+
+    def _as_shown(self, logits: Tensor, inputs: dict, training: bool) -> Tensor:
+        """In training, the logits of candidates at the places where they were."""
+        if self.position_bias is None or not training:
+            return logits
+        ids = {name: inputs[f"position_{name}"] for name in self.position_bias.sizes}
+        return logits + self.position_bias(ids, inputs["candidate_mask"])
 
     def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple:
         groups = self.embedding.assemble(inputs, rows)

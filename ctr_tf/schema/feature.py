@@ -39,7 +39,7 @@ FIRST_ID = 2
 
 USER_KEY = "user_id"
 ITEM_KEY = "item_id"
-ROLES = ("user", "context", "item", "behavior", "candidate")
+ROLES = ("user", "context", "item", "behavior", "candidate", "position")
 # How a raw value that is not there is written where every place needs a value, by the
 # feature's dtype. A log never holds these: the first is the least int64, the second a
 # NUL character alone.
@@ -60,8 +60,9 @@ class Feature:
     Args:
         name: its column in the raw log.
         role: `"user"`, `"context"` (of the request), `"item"` (on behaviors and
-            candidates alike, one shared table), `"behavior"` (only on behaviors) or
-            `"candidate"` (only on candidates).
+            candidates alike, one shared table), `"behavior"` (only on behaviors),
+            `"candidate"` (only on candidates) or `"position"` (of candidates: where
+            they were shown, which nobody knows before they are ranked).
         dtype: of a raw value: `"int64"`, `"string"` or `"float32"`, one of the kind's
             `DTYPES`, the first of them by default.
         length: values that one user, request, behavior or candidate may have, 1 for

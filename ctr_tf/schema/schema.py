@@ -160,6 +160,7 @@ class Schema:
         features = self.declared + self.computed.features
         object.__setattr__(self, "features", features)
         self._check_labels()
+        self._check_positions()
         self._check_record_keys()
         self._check_raw_columns()
         if self.positive is not None:
@@ -179,9 +180,18 @@ class Schema:
         if len(set(self.labels)) < len(self.labels):
             raise UserError(f"`labels` must differ. Received: {', '.join(self.labels)}")
 
+    def _check_positions(self) -> None:
+        for feature in self.position:
+            if feature.kind != "bucketized" or feature.length > 1:
+                raise UserError(
+                    f"Feature '{feature.name}': a position is one value of kind "
+                    f"bucketized, such as `num_values: 50`. Received: kind="
+                    f"'{feature.kind}', length={feature.length}"
+                )
+
     def _check_record_keys(self) -> None:
         seen = set(RESERVED_KEYS)
-        for group, features in self.groups().items():
+        for group, features in self.record_groups().items():
             for feature in features:
                 keys = [f"{group}_{feature.name}"]
                 if feature.max_values > 1:
@@ -290,6 +300,16 @@ class Schema:
             "behavior": self.behavior,
             "candidate": self.candidate,
         }
+
+    @property
+    def position(self) -> tuple[Feature, ...]:
+        """Features whose record key begins with ``position_``: training's alone."""
+        return self.of("position")
+
+    def record_groups(self) -> dict[str, tuple[Feature, ...]]:
+        """`groups`, and the positions: of what is logged, not of what is asked."""
+        positions = {"position": self.position} if self.position else {}
+        return self.groups() | positions
 
     def vector_groups(self) -> dict[str, tuple[Feature, ...]]:
         """`groups`, without texts: what enters the vector of each group."""

@@ -79,7 +79,8 @@ class Vocabularies:
 
     def table_sizes(self, schema: Schema) -> dict[str, int]:
         """Table name → rows, for every embedded feature of the schema."""
-        return {f.table: self.table_size(f) for f in schema.features if f.is_embedded}
+        embedded = (f for group in schema.groups().values() for f in group)
+        return {f.table: self.table_size(f) for f in embedded if f.is_embedded}
 
     def encode(self, feature: Any, raw: pa.Array | pa.ChunkedArray) -> np.ndarray:
         """Turns raw values into ids.

@@ -129,7 +129,7 @@ def canonical_columns(
                 for name in schema.labels[1 if schema.all_clicked else 0 :]
             ),
             Column("request_id", pa.string(), null_values=nulls),
-            *features("item", "candidate", "context"),
+            *features("item", "candidate", "position", "context"),
             *features("behavior", prefix="behavior_"),
             dataclasses.replace(time_column("click_time", schema), required=False),
             Column("true_probability", pa.float32(), null_values=nulls),

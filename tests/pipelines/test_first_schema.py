@@ -79,6 +79,7 @@ def test_what_columns_are(tmp_path):
         "hour_of_day": ("context", "categorical"),
         "page": ("context", "categorical"),
         "level": ("user", "categorical"),
+        "rank": ("position", "bucketized"),
     }
     assert schema["time_unit"] == "milliseconds"
     assert schema["labels"] == ["clicked", "order"]
@@ -86,8 +87,9 @@ def test_what_columns_are(tmp_path):
     assert "length: 2}" in lines["tags"] and "dtype: int64" in lines["item_id"]
     assert "transform: log1p" in lines["bid"]
     assert "dtype" not in lines["tags"] and "dtype: int64" in lines["hour_of_day"]
+    assert "num_values: 4}" in lines["rank"]
+    assert "for the training alone" in lines["rank"]
     for name, why in {
-        "rank": "where it was shown is not known before it is ranked",
         "dwell": "only clicked rows have it, so that it tells of the click",
         "link": "no value in the rows looked at",
         "title": "a text? `prepare --tokenizer` reads it",
@@ -107,7 +109,8 @@ def test_the_worlds_schema_is_found_again(tmp_path):
     assert main(["synthesize", "--output", str(tmp_path / "raw"), *sizes.split()]) == 0
     schema, _ = found(tmp_path / "raw")
     own = [f for f in get_source("synthetic").schema().features if not f.computed]
-    assert kinds(schema) == {f.name: (f.role, f.kind) for f in own}
+    position = {"position": ("position", "bucketized")}  # which the source leaves out
+    assert kinds(schema) == {f.name: (f.role, f.kind) for f in own} | position
     assert schema["labels"] == ["click"] and schema["time_unit"] == "seconds"
 
 
