@@ -322,7 +322,10 @@ def first_schema(folder: str) -> str:
         elif role == "candidate" and (reason := _unknown_before(column, clicked)):
             lines.append(_Line(_left_out(column, role), reason))
         else:
-            lines.append(_feature(column, role))
+            line = _feature(column, role)
+            if role == "behavior" and f"behavior_{column.name}" not in exposures:
+                line = _of_clicks(line, [*labels, "click"][0])
+            lines.append(line)
     return _text(lines, tables, whole)
 
 
@@ -522,6 +525,14 @@ def _feature(column: Column, role: str) -> _Line:
         why = f"a text? `prepare --tokenizer` reads it; {column.shown}"
         return _Line(_left_out(column, role, "text, length: 16"), why)
     return _Line(f"{start}categorical{length}}}", column.shown)
+
+
+def _of_clicks(line: _Line, label: str) -> _Line:
+    """With what a click is called among the actions, where no column says it."""
+    if not line.text.endswith("kind: categorical}"):
+        return line
+    text = f"{line.text[:-1]}, of_clicks: {label}}}"
+    return _Line(text, f"{line.why}; `of_clicks`: what clicked exposures become")
 
 
 def _transform(column: Column) -> str:

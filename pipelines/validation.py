@@ -127,6 +127,8 @@ def validate(
     if batch.table == "exposures" and schema.labels[0] in columns:
         is_click = _mask(pc.equal(columns[schema.labels[0]], 1))
         clicked += int((is_click & (reasons != "")).sum())
+    if batch.table == "exposures":
+        columns |= _of_clicks(columns, len(reasons), schema)
     if all_clicked:
         clicked = len(batch.rejected) + int((reasons != "").sum())
         columns[schema.labels[0]] = pa.array(np.ones(len(reasons), np.int8))
@@ -146,6 +148,20 @@ def validate(
         for entry in rejected
     ]
     return table, lines, clicked
+
+
+def _of_clicks(
+    columns: dict[str, pa.Array], count: int, schema: Schema
+) -> dict[str, pa.Array]:
+    """What exposures become as behaviors, where the schema says it and no row does."""
+    found = {}
+    for feature in schema.of("behavior"):
+        if feature.of_clicks is None:
+            continue
+        name, kind = f"behavior_{feature.name}", feature.arrow_type
+        own = columns.get(name, pa.nulls(count, kind))
+        found[name] = pc.fill_null(own, pa.scalar(feature.of_clicks, kind))
+    return found
 
 
 def _typed(rows: pa.Table, column: Column) -> tuple[pa.Array, dict[int, str]]:

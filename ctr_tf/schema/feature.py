@@ -72,6 +72,8 @@ class Feature:
         embedding_dim: width of the table's rows; the model's own where None.
         computed: whether the jobs compute the feature rather than read it.
         description: one line for people.
+        of_clicks: of a feature of behaviors, what a clicked exposure has that says
+            nothing of it (`behavior_<name>`), such as the action `"click"`.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Feature:
     embedding_dim: int | None = None
     computed: bool = False
     description: str = ""
+    of_clicks: str | int | float | None = None
 
     kind: ClassVar[str]
     DTYPES: ClassVar[tuple[str, ...]]
@@ -105,8 +108,21 @@ class Feature:
                 f"Received: dtype='{self.dtype}'"
             )
         self._check_positive("length", "embedding_dim")
+        self._check_of_clicks()
         if self.null_values is not None:
             object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
+
+    def _check_of_clicks(self) -> None:
+        value = self.of_clicks
+        if value is None:
+            return
+        if self.role != "behavior" or self.length > 1:
+            self._fail(
+                "`of_clicks` is of a feature of single values of behaviors. Received: "
+                f"role='{self.role}', length={self.length}"
+            )
+        if type(value) not in _JSON_TYPES.get(self.dtype, {str}):
+            self._fail(f"`of_clicks` must be {WORDS[self.dtype]}. Received: {value!r}")
 
     def _fail(self, message: str) -> NoReturn:
         raise UserError(f"Feature '{self.name}': {message}")

@@ -98,6 +98,7 @@ class Jsonl(Source):
                 firsts[table] = found[0]
                 shards += found
         self._warn_of_absent(schema, firsts)
+        self._warn_of_clicks(schema, firsts["exposures"])
         return shards
 
     def _warn_of_absent(self, schema: Schema, firsts: Mapping[str, Shard]) -> None:
@@ -121,6 +122,18 @@ class Jsonl(Source):
                 what = f"column of {where}, a feature of the schema:"
                 free = {name for table in places for name in firsts[table].unused}
                 _log.warning("WARNING: %s", unknown_name(what, feature.name, free))
+
+    def _warn_of_clicks(self, schema: Schema, exposures: Shard) -> None:
+        """Warns of what behaviors have, and clicks, which become some, have not."""
+        for feature in schema.of("behavior"):
+            lacks = f"behavior_{feature.name}" in exposures.absent
+            if lacks and feature.stores_ids and feature.of_clicks is None:
+                _log.warning(
+                    "WARNING: clicked exposures become behaviors without '%s': no "
+                    "column 'behavior_%s' says what it is. `of_clicks` in the schema "
+                    "may, such as: of_clicks: click",
+                    *(feature.name, feature.name),
+                )
 
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard; see `Source.read`."""

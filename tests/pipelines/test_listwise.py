@@ -23,7 +23,8 @@ from job_helpers import (
 )
 
 from ctr_tf.data.manifest import SPLITS
-from ctr_tf.schema import MISSING
+from ctr_tf.errors import UserError
+from ctr_tf.schema import MISSING, Categorical, Schema
 
 
 def same_sample(one, other):
@@ -488,3 +489,45 @@ def test_a_log_of_microseconds_in_a_time_zone(tmp_path):
     write_log(tmp_path / "raw", log, schema)
     run_job(tmp_path / "raw", tmp_path / "out", *options)
     assert_equals_reference(tmp_path / "out", log, schema, *starts)
+
+
+@pytest.mark.parametrize("action", [None, "bought"])
+def test_clicks_are_behaviors_with_the_action_that_the_schema_says(
+    tmp_path, caplog, action
+):
+    features = (
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("action", "behavior", of_clicks=action),
+    )
+    schema = Schema("shop", features, history_length=5, counters=())
+    row = {"user_id": "u", "item_id": 1, "click": 1}
+    log = {
+        "exposures": [{**row, "time": START}, {**row, "time": START + 9_000}],
+        "behaviors": [
+            {"user_id": "u", "item_id": 2, "time": START - 10, "action": "view"}
+        ],
+    }
+    write_log(tmp_path / "raw", log, schema)
+    run_job(
+        tmp_path / "raw", tmp_path / "data", "--validation_days", 0, "--test_days", 0
+    )
+    words = (tmp_path / "data" / "vocabularies" / "action.txt").read_text("utf-8")
+    samples = [sample for _, sample in read_samples(tmp_path / "data").values()]
+    ids = max((sample["behavior_action"] for sample in samples), key=len)
+    told = "clicked exposures become behaviors without 'action'" in caplog.text
+    if action is None:
+        assert words.split() == ["view"] and ids == [2, 1] and told
+    else:
+        assert words.split() == ["bought", "view"] and ids == [3, 2] and not told
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"role": "candidate", "of_clicks": "a"}, "role='candidate'"),
+        ({"role": "behavior", "of_clicks": 1}, "must be a string. Received: 1"),
+    ],
+)
+def test_what_clicks_have_is_of_behaviors_and_of_their_type(wrong, message):
+    with pytest.raises(UserError, match=message):
+        Categorical("action", **wrong)
