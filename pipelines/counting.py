@@ -5,52 +5,101 @@ all their events in the user's bucket; the others' are counted by the values tha
 are counted by, all users together.
 """
 
+import dataclasses
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.computed.counters import Counter
+from ctr_tf.computed.counters import NO_CLICK, NOT_SHOWN, Counter
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
-from pipelines.arrow import add_columns, column, numpy, rank
+from pipelines.arrow import add_columns, column, concat, numpy, rank
 from pipelines.histories import TIMES, UserBucket
 
 
-def add_user_counters(bucket: UserBucket, schema: Schema) -> UserBucket:
-    """Adds the counters of the user to the candidates."""
+def add_user_counters(
+    bucket: UserBucket, behaviors: pa.Table, schema: Schema
+) -> UserBucket:
+    """Adds the counters of the user to the candidates.
+
+    Args:
+        bucket: slates and timelines.
+        behaviors: of all its users, see `build_user_bucket`.
+        schema: of the data set.
+    """
     candidates = bucket.candidates
-    times = [numpy(candidates, name) for name in TIMES]
-    user = np.repeat(numpy(bucket.requests, "_user"), numpy(bucket.requests, "_size"))
     for counter in schema.computed.counters:
         if not counter.of_user:
             continue
-        group, known = user, np.ones(len(user), bool)
-        if counter.key != USER_KEY:
-            keys = key_values(bucket, counter.key, schema)
-            known = pc.is_valid(keys).to_numpy(zero_copy_only=False)
-            code, distinct = rank(keys.drop_null())
-            group = user[known] * len(distinct) + code
-            group = np.unique(group, return_inverse=True)[1]
-        counts = counter.batch(group, *(time[known] for time in times))
-        columns = no_values(counter, len(user))
+        events = _events(bucket, behaviors, counter, schema)
+        key, row = column(events, "key"), numpy(events, "row")
+        code, distinct = rank(key)
+        group = numpy(events, "_user") * len(distinct) + code
+        group = np.unique(group, return_inverse=True)[1]
+        counts = counter.batch(group, *(numpy(events, name) for name in TIMES))
+        columns = no_values(counter, len(candidates))
         for name, values in counts.items():
-            columns[name][known] = values
+            columns[name][row[row >= 0]] = values[row >= 0]
         candidates = add_columns(candidates, **columns)
-    return UserBucket(
-        bucket.requests, candidates, bucket.timeline, bucket.users, bucket.items
-    )
+    return dataclasses.replace(bucket, candidates=candidates)
 
 
-def shared_events(bucket: UserBucket, counter: Counter, schema: Schema) -> pa.Table:
-    """A bucket's exposures as events of a counter over all users.
+def shared_events(
+    bucket: UserBucket, behaviors: pa.Table, counter: Counter, schema: Schema
+) -> pa.Table:
+    """A bucket's events of a counter over all users, and its candidates.
+
+    Args:
+        bucket: slates and timelines.
+        behaviors: of all its users, see `build_user_bucket`.
+        counter: of the schema.
+        schema: of the data set.
 
     Returns:
-        `key`, without null, `TIMES` and `row`, the candidate's position.
+        `key`, without null, `TIMES` and `row`, the candidate's position; -1 for a
+        behavior, which is counted and counts nothing.
     """
-    keys = key_values(bucket, counter.key, schema)
-    columns = {name: column(bucket.candidates, name) for name in TIMES}
-    row = np.arange(len(keys), dtype=np.int32)
-    events = pa.table({"key": keys, **columns, "row": row})
-    return events.filter(pc.is_valid(keys)) if keys.null_count else events
+    return _events(bucket, behaviors, counter, schema).drop_columns(["_user"])
+
+
+def _events(
+    bucket: UserBucket, behaviors: pa.Table, counter: Counter, schema: Schema
+) -> pa.Table:
+    """`key`, without null, `TIMES`, `row` and `_user`; see `shared_events`."""
+    candidates, requests = bucket.candidates, bucket.requests
+    user = np.repeat(numpy(requests, "_user"), numpy(requests, "_size"))
+    times = {name: column(candidates, name) for name in TIMES}
+    if counter.counts_behaviors:
+        nothing = {"time": NOT_SHOWN, "_click_time": NO_CLICK}
+        times |= {name: np.full(len(user), no) for name, no in nothing.items()}
+    keys = pa.array(user)
+    if counter.key != USER_KEY:
+        keys = candidate_keys(bucket, counter.key, schema)
+    row = np.arange(len(user), dtype=np.int32)
+    events = pa.table({"key": keys, **times, "row": row, "_user": user})
+    if counter.counts_behaviors:
+        events = concat([_of_behaviors(bucket, behaviors, counter, schema), events])
+    return events.filter(pc.is_valid(events.column("key")))
+
+
+def _of_behaviors(
+    bucket: UserBucket, behaviors: pa.Table, counter: Counter, schema: Schema
+) -> pa.Table:
+    """The log's behaviors, those that are no clicks, as events of a counter."""
+    own = behaviors.filter(pc.invert(behaviors.column("_is_click")))
+    keys = column(own, "_user")
+    if counter.key != USER_KEY:
+        keys = _behavior_keys(bucket, own, _feature(counter.key, schema))
+    return pa.table(
+        {
+            "key": keys,
+            "time": column(own, "time"),
+            "_click_time": np.full(len(own), NO_CLICK),
+            "_request_time": np.zeros(len(own), np.int64),
+            "row": np.full(len(own), -1, np.int32),
+            "_user": column(own, "_user"),
+        }
+    )
 
 
 def no_values(counter: Counter, count: int) -> dict[str, np.ndarray]:
@@ -61,35 +110,48 @@ def no_values(counter: Counter, count: int) -> dict[str, np.ndarray]:
     }
 
 
-def key_values(bucket: UserBucket, name: str, schema: Schema) -> pa.Array:
+def candidate_keys(bucket: UserBucket, name: str, schema: Schema) -> pa.Array:
     """The raw values of a feature, or of `item_id`, of all candidates."""
-    feature = next(
-        f for f in schema.declared if f.name == name and f.role != "behavior"
-    )
+    feature = _feature(name, schema)
     candidates, requests = bucket.candidates, bucket.requests
     if feature.role == "item":
-        return _item_values(bucket, feature)
+        return _item_values(candidates, bucket.items, feature)
     if feature.role == "candidate":
-        values = column(candidates, name)
-    else:
-        request = np.repeat(np.arange(len(requests)), numpy(requests, "_size"))
-        table, row = requests, request
-        if feature.role == "user":
-            table, row = bucket.users, numpy(requests, "_user")[request]
-        values = column(table, name)
-        values = None if values is None else values.take(pa.array(row))
-    return _or_nulls(values, len(candidates), feature)
+        return _or_nulls(column(candidates, name), len(candidates), feature)
+    request = np.repeat(np.arange(len(requests)), numpy(requests, "_size"))
+    if feature.role == "user":
+        return _taken(bucket.users, numpy(requests, "_user")[request], feature)
+    return _taken(requests, request, feature)
 
 
-def _item_values(bucket: UserBucket, feature: Feature) -> pa.Array:
+def _behavior_keys(
+    bucket: UserBucket, behaviors: pa.Table, feature: Feature
+) -> pa.Array:
+    """The raw values of a feature of items or users, of all behaviors."""
+    if feature.role == "item":
+        return _item_values(behaviors, bucket.items, feature)
+    return _taken(bucket.users, numpy(behaviors, "_user"), feature)
+
+
+def _feature(name: str, schema: Schema) -> Feature:
+    return next(f for f in schema.declared if f.name == name and f.role != "behavior")
+
+
+def _item_values(events: pa.Table, items: pa.Table, feature: Feature) -> pa.Array:
     """The row's own value, or else its item's."""
-    candidates = bucket.candidates
-    shared = column(bucket.items, feature.name)
-    own = column(candidates, feature.name) if feature.name != ITEM_KEY else None
+    shared = column(items, feature.name)
+    own = column(events, feature.name) if feature.name != ITEM_KEY else None
     if shared is not None:
-        shared = shared.take(column(candidates, "_item"))
+        shared = shared.take(column(events, "_item"))
         own = shared if own is None else pc.coalesce(own, shared)
-    return _or_nulls(own, len(candidates), feature)
+    return _or_nulls(own, len(events), feature)
+
+
+def _taken(table: pa.Table, row: np.ndarray, feature: Feature) -> pa.Array:
+    """A feature's values in rows of a table."""
+    values = column(table, feature.name)
+    values = None if values is None else values.take(pa.array(row))
+    return _or_nulls(values, len(row), feature)
 
 
 def _or_nulls(values: pa.Array | None, count: int, feature: Feature) -> pa.Array:

@@ -10,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.negatives import Negatives
@@ -232,19 +233,22 @@ class BuildHistories(beam.DoFn):
             for place, rows_of_part in partition(table, part):
                 yield Tagged("vocabulary", ((name, place), to_bytes(rows_of_part)))
         if len(bucket.requests):
-            bucket = add_user_counters(bucket, self._schema)
-            yield from self._events(number, bucket)
+            bucket = add_user_counters(bucket, behaviors, self._schema)
+        yield from self._events(number, bucket, behaviors)
+        if len(bucket.requests):
             path = as_path(self._work) / "users" / f"{number:05d}"
             bucket.write(path)
             yield number, str(path)
         events = counts["exposures kept"] + counts["behaviors kept"]
         _log_rate("histories", f"bucket {number}", events, started)
 
-    def _events(self, number: int, bucket: UserBucket) -> Iterator[Tagged]:
+    def _events(
+        self, number: int, bucket: UserBucket, behaviors: pa.Table
+    ) -> Iterator[Tagged]:
         for place, counter in enumerate(self._schema.computed.counters):
             if counter.of_user:
                 continue
-            events = shared_events(bucket, counter, self._schema)
+            events = shared_events(bucket, behaviors, counter, self._schema)
             events = events.replace_schema_metadata({_USER_BUCKET: str(number)})
             part = hash_ids(column(events, "key")) % np.uint64(self._parts.items)
             for key_bucket, rows in partition(events, part):
@@ -278,7 +282,11 @@ class CountEvents(beam.DoFn):
         result = pa.table({"row": row, **counter.batch(key, *times)})
         start = 0
         for user_bucket, count in owners:
-            yield user_bucket, to_bytes(result.slice(start, count))
+            own = result.slice(start, count)
+            if counter.counts_behaviors:
+                own = own.filter(pc.greater_equal(own.column("row"), 0))
+            if len(own):
+                yield user_bucket, to_bytes(own)
             start += count
         what = f"by {counter.by}, bucket {number}"
         _log_rate("counters", what, len(row), started)

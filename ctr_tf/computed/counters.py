@@ -7,7 +7,8 @@ and a window of two hours is the 120 buckets of 60 seconds before it. So a store
 sums of buckets, and nothing that a request counts can still change.
 
 An impression is an event at its own time; a click is one from when it could be known:
-the row's `click_time`, or `feedback_delay` after the exposure.
+the row's `click_time`, or `feedback_delay` after the exposure. Where a counter's source
+are the behaviors, the log's own behaviors are its events, those that are no clicks.
 """
 
 import dataclasses
@@ -31,7 +32,8 @@ ALL = "all"  # the window without a beginning
 NEVER = MISSING["int64"]
 NO_CLICK = -1  # in place of the time at which a click is known
 NOT_SHOWN = -1  # in place of the time of a candidate that was drawn, not shown
-_EVENTS = ("impressions", "clicks")
+EXPOSURES, BEHAVIORS = "exposures", "behaviors"
+_EVENTS = {EXPOSURES: ("impressions", "clicks"), BEHAVIORS: ("behaviors",)}
 _CROSS = re.compile(rf"{USER_KEY} x (\w+)")
 _HOUR = 3_600
 _BLOCK = 1 << 20  # exposures whose values are looked up at once, for memory
@@ -47,15 +49,18 @@ class CounterChoice:
             `user_id x author`.
         windows: such as `2h`, or `all`; by default the schema's `counter_windows`, and
             `all` where the user is a part.
+        source: what is counted: `"exposures"`, impressions and clicks, or
+            `"behaviors"` of the log.
     """
 
     by: str
     windows: tuple[str | int, ...] | None = None
+    source: str = EXPOSURES
 
 
 @dataclasses.dataclass(frozen=True)
 class Counter:
-    """Impressions and clicks of the exposures that share a value with the candidate.
+    """Impressions and clicks, or behaviors, that share a value with the candidate.
 
     Args:
         by: see `CounterChoice`.
@@ -63,6 +68,7 @@ class Counter:
         resolution: of the buckets, in ticks, at least 1.
         ticks: units of the log's time in a second.
         newness: whether to tell how new an item is, as a number.
+        source: see `CounterChoice`.
     """
 
     by: str
@@ -70,6 +76,12 @@ class Counter:
     resolution: int
     ticks: int = 1
     newness: bool = False
+    source: str = EXPOSURES
+
+    @property
+    def counts_behaviors(self) -> bool:
+        """Whether its events are the log's behaviors, not exposures."""
+        return self.source == BEHAVIORS
 
     @property
     def key(self) -> str:
@@ -101,18 +113,18 @@ class Counter:
                 description=self._sentence(what, window),
             )
             for window in self.windows
-            for what in _EVENTS
+            for what in _EVENTS[self.source]
         ]
         return (*counts, *self._ages())
 
     def _ages(self) -> list[Feature]:
         ages = []
         if self.is_cross:
-            for what, done in (("shown", "impression"), ("clicked", "click")):
+            for what, done in self._done:
                 sentence = f"seconds since the last {done} {self._whose} before t"
                 name = f"since_{self._of_key}{what}"
                 ages.append(_age(name, f"{sentence}, missing without one; {self._t}"))
-        if self.by == ITEM_KEY:
+        if self._tells_age:
             first = f"the first impression {self._whose}"
             without = "where there is none before t"
             description = f"seconds since {first}, missing {without}; {self._t}"
@@ -132,8 +144,10 @@ class Counter:
         """All the counter's features; the batch form and the online form in one.
 
         Args:
-            shown: events of each candidate's group, see `GroupEvents`: impressions.
-            clicked: the same, clicks, at the times from which they are known.
+            shown: events of each candidate's group, see `GroupEvents`: impressions, or
+                behaviors.
+            clicked: the same, clicks, at the times from which they are known; of
+                behaviors there are none.
             request_time: in ticks, one a candidate.
 
         Returns:
@@ -141,16 +155,16 @@ class Counter:
         """
         now = request_time // self.resolution * self.resolution
         result = {}
-        for what, events in zip(_EVENTS, (shown, clicked), strict=True):
+        for what, events in zip(_EVENTS[self.source], (shown, clicked), strict=False):
             until = events.before(now)
             for window in self.windows:
                 start = None if window == ALL else now - self._span(window)
                 result[self._name(what, window)] = until - events.before(start)
         if self.is_cross:
-            for what, events in (("shown", shown), ("clicked", clicked)):
+            for (what, _), events in zip(self._done, (shown, clicked), strict=False):
                 age = self._age_of(events.last_before(now), request_time)
                 result[f"since_{self._of_key}{what}"] = age
-        if self.by == ITEM_KEY:
+        if self._tells_age:
             first = shown.first()
             first = np.where(first < now, first, -1)
             result["item_age"] = age = self._age_of(first, request_time)
@@ -200,6 +214,18 @@ class Counter:
     def is_cross(self) -> bool:
         """Whether exposures share both the user and another value."""
         return self.of_user and self.key != USER_KEY
+
+    @property
+    def _tells_age(self) -> bool:
+        """Whether it tells how old an item is."""
+        return self.by == ITEM_KEY and not self.counts_behaviors
+
+    @property
+    def _done(self) -> tuple[tuple[str, str], ...]:
+        """How names and sentences of ages tell the events."""
+        if self.counts_behaviors:
+            return (("behavior", "behavior"),)
+        return ("shown", "impression"), ("clicked", "click")
 
     @property
     def _of_key(self) -> str:
@@ -258,6 +284,8 @@ def make_counter(
         UserError: names what cannot be counted by, or the window.
     """
     resolution = parse_duration(schema.counter_resolution, may_be_zero=True)
+    if choice.source not in _EVENTS:
+        raise UserError(unknown_name("`source`", choice.source, _EVENTS))
     windows = choice.windows
     if windows is None:
         windows = schema.counter_windows
@@ -269,6 +297,7 @@ def make_counter(
         max(resolution * schema.ticks, 1),
         schema.ticks,
         schema.newness,
+        choice.source,
     )
     if counter.key != USER_KEY:
         feature = declared.get(counter.key)
@@ -283,6 +312,11 @@ def make_counter(
                 "Exposures are counted by a categorical feature of single values. "
                 f"Received: by={choice.by!r}, of kind '{feature.kind}' and length "
                 f"{feature.length}"
+            )
+        if counter.counts_behaviors and feature.role not in ("item", "user"):
+            raise UserError(
+                "Behaviors are counted by features of items or users. Received: "
+                f"by={choice.by!r}, of role '{feature.role}'"
             )
     if not counter.features:
         raise UserError(f"The counter by '{choice.by}' needs a window. Received: []")

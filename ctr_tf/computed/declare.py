@@ -4,7 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from ctr_tf.computed.clock import CLOCKS
-from ctr_tf.computed.counters import Counter, make_counter
+from ctr_tf.computed.counters import EXPOSURES, Counter, make_counter
 from ctr_tf.computed.slate import SLATE_SIZE, Place
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, Feature
@@ -65,15 +65,16 @@ def declare(schema: "Schema", declared: tuple[Feature, ...]) -> Computed:
             counters.append(make_counter(choice, schema, single))
         except UserError as error:
             raise UserError(f"`counters[{i}]`: {error}") from error
-        if choice.by in seen:
+        if (choice.by, choice.source) in seen:
             raise UserError(
                 f"`counters[{i}]`: there is one already. Received: by={choice.by!r}"
             )
-        seen.add(choice.by)
-    if schema.newness and ITEM_KEY not in seen:
+        seen.add((choice.by, choice.source))
+    if schema.newness and (ITEM_KEY, EXPOSURES) not in seen:
+        known = ", ".join(sorted(by for by, source in seen if source == EXPOSURES))
         raise UserError(
             f"`newness` needs the counter by '{ITEM_KEY}'. Received: counters by "
-            f"{', '.join(sorted(seen)) or 'nothing'}"
+            f"{known or 'nothing'}"
         )
     counts = [
         f.name

@@ -38,7 +38,7 @@ from typing import Any
 import yaml
 
 from ctr_tf import config as configs
-from ctr_tf.computed.counters import CounterChoice
+from ctr_tf.computed.counters import EXPOSURES, CounterChoice
 from ctr_tf.computed.declare import Computed, declare
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
@@ -400,7 +400,8 @@ class Schema:
 
 def _choice_to_mapping(choice: CounterChoice) -> dict[str, Any]:
     windows = {} if choice.windows is None else {"windows": list(choice.windows)}
-    return {"by": choice.by} | windows
+    source = {} if choice.source == EXPOSURES else {"source": choice.source}
+    return {"by": choice.by} | windows | source
 
 
 def _to_mapping(feature: Feature) -> dict[str, Any]:

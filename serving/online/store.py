@@ -24,7 +24,7 @@ from typing import Any
 import msgpack
 
 from ctr_tf import config as configs
-from ctr_tf.computed.counters import Counter
+from ctr_tf.computed.counters import BEHAVIORS, EXPOSURES, Counter
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
 from ctr_tf.storage import as_path
@@ -37,7 +37,7 @@ from serving.online.counter_state import (
 )
 from serving.online.item_cache import ItemCache
 from serving.online.key_value import KeyValue, Transaction, make_key, open_key_value
-from serving.online.timeline import Timeline, own_columns, rank
+from serving.online.timeline import A_BEHAVIOR, Timeline, own_columns, rank
 
 LATE = 3_600  # seconds by which an event may come late, and a request look back
 _SCHEMA = make_key("schema")
@@ -104,10 +104,15 @@ class OnlineStore:
             for role, features in self.schema.groups().items()
         }
         self._roles = {f.name: f.role for f in self.schema.declared}
-        self._needs_items = any(
-            self._roles.get(counter.key) == "item" and counter.key != ITEM_KEY
-            for counter in self.schema.computed.counters
-        )
+        self._needs_items = {
+            table: any(
+                counter.source == table
+                and self._roles.get(counter.key) == "item"
+                and counter.key != ITEM_KEY
+                for counter in self.schema.computed.counters
+            )
+            for table in (EXPOSURES, BEHAVIORS)
+        }
         self._items = ItemCache()
         gap = parse_duration(self.schema.session_gap)
         delay = parse_duration(self.schema.feedback_delay, may_be_zero=True)
@@ -235,7 +240,7 @@ class OnlineStore:
         rows = sorted(rows, key=lambda r: (r["time"], [rank(r.get(n)) for n in names]))
         users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
         items = {}
-        if table == "exposures" and self._needs_items:
+        if self._needs_items[table]:
             ids = list({row[ITEM_KEY] for row in rows})
             found = transaction.get([make_key("i", item) for item in ids])
             items = dict(zip(ids, map(_unpack, found), strict=True))
@@ -245,7 +250,7 @@ class OnlineStore:
         for row in rows:
             user = users[_id(row, USER_KEY)]
             if table == "behaviors":
-                merged = user.timeline.add(row["time"], row[ITEM_KEY], False, row)
+                merged = self._behave(user, row, items, events)
             else:
                 merged = self._expose(user, row, items, events, counts)
             counts[f"{table} merged"] += merged
@@ -277,6 +282,29 @@ class OnlineStore:
             for i, name in enumerate(names)
         }
 
+    def _behave(self, user: _User, row: dict, items: Mapping, events: dict) -> bool:
+        """Takes a behavior; returns whether it was there already."""
+        item, time = row[ITEM_KEY], row["time"]
+        merged = user.timeline.add(time, item, False, row)
+        if merged != A_BEHAVIOR:
+            keys = self._event_keys(user, row, items.get(item, {}), BEHAVIORS)
+            for place, key in enumerate(keys):
+                if key is not None:
+                    events[place, key].append((IMPRESSION, time))
+        return merged is not None
+
+    def _event_keys(
+        self, user: _User, row: dict, item_row: dict, source: str
+    ) -> list[bytes | None]:
+        """For each counter, the key that an event counts for; None where for none."""
+        name = _id(row, USER_KEY)
+        return [
+            _counter_key(c, name, self._value(c, row, item_row, user.profile))
+            if c.source == source
+            else None
+            for c in self.schema.computed.counters
+        ]
+
     def _expose(
         self,
         user: _User,
@@ -291,12 +319,7 @@ class OnlineStore:
         exposure = exposures.get(item)
         merged = exposure is not None
         if exposure is None:
-            item_row = items.get(item, {})
-            name = _id(row, USER_KEY)
-            keys = [
-                _counter_key(c, name, self._value(c, row, item_row, user.profile))
-                for c in self.schema.computed.counters
-            ]
+            keys = self._event_keys(user, row, items.get(item, {}), EXPOSURES)
             exposure = exposures[item] = [None, keys, self._click_row(row)]
             for place, key in enumerate(keys):
                 if key is not None:
@@ -342,7 +365,7 @@ class OnlineStore:
         exposure[0] = known
         merged = user.timeline.add(known, item, True, row)
         counts["clicks"] += before is None
-        counts["clicks merged"] += merged
+        counts["clicks merged"] += merged is not None
 
     def _click_row(self, row: dict) -> dict:
         behavior, item = self._columns
@@ -553,7 +576,8 @@ def _counter_key(counter: Counter, user: str, value: object) -> bytes | None:
     if value is None:
         return None
     owner = [user] if counter.of_user else []
-    return make_key("c", counter.by, *owner, value)
+    kind = "b" if counter.counts_behaviors else "c"
+    return make_key(kind, counter.by, *owner, value)
 
 
 def _id(row: Mapping, key: str) -> Any:

@@ -13,6 +13,8 @@ import numpy as np
 
 from ctr_tf.schema import ITEM_KEY, Schema
 
+A_CLICK, A_BEHAVIOR = "click", "behavior"  # what a behavior is merged with
+
 
 def own_columns(schema: Schema) -> tuple[list[str], list[str]]:
     """Behavior features, which tell behaviors apart, and item features of the row."""
@@ -51,7 +53,7 @@ class Timeline:
         click = np.array(self._is_click, np.bool_).tobytes()
         return msgpack.packb([time, self.items, click, columns])
 
-    def add(self, time: int, item: int | str, is_click: bool, row: dict) -> bool:
+    def add(self, time: int, item: int | str, is_click: bool, row: dict) -> str | None:
         """Adds a behavior.
 
         Args:
@@ -61,7 +63,7 @@ class Timeline:
             row: behavior features and the row's own item features; others may be there.
 
         Returns:
-            Whether it was merged with one that was there.
+            What it was merged with: `A_CLICK`, an exposure's, `A_BEHAVIOR`, or None.
         """
         new = self._order(item, row.get)
         first, stop = bisect_left(self.times, time), bisect_right(self.times, time)
@@ -69,8 +71,9 @@ class Timeline:
         while place < stop:
             there = self._order(self.items[place], self._reader(place))
             if there == new:
+                was = A_CLICK if self._is_click[place] else A_BEHAVIOR
                 self._merge(place, is_click, row)
-                return True
+                return was
             if new < there:
                 break
             place += 1
@@ -84,7 +87,7 @@ class Timeline:
                     continue
                 self.columns[name] = [None] * (len(self.times) - 1)
             self.columns[name].insert(place, value)
-        return False
+        return None
 
     def remove_click(self, time: int, item: int | str, row: dict) -> None:
         """Takes a clicked exposure back, where it stands as one."""

@@ -192,6 +192,8 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
     items = {row["item_id"]: row for row in reversed(log.get("items", []))}
     users = {row["user_id"]: row for row in reversed(log.get("users", []))}
     histories = timelines(log.get("behaviors", []), exposures, schema)
+    raw = timelines(log.get("behaviors", []), [], schema)
+    raw = [row for rows in raw.values() for row in rows]
     label = schema.labels[0]
     result = {}
     for (user, request), slate in slates(log["exposures"], schema).items():
@@ -232,7 +234,8 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
                     _stored(f, row.get(f.name), vocabulary) for row in rows
                 ]
         counted = [
-            _counters(row, exposures, raw_now, schema, items, users) for row in slate
+            _counters(row, exposures, raw, raw_now, schema, items, users)
+            for row in slate
         ]
         for name in counted[0]:
             sample[f"candidate_{name}"] = [c[name] for c in counted]
@@ -264,7 +267,7 @@ def _key(row, name, schema, items, users):
     return row.get(name)
 
 
-def _counters(row, exposures, now, schema, items, users):
+def _counters(row, exposures, behaviors, now, schema, items, users):
     counters = {}
     seconds = parse_duration(schema.counter_resolution, may_be_zero=True)
     bucket = max(seconds * schema.ticks, 1)
@@ -272,14 +275,15 @@ def _counters(row, exposures, now, schema, items, users):
     for choice in schema.counters:
         user, _, other = choice.by.rpartition(" x ")
         key = _key(row, other, schema, items, users)
+        of_behaviors = choice.source == "behaviors"
         same = [
             e
-            for e in exposures
+            for e in (behaviors if of_behaviors else exposures)
             if _key(e, other, schema, items, users) == key
             and (not user or e["user_id"] == row["user_id"])
         ]
         shown = [e["time"] for e in same if e["time"] < until]
-        clicked = [e["known"] for e in same if e["known"] is not None]
+        clicked = [e["known"] for e in same if e.get("known") is not None]
         clicked = [time for time in clicked if time < until]
         middle = "" if other == "item_id" else f"{other}_"
         alone = "user_id" in choice.by
@@ -289,12 +293,15 @@ def _counters(row, exposures, now, schema, items, users):
             if window != "all":
                 since = until - parse_duration(window) * schema.ticks
                 suffix = f"_{window}"
-            for what, times in (("impressions", shown), ("clicks", clicked)):
+            counted = (("impressions", shown), ("clicks", clicked))
+            for what, times in (("behaviors", shown),) if of_behaviors else counted:
                 name = f"{'user_' if user else ''}{middle}{what}{suffix}"
                 number = sum(time >= since for time in times)
                 counters[name] = MISSING["int64"] if key is None else number
         ages = []
-        if user:
+        if of_behaviors:
+            ages = [(f"since_{middle}behavior", shown, max)] if user else []
+        elif user:
             ages = [
                 (f"since_{middle}shown", shown, max),
                 (f"since_{middle}clicked", clicked, max),
