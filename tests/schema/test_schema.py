@@ -111,6 +111,8 @@ def test_yaml_round_trip(declared, offset):
         ("time_zone: Mars/Olympus", "Unknown time zone 'Mars/Olympus'"),
         ("{time_zone: Asia/Kolkata, utc_offset_hours: 5}", "not both. Received: 5.0"),
         ("feedback_delay: soon", "A duration is a whole number .* 'soon'"),
+        ("counters: [{by: item_id, source: views}]", "Unknown `source` 'views'"),
+        ("all_clicked: 1", "`all_clicked` must be true or false. Received: 1"),
     ],
 )
 def test_a_schema_is_checked_key_by_key(line, message):
