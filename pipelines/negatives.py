@@ -1,10 +1,11 @@
 """Candidates drawn beside clicked ones, for logs that tell only what was taken.
 
-For each clicked exposure items are drawn that its user did not take: among those that
-the log had shown strictly before the request, so that nothing of the future shows in
-what is drawn. Drawn candidates are seen by models like any other; counters, histories
-and vocabularies do not count them, for nobody was shown them. What is drawn for an
-exposure depends on the log, the exposure and the seed alone, not on parts or workers.
+For each clicked exposure items are drawn that its user did not take: of all that the
+log had shown strictly before the request; or, by popularity, of what others are shown
+next, which is like what was clicked by its age and counts. Drawn candidates are seen by
+models like any other; counters, histories and vocabularies do not count them, for
+nobody was shown them. What is drawn for an exposure depends on the log, the exposure
+and the seed alone, not on parts or workers.
 """
 
 import dataclasses
@@ -42,7 +43,11 @@ from pipelines.sources.source import Shard
 from pipelines.validation import ROW
 
 _EVENTS = 1 << 20  # exposures that popularity is known by: of larger logs a sample
+_NEXT = 1_000  # events after a request that popularity draws among
+_NEXT_OF_EACH = 4  # at least so many for each candidate that is drawn for a slate
 _ROUNDS = 16  # of drawing, while something lacks
+_LAST = np.iinfo(np.int64).max >> 1  # a time after all others
+_BY = b"by"
 _HASH = "_hash"
 
 
@@ -160,12 +165,14 @@ class WritePool(beam.DoFn):
         if len(table):
             code = numpy(table, "time"), rank(column(table, ITEM_KEY))[0]
             table = table.take(pa.array(order_by(*code)))
-            drawn = self._drawn(table, pool.events, items)
-        for name, rows in (("items", table), ("drawn", drawn)):
-            write_table(folder / name, rows.replace_schema_metadata())
+            table = add_columns(table, _group=self._groups(table, items))
+            drawn = self._drawn(table, pool.events)
+        write_table(folder / "items", table.replace_schema_metadata())
+        by = {_BY: self._negatives.by.encode()}
+        write_table(folder / "drawn", drawn.replace_schema_metadata(by))
         yield str(folder)
 
-    def _drawn(self, table: pa.Table, events: pa.Table, items: list[str]) -> pa.Table:
+    def _drawn(self, table: pa.Table, events: pa.Table) -> pa.Table:
         """`_group`, `time` and `_item` (its row in the table), ascending by them."""
         ids, time = column(table, ITEM_KEY), numpy(table, "time")
         item = np.arange(len(table))
@@ -173,7 +180,7 @@ class WritePool(beam.DoFn):
             event_ids = column(events, ITEM_KEY)
             item = pc.index_in(event_ids, value_set=ids).to_numpy(zero_copy_only=False)
             time = numpy(events, "time")
-        group = self._groups(table, items)[item]
+        group = numpy(table, "_group")[item]
         order = order_by(group, time, item)
         return pa.table(
             {"_group": group[order], "time": time[order], "_item": item[order]}
@@ -200,17 +207,38 @@ class DrawnFrom:
 
     Args:
         items: ascending by their earliest time: `item_id` and item features.
-        start: for each item where, in `item`, its group begins.
-        index: of the times in each group.
+        first: that time of each item.
         group: of each item.
+        index: of the times in each group.
         item: rows of `items`, by group and time.
+        is_next: whether what comes next is drawn, or all that was before.
     """
 
     items: pa.Table
-    start: np.ndarray
-    index: EventIndex
+    first: np.ndarray
     group: np.ndarray
+    index: EventIndex
     item: np.ndarray
+    is_next: bool
+
+    def ranges(
+        self, own: np.ndarray, time: np.ndarray, wanted: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is drawn for requests: where it begins in `item`, and how much it is.
+
+        Args:
+            own: items that were clicked.
+            time: of the requests.
+            wanted: how many are drawn for the slate of each.
+        """
+        group = self.group[own]
+        begin, start = (self.index.before(group, t) for t in (0, time))
+        if not self.is_next:
+            return begin, start - begin
+        count = np.maximum(_NEXT, _NEXT_OF_EACH * wanted)
+        stop = np.minimum(start + count, self.index.before(group, _LAST))
+        start = np.maximum(begin, stop - count)  # at the log's end, the latest
+        return start, stop - start
 
 
 @functools.lru_cache(maxsize=1)
@@ -221,11 +249,11 @@ def read_pool(path: str) -> DrawnFrom | None:
         return None
     drawn = read_table(as_path(path) / "drawn")
     group, time, item = (numpy(drawn, name) for name in ("_group", "time", "_item"))
-    of_item = np.empty(len(items), np.int64)
-    of_item[item] = group
+    first, of_item = numpy(items, "time"), numpy(items, "_group")
     index = EventIndex(group, time)
-    start = index.before(of_item, 0)
-    return DrawnFrom(items.drop_columns(["time", ROW]), start, index, of_item, item)
+    is_next = bool(len(drawn) and drawn.schema.metadata == {_BY: POPULARITY.encode()})
+    items = items.drop_columns(["time", "_group", ROW])
+    return DrawnFrom(items, first, of_item, index, item, is_next)
 
 
 def add_negatives(
@@ -267,7 +295,7 @@ def add_negatives(
     counts = {
         "join negatives drawn": len(code),
         "join negatives lacking": len(clicked) * negatives.each - len(code),
-        **draws.taken_before(source, code),
+        **draws.known_before(source, code),
     }
     table = concat([shown.replace_schema_metadata(), drawn])
     return _shuffled(table, negatives.seed), pa.concat_arrays([item_ids, ids]), counts
@@ -374,8 +402,9 @@ class _Draws:
         """
         pool, clicked = self._pool, self._clicked
         time, own = self._time[clicked], self._item[clicked]
-        start = pool.start[own]
-        size = pool.index.before(pool.group[own], time) - start
+        slate = self._slate[clicked]
+        wanted = self._negatives.each * np.bincount(slate)[slate]
+        start, size = pool.ranges(own, time, wanted)
         lacking = np.where(size > 0, self._negatives.each, 0)
         used = np.unique(self._in_slate(self._slate, self._item))
         found: list[tuple[np.ndarray, np.ndarray]] = []
@@ -419,8 +448,8 @@ class _Draws:
         index = self._taken
         return index.before(pair, until) > index.before(pair, since)
 
-    def taken_before(self, source: np.ndarray, code: np.ndarray) -> dict[str, int]:
-        """How many of the clicked and of the drawn their users took before."""
+    def known_before(self, source: np.ndarray, code: np.ndarray) -> dict[str, int]:
+        """Of clicked and drawn ones: what users took before, or nobody was shown."""
         counts = {}
         for what, rows, item in (
             ("clicks", self._clicked, self._item[self._clicked]),
@@ -429,4 +458,6 @@ class _Draws:
             pair, time = self._pair(self._user[rows], item), self._time[rows]
             before = self._taken.before(pair, time) > self._taken.before(pair, 0)
             counts[f"join {what} of items taken before"] = int(before.sum())
+            unseen = self._pool.first[item] >= time
+            counts[f"join {what} of items not shown before"] = int(unseen.sum())
         return counts

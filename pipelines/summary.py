@@ -1,13 +1,15 @@
 """What the listwise job says of a data set when it has published it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from ctr_tf.data.manifest import SPLITS, Manifest
+from ctr_tf.data.negatives import UNIFORM, Negatives
 from pipelines.sources.source import Shard
 from pipelines.splits import date_of
 
 _MANY_UNKNOWN = 0.2  # share of rows or values that is told
 _MANY_TWICE = 0.1  # share of clicks that are told again that is told
+_MANY_OF_ONE = 0.05  # difference of shares of clicks and negatives that is told
 _MANY_LACKING = 0.01  # share of negatives that could not be drawn that is told
 
 
@@ -101,7 +103,7 @@ def _warnings(manifest: Manifest) -> list[str]:
             "hour: histories hold them twice"
         )
     if manifest.negatives is not None:
-        warnings += _negatives_warnings(manifest)
+        warnings += _negatives_warnings(joins, manifest.negatives)
     in_train = manifest.out_of_vocabulary[SPLITS[0]]
     for split in SPLITS[1:]:
         for name, share in manifest.out_of_vocabulary[split].items():
@@ -110,9 +112,9 @@ def _warnings(manifest: Manifest) -> list[str]:
     return warnings
 
 
-def _negatives_warnings(manifest: Manifest) -> list[str]:
+def _negatives_warnings(joins: Mapping[str, int], negatives: Negatives) -> list[str]:
     """What makes drawn candidates other than those that might have been shown."""
-    joins, warnings = manifest.joins, []
+    warnings = []
     drawn, lacking = (joins.get(f"negatives {k}", 0) for k in ("drawn", "lacking"))
     if lacking > _MANY_LACKING * (drawn + lacking):
         warnings.append(
@@ -120,14 +122,22 @@ def _negatives_warnings(manifest: Manifest) -> list[str]:
             "had shown too few items by then that the user did not take"
         )
     clicks = joins.get("clicks", 0)
-    before = [
-        joins.get(f"{what} of items taken before", 0) / max(count, 1)
-        for what, count in (("clicks", clicks), ("negatives", drawn))
-    ]
-    if abs(before[0] - before[1]) > _MANY_TWICE:
-        warnings.append(
-            f"{before[0]:.0%} of the clicks are of items that their user took before, "
-            f"and {before[1]:.0%} of the negatives: a model can tell them apart by "
-            "that alone. A shorter --negatives_window draws what was taken long ago"
-        )
+    more = "; --negatives_by=popularity draws what is new, too"
+    for what, way in (
+        (
+            "taken before",
+            "; a shorter --negatives_window draws what was taken long ago",
+        ),
+        ("not shown before", more if negatives.by == UNIFORM else ""),
+    ):
+        shares = [
+            joins.get(f"{kind} of items {what}", 0) / max(count, 1)
+            for kind, count in (("clicks", clicks), ("negatives", drawn))
+        ]
+        if abs(shares[0] - shares[1]) > _MANY_OF_ONE:
+            warnings.append(
+                f"{shares[0]:.0%} of the clicks are of items {what}, and "
+                f"{shares[1]:.0%} of the negatives: a model can tell them apart by "
+                f"that alone{way}"
+            )
     return warnings

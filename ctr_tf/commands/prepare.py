@@ -105,7 +105,8 @@ def add_options(parser: Any) -> None:
     )
     parser.add_argument(
         "--negatives_by",
-        help="uniform (default), or popularity: as often as the log has shown them",
+        help="uniform (default): each that the log has shown before the request is as "
+        "likely as any other; popularity: as often as the log shows it next",
     )
     parser.add_argument(
         "--negatives_within",

@@ -17,8 +17,8 @@ class Negatives:
     Args:
         each: how many are drawn for each clicked exposure.
         by: `"uniform"`: each item that the log has shown before the request is as
-            likely as any other; `"popularity"`: as likely as it was often shown by
-            then.
+            likely as any other; `"popularity"`: as likely as it is among the thousand
+            exposures that come next.
         within: an item feature whose value a drawn item shares with the clicked one.
         window: such as `"30d"`: what its user took within it before or after the
             request is never drawn; `"all"`: what the user ever took.

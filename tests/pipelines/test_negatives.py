@@ -18,8 +18,9 @@ from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.data.negatives import Negatives
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Categorical, Numeric, Schema
+from pipelines import negatives
 
-EACH, WINDOW = 3, 600
+EACH, WINDOW, NEXT = 3, 600, 90
 SCHEMA = Schema(
     name="bought",
     history_length=200,
@@ -75,9 +76,11 @@ def drawn(tmp_path_factory):
     folder, log = tmp_path_factory.mktemp("negatives"), make_log()
     write_log(folder / "raw", log, SCHEMA)
     split = ("--validation_from", START + 30_000, "--test_from", START + 35_000)
-    for name, options in LAWS.items():
-        options = (*split, "--negatives", EACH, *options)
-        run_job(folder / "raw", folder / name, *options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(negatives, "_NEXT", NEXT)
+        for name, options in LAWS.items():
+            options = (*split, "--negatives", EACH, *options)
+            run_job(folder / "raw", folder / name, *options)
     return log, folder
 
 
@@ -114,7 +117,7 @@ def test_what_is_drawn_was_shown_before_and_not_taken(drawn, law):
         clicked = [i for i, y in zip(items, sample["label"], strict=True) if y == 1]
         others = [i for i, y in zip(items, sample["label"], strict=True) if y == 0]
         for item in others:
-            assert first[item] < time
+            assert law == "popularity" or first[item] < time
             assert all(abs(t - time) > window for t in took[user, item])
         if law == "within":
             kinds = collections.Counter(item % 4 for item in clicked)
@@ -130,29 +133,27 @@ def test_what_is_drawn_was_shown_before_and_not_taken(drawn, law):
 @pytest.mark.parametrize("law", ["uniform", "popularity"])
 def test_items_are_drawn_by_their_law(drawn, law):
     log, folder = drawn
-    first, shown = {}, collections.defaultdict(list)
-    for row in log["exposures"]:
-        first.setdefault(row["item_id"], row["time"])
-        shown[row["item_id"]].append(row["time"])
+    events = sorted((row["time"], row["item_id"]) for row in log["exposures"])
+    first = {item: time for time, item in reversed(events)}
     took = {(r["user_id"], r["item_id"]) for r in log["exposures"] + log["behaviors"]}
     expected, found = np.zeros(60), np.zeros(60)
     for (user, _), (_, sample) in read_samples(folder / law).items():
-        time, items = sample["request_time"][0], prices(sample)
-        weight = np.array(
-            [
-                0.0
-                if i not in first or (user, i) in took
-                else float(first[i] < time)
-                if law == "uniform"
-                else sum(t < time for t in shown[i])
-                for i in range(60)
-            ]
-        )
-        count = sample["label"].count(0.0)
-        if count:
-            expected += count * weight / weight.sum()
-        for item, label in zip(items, sample["label"], strict=True):
-            found[item] += label == 0
+        time = sample["request_time"][0]
+        if law == "uniform":
+            among = [item for item in first if first[item] < time]
+        else:
+            stop = min(sum(t < time for t, _ in events) + NEXT, len(events))
+            among = [item for _, item in events[stop - NEXT : stop]]
+        free = [item for item in among if (user, item) not in took]
+        others = [
+            item
+            for item, label in zip(prices(sample), sample["label"], strict=True)
+            if label == 0
+        ]
+        assert set(others) <= set(free)
+        for item in free:
+            expected[item] += len(others) / len(free)
+        np.add.at(found, others, 1)
     assert found.sum() > 500
     # Draws without replacement differ a little from the law of single draws.
     assert np.abs(found - expected).sum() / found.sum() < 0.2
@@ -237,6 +238,21 @@ def test_what_does_not_fit_is_told(drawn, tmp_path):
         run_job(tmp_path / "placed", tmp_path / "data", "--negatives", 2)
 
 
+def test_new_items_are_drawn_by_popularity_alone(drawn):
+    log, folder = drawn
+    first = {row["item_id"]: row["time"] for row in reversed(log["exposures"])}
+    for law in ("uniform", "popularity"):
+        found = {"clicks": 0, "negatives": 0}
+        for _, sample in read_samples(folder / law).values():
+            for item, label in zip(prices(sample), sample["label"], strict=True):
+                unseen = first[item] >= sample["request_time"][0]
+                found["clicks" if label else "negatives"] += unseen
+        joins = read_manifest(folder / law).joins
+        told = {what: joins[f"{what} of items not shown before"] for what in found}
+        assert told == found and found["clicks"] > 30
+        assert (found["negatives"] > 30) == (law == "popularity")
+
+
 def test_a_habit_that_tells_clicks_from_draws_is_told(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = [
@@ -248,4 +264,4 @@ def test_a_habit_that_tells_clicks_from_draws_is_told(tmp_path, caplog):
     joins = read_manifest(tmp_path / "data").joins
     assert joins["clicks of items taken before"] == 95
     assert joins["negatives of items taken before"] == 0
-    assert "95% of the clicks are of items that their user took before" in caplog.text
+    assert "95% of the clicks are of items taken before" in caplog.text
