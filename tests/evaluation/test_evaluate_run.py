@@ -29,7 +29,8 @@ def run(tmp_path_factory):
     return train_two_steps(folder, make_schema(history_length=16), model)
 
 
-def test_metrics_are_those_of_the_ranker(run, capsys):
+def test_metrics_are_those_of_the_ranker(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no baselines lie
     assert cli.main(["evaluate", "--run", str(run), "--batch_size", "8"]) == 0
     shown = capsys.readouterr().out
     metrics = json.loads((run / "evaluation" / "test" / "metrics.json").read_text())
@@ -37,6 +38,10 @@ def test_metrics_are_those_of_the_ranker(run, capsys):
     assert metrics["candidates"] == 175
     assert f"{metrics['auc']:.4f}" in shown
     assert "report.html" in shown
+    page = (run / "evaluation" / "test" / "report.html").read_text("utf-8")
+    data = read_config(run).data.path
+    assert f"ctr-tf baselines --data {data} --split test" in page
+    assert not {"sliced_by", "importance", "against"} & metrics.keys()
     loaded = load_run(run)
     losses, reached = [], []
     config = DataConfig(loaded.config.data.path, batch_size=35)
@@ -140,17 +145,6 @@ def test_slices_importance_and_the_other_run_are_told_and_kept(everything):
         assert text in told and text in page
     for part in metrics["sliced_by"]["age"]:
         assert f"{part['log_loss']['value']:.4f}" in told
-
-
-def test_without_baselines_it_says_what_makes_them(run, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    words = ["--run", str(run), "--no_withheld", "--output", "out"]
-    assert cli.main(["evaluate", *words]) == 0
-    page = (tmp_path / "out" / "report.html").read_text("utf-8")
-    data = read_config(run).data.path
-    assert f"ctr-tf baselines --data {data} --split test" in page
-    for name in ("sliced_by", "importance", "against"):
-        assert name not in json.loads((tmp_path / "out" / "metrics.json").read_text())
 
 
 def test_runs_of_other_data_are_not_compared(run, tmp_path, capsys):
