@@ -25,7 +25,9 @@ from ctr_tf.evaluation.pairs import dense_rank, pair_counts
 from ctr_tf.evaluation.scores import Scores
 
 METRICS = ("auc", "gauc_user")
-MAX_CANDIDATES = 500_000  # of a report's intervals: what is more differs for certain
+# Of a report's intervals: what has more candidates differs for certain, and what has
+# fewer users gives none that is worth its name.
+MAX_CANDIDATES, MIN_USERS = 500_000, 10
 _CELLS = 1 << 21  # of a block of replicates × candidates
 _DRAWN_CELLS = 1 << 24  # of draws: replicates × users
 _MIN_REPLICATES, _MAX_REPLICATES = 200, 1_000
@@ -49,7 +51,12 @@ class Difference:
 
 
 def num_replicates(users: int) -> int:
-    """Replicates that a report can afford, fewer where there are many users."""
+    """Replicates that a report can afford, fewer where there are many users.
+
+    None at all of fewer users than `MIN_USERS`.
+    """
+    if users < MIN_USERS:
+        return 0
     wanted = _DRAWN_CELLS // max(users, 1)
     return int(np.clip(wanted, _MIN_REPLICATES, _MAX_REPLICATES))
 

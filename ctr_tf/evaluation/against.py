@@ -15,7 +15,7 @@ import numpy as np
 from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import KeptScores, Scores, by_request, load_scores
-from ctr_tf.evaluation.slices import METRICS, Slices
+from ctr_tf.evaluation.slices import METRICS, Slices, with_interval
 
 _MOST_SLICES = 8  # that are told
 
@@ -44,8 +44,9 @@ class Against:
         Returns:
             `name` of the other run; `metrics`: of each of `METRICS` that both define
             `this`, `other`, `difference`, `low`, `high` and `p`, None where there is no
-            interval; `slices`: the groups that differ most, each with `slicing`,
-            `group`, `candidates` and the same of its AUC.
+            interval; `slices`: the groups that differ most, by p and then by size of
+            the difference, each with `slicing`, `group`, `candidates` and the same of
+            its AUC; those of few users, which have no interval, are left out.
 
         Raises:
             UserError: if the other run was scored on other candidates.
@@ -72,7 +73,8 @@ class Against:
                 found = differences(
                     _some(mine, here), _some(other, here), with_intervals
                 ).get("auc")
-                if found is not None:
+                tells = not with_intervals or (found and found["p"] is not None)
+                if found is not None and tells:
                     count = int(rows.sum())
                     about = {"slicing": slicing, "group": group, "candidates": count}
                     groups.append({**about, **found})
@@ -87,7 +89,7 @@ class Against:
 def differences(this: Scores, other: Scores, with_intervals: bool) -> dict:
     """Differences of two scores of the same candidates; see `Against.result`."""
     users = len(np.unique(this.user))
-    drawn = bootstrap.num_replicates(users) if with_intervals and users > 1 else 0
+    drawn = bootstrap.num_replicates(users) if with_intervals else 0
     draws = bootstrap.draw_users(users, drawn)
     found = {
         name: bootstrap.replicate_all(scores, draws)
@@ -128,14 +130,14 @@ def table(against: dict) -> list[list[str]]:
     Args:
         against: of `Against.result`.
     """
-    head = ["", "this run", against["name"], "difference", "95 % interval", "p"]
+    head = ["", "this run", against["name"], "difference (95 %)", "p"]
     return [head, *([METRICS[k], *_words(m)] for k, m in against["metrics"].items())]
 
 
 def slices_table(against: dict) -> list[list[str]]:
     """Where the two differ most, in words: a head and a row a group."""
-    head = ["AUC where", "candidates", "this run", against["name"], "difference"]
-    rows = [[*head, "95 % interval", "p"]]
+    head = ["AUC where", "candidates", "this run", against["name"]]
+    rows = [[*head, "difference (95 %)", "p"]]
     for group in against["slices"]:
         where = f"{group['slicing']}: {group['group']}"
         rows.append([where, f"{group['candidates']:,}", *_words(group)])
@@ -147,7 +149,6 @@ def _words(part: Mapping) -> list[str]:
     return [
         f"{part['this']:.4f}",
         f"{part['other']:.4f}",
-        f"{part['difference']:+.4f}",
-        "–" if low is None else f"{low:+.4f} to {high:+.4f}",
+        with_interval(part["difference"], low, high, "+"),
         "–" if p is None else f"{p:.3f}",
     ]

@@ -31,6 +31,7 @@ from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.metrics import hash_ids
 from ctr_tf.evaluation.scores import Scores
+from ctr_tf.evaluation.slices import with_interval
 from ctr_tf.schema import ITEM_KEY, Schema
 
 METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
@@ -311,19 +312,15 @@ def table(importance: dict) -> list[list[str]]:
     """
     head = ["permuted"]
     for key, label in METRICS.items():
-        head += [f"{label} {'added' if key == 'log_loss' else 'lost'}", "95 % interval"]
+        head.append(f"{label} {'added' if key == 'log_loss' else 'lost'} (95 %)")
     rows = [head]
     for group in importance["groups"]:
-        row = [group["group"]]
-        for key in METRICS:
-            part = group.get(key)
-            if part is None:
-                row += ["–", "–"]
-            else:
-                low, high = part["low"], part["high"]
-                ends = "–" if low is None else f"{low:+.4f} to {high:+.4f}"
-                row += [f"{part['lost']:+.4f}", ends]
-        rows.append(row)
+        found = [group.get(key) for key in METRICS]
+        words = [
+            "–" if m is None else with_interval(m["lost"], m["low"], m["high"], "+")
+            for m in found
+        ]
+        rows.append([group["group"], *words])
     return rows
 
 

@@ -219,18 +219,23 @@ PANELS: tuple[Panel, ...] = (
 )
 
 
-def panels(result: dict, curves: Mapping[str, Rows]) -> list[Panel]:
-    """The panels that a result has.
+def panels(curves: Mapping[str, Rows]) -> list[Panel]:
+    """The panels of every result, and learning curves where there are any.
 
     Args:
-        result: of `evaluate_predictions`.
         curves: name of a run → rows of its learning curve.
     """
     found = list(PANELS)
     known = {name: rows for name, rows in curves.items() if rows}
-    for metric in ("loss", "auc") if known else ():
+    for metric, title in (("loss", "loss"), ("auc", "AUC")) if known else ():
         draw = functools.partial(learning_curve, metric=metric, curves=known)
-        found.append((f"Learning curve, {metric}", draw, False))
+        found.append((f"Learning curve, {title}", draw, False))
+    return found
+
+
+def further_panels(result: dict) -> list[Panel]:
+    """The panels of what was asked for beside."""
+    found: list[Panel] = []
     for name in result.get("sliced_by", {}):
         draw = functools.partial(by_group, name=name)
         found.append((f"AUC by {name}", draw, True))

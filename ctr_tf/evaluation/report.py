@@ -7,6 +7,7 @@ import base64
 import html
 import io
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,18 +131,20 @@ def write_report(
 ) -> None:
     """Writes `report.html` and `report.png`.
 
+    What was asked for beside, slices and importance, is in the first alone.
+
     Args:
         result: of `evaluate_predictions`.
         folder: to write to.
         curves: name of a run → rows of its learning curve.
     """
     folder = as_path(folder)
-    panels = plots.panels(result, curves or {})
+    panels = plots.panels(curves or {})
     with rc_context(plots.STYLE):
         (folder / "report.png").write_bytes(_png(_page(result, panels), dpi=110))
         pictures = [
             (title, is_wide, _png(_panel(draw, result, is_wide), dpi=160))
-            for title, draw, is_wide in panels
+            for title, draw, is_wide in [*panels, *plots.further_panels(result)]
         ]
     (folder / "report.html").write_text(_html(result, pictures), "utf-8")
 
@@ -156,14 +159,14 @@ def _panel(draw: Callable, result: dict, is_wide: bool) -> Figure:
 
 _NARROW, _WIDE, _TABLE = 3.0, 2.3, 3.9  # inches of a row of the page
 _BETWEEN, _LINE = 0.75, 0.21
+_CHARACTERS = 160  # of a line of the page
 
 
 def _page(result: dict, panels: Sequence[plots.Panel]) -> Figure:
     narrow = [panel for panel in panels if not panel[2]]
     wide = [panel for panel in panels if panel[2]]
-    first, rest = summary(result).split(". ", 1)
     about = [f"{label}: {text}" for label, text in _origin_rows(result)]
-    lines = [*about, first + ".", rest]
+    lines = [*about, *textwrap.wrap(summary(result), _CHARACTERS)]
     # The first narrow panel stands beside the table of figures.
     heights = [_TABLE, *[_NARROW] * (len(narrow) // 2), *[_WIDE] * len(wide)]
     head = 0.75 + _LINE * len(lines)

@@ -12,8 +12,8 @@ What is missing is a group of its own. Where a feature holds several values, a c
 is in the group of each; of a list of numbers the mean counts.
 
 A metric that a group does not define (it has one class only) is absent. Intervals are
-95 % of a bootstrap over the group's users (`ctr_tf.compare.bootstrap`), up to its
-`MAX_CANDIDATES` of the split.
+95 % of a bootstrap over the group's users (`ctr_tf.compare.bootstrap`), from its
+`MIN_USERS` users and up to its `MAX_CANDIDATES` of the split.
 
 Shapes: `n` candidates, `L` values of a feature.
 """
@@ -202,7 +202,7 @@ def rows_of(arrays: dict[str, np.ndarray], rows: np.ndarray) -> Scores:
 def measured(scores: Scores, with_intervals: bool) -> dict:
     """Counts and metrics of a group; see `Slices.result`."""
     users = len(np.unique(scores.user))
-    drawn = bootstrap.num_replicates(users) if with_intervals and users > 1 else 0
+    drawn = bootstrap.num_replicates(users) if with_intervals else 0
     found = bootstrap.replicate_all(scores, bootstrap.draw_users(users, drawn))
     result: dict = {
         "samples": len(np.unique(scores.request)),
@@ -310,15 +310,13 @@ def tables(sliced: dict[str, list[dict]]) -> Iterator[tuple[str, list[list[str]]
     """
     for name, parts in sliced.items():
         head = [name, "samples", "users", "candidates", "clicks"]
-        for label in METRICS.values():
-            head += [label, "95 % interval"]
+        head += [f"{label} (95 %)" for label in METRICS.values()]
         rows = [head]
         for part in parts:
             row = [part["group"]]
             counts = ("samples", "users", "candidates", "clicks")
             row += [f"{part[key]:,}" for key in counts]
-            for key in METRICS:
-                row += _words(part.get(key))
+            row += [_words(part.get(key)) for key in METRICS]
             rows.append(row)
         yield name, rows
 
@@ -340,9 +338,17 @@ def undefined(sliced: dict[str, list[dict]]) -> str:
     )
 
 
-def _words(metric: dict | None) -> list[str]:
+def _words(metric: dict | None) -> str:
     if metric is None:
-        return ["–", "–"]
-    low, high = metric["low"], metric["high"]
-    ends = "–" if low is None else f"{low:.4f} to {high:.4f}"
-    return [f"{metric['value']:.4f}", ends]
+        return "–"
+    return with_interval(metric["value"], metric["low"], metric["high"])
+
+
+def with_interval(
+    value: float, low: float | None, high: float | None, sign: str = ""
+) -> str:
+    """A value and its interval, where it has one: `0.61 (0.58 to 0.64)`."""
+    text = f"{value:{sign}.4f}"
+    if low is None or high is None:
+        return text
+    return f"{text} ({low:{sign}.4f} to {high:{sign}.4f})"

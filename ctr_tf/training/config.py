@@ -158,7 +158,7 @@ class Config:
     tune: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"read": read_ranges}
     )
-    recipe: str = ""
+    recipe: str = dataclasses.field(default="", compare=False)
 
     @property
     def used_optimizer(self) -> OptimizerConfig:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ctr_tf.commands.main import resolve
-from ctr_tf.evaluation import baseline_line, importance, slices
+from ctr_tf.compare import bootstrap
+from ctr_tf.evaluation import baseline_line, importance
 from ctr_tf.training import projector
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
@@ -28,6 +29,7 @@ def test_numbers_are_those_of_the_code():
     assert f"{importance.REQUESTS:,} requests" in PAGE
     assert f"{baseline_line.SAMPLES:,} training samples" in PAGE
     assert f"{projector.ITEMS:,} most frequent items" in PAGE
-    assert f"{slices.bootstrap.MAX_CANDIDATES:,} candidates has no interval" in PAGE
+    assert f"more than {bootstrap.MAX_CANDIDATES:,} candidates" in PAGE
+    assert f"fewer than {bootstrap.MIN_USERS} users has no interval" in PAGE
     for group in ("history", "user features", "context features", "counters"):
         assert f"| {group} " in PAGE

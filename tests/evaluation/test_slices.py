@@ -218,7 +218,7 @@ def test_what_is_not_defined_is_absent_and_said():
     assert f"1 groups lack a metric: category {value}" in undefined(found)
     ((name, (head, *rows)),) = tables(found)
     assert name == head[0] == "category"
-    assert rows[1][0] == value and rows[1].count("–") == 7
+    assert rows[1][0] == value and rows[1].count("–") == 3
 
 
 def test_a_large_split_has_no_intervals(monkeypatch, caplog):
