@@ -166,6 +166,9 @@ def _page(result: dict, panels: Sequence[plots.Panel]) -> Figure:
     narrow = [panel for panel in panels if not panel[2]]
     wide = [panel for panel in panels if panel[2]]
     about = [f"{label}: {text}" for label, text in _origin_rows(result)]
+    known = result.get("baselines", {}).values()
+    beside = [f"{m['name']} AUC {_number(m['auc'])}" for m in known]
+    about += [f"beside: {'; '.join(beside)}"] if beside else []
     lines = [*about, *textwrap.wrap(summary(result), _CHARACTERS)]
     # The first narrow panel stands beside the table of figures.
     heights = [_TABLE, *[_NARROW] * (len(narrow) // 2), *[_WIDE] * len(wide)]

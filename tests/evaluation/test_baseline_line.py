@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import make_narrow_schema
 
+from ctr_tf.commands import main as cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.evaluation import baseline_line
 from ctr_tf.evaluation.baseline_line import lines, tell_baseline
@@ -15,6 +16,7 @@ from ctr_tf.synthetic.random_samples import (
     random_vocabularies,
     write_prepared,
 )
+from ctr_tf.training import train
 from ctr_tf.training.config import Config, TrainingConfig
 
 SCHEMA = make_narrow_schema(history_length=4)
@@ -127,3 +129,13 @@ def test_data_that_it_cannot_be_fitted_to_leave_the_run_as_it_is(tmp_path, caplo
     write_prepared(tmp_path / "data", SCHEMA, VOCABULARIES, splits)
     text = told(finished(tmp_path / "run", tmp_path / "data", 0.5), caplog)
     assert "logistic regression was not fitted" in text and "0 clicks" in text
+
+
+@pytest.mark.parametrize(("status", "steps"), [(0, ["train", "tell"]), (75, ["train"])])
+def test_the_command_tells_it_when_a_training_is_over(monkeypatch, status, steps):
+    done = []
+    monkeypatch.setattr(train, "run", lambda config: done.append("train") or status)
+    monkeypatch.setattr(baseline_line, "tell_baseline", lambda _: done.append("tell"))
+    words = ["train", "--config", "din", "data.path=nowhere", "run=nowhere"]
+    assert cli.main(words) == status
+    assert done == steps
