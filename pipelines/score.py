@@ -8,6 +8,7 @@ it writes.
 
 import argparse
 import contextlib
+import dataclasses
 import logging
 import tempfile
 import time
@@ -38,8 +39,11 @@ from pipelines.limits import RejectionLimits
 from pipelines.output import Output
 from pipelines.publish import WriteRejected
 from pipelines.run import run_pipeline
-from pipelines.score_manifest import ScoreManifest
+from pipelines.score_manifest import ScoreFile, ScoreManifest
 from serving.exported import EXTRA, SCHEMA, find_version, load_content
+
+# Of the output: the scores alone, so that readers of Parquet take it as one table.
+FILES = "scores"
 
 _log = logging.getLogger(__name__)
 
@@ -131,7 +135,10 @@ def build(
         | "With empty shards" >> beam.Flatten()
         | "Group by shard" >> beam.GroupByKey()
         | "Write scores"
-        >> beam.ParDo(WriteScores(folder, options.num_shards, options.format, schema))
+        >> beam.ParDo(
+            WriteScores(f"{folder}/{FILES}", options.num_shards, options.format, schema)
+        )
+        | "Name by the output" >> beam.Map(_within, FILES)
     )
     rejected = (
         samples.rejected
@@ -149,6 +156,10 @@ def build(
             rejected=beam.pvalue.AsList(rejected),
         )
     )
+
+
+def _within(file: ScoreFile, folder: str) -> ScoreFile:
+    return dataclasses.replace(file, path=f"{folder}/{file.path}")
 
 
 @contextlib.contextmanager

@@ -83,6 +83,8 @@ def same_kernels():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory):
     """The main job, small: a folder with raw/, data/ and run/ (with run/export/1)."""
+    from small_run import NO_BASELINE
+
     from ctr_tf.commands.main import main
 
     folder = tmp_path_factory.mktemp("world")
@@ -90,7 +92,8 @@ def world(tmp_path_factory):
     sizes = "--users=120 --days=8 --requests_per_user=6 --behaviors_per_user=60"
     recipe = ["--config", "sparsectr_synthetic"]
     settings = ["data.batch_size=32", "training.epochs=1", "training.log_every=10"]
-    settings += ["model.num_blocks=1"]  # half the graph to trace, again and again
+    settings.append("model.num_blocks=1")  # half the graph to trace, again and again
+    settings.append(NO_BASELINE)
     padded = ["--slate_sizes", "10,50", "--history_lengths", "64,128"]
     for words in (
         ["synthesize", "--output", raw, *sizes.split()],

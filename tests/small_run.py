@@ -18,6 +18,9 @@ from ctr_tf.synthetic.random_samples import (
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.train import train
 
+# Of trainings by the command line: no logistic regression at their end.
+NO_BASELINE = "training.baseline=false"
+
 
 def saved_arrays(run: Path, step: int) -> dict[str, np.ndarray]:
     """Arrays of a checkpoint, by what they are called there."""

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from small_run import NO_BASELINE
 
 from ctr_tf.commands.main import main
 from ctr_tf.data.prepared import PreparedData
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
     assert run("synthesize", "--output", folder / "raw", *world, *more) == 0
     prepare(folder, START + 5 * DAY)
     options = (f"run={folder}/run", f"data.path={folder}/data")
-    assert run(*TRAIN, *options, "training.max_steps=10") == 0
+    assert run(*TRAIN, *options, "training.max_steps=10", NO_BASELINE) == 0
     return folder
 
 

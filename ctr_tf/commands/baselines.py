@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     """Fits and measures the baselines of a data set."""
     options = parser().parse_args(argv)
     loading()
-    from ctr_tf.evaluation.baselines import default_output, evaluate_baselines, shown
+    from ctr_tf.evaluation.baselines import evaluate_baselines, shown
+    from ctr_tf.evaluation.known_baselines import default_output
 
     results = evaluate_baselines(options.data, options.split, options.output)
     print(f"{'':<24}{'AUC':>8}{'GAUC':>8}{'log loss':>10}")

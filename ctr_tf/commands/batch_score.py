@@ -9,10 +9,13 @@ Scores the samples of a prepared data set, or those that the listwise job
 (`pipelines.listwise`) makes of raw logs first, with the signature `serialized_examples`
 by Beam's RunInference, and writes
 
-    part-00000-of-00004.parquet | .jsonl    request_id, user_id, request_time,
-                                            candidate, item_id, probability
-    rejected/part-00000.jsonl               samples that cannot be scored, and why
-    manifest.json                           counts, model, files with their SHA-256
+    scores/part-00000-of-00004.parquet | .jsonl    request_id, user_id, request_time,
+                                                   candidate, item_id, probability
+    rejected/part-00000.jsonl                      samples without scores, and why
+    manifest.json                                  counts, model, files, their SHA-256
+
+The folder `scores` is one table: `pyarrow.parquet.read_table("SCORES/scores")`. In a
+store it lies in the folder that the manifest names (`folder`).
 
 `candidate` counts from 0 in the order of the slate; `item_id` is the raw one, null
 where the data's vocabulary does not know it. A sample that cannot be read is counted

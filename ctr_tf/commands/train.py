@@ -11,6 +11,10 @@ a new run starts from another's best weights: on new data, whose vocabularies ar
 by their values, or for more steps. `--slots` starts from its last step, with its
 optimizer.
 
+Where it validates, it ends with two lines: what the run has reached on the validation
+split, and what logistic regression on the same features does there; a run that does not
+beat it is told so, and what to try. `training.baseline=false` leaves that out.
+
 With `--stream` it trains on the samples of a Kafka broker's topics as they come: each
 window of them is predicted, and only then learned (`ctr_tf.training.stream`).
 
@@ -67,8 +71,13 @@ def main(argv: list[str]) -> int:
     options = parser().parse_intermixed_args(argv)
     words = recipe_words(options, _KEYS)
     loading()
+    from ctr_tf.evaluation.baseline_line import tell_baseline
     from ctr_tf.recipes.find import find_recipe
     from ctr_tf.recipes.read import load_recipe
     from ctr_tf.training.train import run
 
-    return run(load_recipe(find_recipe(options.config), words))
+    config = load_recipe(find_recipe(options.config), words)
+    if status := run(config):
+        return status
+    tell_baseline(config)
+    return 0

@@ -25,7 +25,12 @@ from ctr_tf.evaluation.pairs import dense_rank, pair_counts
 from ctr_tf.evaluation.scores import Scores
 
 METRICS = ("auc", "gauc_user")
+# Of a report's intervals: what has more candidates differs for certain, and what has
+# fewer users gives none that is worth its name.
+MAX_CANDIDATES, MIN_USERS = 500_000, 10
 _CELLS = 1 << 21  # of a block of replicates × candidates
+_DRAWN_CELLS = 1 << 24  # of draws: replicates × users
+_MIN_REPLICATES, _MAX_REPLICATES = 200, 1_000
 
 
 @dataclasses.dataclass
@@ -43,6 +48,17 @@ class Difference:
     low: float
     high: float
     p: float
+
+
+def num_replicates(users: int) -> int:
+    """Replicates that a report can afford, fewer where there are many users.
+
+    None at all of fewer users than `MIN_USERS`.
+    """
+    if users < MIN_USERS:
+        return 0
+    wanted = _DRAWN_CELLS // max(users, 1)
+    return int(np.clip(wanted, _MIN_REPLICATES, _MAX_REPLICATES))
 
 
 def draw_users(users: int, replicates: int, seed: int = 0) -> np.ndarray:
@@ -78,12 +94,47 @@ def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray
 
 def replicate_log_loss(scores: Scores, draws: np.ndarray) -> np.ndarray:
     """The log loss, and that of every replicate, as `replicate_metrics`: `[1 + R]`."""
-    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
-    user = np.unique(scores.user, return_inverse=True)[1]
     clipped = np.clip(scores.score, EPSILON, 1 - EPSILON)
     loss = -np.log(np.where(scores.label > 0, clipped, 1 - clipped))
-    total = weights @ np.bincount(user, loss, draws.shape[1])
-    return total / (weights @ np.bincount(user, minlength=draws.shape[1]))
+    return _replicate_ratio(scores, loss, np.ones(len(loss)), draws)
+
+
+def replicate_calibration(scores: Scores, draws: np.ndarray) -> np.ndarray:
+    """Predicted / observed CTR, as `replicate_metrics`: `[1 + R]`, NaN without one."""
+    return _replicate_ratio(scores, scores.score, scores.label, draws)
+
+
+def replicate_all(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """`replicate_metrics`, `log_loss` and `calibration` (predicted / observed CTR)."""
+    return {
+        **replicate_metrics(scores, draws),
+        "log_loss": replicate_log_loss(scores, draws),
+        "calibration": replicate_calibration(scores, draws),
+    }
+
+
+def interval(replicates: np.ndarray) -> tuple[float, float] | None:
+    """The ends of the 95 % interval of a metric's replicates, None where none has it.
+
+    Args:
+        replicates: `[R]`, NaN where one has no such metric.
+    """
+    known = replicates[~np.isnan(replicates)]
+    if not len(known):
+        return None
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _replicate_ratio(
+    scores: Scores, above: np.ndarray, below: np.ndarray, draws: np.ndarray
+) -> np.ndarray:
+    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    user = np.unique(scores.user, return_inverse=True)[1]
+    total, count = (
+        weights @ np.bincount(user, values, draws.shape[1]) for values in (above, below)
+    )
+    return np.divide(total, count, np.full(len(total), np.nan), where=count > 0)
 
 
 def _weighted_auc(
@@ -132,13 +183,13 @@ def compare_with(
 
 
 def _difference(mean: float, replicates: np.ndarray) -> Difference:
-    known = replicates[~np.isnan(replicates)]
-    if not len(known):  # no user has both classes: there is no GAUC
+    ends = interval(replicates)
+    if ends is None:  # no user has both classes: there is no GAUC
         return Difference(mean, np.nan, np.nan, 1.0)
-    low, high = np.quantile(known, (0.025, 0.975))
+    known = replicates[~np.isnan(replicates)]
     other_sign = min((known <= 0).sum(), (known >= 0).sum())
     p = min(2 * (1 + other_sign) / (1 + len(known)), 1.0)
-    return Difference(mean, float(low), float(high), float(p))
+    return Difference(mean, *ends, float(p))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -165,6 +165,7 @@ def dataset(
     seed: int = 0,
     metadata: bool = False,
     texts: TextInputs | None = None,
+    share: float = 1.0,
     first_step: int = 0,
     num_shards: int = 1,
     shard_index: int = 0,
@@ -181,6 +182,7 @@ def dataset(
         seed: of the shuffling.
         metadata: whether batches have the fourth element.
         texts: what the model takes of texts (`ctr_tf.text.item_vectors`); None: rows.
+        share: of the samples; the others are not read. See `ctr_tf.data.share`.
         first_step: the global batch to begin with.
         num_shards: workers that share each global batch.
         shard_index: of this worker.
@@ -208,8 +210,9 @@ def dataset(
         texts=texts or TextInputs(),
     )
     stored = StoredSamples(data, split)
+    kept = _share(split, config, share)
     order = _order(
-        stored.samples, split, config, training, seed, num_shards, shard_index
+        stored.samples, kept, config, training, seed, num_shards, shard_index
     )
     sizes = PaddedSizes(histories, slates)
     groups = tf.data.Dataset.from_generator(
@@ -276,20 +279,19 @@ def _open(folder: str | Path | PreparedData) -> PreparedData:
     return folder if isinstance(folder, PreparedData) else PreparedData.load(folder)
 
 
-def _share(split: str, config: DataConfig) -> Share:
-    return Share(config.train_share if split == "train" else 1.0)
+def _share(split: str, config: DataConfig, share: float = 1.0) -> Share:
+    return Share(share * (config.train_share if split == "train" else 1.0))
 
 
 def _order(
     samples: list[int],
-    split: str,
+    kept: Share,
     config: DataConfig,
     training: bool,
     seed: int,
     workers: int,
     worker: int,
 ) -> Order:
-    kept = _share(split, config)
     total = int(kept.count(sum(samples)))
     if not training:
         if config.batch_size % workers:

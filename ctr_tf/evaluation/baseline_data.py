@@ -18,7 +18,11 @@ _BATCH_BEHAVIORS = 1 << 19  # of padded histories held at once
 
 
 def whole_batches(
-    data: PreparedData, split: str, history: bool = True
+    data: PreparedData,
+    split: str,
+    history: bool = True,
+    label: str | None = None,
+    share: float = 1.0,
 ) -> "tf.data.Dataset":
     """Batches of `ctr_tf.data.dataset.dataset`, with metadata, in one pass.
 
@@ -27,6 +31,8 @@ def whole_batches(
         split: of it.
         history: whether histories are read whole; else their last behavior at most,
             for baselines that read none.
+        label: of the schema; its first one where None.
+        share: of the split that is read.
     """
     longest = data.schema.history_length if history else 1
     sizes = [size for size in (16, 64, 256, 1_024, 4_096) if size < longest]
@@ -34,6 +40,7 @@ def whole_batches(
         path=str(data.folder),
         batch_size=int(np.clip(_BATCH_BEHAVIORS // longest, 64, 2_048)),
         history_lengths=(*sizes, longest),
+        label=label,
     )
     return dataset(
         data,
@@ -42,14 +49,20 @@ def whole_batches(
         num_chunks=data.schema.num_chunks,
         training=False,
         metadata=True,
+        share=share,
     )
 
 
 def labeled_batches(
-    data: PreparedData, split: str, history: bool = True
+    data: PreparedData,
+    split: str,
+    history: bool = True,
+    label: str | None = None,
+    share: float = 1.0,
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]]:
     """Inputs, labels `[B, C]` and metadata of `whole_batches`, as arrays."""
-    for inputs, labels, _, metadata in whole_batches(data, split, history):
+    batches = whole_batches(data, split, history, label, share)
+    for inputs, labels, _, metadata in batches:
         yield arrays(inputs), labels.numpy()[..., 0], arrays(metadata)
 
 

@@ -13,11 +13,13 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation.baseline_data import Score, click_rate, whole_batches
 from ctr_tf.evaluation.boosted_trees import fit_boosted_trees
 from ctr_tf.evaluation.evaluate import evaluate_predictions
+from ctr_tf.evaluation.known_baselines import default_output
 from ctr_tf.evaluation.linear_baseline import fit_logistic_regression
+from ctr_tf.evaluation.origin import origin_of_data
 from ctr_tf.evaluation.popularity import fit_popularity
 from ctr_tf.evaluation.predictions import predictions
 from ctr_tf.evaluation.tower_baseline import fit_tower
-from ctr_tf.storage import as_local, as_path
+from ctr_tf.storage import as_local
 
 _log = logging.getLogger(__name__)
 
@@ -61,14 +63,10 @@ def evaluate_baselines(
             name=f"{shown(name)}, {split}",
             zone=data.schema.zone,
             total=data.num_samples(split),
+            told={"origin": origin_of_data(data, split)},
         )
         for name, model in models.items()
     }
-
-
-def default_output(folder: str | Path) -> Path:
-    """Where the reports go if nothing else is said."""
-    return Path("runs") / f"baselines-{as_path(folder).resolve().name}"
 
 
 def shown(name: str) -> str:

@@ -6,38 +6,72 @@ command is `ctr_tf.commands.evaluate`.
 """
 
 import dataclasses
+import functools
 import json
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ctr_tf import time as times
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.evaluation.against import Against
+from ctr_tf.evaluation.importance import REQUESTS, permutation_importance
 from ctr_tf.evaluation.metrics import Metrics
+from ctr_tf.evaluation.origin import origin_of_run
 from ctr_tf.evaluation.predictions import (
     Predictions,
     predictions,
     with_progress,
 )
 from ctr_tf.evaluation.report import write_report
-from ctr_tf.evaluation.scores import SCORES, saving_scores
+from ctr_tf.evaluation.scores import SCORES, KeptScores, saving_scores
+from ctr_tf.evaluation.slices import (
+    HISTORY_EDGES,
+    HISTORY_LENGTH,
+    HISTORY_NAMES,
+    Slices,
+    find_slicings,
+)
 from ctr_tf.evaluation.withheld import WithheldMetrics
 from ctr_tf.storage import as_path, files
 from ctr_tf.storage.folders import writing
+from ctr_tf.training.learning_curve import Rows, read_learning_curve
 
-HISTORY_EDGES = (1, 5, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
-HISTORY_NAMES = (
-    "0",
-    *(
-        f"{low}-{high - 1}"
-        for low, high in zip(HISTORY_EDGES, HISTORY_EDGES[1:], strict=False)
-    ),
-    f"{HISTORY_EDGES[-1]}+",
-)
-_SLICES = {"history_length": HISTORY_NAMES, "hour": tuple(map(str, range(24)))}
+if TYPE_CHECKING:
+    from ctr_tf.data.prepared import PreparedData
+
+METRICS = "metrics.json"
+_BESIDE = ("name", "auc", "gauc_user", "gauc_request", "log_loss")  # of a baseline
+_SLICES = {HISTORY_LENGTH: HISTORY_NAMES, "hour": tuple(map(str, range(24)))}
 _COMPARED = ("auc", "gauc_user", "gauc_request")
+_log = logging.getLogger(__name__)
+_LIKELY_SLICES = (HISTORY_LENGTH, "hour")  # in which two runs are compared
+
+
+class Part(Protocol):
+    """What is measured beside the metrics, as batches pass."""
+
+    def update(self, batch: Predictions) -> None:
+        """Adds scored slates."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Further:
+    """What an evaluation measures and tells beside its metrics.
+
+    Args:
+        parts: that see every batch, in this order.
+        results: key of the result → gives its value when all batches have passed.
+        curves: name of a run → rows of its learning curve, for the report.
+    """
+
+    parts: tuple[Part, ...] = ()
+    results: Mapping[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
+    curves: Mapping[str, Rows] = dataclasses.field(default_factory=dict)
 
 
 def evaluate_predictions(
@@ -49,6 +83,8 @@ def evaluate_predictions(
     base: str | Path | None = None,
     total: int | None = None,
     memory_rows: int = 2_000_000,
+    told: Mapping[str, Any] | None = None,
+    further: Further | None = None,
 ) -> dict:
     """Measures scored slates and writes `metrics.json`, `report.html`, `report.png`.
 
@@ -60,9 +96,12 @@ def evaluate_predictions(
         base: metrics file that RelaImpr is relative to, of the same samples.
         total: samples that will come, if known, for the progress lines.
         memory_rows: candidates kept in memory before they spill to disk.
+        told: what is known already, by its key in the result, such as `origin`.
+        further: what is measured beside.
 
     Returns:
-        What `metrics.json` holds: the result of `Metrics.result`, and `name`;
+        What `metrics.json` holds: the result of `Metrics.result`, and `name`; what is
+        `told`, and what is measured `further`;
         `reachable`, where the data know the true probabilities: the metrics of those,
         and the `share` of (AUC - 0.5) that the scores have reached; `withheld`, where
         slates were scored without their history, too: see `WithheldMetrics.result`;
@@ -75,6 +114,7 @@ def evaluate_predictions(
         FileNotFoundError: names the base that is missing.
     """
     base_metrics = _read_base(base) if base else None
+    further = further or Further()
     output = as_path(output)
     output.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -98,7 +138,9 @@ def evaluate_predictions(
         elif knows_truth:
             truth.update(batch.labels, known, *arrays)
         withheld.update(batch)
-    result = {"name": name, **metrics.result()}
+        for part in further.parts:
+            part.update(batch)
+    result = {"name": name, **(told or {}), **metrics.result()}
     _check_classes(result, name)
     for slicing, names in _SLICES.items():
         result["slices"][slicing] = [
@@ -112,10 +154,11 @@ def evaluate_predictions(
         result["withheld"] = withheld.result(result)
     if base and base_metrics:
         result["rela_impr"] = _relative_improvement(result, base_metrics, base)
+    result |= {key: measure() for key, measure in further.results.items()}
     result["seconds"] = time.monotonic() - started
     text = json.dumps(result, indent=1, allow_nan=False)
-    files.write_text(output / "metrics.json", text + "\n")
-    write_report(result, output)
+    files.write_text(output / METRICS, text + "\n")
+    write_report(result, output, further.curves)
     return result
 
 
@@ -176,14 +219,32 @@ def base_file(base: str | Path, split: str) -> Path:
     base = as_path(base)
     if not base.is_dir():
         return base
-    inside = base / "metrics.json"
-    evaluated = base / "evaluation" / split / "metrics.json"
+    inside = base / METRICS
+    evaluated = base / "evaluation" / split / METRICS
     return inside if inside.is_file() and not evaluated.is_file() else evaluated
 
 
 def output_folder(folder: str | Path, split: str, task: str | None = None) -> Path:
     """Where a run's evaluation lies: `evaluation/<split>`, of a task in there."""
     return as_path(folder) / "evaluation" / split / (task or "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What an evaluation of a run is asked for beside its metrics.
+
+    Args:
+        slice_by: see `ctr_tf.evaluation.slices.find_slicings`.
+        importance: `"groups"` or `"all"`, see `ctr_tf.evaluation.importance`; None:
+            that of nothing.
+        importance_requests: that importance is measured on, at most.
+        baselines: folder of `ctr-tf baselines`; its usual one where None.
+    """
+
+    slice_by: tuple[str, ...] = ()
+    importance: str | None = None
+    importance_requests: int = REQUESTS
+    baselines: str | Path | None = None
 
 
 def evaluate_run(
@@ -196,13 +257,16 @@ def evaluate_run(
     task: str | None = None,
     withheld: bool = True,
     data: str | Path | None = None,
+    asked: Asked | None = None,
 ) -> dict:
     """Scores one split with a trained run and measures it.
 
     Args:
         folder: of the run.
         split: of the data.
-        base: run, or metrics file, that RelaImpr is relative to.
+        base: what to compare with: a run, which is scored on the same samples (see
+            `ctr_tf.evaluation.against`; its own report is left in `against`, within the
+            output); or a metrics file, that RelaImpr is relative to.
         output: folder to write to; by default that of `output_folder`.
         batch_size: samples scored at once; the run's own by default.
         scores: whether to keep every candidate's score (`ctr_tf.evaluation.scores`).
@@ -210,19 +274,32 @@ def evaluate_run(
         withheld: whether to score everything once more with the history withheld.
         data: prepared data set, read by the run's vocabularies; the run's own where
             None.
+        asked: what is asked for beside.
 
     Returns:
-        See `evaluate_predictions`.
+        See `evaluate_predictions`; with `origin`, and what was asked for: `sliced_by`
+        (`Slices.result`), `importance` (`permutation_importance`) and `against`
+        (`Against.result`).
+
+    Raises:
+        UserError: beside those of `evaluate_predictions`, if the run that it is
+            compared with was trained on other data and `data` says nothing.
     """
     from ctr_tf.data.dataset import dataset, empty_history
     from ctr_tf.data.prepared import PreparedData
     from ctr_tf.data.reading import diagnosed
+    from ctr_tf.evaluation.known_baselines import known_baselines
     from ctr_tf.evaluation.scorer import Scorer, WithoutHistory
     from ctr_tf.layers.feature_embedding import ITEM_VECTORS
     from ctr_tf.text.item_vectors import text_inputs
     from ctr_tf.training.run import load_run
 
-    base = base_file(base, split) if base else None
+    asked = asked or Asked()
+    output = as_path(output or output_folder(folder, split, task))
+    other = base if base and _is_run(base) else None
+    if base and not other:
+        base = base_file(base, split)
+        _read_base(base)  # before anything is scored
     run = load_run(folder)
     config = run.config.data
     if batch_size is not None:
@@ -232,10 +309,30 @@ def evaluate_run(
             raise UserError(unknown_name("task", task, run.ranker.tasks))
         config = dataclasses.replace(config, label=task)
     found = PreparedData.load(data or config.path)
+    slicings = find_slicings(run.schema, asked.slice_by)
+    told: dict[str, Any] = {"origin": origin_of_run(run, found, split)}
+    if config.label in (None, run.schema.labels[0]):
+        known = known_baselines(found, split, asked.baselines)
+        told["baselines"] = {n: {k: m[k] for k in _BESIDE} for n, m in known.items()}
+    else:
+        _log.info(
+            "no baseline is shown beside: they are of the schema's first label, and "
+            "this is measured on '%s'",
+            config.label,
+        )
+    if other:
+        if data is None:
+            _check_same_data(folder, found, other)
+        place = output / "against"
+        evaluate_run(
+            *(other, split, None, place, batch_size, True, task, False, found.folder)
+        )
+        base = place / METRICS
     found = found.read_as(run.schema, run.vocabularies)
     chunks = run.ranker.num_chunks
     texts = text_inputs({ITEM_VECTORS: run.ranker}, found.vocabularies)
-    batches = dataset(
+    read = functools.partial(
+        dataset,
         found,
         split,
         config,
@@ -244,21 +341,74 @@ def evaluate_run(
         metadata=True,
         texts=texts,
     )
-    output = as_path(output or output_folder(folder, split, task))
     scorer = Scorer(run.ranker, task)
     without = None
     if withheld:
         history = empty_history(found, config, num_chunks=chunks, texts=texts)
         without = WithoutHistory(scorer, history)
-    scored = predictions(batches, scorer, without)
+    total = found.num_samples(split)
     with diagnosed(found, split), writing(output) as here:
+        if asked.importance is not None:
+            most = asked.importance_requests
+            told["importance"] = permutation_importance(
+                read(share=min(1.0, max(most, 1) / max(total, 1))),
+                scorer,
+                run.schema,
+                batch_size=config.batch_size,
+                single=asked.importance == "all",
+                requests=most,
+            )
+        kept = KeptScores()
+        sliced = Slices(
+            slicings or find_slicings(run.schema, _LIKELY_SLICES if other else ()),
+            found.vocabularies,
+            kept,
+        )
+        results: dict[str, Callable[[], Any]] = {}
+        if slicings:
+            results["sliced_by"] = sliced.result
+        curves = {"this run" if other else "": read_learning_curve(folder)}
+        if other:
+            path = output / "against" / SCORES
+            results["against"] = Against(str(other), path, kept, sliced).result
+            curves[str(other)] = read_learning_curve(other)
+        scored = predictions(read(), scorer, without, sliced.keys)
         if scores:
             scored = saving_scores(scored, here / SCORES)
         return evaluate_predictions(
             scored,
             here,
-            name=", ".join(filter(None, (as_path(folder).resolve().name, split, task))),
+            name=", ".join(filter(None, (_name(folder), split, task))),
             zone=run.schema.zone,
             base=base,
-            total=found.num_samples(split),
+            total=total,
+            told=told,
+            further=Further((kept, sliced) if results else (), results, curves),
+        )
+
+
+def _name(folder: str | Path) -> str:
+    return as_path(folder).resolve().name
+
+
+def _is_run(folder: str | Path) -> bool:
+    from ctr_tf.training.run import is_run
+
+    return is_run(folder)
+
+
+def _check_same_data(
+    folder: str | Path, data: "PreparedData", other: str | Path
+) -> None:
+    from ctr_tf.data.prepared import PreparedData
+    from ctr_tf.training.run import fingerprint, read_config
+
+    theirs = PreparedData.load(read_config(other).data.path)
+    if fingerprint(theirs) != fingerprint(data):
+        raise UserError(
+            f"Runs are compared on the same samples, and '{other}' was trained on "
+            f"others than '{folder}': its data '{theirs.folder}' have the hash "
+            f"{fingerprint(theirs)}, those of '{data.folder}' {fingerprint(data)}. "
+            "Name the data that both are to be measured on (`--data`). "
+            f"Received: --against {other}"
         )

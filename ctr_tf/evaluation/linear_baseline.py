@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
 from ctr_tf.evaluation.baseline_data import arrays, click_rate, labeled_batches
 from ctr_tf.evaluation.logistic_regression import BatchStore, LogisticRegression
 from ctr_tf.evaluation.metrics import Metrics
@@ -44,19 +45,40 @@ class LinearBaseline:
 
 
 def fit_logistic_regression(
-    data: PreparedData, folder: str | Path | None = None
+    data: PreparedData,
+    folder: str | Path | None = None,
+    label: str | None = None,
+    most: int | None = None,
 ) -> LinearBaseline:
     """Trains from a strong penalty to a weak one, as long as validation gains.
 
     Args:
         data: the data set.
         folder: where temporary files go.
+        label: of the schema; its first one where None.
+        most: samples that it is fitted on, and that choose the penalty, spread evenly
+            over their splits; None: all of them.
+
+    Raises:
+        UserError: if one of the two lacks clicks, or has nothing but clicks.
     """
-    for split in ("train", "validation"):
-        click_rate(data, split)
     features = SparseFeatures(data.schema, data.vocabularies.table_sizes(data.schema))
-    train = BatchStore(sparse_batches(data, "train", features), folder)
-    validation = BatchStore(sparse_batches(data, "validation", features), folder)
+    stores = []
+    for split in ("train", "validation"):
+        if label in (None, data.schema.labels[0]):
+            click_rate(data, split)  # which says at once that there is nothing to fit
+        samples = max(data.num_samples(split), 1)
+        share = min(1.0, (most or samples) / samples)
+        batches = sparse_batches(data, split, features, label, share)
+        store = BatchStore(batches, folder)
+        if store.clicks in (0, store.candidates):
+            raise UserError(
+                f"What is read of the {split} split must have both clicks and "
+                f"candidates without. Received: {store.clicks:,} clicks of "
+                f"{store.candidates:,}"
+            )
+        stores.append(store)
+    train, validation = stores
     model = LogisticRegression(features.is_number, features.num_request_columns)
     model.prepare(train)
     best_auc, best, worse = -1.0, (model.weights, model.intercept), 0
@@ -91,8 +113,12 @@ def auc_of(model: LogisticRegression, batches: BatchStore) -> float:
 
 
 def sparse_batches(
-    data: PreparedData, split: str, features: SparseFeatures
+    data: PreparedData,
+    split: str,
+    features: SparseFeatures,
+    label: str | None = None,
+    share: float = 1.0,
 ) -> Iterator[SparseBatch]:
-    """A split as sparse matrices."""
-    for inputs, labels, _ in labeled_batches(data, split):
+    """A split, or a share of it, as sparse matrices."""
+    for inputs, labels, _ in labeled_batches(data, split, label=label, share=share):
         yield features.batch(inputs, labels)

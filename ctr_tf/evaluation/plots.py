@@ -1,9 +1,13 @@
 """The report's panels: each draws one view of an evaluation's result on its axes."""
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+
+from ctr_tf.training.learning_curve import Rows, draw_learning_curve
 
 BLUE, ORANGE, GRAY, LIGHT = "#2563a8", "#d97706", "#6b7280", "#e5e7eb"
 STYLE: Any = {
@@ -147,10 +151,94 @@ def _by_slice(axes: Axes, parts: list[dict], names: list[str]) -> None:
     axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 0.99))
 
 
-PANELS = (
+def by_group(axes: Axes, result: dict, name: str) -> None:
+    """AUC of the groups of a slicing, with intervals, and their share of candidates."""
+    parts = result["sliced_by"][name]
+    place = np.arange(len(parts))
+    share = np.array([part["candidates"] for part in parts], float)
+    axes.bar(
+        place,
+        share / share.max(),
+        color=LIGHT,
+        width=0.6,
+        transform=axes.get_xaxis_transform(),
+        label="share of candidates",
+    )
+    known = [i for i, part in enumerate(parts) if "auc" in part]
+    values = np.array([parts[i]["auc"]["value"] for i in known])
+    _with_interval(axes, known, values, [parts[i]["auc"] for i in known])
+    axes.axhline(0.5, color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
+    long = any(len(part["group"]) > 9 for part in parts)
+    rotation: Any = {"rotation": 25, "ha": "right"} if long else {}
+    axes.set_xticks(place, [part["group"] for part in parts], **rotation)
+    axes.set(title=f"AUC by {name}", ylabel="AUC", xlim=(-0.6, len(parts) - 0.4))
+    axes.grid(False, axis="x")
+    axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1, 0.99))
+
+
+def _with_interval(
+    axes: Axes, place: Sequence[int], values: np.ndarray, metrics: Sequence[dict]
+) -> None:
+    ends = [(m["low"], m["high"]) for m in metrics]
+    low, high = np.array([(np.nan, np.nan) if a is None else (a, b) for a, b in ends]).T
+    axes.vlines(place, low, high, color=BLUE, linewidth=1.6)
+    axes.plot(place, values, "o", color=BLUE, markersize=5, label="AUC, 95 % interval")
+
+
+def importance(axes: Axes, result: dict) -> None:
+    """What AUC loses where a group of features is permuted."""
+    found = [group for group in result["importance"]["groups"] if "auc" in group][::-1]
+    place = np.arange(len(found))
+    lost = np.array([group["auc"]["lost"] for group in found])
+    axes.barh(place, lost, color=BLUE, height=0.6)
+    for y, group in enumerate(found):
+        if group["auc"]["low"] is not None:
+            ends = (group["auc"]["low"], group["auc"]["high"])
+            axes.hlines(y, *ends, color=ORANGE, linewidth=2.2)
+    axes.axvline(0, color=GRAY, linewidth=1)
+    axes.set_yticks(place, [group["group"] for group in found])
+    axes.set(title="Importance by permutation", xlabel="AUC lost, with 95 % interval")
+    axes.grid(False, axis="y")
+
+
+def learning_curve(
+    axes: Axes, result: dict, metric: str, curves: Mapping[str, Rows]
+) -> None:
+    """Loss or AUC over the steps, of a run or of two."""
+    draw_learning_curve(axes, metric, curves, (BLUE, ORANGE), "Learning curve: {}")
+
+
+Panel = tuple[str, Callable[[Axes, dict], None], bool]  # title, drawing, is it wide
+
+PANELS: tuple[Panel, ...] = (
     ("Reliability", reliability, False),
     ("ROC", roc, False),
     ("Scores by class", histogram, False),
     ("AUC by history length", by_history_length, True),
     ("AUC by local hour", by_hour, True),
 )
+
+
+def panels(curves: Mapping[str, Rows]) -> list[Panel]:
+    """The panels of every result, and learning curves where there are any.
+
+    Args:
+        curves: name of a run → rows of its learning curve.
+    """
+    found = list(PANELS)
+    known = {name: rows for name, rows in curves.items() if rows}
+    for metric, title in (("loss", "loss"), ("auc", "AUC")) if known else ():
+        draw = functools.partial(learning_curve, metric=metric, curves=known)
+        found.append((f"Learning curve, {title}", draw, False))
+    return found
+
+
+def further_panels(result: dict) -> list[Panel]:
+    """The panels of what was asked for beside."""
+    found: list[Panel] = []
+    for name in result.get("sliced_by", {}):
+        draw = functools.partial(by_group, name=name)
+        found.append((f"AUC by {name}", draw, True))
+    if "importance" in result:
+        found.append(("Importance by permutation", importance, True))
+    return found

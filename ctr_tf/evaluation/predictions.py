@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Predictions:
         mask: `[B, C]` bool, False on padding.
         true_probability: `[B, C]`, NaN where the data do not know it.
         withheld: `[B, C]`, the model's probabilities with the history withheld.
+        features: key of the model's inputs → its values, `[B, …]`; those that somebody
+            asked for.
     """
 
     request_id: np.ndarray
@@ -38,12 +40,14 @@ class Predictions:
     mask: np.ndarray
     true_probability: np.ndarray | None = None
     withheld: np.ndarray | None = None
+    features: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 def predictions(
     batches: Iterable,
     score: Callable[[dict], np.ndarray],
     withheld: Callable[[dict], np.ndarray] | None = None,
+    keep: Sequence[str] = (),
 ) -> Iterator[Predictions]:
     """Scores the batches of `ctr_tf.data.dataset.dataset(…, metadata=True)`.
 
@@ -51,6 +55,7 @@ def predictions(
         batches: `(inputs, labels, weights, metadata)` each.
         score: inputs → probabilities `[B, C]`.
         withheld: the same of users whose history is withheld, where that is asked.
+        keep: keys of inputs that predictions have, as `features`.
     """
     for inputs, labels, weights, metadata in batches:
         yield Predictions(
@@ -58,6 +63,7 @@ def predictions(
             probabilities=np.asarray(score(inputs)),
             mask=np.asarray(weights) > 0,
             withheld=None if withheld is None else np.asarray(withheld(inputs)),
+            features={key: np.asarray(inputs[key]) for key in keep},
             **{name: np.asarray(value) for name, value in metadata.items()},
         )
 

@@ -5,7 +5,7 @@
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -34,28 +34,44 @@ class Scores:
     score: np.ndarray
 
 
+class KeptScores:
+    """Keeps every candidate's score as batches pass; 25 bytes a candidate."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[np.ndarray]] = {
+            field.name: [] for field in dataclasses.fields(Scores)
+        }
+
+    def update(self, batch: Predictions) -> None:
+        """Adds scored slates."""
+        sizes = batch.mask.sum(1)
+        parts = self._parts
+        parts["user"].append(np.repeat(hash_ids(batch.user_id), sizes))
+        parts["request"].append(np.repeat(hash_ids(batch.request_id), sizes))
+        parts["label"].append(batch.labels[batch.mask].astype(np.uint8))
+        parts["score"].append(batch.probabilities[batch.mask].astype(np.float64))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields of `Scores`, in the order in which they came; {} of nothing."""
+        filled = {name: part for name, part in self._parts.items() if part}
+        return {name: np.concatenate(part) for name, part in filled.items()}
+
+
 def saving_scores(
     batches: Iterable[Predictions], path: str | Path
 ) -> Iterator[Predictions]:
     """Passes batches on, and saves their scores when the last one has passed.
 
     Args:
-        batches: scored slates; 25 bytes a candidate are kept of them.
+        batches: scored slates; see `KeptScores` for what is kept of them.
         path: of the file; its folder is made.
     """
-    parts: dict[str, list[np.ndarray]] = {
-        field.name: [] for field in dataclasses.fields(Scores)
-    }
+    kept = KeptScores()
     for batch in batches:
-        sizes = batch.mask.sum(1)
-        parts["user"].append(np.repeat(hash_ids(batch.user_id), sizes))
-        parts["request"].append(np.repeat(hash_ids(batch.request_id), sizes))
-        parts["label"].append(batch.labels[batch.mask].astype(np.uint8))
-        parts["score"].append(batch.probabilities[batch.mask].astype(np.float64))
+        kept.update(batch)
         yield batch
     as_path(path).parent.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.concatenate(part) for name, part in parts.items() if part}
-    np.savez(path, **arrays)
+    np.savez(path, **kept.arrays())
 
 
 def load_scores(path: str | Path) -> Scores:
@@ -69,5 +85,10 @@ def load_scores(path: str | Path) -> Scores:
             f"There are no scores at '{path}'; `ctr-tf evaluate --scores` writes them."
         )
     with as_path(path).open("rb") as file, np.load(file) as arrays:
-        order = np.argsort(arrays["request"], kind="stable")
-        return Scores(**{name: arrays[name][order] for name in arrays.files})
+        return by_request({name: arrays[name] for name in arrays.files})[0]
+
+
+def by_request(arrays: Mapping[str, np.ndarray]) -> tuple[Scores, np.ndarray]:
+    """Scores sorted by request, and the place at which each candidate came."""
+    order = np.argsort(arrays["request"], kind="stable")
+    return Scores(**{name: values[order] for name, values in arrays.items()}), order

@@ -1,7 +1,7 @@
 """What the history is worth: the same model's metrics with the history withheld.
 
 The difference has a 95 % interval by the paired bootstrap over users of
-`ctr_tf.compare.bootstrap`, up to `MAX_CANDIDATES`: what is more differs for certain.
+`ctr_tf.compare.bootstrap`, up to its `MAX_CANDIDATES`.
 """
 
 import logging
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf.compare.bootstrap import (
+    MAX_CANDIDATES,
     compare_with,
     draw_users,
+    num_replicates,
     replicate_log_loss,
     replicate_metrics,
 )
@@ -20,9 +22,6 @@ from ctr_tf.evaluation.metrics import Metrics, hash_ids
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import Scores
 
-MAX_CANDIDATES = 500_000
-_CELLS = 1 << 24  # of draws: replicates × users
-_MIN_REPLICATES, _MAX_REPLICATES = 200, 1_000
 _METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
 
 _log = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ class WithheldMetrics:
         kept = [np.concatenate(parts) for parts in zip(*self._kept, strict=True)]
         user, label, *scores = kept
         users = len(np.unique(user))
-        replicates = int(np.clip(_CELLS // users, _MIN_REPLICATES, _MAX_REPLICATES))
+        replicates = num_replicates(users)
         draws = draw_users(users, replicates)
         measured: dict[str, dict[str, list[np.ndarray]]] = {}
         for name, score in zip(("whole", "withheld"), scores, strict=True):

@@ -36,6 +36,11 @@ def find_recipe(name: str) -> Path:
     return FOLDER / f"{name}.yaml"
 
 
+def recipe_name(path: str | Path) -> str:
+    """What the recipe of a file is called: a shipped one's name, others' path."""
+    return Path(path).stem if Path(path).parent == FOLDER else str(path)
+
+
 def recipe_of_data(name: str) -> str:
     """Name of SparseCTR's recipe for a data set or source: its own, or that for any."""
     own = f"sparsectr_{name}"

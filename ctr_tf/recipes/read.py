@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ctr_tf import config as configs
 from ctr_tf.errors import UserError
-from ctr_tf.recipes.find import find_recipe
+from ctr_tf.recipes.find import find_recipe, recipe_name
 from ctr_tf.training.config import Config
 
 _LIKE = "like"
@@ -49,7 +49,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         FileNotFoundError: names the path.
         UserError: names the dotted key and the value received.
     """
-    return configs.parse(Config, configs.override(read_recipe(path), overrides))
+    values = {"recipe": recipe_name(path), **read_recipe(path)}
+    return configs.parse(Config, configs.override(values, overrides))
 
 
 def _merged(base: Mapping, values: Mapping) -> dict:

@@ -311,6 +311,19 @@ class Feature:
         values = (self.from_stored(value, vocabularies) for value in stored)
         return ["-" if value is None else f"{value:.6g}" for value in values]
 
+    def id_words(self, ids: Sequence[int], vocabularies: "Vocabularies") -> list[str]:
+        """Ids that a model takes of an embedded feature, from `FIRST_ID` on, in words.
+
+        Args:
+            ids: a model's inputs.
+            vocabularies: by which they were made.
+        """
+        return [f"#{i}" for i in ids]
+
+    def from_input(self, value: float) -> float:
+        """A number that a model takes → the raw one that it stands for."""
+        return value
+
     @property
     def reads_as_number(self) -> bool:
         """Whether people read the values as numbers, aligned to the right."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.errors import UserError
@@ -187,6 +188,26 @@ class Reporter(keras.callbacks.Callback):
             if self._logs and self._written and is_remote(self._logs):
                 upload(self._written, self._logs)
 
+    def write_histograms(
+        self, group: str, step: int, histograms: Mapping[str, np.ndarray]
+    ) -> None:
+        """Writes histograms to TensorBoard.
+
+        Args:
+            group: before their names.
+            step: of the run.
+            histograms: name → `[K, 3]`, the ends of a bin and how many are in it.
+        """
+        if not self.writer:
+            return
+        from tensorboard.plugins.histogram import metadata
+
+        # `tf.summary.histogram` would want every value, and these are counts already.
+        described = metadata.create_summary_metadata(None, None)
+        with self.writer.as_default(step):
+            for name, bins in histograms.items():
+                tf.summary.write(f"{group}/{name}", bins, metadata=described)
+
 
 class Validation(keras.callbacks.Callback):
     """Validates, keeps the best weights, and stops when they get no better.
@@ -269,7 +290,9 @@ class Validation(keras.callbacks.Callback):
                 f"validation split: {_WHY_UNDEFINED[self.monitor]}. Computed: "
                 f"{', '.join(values)}"
             )
+        scores = {f"logit_{k}": v for k, v in self.model.score_histograms().items()}
         self.model.reset_metrics()
+        self.reporter.write_histograms("validation", step, scores)
         self.reporter.write("validation", step, values)
         progress.history.append(
             {"step": step, **{f"validation_{k}": v for k, v in values.items()}}

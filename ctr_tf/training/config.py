@@ -56,6 +56,8 @@ class TrainingConfig:
             those steps take.
         keep_checkpoints: latest ones kept, beside the best.
         log_every: steps from one log line (and TensorBoard point) to the next.
+        baseline: whether `ctr-tf train` fits logistic regression at its end, to be told
+            beside the run; see `ctr_tf.evaluation.baseline_line`.
     """
 
     epochs: int = 1
@@ -78,6 +80,7 @@ class TrainingConfig:
     checkpoint_minutes: float | None = 30.0
     keep_checkpoints: int = 2
     log_every: int = 50
+    baseline: bool = True
 
     def __post_init__(self) -> None:
         for key, known in (
@@ -136,6 +139,7 @@ class Config:
         training: how long, how exactly and where.
         stream: what is trained on instead of the data set's split; None: nothing.
         tune: key → range, of `ctr-tf tune` alone; see `read_ranges`.
+        recipe: what the recipe is called, to be told; `load_recipe` says it.
     """
 
     run: str = "runs/run"
@@ -154,6 +158,7 @@ class Config:
     tune: dict[str, Any] = dataclasses.field(
         default_factory=dict, metadata={"read": read_ranges}
     )
+    recipe: str = dataclasses.field(default="", compare=False)
 
     @property
     def used_optimizer(self) -> OptimizerConfig:

@@ -49,7 +49,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     if name not in STRATEGIES:
         raise UserError(unknown_name("distribution", name, STRATEGIES))
     if name != "multi_worker":
-        _check_alone(name, os.environ.get("TF_CONFIG"))
+        _check_alone(name)
     if name == "mirrored":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         devices = tf.config.list_logical_devices(kind)
@@ -60,9 +60,20 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
-def _check_alone(name: str, text: str | None) -> None:
-    jobs = json.loads(text or "{}").get("cluster", {})
-    count = sum(len(jobs.get(job, ())) for job in _JOBS)
+def worker_of_environment() -> tuple[int, int]:
+    """As `worker`, by what TF_CONFIG says alone; one that is alone is 0 of 1."""
+    config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+    jobs = config.get("cluster", {})
+    workers = [(job, place) for job in _JOBS for place in range(len(jobs.get(job, ())))]
+    if not workers:
+        return 0, 1
+    task = config.get("task", {})
+    me = task.get("type"), int(task.get("index", 0))
+    return workers.index(me) if me in workers else 0, len(workers)
+
+
+def _check_alone(name: str) -> None:
+    _, count = worker_of_environment()
     if count > 1:
         raise UserError(
             f"TF_CONFIG lists {count} workers, each of which would train by itself: "

@@ -6,10 +6,12 @@
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 _REACH = 32.0  # logits beyond are as good as certain
 _BINS = 1 << 14  # of 1/256 of a logit each
+_SHOWN_BINS = 60  # of a histogram, at most
 
 
 class LogitAUC(keras.metrics.Metric):
@@ -49,11 +51,34 @@ class LogitAUC(keras.metrics.Metric):
                 tf.math.unsorted_segment_sum(weights * share, number, _BINS)
             )
 
+    def histograms(self) -> dict[str, np.ndarray]:
+        """The logits so far by class, as TensorBoard takes histograms.
+
+        Returns:
+            `clicked` and `not_clicked`: `[K, 3]`, the ends of a bin and how many are
+            in it, over the same range for both; `[0, 3]` where there is nothing.
+        """
+        totals = [np.array(tf.convert_to_tensor(t)) for t in self._totals]
+        both = np.flatnonzero(totals[0] + totals[1])
+        if not len(both):
+            return dict.fromkeys(("clicked", "not_clicked"), np.zeros((0, 3)))
+        width = -(-(both[-1] + 1 - both[0]) // _SHOWN_BINS)
+        starts = np.arange(both[0], both[-1] + 1, width)
+        edges = np.append(starts, starts[-1] + width) * (2 * _REACH / _BINS) - _REACH
+        return {
+            name: np.stack(
+                [edges[:-1], edges[1:], np.add.reduceat(t[: both[-1] + 1], starts)], 1
+            )
+            for name, t in zip(("clicked", "not_clicked"), totals, strict=True)
+        }
+
+    @property
+    def _totals(self) -> tuple[keras.Variable, keras.Variable]:
+        return self.clicked, self.unclicked
+
     def result(self) -> tf.Tensor:
         """The AUC so far; NaN without clicks, or without others."""
-        clicked, unclicked = (
-            tf.convert_to_tensor(total) for total in (self.clicked, self.unclicked)
-        )
+        clicked, unclicked = (tf.convert_to_tensor(total) for total in self._totals)
         below = tf.cumsum(unclicked, exclusive=True) + unclicked / 2
         pairs = tf.reduce_sum(clicked) * tf.reduce_sum(unclicked)
         won = tf.reduce_sum(clicked * below)

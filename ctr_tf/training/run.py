@@ -2,10 +2,12 @@
 
 config.yaml  schema.yaml  vocabularies/  checkpoints/  logs/  metrics.json  plots/
 language_model/config.json, of a model that reads texts
+baseline.json, where `ctr-tf train` has fitted one (`ctr_tf.evaluation.baseline_line`)
 """
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import logging
 import shutil
@@ -13,8 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
+import tensorflow as tf
 import yaml
 
+from ctr_tf import __version__
 from ctr_tf import config as configs
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
@@ -31,6 +36,7 @@ from ctr_tf.training.config import Config
 
 _log = logging.getLogger(__name__)
 METRICS = "metrics.json"  # written when a training has come to its end
+LOGS = "logs"  # TensorBoard's
 _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"
 _VOCABULARIES = "vocabularies"
@@ -97,13 +103,18 @@ def model_of(folder: str | Path, config: Config) -> Any:
     return config.model.with_texts(language_model=kept, pretrained=False)
 
 
+def is_run(folder: str | Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (as_path(folder) / _CONFIG).is_file()
+
+
 def read_config(folder: str | Path) -> Config:
     """Reads the resolved recipe of a run.
 
     Raises:
         FileNotFoundError: if the folder is no run.
     """
-    if not (as_path(folder) / _CONFIG).is_file():
+    if not is_run(folder):
         raise FileNotFoundError(
             f"'{folder}' is not the folder of a run: it has no {_CONFIG}."
         )
@@ -146,8 +157,10 @@ def open_run(config: Config, data: PreparedData) -> Path:
         mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
         for mapping in mappings:
             del mapping["run"]  # a run may be moved
-            del mapping["tune"]  # no training looks at it
-            for key in ("distribution", "tables"):  # where it is trained
+            for key in ("tune", "recipe"):  # no training looks at them
+                del mapping[key]
+            # Where it is trained, and what is told at its end.
+            for key in ("distribution", "tables", "baseline"):
                 del mapping["training"][key]
             for key in ("broker", "to_end"):  # where a stream comes from, and when
                 (mapping["stream"] or {}).pop(key, None)
@@ -240,6 +253,17 @@ def _check_content(folder: Path, data: PreparedData) -> None:
 def checkpoint_folder(folder: str | Path) -> Path:
     """Where a run's checkpoints lie."""
     return as_path(folder) / "checkpoints"
+
+
+def made_now() -> dict[str, Any]:
+    """When something is made, and by what: what `metrics.json` of a run says of it.
+
+    Returns:
+        `date`, ISO 8601 in UTC, and `versions` of packages.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    packages = {"ctr_tf": __version__, "tensorflow": tf.__version__}
+    return {"date": now, "versions": {**packages, "keras": keras.__version__}}
 
 
 def fingerprint(data: PreparedData) -> str:

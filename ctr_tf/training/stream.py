@@ -38,7 +38,13 @@ from ctr_tf.training.config import Config
 from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.optimizers import begin_schedules
 from ctr_tf.training.preemption import LeftError, Wishes, leaving_when_told
-from ctr_tf.training.run import checkpoint_folder, held_run, open_run
+from ctr_tf.training.run import (
+    LOGS,
+    checkpoint_folder,
+    held_run,
+    made_now,
+    open_run,
+)
 from ctr_tf.training.start import check_start, go_on_from, start_from
 from ctr_tf.training.stream_config import StreamConfig
 from ctr_tf.training.train import make_trainer, write_results
@@ -153,7 +159,7 @@ class _Streaming:
         self.reporter = Reporter(
             self.progress,
             *(0, config.training.log_every, config.data.batch_size),
-            self.folder / "logs",
+            self.folder / LOGS,
         )
         self._carried: list[Message] = []
         self._saved = time.monotonic()
@@ -209,6 +215,7 @@ class _Streaming:
             "seconds": time.perf_counter() - started,
             "examples_per_second": self._learned / (self._seconds or 1),
             "memory_gib": memory_gib(),
+            **made_now(),
         }
         write_results(self.folder, metrics, progress)
         return metrics

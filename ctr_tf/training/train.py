@@ -20,7 +20,6 @@ from ctr_tf.errors import UserError, plain_line
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
 from ctr_tf.storage import as_path, files
-from ctr_tf.storage.folders import writing
 from ctr_tf.training.callbacks import (
     Checkpointing,
     Reporter,
@@ -40,21 +39,24 @@ from ctr_tf.training.distribution import (
 )
 from ctr_tf.training.huge_pages import use_huge_pages
 from ctr_tf.training.last_weights import LastWeights
+from ctr_tf.training.learning_curve import write_learning_curve
 from ctr_tf.training.objective import make_objective
 from ctr_tf.training.optimizers import begin_schedules, make_optimizer
-from ctr_tf.training.plots import plot_learning_curve
 from ctr_tf.training.preemption import (
     LOST,
     LeftError,
     Wishes,
     leaving_when_told,
 )
+from ctr_tf.training.projector import write_projector
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import (
+    LOGS,
     METRICS,
     checkpoint_folder,
     fingerprint,
     held_run,
+    made_now,
     open_run,
 )
 from ctr_tf.training.start import check_start, go_on_from, start_from
@@ -138,6 +140,7 @@ def _train(
     )
     progress = checkpoints.restore()
     _announce(config, data, trainer, progress, total_steps)
+    began = progress.step
 
     read = functools.partial(
         dataset,
@@ -151,7 +154,7 @@ def _train(
         total_steps,
         options.log_every,
         config.data.batch_size,
-        folder / "logs" if index == 0 else None,
+        folder / LOGS if index == 0 else None,
     )
     started = time.perf_counter()
     if not progress.finished:
@@ -227,9 +230,12 @@ def _train(
         / (reporter.seconds or 1),
         "input_wait_share": reporter.input_seconds / (reporter.seconds or 1),
         "memory_gib": memory_gib(),
+        **made_now(),
     }
     if index == 0:
         write_results(folder, metrics, progress)
+        if progress.step > began:
+            write_projector(folder / LOGS, ranker, data)
     wait_for_all(strategy)
     return metrics
 
@@ -340,8 +346,7 @@ def _announce(
 def write_results(folder: Path, metrics: dict, progress: Progress) -> None:
     """Leaves `metrics.json` and the learning curve in a run's folder."""
     if progress.history:
-        with writing(folder / "plots") as plots:
-            plot_learning_curve(progress.history, plots / "learning_curve.png")
+        write_learning_curve(folder, progress.history)
     path = folder / METRICS
     if path.exists() and not metrics["examples_per_second"]:
         return  # nothing was trained

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.latest import latest_behaviors
@@ -343,6 +344,13 @@ class Trainer(keras.Model):
         What is not defined is NaN; so is the loss where no term is.
         """
         return self._results(of_nothing=float("nan"))
+
+    def score_histograms(self) -> dict[str, np.ndarray]:
+        """The logits so far by class, all replicas'; see `LogitAUC.histograms`.
+
+        They are those of the label that is trained for. All workers must ask together.
+        """
+        return self._aucs[0].histograms()
 
     def _results(self, of_nothing: float) -> dict:
         means = {name: mean.result() for name, mean in self._terms.items()}

@@ -77,13 +77,12 @@ def run(model, output, *words):
 
 def read(output):
     """Rows of all files, in order."""
-    rows = []
-    for path in sorted(output.glob("part-*")):
-        if path.suffix == ".parquet":
-            rows += pq.read_table(path).to_pylist()
-        else:
-            rows += map(json.loads, path.read_text("utf-8").splitlines())
-    return rows
+    folder = output / score.FILES
+    paths = sorted(folder.iterdir())
+    if paths[0].suffix == ".parquet":
+        return pq.read_table(folder).to_pylist()
+    lines = [line for path in paths for line in path.read_text("utf-8").splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 def assert_scores(rows, expected):
@@ -105,7 +104,7 @@ def test_scores_equal_those_of_raw_requests(model, data, expected, tmp_path, kin
     assert manifest == ScoreManifest.load(output / "manifest.json")
     assert (manifest.samples, manifest.candidates) == (6, len(rows))
     assert [f.path for f in manifest.files] == sorted(
-        path.name for path in output.glob("part-*")
+        f"{score.FILES}/{path.name}" for path in (output / score.FILES).iterdir()
     )
     slates = {row["request_id"]: [] for row in rows}
     for row in rows:

@@ -50,7 +50,9 @@ def recipe(data, run, **training):
         "data": {"path": str(data), "batch_size": 8, "shuffle_buffer": 32},
         "model": {"name": "sdim", "dim": 8},  # the quickest to trace
         "optimizer": {"learning_rate": 0.01, "schedule": "cosine", "warmup_steps": 4},
-        "training": {"epochs": 2, "checkpoint_every": 2, "log_every": 3, **training},
+        "training": {"epochs": 2, "checkpoint_every": 2, "log_every": 3}
+        | {"baseline": False}  # of those by the command line
+        | training,
     }
 
 
@@ -98,7 +100,6 @@ def test_a_run_holds_what_evaluation_needs(whole):
     for name in ("config.yaml", "schema.yaml", "metrics.json"):
         assert (run / name).is_file()
     assert (run / "plots" / "learning_curve.png").stat().st_size > 1_000
-    assert list((run / "logs").glob("events*"))
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert set(metrics["validation"]) == {"auc", "gauc_request", "loss"}
     best, last = (load_run(run, weights) for weights in ("best", "last"))
@@ -107,6 +108,37 @@ def test_a_run_holds_what_evaluation_needs(whole):
     assert max((run / "checkpoints").glob("best-*")).name.endswith(
         str(metrics["best_step"])
     )
+
+
+def test_tensorboard_has_scores_by_class_and_embeddings_of_items(whole, data):
+    run, _ = whole
+    (events,) = (run / "logs").glob("events*")
+    found = {}
+    for event in tf.compat.v1.train.summary_iterator(str(events)):
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "histograms":
+                bins = tf.make_ndarray(value.tensor)
+                found.setdefault(value.tag, {})[event.step] = bins
+    labels = ["validation/logit_clicked", "validation/logit_not_clicked"]
+    assert sorted(found) == labels
+    assert sorted(found[labels[0]]) == [12, 24]  # both validations
+    prepared = PreparedData.load(data)
+    clicks = prepared.manifest.splits["validation"].clicks
+    assert found[labels[0]][24][:, 2].sum() == clicks
+    assert found[labels[1]][24][:, 2].sum() == 80 - clicks
+    config = (run / "logs" / "projector_config.pbtxt").read_text()
+    assert 'tensor_path: "projector/items.tsv"' in config
+    rows = np.loadtxt(run / "logs" / "projector" / "items.tsv")
+    table = load_run(run, "last").ranker.embedding.tables["item_id"].table.numpy()
+    np.testing.assert_allclose(rows, table[2:], rtol=1e-5)
+    path = run / "logs" / "projector" / "items_metadata.tsv"
+    head, *items = path.read_text("utf-8").splitlines()
+    assert head == "item_id\tcategory"
+    words = [item.split("\t") for item in items]
+    assert [word for word, _ in words] == prepared.vocabularies.values("item_id")
+    known = set(prepared.vocabularies.values("category"))
+    assert {category for _, category in words} <= known | {"?"}
+    assert len({category for _, category in words}) > 5
 
 
 def test_a_complete_run_is_left_as_it_is(whole, data):

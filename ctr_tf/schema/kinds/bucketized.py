@@ -131,6 +131,25 @@ class Bucketized(Feature):
             known &= bucket < self.num_values
         return tf.where(known, bucket + FIRST_ID, OUT_OF_VOCABULARY_ID)
 
+    def id_words(self, ids: Sequence[int], vocabularies: "Vocabularies") -> list[str]:
+        """See `Feature`: the range of each bucket."""
+        return [self._range(int(i) - FIRST_ID) for i in ids]
+
+    def _range(self, bucket: int) -> str:
+        if self.boundaries is not None:
+            low, high = (
+                f"{self.boundaries[place]:g}"
+                if 0 <= place < len(self.boundaries)
+                else ""
+                for place in (bucket - 1, bucket)
+            )
+            if low and high:
+                return f"{low} to < {high}"
+            return f"< {high}" if high else f">= {low}"
+        if self.log2:
+            return f"{2**bucket if bucket else 0:,} to {2 ** (bucket + 1) - 1:,}"
+        return str(bucket)
+
     def fits_json(self, values: Sequence) -> bool:
         """See `Feature`."""
         return super().fits_json(values) and not (

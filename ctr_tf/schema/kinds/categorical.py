@@ -135,6 +135,10 @@ class Categorical(Feature):
         rows = vocabularies.table_size(self)
         return generator.integers(OUT_OF_VOCABULARY_ID, rows, size)
 
+    def id_words(self, ids: Sequence[int], vocabularies: "Vocabularies") -> list[str]:
+        """See `Feature`: the values."""
+        return self.words(ids, vocabularies)
+
     def words(self, stored: Sequence, vocabularies: "Vocabularies") -> list[str]:
         """See `Feature`; `"?"` stands for unknown."""
         return vocabularies.decode(self, [int(value) for value in stored])

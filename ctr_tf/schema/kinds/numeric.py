@@ -1,6 +1,7 @@
 """A number that enters the network as it is, standardized."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -75,6 +76,10 @@ class Numeric(Feature):
             known &= value >= 0
             value = tf.math.log1p(tf.maximum(value, 0.0))
         return tf.where(known, value, np.float32(np.nan))
+
+    def from_input(self, value: float) -> float:
+        """See `Feature`."""
+        return math.expm1(value) if self.transform == "log1p" else value
 
     def fits_json(self, values: Sequence) -> bool:
         """See `Feature`."""

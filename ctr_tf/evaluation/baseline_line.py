@@ -1,0 +1,146 @@
+"""The line of logistic regression beside a run that was trained, on its validation.
+
+A model that logistic regression beats on the same features has not learned what is
+there. The regression is fitted on at most `SAMPLES` of the training's samples (spread
+evenly over it), and measured on the whole validation split, as the model was: that is
+one pass, which costs less than a validation of the model. What it found is kept in the
+run's folder, so that going on with a finished run fits nothing.
+"""
+
+import json
+import logging
+import tempfile
+import time
+from typing import Any
+
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError
+from ctr_tf.evaluation.baseline_data import whole_batches
+from ctr_tf.evaluation.linear_baseline import fit_logistic_regression
+from ctr_tf.evaluation.metrics import Metrics
+from ctr_tf.evaluation.origin import BASELINE
+from ctr_tf.evaluation.predictions import predictions
+from ctr_tf.storage import as_path, files
+from ctr_tf.training.config import Config
+from ctr_tf.training.distribution import worker_of_environment
+from ctr_tf.training.run import METRICS, fingerprint
+
+SAMPLES = 20_000
+_SPLIT = "validation"
+_MEASURED = ("auc", "gauc_request", "log_loss")
+_MEMORY_ROWS = 2_000_000
+
+_log = logging.getLogger(__name__)
+
+
+def tell_baseline(config: Config) -> None:
+    """Tells how a finished run stands beside logistic regression.
+
+    Nothing is told of a run that validates nothing, or of `training.baseline: false`.
+    Where nothing can be fitted, that is told, and the run stays what it is.
+
+    Args:
+        config: the recipe of the run.
+    """
+    if not (config.training.baseline and config.training.validate):
+        return
+    if config.stream is not None:
+        return
+    worker, workers = worker_of_environment()
+    if workers > 1:
+        if not worker:
+            _log.info(
+                "logistic regression is not fitted where several workers train: "
+                "`ctr-tf baselines --data %s --split %s` tells what it reaches",
+                *(config.data.path, _SPLIT),
+            )
+        return
+    run = as_path(config.run)
+    metrics = files.read_json(run / METRICS)
+    try:
+        found = baseline_of(config)
+    except (UserError, FileNotFoundError) as error:
+        _log.warning("logistic regression was not fitted: %s", error)
+        return
+    files.write_text(run / BASELINE, json.dumps(found, indent=1) + "\n")
+    for line in lines(metrics["validation"], found, config.training.monitor):
+        _log.info("%s", line)
+
+
+def baseline_of(config: Config) -> dict[str, Any]:
+    """What logistic regression reaches on the validation split of a run.
+
+    Args:
+        config: the recipe of the run.
+
+    Returns:
+        `validation`: its AUC, GAUC by request and log loss, None where not defined;
+        `samples` that it was fitted on, `of` the training's; `data` and `label`, what
+        it is of.
+    """
+    data = PreparedData.load(config.data.path)
+    mark = {"data": fingerprint(data), "label": config.data.label}
+    path = as_path(config.run) / BASELINE
+    if path.is_file():
+        known = files.read_json(path)
+        if all(known.get(key) == value for key, value in mark.items()):
+            return known
+    total = data.num_samples("train")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="ctr-tf-") as folder:
+        model = fit_logistic_regression(data, folder, config.data.label, SAMPLES)
+        metrics = Metrics(memory_rows=_MEMORY_ROWS, folder=folder)
+        batches = whole_batches(data, _SPLIT, label=config.data.label)
+        for batch in predictions(batches, model):
+            metrics.update(
+                *(batch.labels, batch.probabilities, batch.mask),
+                *(batch.request_id, batch.user_id),
+            )
+        found = metrics.result()
+    _log.info(
+        "logistic regression on %s of %s training samples took %.0f s "
+        "(`training.baseline=false` leaves it out)",
+        *(f"{min(SAMPLES, total):,}", f"{total:,}", time.monotonic() - started),
+    )
+    return {
+        "validation": {key: found[key] for key in _MEASURED},
+        "samples": min(SAMPLES, total),
+        "of": total,
+        **mark,
+    }
+
+
+def lines(
+    validation: dict[str, float], baseline: dict[str, Any], monitor: str
+) -> list[str]:
+    """Both lines, and what follows from them.
+
+    Args:
+        validation: metrics of the run's best validation.
+        baseline: of `baseline_of`.
+        monitor: the metric that decides.
+    """
+    beside = baseline["validation"]
+    # The loss of a run may be more than the log loss, which then has its own name.
+    loss = validation.get("log_loss", validation["loss"])
+    own = {**validation, "log_loss": loss}
+    told = [
+        f"{name:<20}"
+        + "  ".join(
+            f"{key} {'–' if values.get(key) is None else format(values[key], '.4f')}"
+            for key in _MEASURED
+        )
+        for name, values in (("this run", own), ("logistic regression", beside))
+    ]
+    if beside[monitor] is None:
+        return [*told, f"which is better nobody can tell: {monitor} is not defined"]
+    if own[monitor] > beside[monitor]:
+        return [*told, f"the run beats logistic regression in {monitor}"]
+    return [
+        *told,
+        f"the run does NOT beat logistic regression in {monitor}. Try more steps "
+        "(training.epochs, training.min_steps), the values that `ctr-tf tune` finds, "
+        "or dropout of rows and unknown values (training.row_dropout.*, "
+        "training.unknown_values.*) where validation falls while training rises; "
+        "plots/learning_curve.png of the run shows which.",
+    ]
