@@ -13,10 +13,11 @@ from ctr_tf.schema import Positive, Schema, kinds
 from ctr_tf.schema.kinds import kind_class
 
 PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text("utf-8")
-# Key → the last cell of its row, the default where the table has that column.
+# Key → the last cell of its first row, the default where the table has that column;
+# `null_values` is a key of the schema, and then of a feature.
 ROWS = {
     key: row.split("|")[-1].strip()
-    for key, row in re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, re.MULTILINE)
+    for key, row in reversed(re.findall(r"^\| `(\w+)` \|(.*)\|$", PAGE, re.MULTILINE))
 }
 KINDS = [kind_class(module.name) for module in pkgutil.iter_modules(kinds.__path__)]
 
