@@ -1,5 +1,12 @@
-"""The README's commands: those of `console` blocks run, all others exist."""
+"""The commands of the README and of all pages: `console` blocks run, all others exist.
 
+Those of docs/extending.md are run by test_extending.py.
+"""
+
+import ast
+import contextlib
+import importlib
+import io
 import os
 import re
 import shlex
@@ -9,28 +16,53 @@ from pathlib import Path
 
 import pytest
 
-from ctr_tf.commands import compare as compare_command
-from ctr_tf.commands import scaling as scaling_command
 from ctr_tf.commands import train as train_command
-from ctr_tf.commands import tune as tune_command
 from ctr_tf.commands.main import resolve
 from ctr_tf.compare import compare
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
 from ctr_tf.tuning import tune
+from site_pages.hook import GENERATED
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-SHELL = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+PAGES = {
+    path.relative_to(ROOT): path.read_text("utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+ELSEWHERE = Path("docs/extending.md")
+OF_BEAM = ("prepare", "batch-score", "day")  # options of Beam come behind theirs
+# Programs that are others' to test.
+OTHERS = {"pip", "export", "tail", "java", "python3.11", "../fuxictr/bin/pip"}
+
+
+def blocks(kind):
+    """Page and text of all blocks of a kind."""
+    for page, text in PAGES.items():
+        pattern = rf"^```{kind}\n(.*?)^```"
+        for block in re.findall(pattern, text, re.DOTALL | re.MULTILINE):
+            yield page, block
+
+
+def commands():
+    """Page and words of every command that is not run."""
+    for page, block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in re.split(r" \| ", line):
+                words = shlex.split(command, comments=True)
+                if words:
+                    yield page, words
+
+
+CONSOLE = [block for page, block in blocks("console") if page != ELSEWHERE]
+COMMANDS = list(commands())
 
 
 @pytest.mark.parametrize(
     "block",
     [
         pytest.param(block, marks=[pytest.mark.long] if "synthesize" in block else [])
-        for block in BLOCKS
+        for block in CONSOLE
     ],
     ids=lambda block: block.split("\n")[0][:40],
 )
@@ -50,46 +82,100 @@ def test_console_blocks_run(block, tmp_path):
         assert "hats" in result.stdout
 
 
-def check_options(module, verb, words, line):
-    """Raises where a verb does not know an option of a line."""
-    if verb in ("prepare", "batch-score", "day"):  # those of Beam come behind
-        module.parser().parse_known_args(words)
-    elif hasattr(module, "parser"):
-        options = module.parser().parse_known_intermixed_args(words)
-        assert not options[1], line
+def check(page, words):
+    """Raises where a command is of no program, verb, option, recipe or target."""
+    line = f"{page}: {shlex.join(words)}"
+    program, verb, *rest = words
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text("utf-8")
+        assert re.search(rf"^{verb}:", makefile, re.MULTILINE), line
+    elif program == "ctr-tf":
+        check_verb(verb, rest, line)
     else:
-        assert module.main, line
+        assert program in OTHERS, line
 
 
-def test_other_verbs_recipes_and_targets_exist():
-    makefile = (ROOT / "Makefile").read_text("utf-8")
-    for line in filter(None, SHELL.splitlines()):
-        program, verb, *rest = shlex.split(line)
-        if program == "make":
-            assert re.search(rf"^{verb}:", makefile, re.MULTILINE), line
-        elif program == "ctr-tf":
-            module, rest = resolve([verb, *rest])
-            if verb == "launch":
-                verb, *rest = rest[rest.index("--") + 1 :]
-                assert verb == "train", line
-                module = train_command
-            check_options(module, verb, rest, line)
-            if verb in ("train", "plan") and not rest[1].startswith("runs/"):
-                keys = [word for word in rest[2:] if "=" in word]
-                load_recipe(find_recipe(rest[1]), keys)
-            if verb == "tune":
-                options = tune_command.parser().parse_intermixed_args(rest)
-                assert tune.chosen(options, schema="synthetic").space, line
-            if verb == "compare":
-                assert compare.chosen(
-                    compare_command.parser().parse_intermixed_args(rest)
-                ), line
-            if verb == "scaling":
-                assert scaling.chosen(
-                    scaling_command.parser().parse_intermixed_args(rest), history=128
-                ), line
+def check_verb(verb, rest, line):
+    module, rest = resolve([verb, *rest])
+    if verb == "launch":
+        rest, worker = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+        assert worker[0] == "train", line
+        check_keys(train_command.parser().parse_intermixed_args(worker[1:]))
+    if verb == "engine" and "prepare" in rest:
+        place = rest.index("prepare")
+        check_verb("prepare", rest[place + 1 :], line)
+        rest = rest[:place]
+    if verb in OF_BEAM:
+        options, _ = module.parser().parse_known_args(rest)
+    elif hasattr(module, "parser"):
+        options = module.parser().parse_intermixed_args(rest)
+    else:  # its parser is its own: its help has the options
+        used = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert used <= told_options(module), line
+        return
+    if verb in ("train", "plan"):
+        check_keys(options)
+    elif verb == "day":
+        find_recipe(options.config)
+    elif verb == "tune":
+        assert tune.chosen(options, schema="synthetic").space, line
+    elif verb == "compare":
+        assert compare.chosen(options), line
+    elif verb == "scaling":
+        assert scaling.chosen(options, history=128), line
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+def told_options(module):
+    """Options that a verb's help has."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), pytest.raises(SystemExit):
+        module.main(["--help"])
+    return set(re.findall(r"--[\w-]+", printed.getvalue()))
+
+
+def check_keys(options):
+    """Raises where a recipe, or a key of it, is none."""
+    if not options.config.startswith("runs/"):  # what a tuning leaves
+        load_recipe(find_recipe(options.config), options.overrides)
+
+
+@pytest.mark.parametrize(
+    "page", sorted({page for page, _ in COMMANDS}), ids=lambda page: page.stem
+)
+def test_other_verbs_recipes_and_targets_exist(page):
+    for there, words in COMMANDS:
+        if there == page:
+            check(page, words)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ctr-tf tran --data x", "make dmo", "curl x", "ctr-tf ingest --stroe x"]
+    + ["ctr-tf train --config sparsectr modl.dim=1", "ctr-tf train --config sparsctr"],
+)
+def test_a_mistaken_command_is_found(command):
+    with pytest.raises((AssertionError, ValueError, FileNotFoundError)):
+        check(Path("page.md"), shlex.split(command))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page):
+    generated = {ROOT / "docs" / uri for uri in GENERATED}
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.DOTALL | re.MULTILINE)
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        path = (ROOT / page).parent / target
+        found = path.exists() or Path(os.path.normpath(path)) in generated
+        assert found or target.startswith("https://"), target
+
+
+def test_python_blocks_import_what_is_there():
+    for page, block in blocks("python"):
+        if page == ELSEWHERE:
+            continue
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith(
+                ("ctr_tf", "pipelines", "serving")
+            ):
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    assert hasattr(module, name.name), f"{page}: {name.name}"
