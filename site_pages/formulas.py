@@ -1,16 +1,18 @@
 r"""Formulas: LaTeX in the pages, MathML in the site, without a script.
 
-In a page a formula within a line is written as GitHub reads it, ``$`\alpha_k`$``, and
-one on lines of its own is a fence ``math``; each line of a fence is a formula.
+In a page a formula is written as GitHub reads it: ``$`\alpha_k`$`` within a line, a
+fence ``math`` on lines of its own.
 """
 
 import html as escapes
 import re
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 _CODE = re.compile(r"^(```+)(\w*)\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"\$`([^`]+)`\$")
+_NAME = re.compile(r'(?:<mi mathvariant="normal">\w</mi>){2,}')
 _KEPT = re.compile(r"(?:<p>)?FORMULA([0-9a-f]+)KEPT(?:</p>)?")
 
 
@@ -44,6 +46,21 @@ def _formula(match: re.Match) -> str:
     kind, text = text[0], escapes.unescape(text[1:]).strip()
     if kind == "i":
         before, after = match[0].startswith("<p>"), match[0].endswith("</p>")
-        return "<p>" * before + convert(text) + "</p>" * after
-    lines = [convert(line, display="block") for line in text.split("\n")]
-    return f'<div class="formula">{"".join(lines)}</div>'
+        return "<p>" * before + _mathml(text, "inline") + "</p>" * after
+    return f'<div class="formula">{_mathml(text, "block")}</div>'
+
+
+def _mathml(text: str, display: str) -> str:
+    """MathML in which a word is one name, not a letter after the other.
+
+    Raises:
+        PluginError: for what `latex2mathml` leaves as it is: it does not know it.
+    """
+    mathml = convert(text, display=display)
+    if "\\" in mathml or "<mi>&</mi>" in mathml:
+        raise PluginError(f"A formula has something unknown. Received: {text}")
+    return _NAME.sub(_name, mathml)
+
+
+def _name(match: re.Match) -> str:
+    return f"<mi>{re.sub('<[^>]+>', '', match[0])}</mi>"

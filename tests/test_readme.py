@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
 from ctr_tf.tuning import tune
+from pipelines.engines.services import free_port
 from site_pages.hook import GENERATED
 
 ROOT = Path(__file__).parent.parent
@@ -54,32 +56,54 @@ def commands():
                     yield page, words
 
 
-CONSOLE = [block for page, block in blocks("console") if page != ELSEWHERE]
+# What a page's blocks print, run one after the other in one folder.
+PRINTED = {
+    "getting_started": r"probability",
+    "your_own_data": r"hats",
+    "your_own_logs": (
+        r"left out: only clicked rows have it(?s:.*)AUC(?s:.*)probability(?s:.*)"
+        r"\nu0 (100|104|108) .*\nu1 (101|105|109) "
+    ),
+}
+PORTS = ("8500", "8501")  # of pages; a test takes free ones
 COMMANDS = list(commands())
 
 
-@pytest.mark.parametrize(
-    "block",
-    [
-        pytest.param(block, marks=[pytest.mark.long] if "synthesize" in block else [])
-        for block in CONSOLE
-    ],
-    ids=lambda block: block.split("\n")[0][:40],
-)
-def test_console_blocks_run(block, tmp_path):
+def scripts():
+    """Name and commands of each page that has some to run; what trains is long."""
+    found = {}
+    for page, block in blocks("console"):
+        if page != ELSEWHERE:
+            found.setdefault(page.stem, []).append(block)
+    for name, parts in found.items():
+        script = "".join(parts)
+        marks = [pytest.mark.long] if "ctr-tf train" in script else []
+        yield pytest.param(name, script, marks=marks, id=name)
+
+
+@pytest.mark.parametrize(("name", "script"), scripts())
+def test_console_blocks_run(name, script, tmp_path):
+    for port in PORTS:
+        script = re.sub(rf"\b{port}\b", str(free_port()), script)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    result = subprocess.run(
-        ["bash", "-e", "-c", block],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    if "score" in block:
-        assert "probability" in result.stdout
-    else:
-        assert "hats" in result.stdout
+    output, errors = tmp_path / "stdout.txt", tmp_path / "stderr.txt"
+    (tmp_path / "work").mkdir()
+    with output.open("w") as out, errors.open("w") as err:
+        shell = subprocess.Popen(
+            ["bash", "-e", "-c", script],
+            cwd=tmp_path / "work",
+            env={**os.environ, "PATH": path},
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        try:
+            shell.wait()
+        finally:  # a server that a block began, too
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert shell.returncode == 0, errors.read_text("utf-8")[-3000:]
+    assert re.search(PRINTED[name], output.read_text("utf-8"))
 
 
 def check(page, words):

@@ -10,13 +10,22 @@ from site_pages import formulas, hook, outside
 
 def test_formulas_become_mathml_and_code_stays():
     code = "```sh\necho $`x`$\n```"
-    page = f"So $`a_k`$ is\n\n```math\nb = \\frac{{1}}{{2}}\nc = d\n```\n\n{code}"
+    page = (
+        f"So $`a_k`$ is\n\n```math\n\\mathrm{{MLP}} = \\frac{{1}}{{2}}\n```\n\n{code}"
+    )
     kept = formulas.take_out(page)
     assert "a_k" not in kept and code in kept
     html = formulas.put_back(kept)
     assert "<msub><mi>a</mi><mi>k</mi></msub>" in html
-    assert html.count('display="block"') == 2 and "<mfrac>" in html
+    assert html.count('display="block"') == 1 and "<mfrac>" in html
+    assert "<mi>MLP</mi>" in html
     assert "So <math xmlns" in html
+
+
+@pytest.mark.parametrize("text", [r"\unknown", r"\begin{aligned}a &= b\end{aligned}"])
+def test_a_formula_that_is_not_understood_is_an_error(text):
+    with pytest.raises(PluginError, match="something unknown"):
+        formulas.put_back(formulas.take_out(f"$`{text}`$"))
 
 
 def test_links_follow_pages_to_their_places():
