@@ -1,6 +1,7 @@
 """The commands of the README and of all pages: `console` blocks run, all others exist.
 
-Those of docs/extending.md are run by test_extending.py.
+Those of docs/extending.md are run by test_extending.py; those of the site's pages in
+other folders need hours, or Docker, and exist.
 """
 
 import ast
@@ -25,17 +26,24 @@ from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
 from ctr_tf.tuning import tune
 from pipelines.engines.services import free_port
+from site_pages import outside
 from site_pages.hook import GENERATED
 
 ROOT = Path(__file__).parent.parent
+OUTSIDE = [ROOT / path for path in outside.PAGES.values()]
 PAGES = {
     path.relative_to(ROOT): path.read_text("utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *OUTSIDE)
 }
-ELSEWHERE = Path("docs/extending.md")
+NOT_RUN = {Path("docs/extending.md"), *map(Path, outside.PAGES.values())}
 OF_BEAM = ("prepare", "batch-score", "day")  # options of Beam come behind theirs
-# Programs that are others' to test.
-OTHERS = {"pip", "export", "tail", "java", "python3.11", "../fuxictr/bin/pip"}
+# Programs that are others' to test, and words of a shell.
+OTHERS = {
+    *("../fuxictr/bin/pip", "cd", "docker", "export", "for", "java", "kubectl"),
+    *("mkdir", "mvn", "pip", "python", "python3.11", "sbatch", "tail"),
+}
+RUNNERS = re.compile(r"^(chrt -r 1|taskset -c 1) ")
+AS_BEFORE = "…"  # in place of the options of the command before
 
 
 def blocks(kind):
@@ -48,12 +56,13 @@ def blocks(kind):
 
 def commands():
     """Page and words of every command that is not run."""
-    for page, block in blocks("sh"):
-        for line in block.replace("\\\n", " ").splitlines():
+    console = ((p, block) for p, block in blocks("console") if p in NOT_RUN)
+    for page, block in (*blocks("sh"), *console):
+        for line in block.replace("\\\n", "").splitlines():
             for command in re.split(r" \| ", line):
-                words = shlex.split(command, comments=True)
-                if words:
-                    yield page, words
+                words = shlex.split(RUNNERS.sub("", command), comments=True)
+                if words and AS_BEFORE not in words:
+                    yield page, [word for word in words if word != "KEYS"]
 
 
 # What a page's blocks print, run one after the other in one folder.
@@ -73,7 +82,7 @@ def scripts():
     """Name and commands of each page that has some to run; what trains is long."""
     found = {}
     for page, block in blocks("console"):
-        if page != ELSEWHERE:
+        if page not in NOT_RUN:
             found.setdefault(page.stem, []).append(block)
     for name, parts in found.items():
         script = "".join(parts)
@@ -194,7 +203,7 @@ def test_links_lead_somewhere(page):
 
 def test_python_blocks_import_what_is_there():
     for page, block in blocks("python"):
-        if page == ELSEWHERE:
+        if page in NOT_RUN:
             continue
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith(
