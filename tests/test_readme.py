@@ -30,12 +30,13 @@ from site_pages import outside
 from site_pages.hook import GENERATED
 
 ROOT = Path(__file__).parent.parent
-OUTSIDE = [ROOT / path for path in outside.PAGES.values()]
+OUTSIDE = [Path(path) for path in outside.PAGES.values()]
+INSIDE = [path.relative_to(ROOT) for path in sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = {
-    path.relative_to(ROOT): path.read_text("utf-8")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *OUTSIDE)
+    page: (ROOT / page).read_text("utf-8")
+    for page in (Path("README.md"), *INSIDE, *OUTSIDE)
 }
-NOT_RUN = {Path("docs/extending.md"), *map(Path, outside.PAGES.values())}
+ELSEWHERE = Path("docs/extending.md")
 OF_BEAM = ("prepare", "batch-score", "day")  # options of Beam come behind theirs
 # Programs that are others' to test, and words of a shell.
 OTHERS = {
@@ -56,7 +57,7 @@ def blocks(kind):
 
 def commands():
     """Page and words of every command that is not run."""
-    console = ((p, block) for p, block in blocks("console") if p in NOT_RUN)
+    console = ((p, block) for p, block in blocks("console") if p in OUTSIDE)
     for page, block in (*blocks("sh"), *console):
         for line in block.replace("\\\n", "").splitlines():
             for command in re.split(r" \| ", line):
@@ -82,7 +83,7 @@ def scripts():
     """Name and commands of each page that has some to run; what trains is long."""
     found = {}
     for page, block in blocks("console"):
-        if page not in NOT_RUN:
+        if page not in (ELSEWHERE, *OUTSIDE):
             found.setdefault(page.stem, []).append(block)
     for name, parts in found.items():
         script = "".join(parts)
@@ -90,7 +91,7 @@ def scripts():
         yield pytest.param(name, script, marks=marks, id=name)
 
 
-@pytest.mark.parametrize(("name", "script"), scripts())
+@pytest.mark.parametrize(("name", "script"), list(scripts()))
 def test_console_blocks_run(name, script, tmp_path):
     for port in PORTS:
         script = re.sub(rf"\b{port}\b", str(free_port()), script)
@@ -131,9 +132,10 @@ def check(page, words):
 def check_verb(verb, rest, line):
     module, rest = resolve([verb, *rest])
     if verb == "launch":
-        rest, worker = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
-        assert worker[0] == "train", line
-        check_keys(train_command.parser().parse_intermixed_args(worker[1:]))
+        _, program, *words = module.parser().parse_args(rest).command
+        assert program == "train", line
+        check_keys(train_command.parser().parse_intermixed_args(words))
+        return
     if verb == "engine" and "prepare" in rest:
         place = rest.index("prepare")
         check_verb("prepare", rest[place + 1 :], line)
@@ -203,7 +205,7 @@ def test_links_lead_somewhere(page):
 
 def test_python_blocks_import_what_is_there():
     for page, block in blocks("python"):
-        if page in NOT_RUN:
+        if page == ELSEWHERE:
             continue
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module.startswith(
