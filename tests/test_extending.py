@@ -40,8 +40,6 @@ def walk(title: str) -> list[tuple[str, str]]:
     """Kind and text of the blocks of one of the page's walks."""
     text = (ROOT / "docs" / "extending.md").read_text("utf-8")
     (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.M | re.S)
-    # A fence within a docstring of a block is no end of it.
-    section = re.sub(r"^```\n(ctr-tf prepare[^\n]*\n)```\n", r"\1", section, flags=re.M)
     return BLOCK.findall(section)
 
 

@@ -1,6 +1,7 @@
 """The objective of a training: a sum of named, weighted terms."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,11 +28,20 @@ def _check_weights(config: Any) -> None:
         )
 
 
-# The keys of a recipe's section `objective`: what each term weighs, 0 to leave it out.
+def _told() -> str:
+    """The docstring of `ObjectiveConfig`: each term as its own class tells it."""
+    lines = ["What each term of the sum weighs, 0 to leave it out.", "", "Args:"]
+    for name, loss in LOSSES.items():
+        about, _, _ = (inspect.getdoc(loss) or "").partition("\n\n")
+        lines.append(f"    {name}: {' '.join(about.split())}")
+    return "\n".join(lines)
+
+
+# The keys of a recipe's section `objective`.
 ObjectiveConfig = dataclasses.make_dataclass(
     "ObjectiveConfig",
     [(name, float, loss.weight) for name, loss in LOSSES.items()],
-    namespace={"__post_init__": _check_weights},
+    namespace={"__post_init__": _check_weights, "__doc__": _told()},
     frozen=True,
 )
 
