@@ -5,6 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 DOCS = [  # the site of docs/
+    "jupytext==1.19.6",  # its pages as notebooks
     "latex2mathml==3.81.1",
     "mkdocs==1.6.1",
     "mkdocs-material==9.8.2",

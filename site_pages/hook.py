@@ -5,6 +5,7 @@ Each function has the name and arguments of one of MkDocs' events.
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # recipes' keys import TensorFlow
@@ -12,7 +13,15 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # recipes' keys import Tenso
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
-from site_pages import api, command_line, formulas, ours, outside, recipe_keys
+from site_pages import (
+    api,
+    command_line,
+    formulas,
+    notebooks,
+    ours,
+    outside,
+    recipe_keys,
+)
 
 _FENCE = re.compile(r"^(```+)console$", re.MULTILINE)
 _OTHER_HOST = re.compile(
@@ -39,13 +48,21 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Links lead to pages of the site, formulas are kept apart."""
-    markdown = outside.relink(markdown, page.file.src_uri)
+    uri = page.file.src_uri
+    markdown = outside.relink(markdown, uri)
+    if uri in notebooks.PAGES:
+        markdown += notebooks.link(uri)
     return _FENCE.sub(r"\1sh", formulas.take_out(markdown))
 
 
 def on_page_content(html: str, **_: Any) -> str:
     """Formulas are put back, as MathML."""
     return formulas.put_back(html)
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Writes pages as notebooks."""
+    notebooks.write_notebooks(Path(config.site_dir))
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:

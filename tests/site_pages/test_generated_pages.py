@@ -11,7 +11,7 @@ from ctr_tf.losses import LOSSES
 from ctr_tf.models import MODELS
 from ctr_tf.schema.kinds import kind_class
 from ctr_tf.training.config import Config
-from site_pages import api, command_line, ours, recipe_keys
+from site_pages import api, command_line, notebooks, ours, recipe_keys
 from site_pages.docstrings import as_markdown
 
 
@@ -99,3 +99,16 @@ def test_sections_that_are_ours_become_markdown():
         "**Returns**\n\n`[B]`.\n\n"
     )
     assert as_markdown(text) == expected
+
+
+@pytest.mark.parametrize("page", notebooks.PAGES)
+def test_a_pages_blocks_are_its_notebooks_cells(page):
+    text = (notebooks.ROOT / "docs" / page).read_text("utf-8")
+    blocks = re.findall(r"^```(console|python)\n(.*?)^```", text, re.M | re.S)
+    made = notebooks.notebook(page)
+    assert made.metadata.kernelspec.name == "python3"
+    cells = [cell for cell in made.cells if cell.cell_type == "code"]
+    sources = [cell.source.removeprefix("%%bash\n") for cell in cells]
+    assert sources == [code.rstrip() for _, code in blocks]
+    is_bash = [cell.source.startswith("%%bash") for cell in cells]
+    assert is_bash == [kind == "console" for kind, _ in blocks]
