@@ -52,6 +52,15 @@ class ASGA(TargetAttention):
 
     Reference:
         GAP-Net, section 3.2.2, equations 6 to 8; naive sigmoid: table 4.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ASGA
+        >>> mask = np.array([[False, True, True]])
+        >>> found = ASGA(num_heads=2)(normal((1, 5, 8)), normal((1, 3, 8)), mask)
+        >>> tuple(found.shape)
+        (1, 5, 8)
     """
 
     def __init__(

@@ -52,6 +52,14 @@ class NativeSparseKeys(SequenceKeys):
 
     Reference:
         See `NativeSparseAttention`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import NativeSparseKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> plan, _ = NativeSparseKeys(block_length=2, window=2)(time, time > 0)
+        >>> np.asarray(plan["relations"]["block_time"]).tolist()
+        [[[0, 100], [160, 9000], [9030, 9100]]]
     """
 
     def __init__(

@@ -37,6 +37,14 @@ class RotaryEncoding(RelativeEncoding):
     Reference:
         Su et al., RoFormer (2021), section 3.2; an alternative of SparseCTR, section
         4.4.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import RotaryEncoding
+        >>> rows = np.array([[[1.0, 0.0]]], "float32")
+        >>> turned = RotaryEncoding(num_heads=1).rotate(rows, np.array([[-2]], "int32"))
+        >>> print(np.asarray(turned).round(3))  # by two radians
+        [[[-0.416 -0.909]]]
     """
 
     def __init__(self, num_heads: int, base: float = 10_000.0, **kwargs: Any):

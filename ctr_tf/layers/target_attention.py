@@ -41,6 +41,15 @@ class TargetAttention(keras.layers.Layer):
     Reference:
         Attention Is All You Need, section 3.2.2; with targets as queries: SIM, section
         3.3, ETA, section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import TargetAttention
+        >>> layer, nothing = TargetAttention(num_heads=2), np.zeros((1, 3), bool)
+        >>> found = layer(normal((1, 5, 8)), normal((1, 3, 6)), nothing)
+        >>> tuple(found.shape), float(np.abs(found).max())  # nothing is seen
+        ((1, 5, 8), 0.0)
     """
 
     def __init__(self, num_heads: int, **kwargs: Any):

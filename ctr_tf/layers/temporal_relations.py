@@ -8,7 +8,7 @@ import math
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
@@ -61,6 +61,7 @@ def temporal_relations(
     Reference:
         SparseCTR, equations 12 to 14; `HSTUBias`, `T5Bias`, `Alibi`.
     """
+    check_int64()
     matrices = []
     elapsed = ops.abs(query_time - key_time)
     if "time" in relations:

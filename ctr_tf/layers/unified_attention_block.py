@@ -64,6 +64,21 @@ class UnifiedAttentionBlock(keras.layers.Layer):
 
     Reference:
         SUAN, unified attention block.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, FullKeys, UnifiedAttentionBlock
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys, block = FullKeys(), UnifiedAttentionBlock(FullAttention(num_heads=2))
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> profile = normal((1, 3, 5))  # tokens of the user
+        >>> inputs = (behaviors, candidates, time > 0, profile)
+        >>> rows, scored = block(*inputs, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

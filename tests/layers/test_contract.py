@@ -6,7 +6,9 @@ import helpers
 import keras
 import numpy as np
 import pytest
+from backends import BACKEND
 
+import ctr_tf.layers
 from ctr_tf.layers.activation_unit import ActivationUnit
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.asga import ASGA
@@ -20,6 +22,7 @@ from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.dual_alignment import DualAlignment
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
+from ctr_tf.layers.feature_embedding import FeatureEmbedding
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
@@ -36,10 +39,12 @@ from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.profile_tokens import ProfileTokens
+from ctr_tf.layers.recent_attention import RecentAttention
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
+from ctr_tf.layers.search_attention import SearchAttention
 from ctr_tf.layers.sim_hash import SimHash
 from ctr_tf.layers.similarity_chunking import SimilarityChunking
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -54,11 +59,13 @@ from ctr_tf.layers.time_chunking import TimeChunking
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.layers.tower import Tower
 from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.layers.transformer_reader import TransformerReader
 from ctr_tf.layers.unified_attention_block import UnifiedAttentionBlock
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
 HALF = "mixed_float16"
 POLICIES = ("float32", HALF, "mixed_bfloat16")
+SCHEMA = helpers.make_schema()
 LAYERS = (
     TimeChunking(3),
     FixedChunking(3),
@@ -113,11 +120,19 @@ LAYERS = (
     ActivationUnit((7, 3)),
     CoAction((7, 3), orders=2),
     TargetAttention(2),
+    RecentAttention(2, count=3),
+    SearchAttention(2, top_k=3),
+    TransformerReader([SparseBlock(FullAttention(4))], ("time",), time_gaps=True),
+    FeatureEmbedding(SCHEMA, helpers.make_table_sizes(SCHEMA), 4),
     SinkEmbedding(16, 4, start_norm=0.5),
     InterSinkAttention(2, gamma=1.0, dropout=0.1, epsilon=1e-6),
     LowRank(5, rank=2, alpha=3.0),
     TextsHead((8, 7, 6), match=(0, 2)),
 )
+
+
+def test_every_public_layer_is_here():
+    assert set(ctr_tf.layers.__all__) <= {type(layer).__name__ for layer in LAYERS}
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
@@ -237,9 +252,9 @@ def test_shapes_and_one_fit_step(kind, policy):
     assert all(w.dtype == np.float32 for w in before)
     # One as a graph, in the precision of GPUs: to trace one takes half a minute. Those
     # of models, and XLA's, are in test_invariants.
-    as_graph = (kind, policy) == ("full", HALF)
+    as_graph = (kind, policy) == ("full", HALF) or BACKEND == "jax"
     # SGD is one operation a weight, Adam forty, and twice those with scaled losses.
-    model.compile("sgd", "mse", run_eagerly=not as_graph, jit_compile=False)
+    model.compile("sgd", "mse", run_eagerly=not as_graph, jit_compile=BACKEND == "jax")
     targets = [np.ones((4, CANDIDATES)), np.ones((4, WIDTH))]
     history = model.fit(inputs, targets, epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"][0])

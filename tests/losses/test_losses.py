@@ -11,7 +11,7 @@ from ctr_tf.losses import (
     ListwiseSoftmax,
     LogLoss,
 )
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
 
 LABELS = np.array([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 1]], "float32")
