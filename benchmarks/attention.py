@@ -13,10 +13,10 @@ Peak memory is what XLA's buffer assignment reserves for one pass: arguments, re
 the arena that all intermediate tensors share. It is exact and the same on every run;
 resident memory is neither. It exists for the compiled passes only.
 
-On JAX everything is compiled by XLA, so that there is no mode `plain`. It needs
-nothing of this project's packages but what `pip install .` brings, and JAX:
+On JAX everything is compiled by XLA, so that there is no mode `plain`. It needs the
+extra `layers`, and JAX for the accelerator:
 
-    pip install . keras==3.15.1 "jax[cuda12]"
+    pip install --editable '.[layers]' 'jax[cuda12]'
 """
 
 import argparse
