@@ -35,8 +35,12 @@ PARTS = {
         "isal==1.9.1",
         "keras==3.15.1",
         # Language models; imported where one is made. It asks for tensorflow-text, of
-        # which there is none for TensorFlow 2.17 and Python 3.12: see docs/install.md.
+        # which there is none for TensorFlow 2.17 and Python 3.12. There it is installed
+        # by itself (docs/install.md), after all else that it asks for.
         'keras-hub==0.31.0; python_version < "3.12"',
+        'kagglehub==1.0.2; python_version >= "3.12"',
+        'kagglesdk==0.1.28; python_version >= "3.12"',
+        'sentencepiece==0.2.1; python_version >= "3.12"',
         "lightgbm==4.7.0",  # the trees of `ctr-tf baselines`
         "matplotlib==3.11.2",
         "ml-dtypes==0.4.1",

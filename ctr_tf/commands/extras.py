@@ -5,6 +5,7 @@ of Beam and a trainer each take their own extra, and `all` is all of it (`setup.
 """
 
 import importlib.util
+import sys
 
 from ctr_tf.errors import UserError
 
@@ -44,7 +45,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 def check_extras(verb: str) -> None:
     """UserError, in one line, if a verb's extras are not installed."""
-    missing = [e for e in NEEDS.get(verb, ()) if not _is_there(_PROBES[e])]
+    missing = [e for e in NEEDS.get(verb, ()) if not is_installed(_PROBES[e])]
     if missing:
         word = "extra" if len(missing) == 1 else "extras"
         names = " and ".join(f"`{extra}`" for extra in missing)
@@ -54,11 +55,9 @@ def check_extras(verb: str) -> None:
         )
 
 
-def _is_there(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # it is shut out
-        return False
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 def missing_package(error: ModuleNotFoundError, verb: str) -> str | None:
@@ -70,8 +69,10 @@ def missing_package(error: ModuleNotFoundError, verb: str) -> str | None:
         check_extras(verb)
     except UserError as needed:
         return str(needed)
-    extra = "test" if verb == "bench" else "all"
+    words = "'ctr-tf[test]'" if verb == "bench" else "'ctr-tf[all]'"
+    if package == "keras_hub":  # not of `all` on Python 3.12
+        words = "--no-deps keras-hub==0.31.0"
     return (
         f"`ctr-tf {verb}` came upon a package that is not installed, {package}: "
-        f"pip install 'ctr-tf[{extra}]'"
+        f"pip install {words}"
     )

@@ -32,8 +32,8 @@ class Alibi(RelativeEncoding):
     Example:
         >>> import numpy as np
         >>> from ctr_tf.layers import Alibi
-        >>> distance, hidden = np.array([[[1.0, 4.0]]]), np.zeros((1, 1, 2))
-        >>> bias = Alibi(num_heads=2)(np.stack([distance, hidden], axis=1))
+        >>> distance, hidden = [[1.0, 4.0]], [[0.0, 0.0]]
+        >>> bias = Alibi(num_heads=2)(np.array([[distance, hidden]], "float32"))
         >>> np.asarray(bias).tolist()  # of two heads, slopes 1/16 and 1/256
         [[[[-0.0625, -0.25]], [[-0.00390625, -0.015625]]]]
     """

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
 from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
@@ -13,7 +14,7 @@ from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class SparseBlock(keras.layers.Layer):
+class SparseBlock(MixedSequenceLayer):
     """``x = x + Attention(RMSNorm(x))``, then ``x = x + SwiGLU(RMSNorm(x))``.
 
     Args:

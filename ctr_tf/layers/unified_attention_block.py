@@ -11,6 +11,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.dual_alignment import DualAlignment
+from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
 from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rows import by_rows
@@ -22,7 +23,7 @@ NORMS = ("rms", "layer")
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class UnifiedAttentionBlock(keras.layers.Layer):
+class UnifiedAttentionBlock(MixedSequenceLayer):
     """Self-attention, attention to the profile, their alignment, a gated network.
 
         x   = RMSNorm(x)                    the shortcut is the normalized row
