@@ -47,9 +47,8 @@ class Alibi(RelativeEncoding):
     def call(self, relations: Tensor) -> Tensor:
         """Biases each head by its slope."""
         heads = range(1, self.num_heads + 1)
-        slope_H11 = ops.reshape(
-            [2.0 ** (-8 * h / self.num_heads) for h in heads], (-1, 1, 1)
-        )
+        slope_H = [2.0 ** (-8 * h / self.num_heads) for h in heads]
+        slope_H11 = ops.array(slope_H, "float32")[:, None, None]
         distance, hidden = relations[:, 0, None], relations[:, 1, None]
         return HIDDEN * hidden - slope_H11 * distance
 

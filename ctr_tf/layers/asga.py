@@ -101,7 +101,8 @@ class ASGA(TargetAttention):
     def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
         if self.activation == "softmax":
             return super()._attend(query_BHCK, key_BJD, value_BJD, mask_BJ)
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        hidden_BJ = ops.cast(ops.logical_not(mask_BJ), "float32")
+        bias_B11J = HIDDEN * hidden_BJ[:, None, None]
         heads, width = query_BHCK.shape[1], query_BHCK.shape[3]
         query_BHCK = query_BHCK * (1 / math.sqrt(width))
         logits = products(query_BHCK, split_heads(key_BJD, heads))

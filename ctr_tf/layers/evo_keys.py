@@ -181,7 +181,7 @@ class EvoKeys(SequenceKeys):
         if branch != "local":
             return -state[f"{branch}_position"]
         distance_1W = ops.cast(window_distance(self.window) + 1, "int64")
-        return distance_1W + ops.zeros_like(state["local_time"])
+        return ops.zeros_like(state["local_time"]) + distance_1W
 
     def get_config(self) -> dict[str, Any]:
         """Config."""

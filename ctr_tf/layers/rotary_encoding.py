@@ -71,7 +71,9 @@ class RotaryEncoding(RelativeEncoding):
         width = inputs.shape[-1] // self.num_heads
         half = width // 2
         frequency_K = [self.base ** (-k / half) for k in range(half)]
-        angle = ops.cast(position, "float32")[..., None, None] * ops.array(frequency_K)
+        angle = ops.cast(position, "float32")[..., None, None] * ops.array(
+            frequency_K, "float32"
+        )
         cosine, sine = ops.cos(angle), ops.sin(angle)
         rows = (-1, inputs.shape[1], self.num_heads, width)
         first, second = ops.split(

@@ -115,7 +115,7 @@ class SimHash(keras.layers.Layer):
         """`[B, ., G]` codes → `[B, ., R]` float32, +1 for a set bit, -1 for others."""
         is_set = ops.bitwise_and(codes[..., None], self._powers()) > 0
         shape = (-1, ops.shape(codes)[1], self.total_bits)
-        return ops.reshape(ops.where(is_set, 1.0, -1.0), shape)
+        return ops.reshape(2.0 * ops.cast(is_set, "float32") - 1.0, shape)
 
     def _powers(self):
         return ops.left_shift(1, ops.arange(self.num_bits, dtype="int64"))

@@ -114,7 +114,8 @@ class TargetAttention(keras.layers.Layer):
         return ops.reshape(found_BCHK, (-1, candidates, width))
 
     def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        hidden_BJ = ops.cast(ops.logical_not(mask_BJ), "float32")
+        bias_B11J = HIDDEN * hidden_BJ[:, None, None]
         return attend(query_BHCK, key_BJD, value_BJD, bias_B11J)
 
     def compute_output_shape(
