@@ -52,11 +52,13 @@ test-long: setup
 	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
 	$(MAKE) test-jax
 
-# The layers on Keras' other backend, which is chosen when a process imports it.
+# The layers on Keras' other backend, which is chosen when a process imports it. All but
+# those of language models, whose tests are of TensorFlow's graphs.
 test-jax: setup
 	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS) \
-	  --durations=15 tests/layers tests/losses tests/models/test_transformers.py \
-	  tests/models/test_suan.py
+	  --durations=15 -m "" --ignore=tests/layers/text tests/layers tests/losses \
+	  tests/models/test_suan.py::test_a_block tests/models/test_transformers.py \
+	  tests/test_without_tensorflow.py
 
 # What could differ on another Python, in an environment beside .venv:
 # make test-python PYTHON=python3.12

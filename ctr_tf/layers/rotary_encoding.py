@@ -71,9 +71,8 @@ class RotaryEncoding(RelativeEncoding):
         width = inputs.shape[-1] // self.num_heads
         half = width // 2
         frequency_K = [self.base ** (-k / half) for k in range(half)]
-        angle = ops.cast(position, "float32")[..., None, None] * ops.array(
-            frequency_K, "float32"
-        )
+        frequency_K = ops.array(frequency_K, "float32")
+        angle = ops.cast(position, "float32")[..., None, None] * frequency_K
         cosine, sine = ops.cos(angle), ops.sin(angle)
         rows = (-1, inputs.shape[1], self.num_heads, width)
         first, second = ops.split(
