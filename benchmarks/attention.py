@@ -1,6 +1,7 @@
 """SparseCTR's attention beside full self-attention: time and peak memory.
 
     ctr-tf bench attention [--length 1024] [--repeats 15] [--json]
+    KERAS_BACKEND=jax ctr-tf bench attention        without TensorFlow
 
 All variants are the same model (d = 32, two blocks, eight heads) with the sparsity sets
 S1 to S4 and with full causal self-attention ("full", the paper's A1), on the same
@@ -11,6 +12,11 @@ pass, and forward and backward pass.
 Peak memory is what XLA's buffer assignment reserves for one pass: arguments, result and
 the arena that all intermediate tensors share. It is exact and the same on every run;
 resident memory is neither. It exists for the compiled passes only.
+
+On JAX everything is compiled by XLA, so that there is no mode `plain`. It needs the
+extra `layers`, and JAX for the accelerator:
+
+    pip install --editable '.[layers]' 'jax[cuda12]'
 """
 
 import argparse
@@ -80,7 +86,7 @@ def _inputs(schema, batch: int, candidates: int, num_chunks: int) -> dict:
 
 
 class Subject:
-    """One variant with its compiled passes.
+    """One variant with its passes, on the backend of Keras.
 
     Args:
         variant: of `VARIANTS`.
@@ -90,9 +96,9 @@ class Subject:
     """
 
     def __init__(self, variant: str, length: int, batch: int, candidates: int):
-        import tensorflow as tf
+        from keras import ops
 
-        from ctr_tf.models import build_ranker
+        from ctr_tf.models.sparse_ctr import SparseCTR
         from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 
         schema = _schema(length)
@@ -106,37 +112,103 @@ class Subject:
             for feature in schema.features
             if feature.is_embedded
         }
-        ranker = build_ranker(config, schema, sizes)
+        ranker = SparseCTR(schema, sizes, config)
+        ranker.build()
         inputs = _inputs(schema, batch, candidates, ranker.num_chunks)
-        self.inputs = {key: tf.constant(value) for key, value in inputs.items()}
-        self.rows = ranker.lookup(self.inputs)
-        weights = [weight.value for weight in ranker.network if weight.trainable]
+        inputs = {key: ops.convert_to_tensor(value) for key, value in inputs.items()}
+        passes = JaxPasses if _on_jax() else TensorFlowPasses
+        self.passes = passes(ranker, inputs, ranker.lookup(inputs))
 
-        def forward(inputs, rows):
-            return ranker.forward(inputs, rows)
+    def run(self, mode: str, name: str) -> float:
+        """Seconds of one pass."""
+        start = time.perf_counter()
+        self.passes.run(mode, name)
+        return time.perf_counter() - start
+
+
+def _on_jax() -> bool:
+    import keras
+
+    return keras.backend.backend() == "jax"
+
+
+class TensorFlowPasses:
+    """The passes of a ranker as `tf.function`s, with XLA and without."""
+
+    def __init__(self, ranker, inputs: dict, rows: dict):
+        import tensorflow as tf
+
+        self.arguments = (inputs, rows)
+        weights = [weight.value for weight in ranker.network if weight.trainable]
 
         def training(inputs, rows):
             with tf.GradientTape() as tape:
                 tape.watch(rows)
-                loss = tf.reduce_mean(ranker.forward(inputs, rows, training=True) ** 2)
+                logits = ranker.forward(inputs, rows, training=True)
+                loss = tf.reduce_mean(logits**2)
             return tape.gradient(loss, [weights, rows])
 
-        self.passes = {
+        self.functions = {
             (mode, name): tf.function(function, jit_compile=compiled)
             for mode, compiled in MODES.items()
-            for name, function in (("forward", forward), ("training", training))
+            for name, function in (("forward", ranker.forward), ("training", training))
         }
 
-    def run(self, mode: str, name: str) -> float:
-        """Seconds of one pass."""
+    def run(self, mode: str, name: str) -> None:
+        """Runs one pass, and waits for all that it gives."""
         import tensorflow as tf
 
-        start = time.perf_counter()
-        result = self.passes[mode, name](self.inputs, self.rows)
+        result = self.functions[mode, name](*self.arguments)
         for tensor in tf.nest.flatten(result):
             if tensor is not None:
                 tf.convert_to_tensor(tensor).numpy()
-        return time.perf_counter() - start
+
+
+class JaxPasses:
+    """The passes of a ranker, compiled by JAX."""
+
+    def __init__(self, ranker, inputs: dict, rows: dict):
+        import jax
+        import keras
+        from keras import ops
+
+        weights = [weight for weight in ranker.network if weight.trainable]
+
+        def forward(values, rows, inputs, training=False):
+            pairs = list(zip(weights, values, strict=True))
+            with keras.StatelessScope(state_mapping=pairs):
+                return ranker.forward(inputs, rows, training=training)
+
+        def loss(values, rows, inputs):
+            return ops.mean(forward(values, rows, inputs, training=True) ** 2)
+
+        self.arguments = ([weight.value for weight in weights], rows, inputs)
+        self.functions = {"forward": forward, "training": jax.grad(loss, (0, 1))}
+        self.programs = {}
+
+    def program(self, name: str):
+        """The compiled pass."""
+        import jax
+
+        if name not in self.programs:
+            traced = jax.jit(self.functions[name]).lower(*self.arguments)
+            self.programs[name] = traced.compile()
+        return self.programs[name]
+
+    def run(self, mode: str, name: str) -> None:
+        """Runs one pass, and waits for all that it gives."""
+        import jax
+
+        jax.block_until_ready(self.program(name)(*self.arguments))
+
+    def peak_bytes(self, name: str) -> int:
+        """What XLA reserves for one pass."""
+        memory = self.program(name).memory_analysis()
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            + memory.temp_size_in_bytes
+        )
 
 
 def measure_times(variants, modes, length, batch, candidates, repeats) -> dict:
@@ -158,7 +230,9 @@ def measure_times(variants, modes, length, batch, candidates, repeats) -> dict:
 
 
 def measure_memory(variant, name, length, batch, candidates) -> int:
-    """Bytes XLA reserves for one pass, read from its dump in a new process."""
+    """Bytes XLA reserves for one pass; TensorFlow's is read from a process's dump."""
+    if _on_jax():
+        return Subject(variant, length, batch, candidates).passes.peak_bytes(name)
     with tempfile.TemporaryDirectory() as folder:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder}"
         environment = {**os.environ, "XLA_FLAGS": flags + " --xla_dump_hlo_as_text"}
@@ -201,11 +275,11 @@ def _table(report: dict) -> str:
     return "\n".join(lines)
 
 
-def measure(modes, length, batch, candidates, repeats, memory=True) -> dict:
-    """Everything, as the JSON object that `--json` prints."""
-    times = measure_times(VARIANTS, modes, length, batch, candidates, repeats)
+def measure(names, modes, length, batch, candidates, repeats, memory=True) -> dict:
+    """Everything, as the JSON object that `--json` prints; "full" is among `names`."""
+    times = measure_times(names, modes, length, batch, candidates, repeats)
     variants = {}
-    for variant in VARIANTS:
+    for variant in sorted(names, key=VARIANTS.index):
         variants[variant] = {"paper_speedup": PAPER_SPEED[variant]}
         variants[variant]["paper_memory_ratio"] = round(
             PAPER_MEMORY[variant] / PAPER_MEMORY["full"], 4
@@ -233,9 +307,35 @@ def measure(modes, length, batch, candidates, repeats, memory=True) -> dict:
         "candidates": candidates,
         "repeats": repeats,
         "cores": len(os.sched_getaffinity(0)),
+        **_machine(),
         "modes": list(modes),
         "variants": variants,
     }
+
+
+def _machine() -> dict:
+    """Backend and device, by its own name."""
+    if _on_jax():
+        import jax
+
+        return {"backend": "jax", "device": jax.devices()[0].device_kind}
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(devices[0]) if devices else {}
+    return {"backend": "tensorflow", "device": details.get("device_name", "cpu")}
+
+
+def _modes(asked: list[str] | None) -> list[str]:
+    """Those asked for, by default all that the backend has."""
+    if not _on_jax():
+        return asked or list(MODES)
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # times are 64-bit integers
+    if asked and "plain" in asked:
+        raise UserError(f"JAX has the mode `xla` alone. Received: modes={asked}")
+    return ["xla"]
 
 
 def main(argv: list[str]) -> int:
@@ -247,7 +347,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--candidates", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--modes", nargs="+", choices=MODES, help="by default all")
     parser.add_argument("--no_memory", action="store_true", help="times only")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--compile_only", help=argparse.SUPPRESS)
@@ -258,13 +359,13 @@ def main(argv: list[str]) -> int:
             "Length, batch, candidates and repeats are positive. "
             f"Received: {(*sizes, arguments.repeats)}"
         )
+    modes = _modes(arguments.modes)
     if arguments.compile_only:
         variant, name = arguments.compile_only.split(",")
         Subject(variant, *sizes).run("xla", name)
         return 0
-    report = measure(
-        arguments.modes, *sizes, arguments.repeats, not arguments.no_memory
-    )
+    names = {"full", *arguments.variants}  # what the others are compared with
+    report = measure(names, modes, *sizes, arguments.repeats, not arguments.no_memory)
     print(json.dumps(report) if arguments.json else _table(report))
     return 0
 

@@ -49,8 +49,8 @@ def trainer_of(rows: int, shard=None):
     import keras
 
     from ctr_tf.losses import LogLoss
+    from ctr_tf.losses.outputs import Outputs
     from ctr_tf.models import Ranker
-    from ctr_tf.models.outputs import Outputs
     from ctr_tf.models.sizes import TowerSizes
     from ctr_tf.schema import FIRST_ID, Categorical, Schema
     from ctr_tf.training.huge_pages import use_huge_pages

@@ -1,6 +1,10 @@
-"""Types of what layers pass around, whichever backend Keras runs on."""
+"""What layers pass around, whichever backend Keras runs on."""
 
 from typing import Any
+
+import keras
+
+from ctr_tf.errors import UserError
 
 # A tensor of the backend: `tf.Tensor`, `jax.Array`, …, or a `keras.KerasTensor` where
 # Keras only infers shapes. They have no common class that a checker knows.
@@ -9,3 +13,21 @@ Tensor = Any
 # Of a tensor: an int for each axis, None where it may have any length. Which axes have
 # a length, each layer knows for itself.
 Shape = tuple[Any, ...]
+
+
+def check_int64() -> None:
+    """UserError where the backend has no 64-bit integers, as JAX unless it is told.
+
+    Times are whole seconds, int64. In 32 bits their sums run over without a word.
+    """
+    if keras.backend.backend() != "jax":
+        return
+    import jax
+
+    if jax.dtypes.canonicalize_dtype("int64") != "int64":
+        raise UserError(
+            "Times and codes are 64-bit integers, which JAX cuts to 32 bits. Set "
+            "JAX_ENABLE_X64=1 in the environment, or call "
+            "jax.config.update('jax_enable_x64', True) at the start. "
+            "Received: int32"
+        )

@@ -3,7 +3,7 @@
 from keras import ops
 
 from ctr_tf.errors import UserError
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 from ctr_tf.time import DAY, HOUR, MAX_TIME, transitions
 
 
@@ -78,6 +78,7 @@ def cut_at_largest(gap: Tensor, valid: Tensor, num_chunks: int) -> Tensor:
     Returns:
         `[B, N]` int32: 0 on padding, then 1 … P, oldest chunk first.
     """
+    check_int64()
     length = valid.shape[1]
     cuts = min(num_chunks - 1, length)
     if cuts == 0:

@@ -6,12 +6,15 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
-from ctr_tf.schema.vocabulary import Vocabularies, content_hash
 from ctr_tf.storage import as_path, check_store, files
 from serving.state import StateLayout
+
+if TYPE_CHECKING:
+    from ctr_tf.schema.vocabulary import Vocabularies
 
 EXTRA = "assets.extra"
 EXPORT = "export.json"
@@ -78,13 +81,15 @@ class Exported:
         return cls(**value | {"state": StateLayout.from_json(value["state"])})
 
 
-def load_content(folder: str | Path) -> tuple[Schema, Vocabularies]:
+def load_content(folder: str | Path) -> tuple[Schema, "Vocabularies"]:
     """Schema and vocabularies of a version folder.
 
     Raises:
         FileNotFoundError: names what is missing.
         UserError: if they are not those that were exported.
     """
+    from ctr_tf.schema.vocabulary import Vocabularies, content_hash  # and pyarrow
+
     folder = as_path(folder)
     schema = Schema.load(folder / EXTRA / SCHEMA)
     vocabularies = Vocabularies.load(folder / "assets", schema, folder / EXTRA)

@@ -24,16 +24,18 @@ This module needs neither TensorFlow nor Keras.
 
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Feature, Schema
-from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.time import MAX_TIME
 from serving import inputs as names
 from serving.inputs import RequestSchema, given, own_texts
+
+if TYPE_CHECKING:
+    from ctr_tf.schema.vocabulary import Vocabularies
 
 _KEYS = ("user", "context", "behaviors")
 
@@ -345,7 +347,7 @@ def _time(place: str, value: Any) -> int:
 
 
 def request_from_sample(
-    sample: Mapping[str, np.ndarray], schema: Schema, vocabularies: Vocabularies
+    sample: Mapping[str, np.ndarray], schema: Schema, vocabularies: "Vocabularies"
 ) -> dict:
     """Turns a sample of a prepared data set back into a JSON request.
 

@@ -7,11 +7,10 @@ fail with a `ServingError` that carries the name of a gRPC status.
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
-import requests
 from google.protobuf.json_format import ParseDict
 
 from serving import wire
@@ -26,6 +25,9 @@ from serving.errors import (
 from serving.json_tensors import from_json, to_json
 from serving.specs import Signature, Spec, read_signatures
 from serving.tensors import to_array, to_proto
+
+if TYPE_CHECKING:
+    import requests
 
 
 class GrpcTransport:
@@ -197,7 +199,9 @@ class RestTransport:
             self._outputs[key] = signatures[signature].outputs
         return self._outputs[key]
 
-    def _session(self) -> requests.Session:
+    def _session(self) -> "requests.Session":
+        import requests
+
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
             self._local.session.trust_env = False  # no proxy to a model server
@@ -211,6 +215,8 @@ class RestTransport:
         version: int | None = None,
         body: str | None = None,
     ) -> dict:
+        import requests  # whoever asks by gRPC need not wait for it
+
         url = self._url + (f"/versions/{version}" if version is not None else "") + path
         try:
             response = self._session().request(method, url, data=body, timeout=timeout)

@@ -59,6 +59,8 @@ def memory():
     yield
     if "keras" in sys.modules:
         sys.modules["keras"].backend.clear_session()
+        if sys.modules["keras"].backend.backend() == "jax":
+            sys.modules["jax"].clear_caches()
     gc.collect()
     # TensorFlow keeps what was traced; whoever looks for garbage need not look there.
     gc.freeze()

@@ -9,9 +9,6 @@ from ctr_tf.layers.state_spec import flatten, unflatten
 from ctr_tf.schema import FIRST_ID, Bucketized, Categorical, Numeric, Schema, Text
 from ctr_tf.schema.texts import Texts
 from ctr_tf.time import chunk_ids, hour_of_day, is_weekend
-from ctr_tf.training.objective import ObjectiveConfig, make_objective
-from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
-from ctr_tf.training.trainer import Trainer
 
 VOCABULARY_SIZE = 50
 NUM_TOKENS = 60  # of texts, those of `small_language_model`
@@ -214,6 +211,11 @@ def make_labels(inputs: dict, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def make_trainer(ranker, options=None, objective=None, loss_scaling=False, **compiled):
     """A compiled trainer of one ranker; by default Adam, on the default objective."""
+    # TensorFlow's; the layers' tests run without it.
+    from ctr_tf.training.objective import ObjectiveConfig, make_objective
+    from ctr_tf.training.optimizers import OptimizerConfig, make_optimizer
+    from ctr_tf.training.trainer import Trainer
+
     trainer = Trainer(make_objective(objective or ObjectiveConfig(), ranker), ranker)
     optimizer = make_optimizer(
         options or OptimizerConfig(), trainer.tables, loss_scaling=loss_scaling

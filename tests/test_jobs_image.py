@@ -1,13 +1,11 @@
 """The jobs need no TensorFlow: with it shut out, and as their image is installed."""
 
-import importlib.util
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -22,14 +20,6 @@ VERBS = (
     "prepare --source synthetic --input raw --output data --num_buckets 2",
     "ingest --store store --source synthetic --input raw",
 )
-
-
-def load(name):
-    """A script of `docker/` as a module."""
-    spec = importlib.util.spec_from_file_location(name, DOCKER / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run(command, folder, **environment):
@@ -56,19 +46,6 @@ def test_the_jobs_run_with_tensorflow_shut_out(tmp_path):
         run(command, tmp_path, PYTHONPATH=str(ROOT))
     assert (tmp_path / "data" / "manifest.json").is_file()
     assert (tmp_path / "store").is_dir()
-
-
-def test_requirements_of_the_jobs_are_the_packages_own():
-    script, declared = load("requirements"), requires("ctr-tf")
-    found = script.select(declared, [])
-    assert [line.partition("==")[0] for line in found] == list(script.JOBS)
-    assert set(found) < set(declared)
-    more = script.select([*declared, 'any-fs==2; extra == "store"'], ["store"])
-    assert more == [*found, "any-fs==2"]
-    with pytest.raises(ValueError, match="none of these: azure"):
-        script.select(declared, ["azure"])
-    with pytest.raises(ValueError, match="none of these: apache-beam"):
-        script.select([line for line in declared if "apache" not in line], [])
 
 
 @pytest.mark.long

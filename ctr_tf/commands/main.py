@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from ctr_tf import __version__
 from ctr_tf.commands.benches import BENCHES, load_bench
+from ctr_tf.commands.extras import check_extras, missing_package
 from ctr_tf.errors import UserError, storage_trouble, unknown_name
 from ctr_tf.storage.tensorflow_stores import leave
 
@@ -121,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_of_use)
     try:
+        if not {"-h", "--help"} & set(argv):
+            check_extras(argv[0])
         module, rest = resolve(argv)
         return module.main(rest) or 0
     except (UserError, OSError) as error:
@@ -130,6 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except Exception as error:
         trouble = storage_trouble(error)
+        if isinstance(error, ModuleNotFoundError):
+            trouble = missing_package(error, argv[0])
         if trouble is None or os.environ.get("CTR_TF_TRACEBACK"):
             raise
         print(f"ctr-tf: error: {trouble}", file=sys.stderr)

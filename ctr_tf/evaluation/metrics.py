@@ -41,6 +41,16 @@ class Metrics:
         ks: the K of NDCG@K.
         memory_rows: candidates kept in memory before they spill to disk.
         folder: where spilled rows go; the system's place for such files by default.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.evaluation import Metrics
+        >>> metrics, mask = Metrics(ks=(2,)), np.array([[True, True, False]])
+        >>> labels, scores = np.array([[0, 1, 0]]), np.array([[0.2, 0.6, 0.0]])
+        >>> metrics.update(labels, scores, mask, request_ids=["r"], user_ids=["ann"])
+        >>> result = metrics.result()
+        >>> result["auc"], round(result["log_loss"], 4), result["ndcg@2"]
+        (1.0, 0.367, 1.0)
     """
 
     def __init__(

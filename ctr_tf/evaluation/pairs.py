@@ -19,6 +19,13 @@ class PairCounts:
         positives: clicked candidates.
         negatives: candidates without a click.
         won_twice: twice the pairs won, a tie counting one half.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.evaluation import PairCounts
+        >>> two, one = np.array([2]), np.array([1])
+        >>> PairCounts(positives=two, negatives=one, won_twice=np.array([3])).auc()
+        array([0.75])
     """
 
     positives: np.ndarray
@@ -48,6 +55,14 @@ def pair_counts(
         rank: `[n]` integers from 0 that order the scores; equal scores, equal ranks.
         label: `[n]` integers, 0 or 1.
         num_groups: G.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.evaluation import pair_counts
+        >>> user, rank = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 0])
+        >>> click = np.array([0, 1, 1, 0, 1])
+        >>> pair_counts(user, rank, click, num_groups=2).auc()  # a tie is one half
+        array([1. , 0.5])
     """
     zeros = [np.zeros(num_groups, np.int64) for _ in range(3)]
     if len(group) == 0:

@@ -27,6 +27,14 @@ def slate_metrics(
     Returns:
         `auc`, `map` (average precision), `mrr` (reciprocal rank of the first click) and
         `ndcg@K` for each K, all float64 `[R]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.evaluation import slate_metrics
+        >>> labels, scores = np.array([[1, 0, 0]]), np.array([[0.3, 0.7, 0.1]])
+        >>> found = slate_metrics(labels, scores, np.ones((1, 3), bool), ks=(5,))
+        >>> {name: round(float(value[0]), 3) for name, value in found.items()}
+        {'auc': 0.5, 'map': 0.5, 'mrr': 0.5, 'ndcg@5': 0.631}
     """
     order = np.argsort(np.where(mask, -scores, np.inf), axis=1, kind="stable")
     mask = np.take_along_axis(mask, order, 1)

@@ -41,6 +41,16 @@ class ActivationUnit(keras.layers.Layer):
     Reference:
         Deep Interest Network, section 4.3 and figure 2; the difference and the product
         as in the authors' code.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ActivationUnit
+        >>> mask = np.array([[False, True, True]])
+        >>> unit = ActivationUnit(units=(4,))
+        >>> weight = unit(normal((1, 5, 8)), normal((1, 3, 8)), mask)
+        >>> tuple(weight.shape), float(weight[0, 0, 0])  # the first behavior is hidden
+        ((1, 5, 3), 0.0)
     """
 
     def __init__(self, units: tuple[int, ...] = (36,), **kwargs: Any):

@@ -28,6 +28,14 @@ class Alibi(RelativeEncoding):
     Reference:
         Press et al., Train Short, Test Long (ICLR 2022), section 3; an alternative of
         SparseCTR, section 4.4.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import Alibi
+        >>> distance, hidden = [[1.0, 4.0]], [[0.0, 0.0]]
+        >>> bias = Alibi(num_heads=2)(np.array([[distance, hidden]], "float32"))
+        >>> np.asarray(bias).tolist()  # of two heads, slopes 1/16 and 1/256
+        [[[[-0.0625, -0.25]], [[-0.00390625, -0.015625]]]]
     """
 
     relations = ("distance",)
@@ -39,9 +47,8 @@ class Alibi(RelativeEncoding):
     def call(self, relations: Tensor) -> Tensor:
         """Biases each head by its slope."""
         heads = range(1, self.num_heads + 1)
-        slope_H11 = ops.reshape(
-            [2.0 ** (-8 * h / self.num_heads) for h in heads], (-1, 1, 1)
-        )
+        slope_H = [2.0 ** (-8 * h / self.num_heads) for h in heads]
+        slope_H11 = ops.array(slope_H, "float32")[:, None, None]
         distance, hidden = relations[:, 0, None], relations[:, 1, None]
         return HIDDEN * hidden - slope_H11 * distance
 

@@ -52,6 +52,15 @@ class ASGA(TargetAttention):
 
     Reference:
         GAP-Net, section 3.2.2, equations 6 to 8; naive sigmoid: table 4.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ASGA
+        >>> mask = np.array([[False, True, True]])
+        >>> found = ASGA(num_heads=2)(normal((1, 5, 8)), normal((1, 3, 8)), mask)
+        >>> tuple(found.shape)
+        (1, 5, 8)
     """
 
     def __init__(
@@ -92,7 +101,8 @@ class ASGA(TargetAttention):
     def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
         if self.activation == "softmax":
             return super()._attend(query_BHCK, key_BJD, value_BJD, mask_BJ)
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        hidden_BJ = ops.cast(ops.logical_not(mask_BJ), "float32")
+        bias_B11J = HIDDEN * hidden_BJ[:, None, None]
         heads, width = query_BHCK.shape[1], query_BHCK.shape[3]
         query_BHCK = query_BHCK * (1 / math.sqrt(width))
         logits = products(query_BHCK, split_heads(key_BJD, heads))

@@ -12,7 +12,7 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_attention import take_rows
-from ctr_tf.tensors import Shape, Tensor
+from ctr_tf.tensors import Shape, Tensor, check_int64
 
 _POWER_STEPS = 2
 _NOISE = 1e-4  # of a float32 mean over thousands of equal numbers, relative
@@ -61,6 +61,18 @@ class BehaviorClusters(keras.layers.Layer):
     Reference:
         TWIN V2 (Si et al. 2024), section on hierarchical clustering; the split:
         Principal Direction Divisive Partitioning (Boley 1998).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import BehaviorClusters
+        >>> keys = np.array([[[1.0], [5.0], [1.0], [5.0]]], "float32")
+        >>> time, mask = np.array([[10, 20, 30, 40]]), np.ones((1, 4), bool)
+        >>> layer = BehaviorClusters(num_clusters=2, cluster_size=2)
+        >>> state = layer(keys, keys, time, mask)
+        >>> sorted(np.asarray(state["cluster"]).ravel().tolist())
+        [1.0, 5.0]
+        >>> np.asarray(state["cluster_size"]).tolist()
+        [[2.0, 2.0]]
     """
 
     def __init__(
@@ -95,6 +107,7 @@ class BehaviorClusters(keras.layers.Layer):
         self, keys: Tensor, values: Tensor, time: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:
         """Clusters every user's history by itself."""
+        check_int64()
         index_BN = self.assign(keys, mask)
         count = self.num_clusters
         real_BN1 = mask[..., None]

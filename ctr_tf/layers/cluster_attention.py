@@ -55,6 +55,17 @@ class ClusterAttention(keras.layers.Layer):
     Reference:
         TWIN V2 (Si et al. 2024), cluster-aware target attention; TWIN (Chang et al.
         2023), target attention split into inherent and cross features.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ClusterAttention
+        >>> time, now = np.array([[100, 200, 900]]), np.array([1_000])
+        >>> size = np.array([[4.0, 1.0, 0.0]], "float32")  # the last has no members
+        >>> attention = ClusterAttention(num_heads=2, top_k=2)
+        >>> found = attention(normal((1, 5, 8)), normal((1, 3, 8)), time, size, now)
+        >>> tuple(found.shape)
+        (1, 5, 8)
     """
 
     def __init__(self, num_heads: int, top_k: int = 100, **kwargs: Any):

@@ -41,6 +41,15 @@ class CoAction(keras.layers.Layer):
         CAN: Feature Co-Action Network for Click-Through Rate Prediction (WSDM 2022),
         co-action unit and multi-order enhancement; read from the authors' code where
         the paper leaves the last layer and the sharing of weights open.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import CoAction
+        >>> layer = CoAction(units=(4, 2), orders=3)
+        >>> weights = normal((1, 5, layer.num_weights(8)))  # of 5 candidates
+        >>> tuple(layer(weights, normal((1, 3, 8)), np.ones((1, 3), bool)).shape)
+        (1, 5, 18)
     """
 
     def __init__(self, units: tuple[int, ...] = (8, 4), orders: int = 3, **kwargs: Any):

@@ -40,6 +40,16 @@ class ContextGatedFusion(keras.layers.Layer):
 
     Reference:
         GAP-Net, section 3.4, equations 12 to 16.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ContextGatedFusion
+        >>> views, present = normal((1, 5, 2, 8)), np.array([[True, True]])
+        >>> layer = ContextGatedFusion()
+        >>> fused = layer(normal((1, 5, 8)), normal((1, 3)), views, present)
+        >>> tuple(fused.shape)
+        (1, 5, 16)
     """
 
     def __init__(self, purified: bool = True, **kwargs: Any):

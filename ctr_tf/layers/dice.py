@@ -34,6 +34,14 @@ class Dice(keras.layers.Layer):
 
     Reference:
         Deep Interest Network, section 5.2 (data adaptive activation).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import Dice
+        >>> inputs = np.array([[-1.0], [3.0]], "float32")
+        >>> print(np.asarray(Dice()(inputs, training=True)).round(3))
+        [[-0.269]
+         [ 2.193]]
     """
 
     def __init__(self, momentum: float = 0.99, epsilon: float = 1e-8, **kwargs: Any):

@@ -48,6 +48,14 @@ class DilatedKeys(SequenceKeys):
         Child et al., Generating Long Sequences with Sparse Transformers (2019), section
         4.2, the strided pattern in one softmax; an alternative of SparseCTR, section
         4.4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import DilatedKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> _, state = DilatedKeys(window=2, dilation=3)(time, time > 0)
+        >>> np.asarray(state["time"]).tolist()  # every third, then the last two
+        [[160, 9100, 9030, 9100]]
     """
 
     def __init__(

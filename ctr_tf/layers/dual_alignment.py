@@ -34,6 +34,15 @@ class DualAlignment(keras.layers.Layer):
 
     Reference:
         SUAN, unified attention block.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import DualAlignment
+        >>> rows = np.full((1, 2, 4), 8.0, "float32")
+        >>> profile = np.zeros((1, 2, 4), "float32")
+        >>> gate = np.full((1, 4), 0.25, "float32")
+        >>> np.asarray(DualAlignment()(rows, profile, gate))[0, 0].tolist()
+        [2.0, 2.0, 2.0, 2.0]
     """
 
     def build(

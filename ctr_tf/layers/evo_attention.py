@@ -53,6 +53,21 @@ class EvoAttention(SequenceAttention):
 
     Reference:
         SparseCTR, section 3.4, equations 3 to 11 and 16.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import EvoAttention, EvoKeys, TimeChunking
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = EvoKeys(num_chunks=2, transition=1, window=3)
+        >>> plan, state = keys(time, time > 0, TimeChunking(2)(time, time > 0))
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> attention = EvoAttention(num_heads=2, window=3)
+        >>> user = normal((1, 8))
+        >>> rows, scored = attention(behaviors, candidates, user, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

@@ -58,6 +58,17 @@ class EvoKeys(SequenceKeys):
 
     Reference:
         SparseCTR, sections 3.4.2 to 3.4.4.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import EvoKeys, TimeChunking
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = EvoKeys(num_chunks=2, transition=1, window=3)
+        >>> plan, state = keys(time, time > 0, TimeChunking(2)(time, time > 0))
+        >>> np.asarray(state["global_time"]).tolist()  # the mean of each chunk
+        [[130, 9043]]
+        >>> np.asarray(state["transition_time"]).tolist()  # the last behavior of each
+        [[160, 9100]]
     """
 
     def __init__(
@@ -170,7 +181,7 @@ class EvoKeys(SequenceKeys):
         if branch != "local":
             return -state[f"{branch}_position"]
         distance_1W = ops.cast(window_distance(self.window) + 1, "int64")
-        return distance_1W + ops.zeros_like(state["local_time"])
+        return ops.zeros_like(state["local_time"]) + distance_1W
 
     def get_config(self) -> dict[str, Any]:
         """Config."""

@@ -70,6 +70,17 @@ class FeatureEmbedding(keras.layers.Layer):
     Raises:
         UserError: if features that share a table differ in width, or a table's size
             is not given, or an extra table has the name of another.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import FeatureEmbedding
+        >>> from ctr_tf.schema import Categorical, Schema
+        >>> schema = Schema("shop", (Categorical("item_id", "item"),))
+        >>> sizes = {f.table: 100 for f in schema.features if f.is_embedded}
+        >>> layer = FeatureEmbedding(schema, sizes, embedding_dim=4)
+        >>> rows = layer.lookup({"behavior_item_id": np.array([[0, 7, 8]])})
+        >>> tuple(rows["behavior_item_id"].shape), layer.item_dim
+        ((1, 3, 4), 4)
     """
 
     def __init__(

@@ -34,6 +34,13 @@ class FixedChunking(keras.layers.Layer):
 
     Reference:
         SparseCTR, section 4.4.2 (FixedChunking).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import FixedChunking
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> np.asarray(FixedChunking(2)(time, time > 0)).tolist()
+        [[0, 1, 1, 1, 2, 2]]
     """
 
     def __init__(self, num_chunks: int, **kwargs: Any):

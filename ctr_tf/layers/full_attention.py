@@ -44,6 +44,20 @@ class FullAttention(SequenceAttention):
 
     Reference:
         SparseCTR, section 4.4.1, variant A1.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, FullKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = FullKeys()
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> attention = FullAttention(num_heads=2)
+        >>> rows, scored = attention(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

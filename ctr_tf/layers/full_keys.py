@@ -26,6 +26,14 @@ class FullKeys(SequenceKeys):
 
     Reference:
         SparseCTR, section 4.4.1, variant A1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import FullKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> plan, _ = FullKeys(relations=("time",))(time, time > 0)
+        >>> np.asarray(plan["relations"])[0, 0, 3].tolist()  # log2 of seconds
+        [0.0, 13.0, 13.0, 0.0, 0.0, 0.0]
     """
 
     def call(

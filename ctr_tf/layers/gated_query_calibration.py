@@ -25,6 +25,12 @@ class GatedQueryCalibration(keras.layers.Layer):
 
     Reference:
         GAP-Net, section 3.3, equation 9.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import GatedQueryCalibration
+        >>> tuple(GatedQueryCalibration()(normal((1, 5, 8)), normal((1, 5, 8))).shape)
+        (1, 5, 8)
     """
 
     def build(self, query_shape: Shape, found_shape: Shape) -> None:

@@ -51,6 +51,15 @@ class HashCollisions(keras.layers.Layer):
     Reference:
         SDIM (Cao et al. 2022), "Sampling is all you need on modeling long-term user
         behaviors for CTR prediction".
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import HashCollisions
+        >>> keys, values = normal((1, 3, 8)), normal((1, 3, 4))
+        >>> layer = HashCollisions(num_groups=4, num_bits=2)
+        >>> tuple(layer(normal((1, 5, 8)), keys, values, np.ones((1, 3), bool)).shape)
+        (1, 5, 4)
     """
 
     def __init__(

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 
 VIEWS = ("real_time", "short_term", "long_term")
 CUTS = {"age": (3_600, 7 * 86_400), "count": (20, 200)}  # and their usual limits
@@ -60,6 +60,15 @@ class HistoryViews(keras.layers.Layer):
 
     Reference:
         GAP-Net, sections 3.1 and 3.3.1 (by count; by age: ours).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import HistoryViews
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> layer = HistoryViews("age", limits=(150, 5_000))
+        >>> views = layer(time, time > 0, np.array([9_200]))
+        >>> {name: int(np.sum(mask)) for name, (_, mask) in views.items()}
+        {'real_time': 1, 'short_term': 2, 'long_term': 2}
     """
 
     def __init__(self, cut: str = "age", limits: tuple | None = None, **kwargs: Any):
@@ -71,6 +80,7 @@ class HistoryViews(keras.layers.Layer):
         self, time: Tensor, mask: Tensor, request_time: Tensor
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """Cuts the histories."""
+        check_int64()
         length, (near, far) = mask.shape[1], self.limits
         if self.cut == "age":
             recency_BN = ops.cast(request_time, "int64")[:, None] - time

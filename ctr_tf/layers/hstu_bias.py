@@ -40,6 +40,14 @@ class HSTUBias(RelativeEncoding):
     Reference:
         Zhai et al., Actions Speak Louder than Words (ICML 2024), section 3.2, and the
         authors' code; an alternative of SparseCTR, section 4.4.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import FullKeys, HSTUBias
+        >>> time, bias = np.array([[100, 160, 9_000]]), HSTUBias(max_distance=3)
+        >>> plan, _ = FullKeys(bias.relations)(time, time > 0)
+        >>> tuple(bias(plan["relations"]).shape)
+        (1, 1, 3, 3)
     """
 
     relations = ("distance", "log_time")

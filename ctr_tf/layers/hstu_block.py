@@ -50,6 +50,20 @@ class HSTUBlock(SequenceAttention):
     Reference:
         Actions Speak Louder than Words: Trillion-Parameter Sequential Transducers for
         Generative Recommendations (ICML 2024), equations 1 to 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullKeys, HSTUBias, HSTUBlock
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = FullKeys(HSTUBias.relations)
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> block = HSTUBlock(2, HSTUBias(max_distance=6))
+        >>> rows, scored = block(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def build(

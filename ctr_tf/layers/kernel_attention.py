@@ -57,6 +57,20 @@ class KernelAttention(SequenceAttention):
     Reference:
         Wang et al., Linformer (2020), section 4, E and F for all heads; an alternative
         of SparseCTR, section 4.4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import KernelAttention, KernelKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = KernelKeys()
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> attention = KernelAttention(num_heads=2, rank=3, length=6)
+        >>> rows, scored = attention(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(self, num_heads: int, rank: int, length: int, **kwargs: Any):

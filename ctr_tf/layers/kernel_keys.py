@@ -21,6 +21,14 @@ class KernelKeys(keras.layers.Layer):
 
     Reference:
         See `KernelAttention`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import KernelKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> plan, state = KernelKeys()(time, time > 0)
+        >>> np.asarray(plan["mask"]).astype(int).tolist(), state
+        ([[0, 1, 1, 1, 1, 1]], {})
     """
 
     def __init__(self, **kwargs: Any):

@@ -76,6 +76,20 @@ class NativeSparseAttention(SequenceAttention):
     Reference:
         Yuan et al., Native Sparse Attention (ACL 2025), section 3.3, blocks that do not
         overlap; an alternative of SparseCTR, section 4.4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import NativeSparseAttention, NativeSparseKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = NativeSparseKeys(block_length=2, window=2)
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> attention = NativeSparseAttention(2, block_length=2, top_blocks=1, window=2)
+        >>> rows, scored = attention(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     projections = (

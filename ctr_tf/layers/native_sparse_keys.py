@@ -52,6 +52,14 @@ class NativeSparseKeys(SequenceKeys):
 
     Reference:
         See `NativeSparseAttention`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import NativeSparseKeys
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> plan, _ = NativeSparseKeys(block_length=2, window=2)(time, time > 0)
+        >>> np.asarray(plan["relations"]["block_time"]).tolist()
+        [[[0, 100], [160, 9000], [9030, 9100]]]
     """
 
     def __init__(
@@ -110,13 +118,13 @@ class NativeSparseKeys(SequenceKeys):
         total_BP = ops.sum(ops.where(mask_BPL, time_BPL, 0), axis=-1)
         mean_BP = total_BP // ops.cast(ops.maximum(size_BP, 1), time.dtype)
         end_P = ops.arange(1 - count, 1, dtype="int32") * self.block_length - 1
-        position_BP = end_P - size_BP // 2
+        position_BP = ops.subtract(end_P, size_BP // 2)
         complete_QP = end_P <= query_position[:, None]
         compressed = self.relate(
             query_time,
             mean_BP[:, None, :],
             (size_BP > 0)[:, None, :] & complete_QP,
-            query_position[:, None] - position_BP[:, None, :],
+            ops.subtract(query_position[:, None], position_BP[:, None, :]),
         )
         relations = {
             "compressed": compressed,

@@ -21,6 +21,13 @@ class PAFS(keras.layers.Layer):
 
     Reference:
         GAP-Net, equations 3 to 5, and 13.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import PAFS
+        >>> layer = PAFS()
+        >>> tuple(layer(normal((2, 12))).shape), tuple(layer.ffn.gate.kernel.shape)
+        ((2, 12), (12, 16))
     """
 
     def build(self, input_shape: Shape) -> None:

@@ -31,15 +31,15 @@ class PositionBias(keras.layers.Layer):
     Returns:
         `[B, C, T]` float32, 0 on padding.
 
-    Example:
-    ```python
-    bias = PositionBias({"place": 4})
-    shown = bias({"place": np.array([[2, 3]])}, np.array([[True, True]]))
-    assert shown.shape == (1, 2, 1)
-    ```
-
     Reference: the shallow tower of Zhao et al., "Recommending What Video to Watch Next"
     (RecSys 2019), without its other inputs.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import PositionBias
+        >>> bias = PositionBias({"place": 4})
+        >>> tuple(bias({"place": np.array([[2, 3]])}, np.array([[True, True]])).shape)
+        (1, 2, 1)
     """
 
     def __init__(self, sizes: dict[str, int], num_labels: int = 1, **kwargs: Any):

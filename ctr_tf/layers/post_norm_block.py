@@ -36,6 +36,20 @@ class PostNormBlock(SparseBlock):
     Reference:
         Behavior Sequence Transformer for E-commerce Recommendation in Alibaba
         (DLP-KDD 2019), equations 3 to 5.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, FullKeys, PostNormBlock
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = FullKeys()
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> block = PostNormBlock(FullAttention(num_heads=2, sees_itself=True))
+        >>> rows, scored = block(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

@@ -29,6 +29,12 @@ class PredictionHead(keras.layers.Layer):
 
     Reference:
         SparseCTR, equation 17.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import PredictionHead
+        >>> tuple(PredictionHead(units=(4,))(normal((2, 5, 8)), normal((2, 3))).shape)
+        (2, 5)
     """
 
     def __init__(self, units: tuple[int, ...] = (32,), **kwargs: Any):

@@ -35,6 +35,12 @@ class ProfileTokens(keras.layers.Layer):
 
     Reference:
         SUAN.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import ProfileTokens
+        >>> tuple(ProfileTokens(widths=(2, 1, 3), units=4)(normal((2, 6))).shape)
+        (2, 3, 4)
     """
 
     def __init__(self, widths: tuple[int, ...], units: int, **kwargs: Any):

@@ -27,6 +27,13 @@ class RMSNorm(keras.layers.Layer):
 
     Reference:
         SUAN's code.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import RMSNorm
+        >>> inputs = np.array([[1.0, 7.0]], "float32")  # of length 10, rms 5
+        >>> print(np.asarray(RMSNorm()(inputs)).round(3))
+        [[0.2 1.4]]
     """
 
     def __init__(self, epsilon: float = 1e-6, **kwargs: Any):

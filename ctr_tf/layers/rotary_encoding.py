@@ -37,6 +37,14 @@ class RotaryEncoding(RelativeEncoding):
     Reference:
         Su et al., RoFormer (2021), section 3.2; an alternative of SparseCTR, section
         4.4.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import RotaryEncoding
+        >>> rows = np.array([[[1.0, 0.0]]], "float32")
+        >>> turned = RotaryEncoding(num_heads=1).rotate(rows, np.array([[-2]], "int32"))
+        >>> print(np.asarray(turned).round(3))  # by two radians
+        [[[-0.416 -0.909]]]
     """
 
     def __init__(self, num_heads: int, base: float = 10_000.0, **kwargs: Any):
@@ -63,7 +71,8 @@ class RotaryEncoding(RelativeEncoding):
         width = inputs.shape[-1] // self.num_heads
         half = width // 2
         frequency_K = [self.base ** (-k / half) for k in range(half)]
-        angle = ops.cast(position, "float32")[..., None, None] * ops.array(frequency_K)
+        frequency_K = ops.array(frequency_K, "float32")
+        angle = ops.cast(position, "float32")[..., None, None] * frequency_K
         cosine, sine = ops.cos(angle), ops.sin(angle)
         rows = (-1, inputs.shape[1], self.num_heads, width)
         first, second = ops.split(

@@ -43,6 +43,16 @@ class SearchAttention(TargetAttention):
 
     Reference:
         SIM (CIKM 2020), sections 3.2 and 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import SearchAttention
+        >>> relevance, visible = normal((1, 5, 9)), np.ones((1, 9), bool)
+        >>> attention = SearchAttention(num_heads=2, top_k=3)
+        >>> found = attention(normal((1, 5, 8)), relevance, visible, normal((1, 9, 8)))
+        >>> tuple(found.shape)
+        (1, 5, 8)
     """
 
     def __init__(self, num_heads: int, top_k: int, **kwargs: Any):
@@ -51,17 +61,28 @@ class SearchAttention(TargetAttention):
         self.top_k = top_k
 
     # It asks for other inputs than its base.
-    def build(  # type: ignore[override]
-        self, target_shape: Shape, with_gaps: bool = False
+    def build(
+        self,
+        target_shape: Shape,
+        relevance_shape: Shape | None = None,
+        visible_shape: Shape | None = None,
+        behaviors_shape: Shape | None = None,
+        time_shape: Shape | None = None,
+        request_time_shape: Shape | None = None,
     ) -> None:
         """Makes the projections.
 
         Args:
             target_shape: `[B, C, D]`.
-            with_gaps: whether times will be given.
+            relevance_shape: not used.
+            visible_shape: not used.
+            behaviors_shape: `[B, N, D]`; the target's D where None.
+            time_shape: `[B, N]` if times will be given.
+            request_time_shape: not used.
         """
-        width = target_shape[-1]
-        found = width + NUM_GAPS if with_gaps else width
+        found = (behaviors_shape or target_shape)[-1]
+        if time_shape is not None:
+            found += NUM_GAPS
         super().build(target_shape, (None, None, None, found))
 
     def call(  # type: ignore[override]

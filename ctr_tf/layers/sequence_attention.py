@@ -6,13 +6,14 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_heads
+from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
 from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.tensors import Shape, Tensor
 
 
-class SequenceAttention(keras.layers.Layer):
+class SequenceAttention(MixedSequenceLayer):
     """Attention of the mixed sequence, behaviors and candidates, over its behaviors.
 
     ``Q = X W_Q``, ``K = X_B W_K``, ``V = X_B W_V``, and a last map ``W_O``. Keys and

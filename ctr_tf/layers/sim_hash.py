@@ -11,7 +11,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
-from ctr_tf.tensors import Shape, Tensor
+from ctr_tf.tensors import Shape, Tensor, check_int64
 
 MAX_BITS = 62  # of an int64
 
@@ -42,6 +42,15 @@ class SimHash(keras.layers.Layer):
 
     Reference:
         ETA (Chen et al. 2021), SDIM (Cao et al. 2022); the hash of Charikar (2002).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import SimHash
+        >>> x = np.array([[[1.0, 2.0], [-1.0, -2.0]]], "float32")
+        >>> layer = SimHash(num_bits=8)
+        >>> codes = layer(x)
+        >>> np.asarray(layer.distance(codes, layer(3 * x))).tolist()  # bits that differ
+        [[[0.0, 8.0], [8.0, 0.0]]]
     """
 
     def __init__(
@@ -77,6 +86,7 @@ class SimHash(keras.layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         """Hashes every vector by itself."""
+        check_int64()
         inputs = ops.cast(ops.stop_gradient(inputs), "float32")
         positive = ops.matmul(inputs, self.planes) > 0
         shape = (*ops.shape(inputs)[:-1], self.num_groups, self.num_bits)
@@ -105,7 +115,7 @@ class SimHash(keras.layers.Layer):
         """`[B, ., G]` codes → `[B, ., R]` float32, +1 for a set bit, -1 for others."""
         is_set = ops.bitwise_and(codes[..., None], self._powers()) > 0
         shape = (-1, ops.shape(codes)[1], self.total_bits)
-        return ops.reshape(ops.where(is_set, 1.0, -1.0), shape)
+        return ops.reshape(2.0 * ops.cast(is_set, "float32") - 1.0, shape)
 
     def _powers(self):
         return ops.left_shift(1, ops.arange(self.num_bits, dtype="int64"))

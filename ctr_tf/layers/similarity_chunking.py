@@ -36,6 +36,14 @@ class SimilarityChunking(keras.layers.Layer):
 
     Reference:
         SparseCTR, section 4.4.2 (SimChunking).
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import SimilarityChunking
+        >>> time, mask = np.array([[0, 1, 2, 3]]), np.array([[False, True, True, True]])
+        >>> embedding = np.array([[[0, 0], [1, 0], [1, 0], [0, 1]]], "float32")
+        >>> np.asarray(SimilarityChunking(2)(time, mask, None, embedding)).tolist()
+        [[0, 1, 1, 2]]
     """
 
     def __init__(self, num_chunks: int, **kwargs: Any):

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.errors import UserError
+from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
 from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rows import by_rows
 from ctr_tf.layers.swiglu import SwiGLU
@@ -13,7 +14,7 @@ from ctr_tf.tensors import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class SparseBlock(keras.layers.Layer):
+class SparseBlock(MixedSequenceLayer):
     """``x = x + Attention(RMSNorm(x))``, then ``x = x + SwiGLU(RMSNorm(x))``.
 
     Args:
@@ -35,6 +36,20 @@ class SparseBlock(keras.layers.Layer):
 
     Reference:
         SparseCTR, section 3.3, equation 2; residuals as in SUAN's code.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, FullKeys, SparseBlock
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys = FullKeys()
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> block = SparseBlock(FullAttention(num_heads=2))
+        >>> rows, scored = block(behaviors, candidates, None, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

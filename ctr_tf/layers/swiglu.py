@@ -28,6 +28,12 @@ class SwiGLU(keras.layers.Layer):
 
     Reference:
         SparseCTR, equation 2 (without biases).
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import SwiGLU
+        >>> tuple(SwiGLU(hidden_dim=16)(normal((2, 5, 8))).shape)
+        (2, 5, 8)
     """
 
     def __init__(self, hidden_dim: int, use_bias: bool = False, **kwargs: Any):

@@ -39,6 +39,14 @@ class T5Bias(RelativeEncoding):
     Reference:
         Raffel et al., Exploring the Limits of Transfer Learning (JMLR 2020), section
         2.1; an alternative of SparseCTR, section 4.4.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import FullKeys, T5Bias
+        >>> time, bias = np.array([[100, 160, 9_000]]), T5Bias(num_heads=4)
+        >>> plan, _ = FullKeys(bias.relations)(time, time > 0)
+        >>> tuple(bias(plan["relations"]).shape)
+        (1, 4, 3, 3)
     """
 
     relations = ("distance",)

@@ -41,6 +41,15 @@ class TargetAttention(keras.layers.Layer):
     Reference:
         Attention Is All You Need, section 3.2.2; with targets as queries: SIM, section
         3.3, ETA, section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import TargetAttention
+        >>> layer, nothing = TargetAttention(num_heads=2), np.zeros((1, 3), bool)
+        >>> found = layer(normal((1, 5, 8)), normal((1, 3, 6)), nothing)
+        >>> tuple(found.shape), float(np.abs(found).max())  # nothing is seen
+        ((1, 5, 8), 0.0)
     """
 
     def __init__(self, num_heads: int, **kwargs: Any):
@@ -105,7 +114,8 @@ class TargetAttention(keras.layers.Layer):
         return ops.reshape(found_BCHK, (-1, candidates, width))
 
     def _attend(self, query_BHCK, key_BJD, value_BJD, mask_BJ):
-        bias_B11J = ops.where(mask_BJ, 0.0, HIDDEN)[:, None, None]
+        hidden_BJ = ops.cast(ops.logical_not(mask_BJ), "float32")
+        bias_B11J = HIDDEN * hidden_BJ[:, None, None]
         return attend(query_BHCK, key_BJD, value_BJD, bias_B11J)
 
     def compute_output_shape(

@@ -8,7 +8,7 @@ import math
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
@@ -61,6 +61,7 @@ def temporal_relations(
     Reference:
         SparseCTR, equations 12 to 14; `HSTUBias`, `T5Bias`, `Alibi`.
     """
+    check_int64()
     matrices = []
     elapsed = ops.abs(query_time - key_time)
     if "time" in relations:
@@ -106,7 +107,7 @@ def _hour_relation(query_time, key_time):
     """Works on seconds of the day, so that no pair needs an integer division."""
     query_second = ops.cast(query_time % DAY, "float32")
     key_second = ops.cast(key_time % DAY, "float32")
-    sign = ops.where(query_time >= key_time, 1.0, -1.0)
+    sign = 2.0 * ops.cast(query_time >= key_time, "float32") - 1.0
     second = sign * (query_second - key_second)
     second = ops.where(second < 0, second + DAY, second)
     # Whole numbers below 2^24 are exact in float32; half a second of margin makes the

@@ -37,6 +37,13 @@ class TimeChunking(keras.layers.Layer):
 
     Reference:
         SparseCTR, section 3.4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.layers import TimeChunking
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> np.asarray(TimeChunking(3)(time, time > 0)).tolist()
+        [[0, 1, 1, 2, 2, 3]]
     """
 
     def __init__(self, num_chunks: int, **kwargs: Any):

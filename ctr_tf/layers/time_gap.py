@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 from ctr_tf.time_ops import log2_bucket
 
 NUM_GAPS = 32  # the last holds 2^31 seconds, 68 years, and more
@@ -22,6 +22,7 @@ def one_hot_gap(request_time: Tensor, time: Tensor, dtype: str) -> Tensor:
     Returns:
         `[B, …, 32]`.
     """
+    check_int64()
     axes = tuple(range(1, len(time.shape)))
     gap = ops.expand_dims(request_time, axes) - time
     bucket = ops.minimum(log2_bucket(gap, dtype="int32"), NUM_GAPS - 1)

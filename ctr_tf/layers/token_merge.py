@@ -45,6 +45,15 @@ class TokenMerge(keras.layers.Layer):
     Reference:
         LONGER: Scaling Up Long Sequence Modeling in Industrial Recommenders (RecSys
         2025), section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import TokenMerge
+        >>> mask = np.array([[False, False, True, True, True]])
+        >>> tokens, token_mask = TokenMerge(size=2)(normal((1, 5, 8)), mask)
+        >>> tuple(tokens.shape), np.asarray(token_mask).tolist()
+        ((1, 3, 8), [[False, True, True]])
     """
 
     def __init__(self, size: int, ffn_factor: float = 2.0, **kwargs: Any):

@@ -31,6 +31,12 @@ class Tower(keras.layers.Layer):
 
     Raises:
         UserError: if a width is not positive; for an unknown activation.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import Tower
+        >>> tuple(Tower(units=(4,), activation="dice")(normal((2, 5, 8))).shape)
+        (2, 5)
     """
 
     def __init__(

@@ -37,6 +37,13 @@ class TowerHead(keras.layers.Layer):
 
     Returns:
         Logits `[B, C, T]`, float32 under every policy.
+
+    Example:
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import TowerHead
+        >>> head = TowerHead(units=(4,), tasks=("like",))
+        >>> tuple(head(normal((2, 5, 8)), normal((2, 3)), normal((2, 4))).shape)
+        (2, 5, 2)
     """
 
     def __init__(

@@ -36,6 +36,18 @@ class TransformerReader(keras.layers.Layer):
 
     Returns:
         The candidates' rows after the last block, `[B, C, D]`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, SparseBlock, TransformerReader
+        >>> block = SparseBlock(FullAttention(num_heads=2, sees_itself=True))
+        >>> reader = TransformerReader([block], relations=("time", "hour", "weekend"))
+        >>> reader.build((None, None, 8))
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> state = reader.encode(normal((1, 6, 8)), time, time > 0, np.array([9_200]))
+        >>> tuple(reader(normal((1, 4, 8)), state, np.array([9_200])).shape)
+        (1, 4, 8)
     """
 
     def __init__(

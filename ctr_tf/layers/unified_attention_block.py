@@ -11,6 +11,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.dual_alignment import DualAlignment
+from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
 from ctr_tf.layers.nested import build_once
 from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rows import by_rows
@@ -22,7 +23,7 @@ NORMS = ("rms", "layer")
 
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
-class UnifiedAttentionBlock(keras.layers.Layer):
+class UnifiedAttentionBlock(MixedSequenceLayer):
     """Self-attention, attention to the profile, their alignment, a gated network.
 
         x   = RMSNorm(x)                    the shortcut is the normalized row
@@ -64,6 +65,21 @@ class UnifiedAttentionBlock(keras.layers.Layer):
 
     Reference:
         SUAN, unified attention block.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras.random import normal
+        >>> from ctr_tf.layers import FullAttention, FullKeys, UnifiedAttentionBlock
+        >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
+        >>> keys, block = FullKeys(), UnifiedAttentionBlock(FullAttention(num_heads=2))
+        >>> plan, state = keys(time, time > 0)
+        >>> relations = keys.relations_to(state, np.array([9_200]))
+        >>> behaviors, candidates = normal((1, 6, 8)), normal((1, 4, 8))
+        >>> profile = normal((1, 3, 5))  # tokens of the user
+        >>> inputs = (behaviors, candidates, time > 0, profile)
+        >>> rows, scored = block(*inputs, plan, relations)
+        >>> tuple(rows.shape), tuple(scored.shape)
+        ((1, 6, 8), (1, 4, 8))
     """
 
     def __init__(

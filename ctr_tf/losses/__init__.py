@@ -9,8 +9,16 @@ from ctr_tf.losses.distillation import DistillationLoss
 from ctr_tf.losses.listwise import ListwiseSoftmax
 from ctr_tf.losses.log_loss import LogLoss
 from ctr_tf.losses.loss import Loss
+from ctr_tf.losses.outputs import Outputs
 
-__all__ = ["LOSSES", "AuxiliaryLoss", "DistillationLoss", "ListwiseSoftmax", "LogLoss"]
+__all__ = [
+    "LOSSES",
+    "AuxiliaryLoss",
+    "DistillationLoss",
+    "ListwiseSoftmax",
+    "LogLoss",
+    "Outputs",
+]
 
 LOSSES: dict[str, type[Loss]] = {
     loss.name: loss

@@ -10,7 +10,7 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.losses.log_loss import cross_entropy
 from ctr_tf.losses.loss import MAIN, TEACHER, Loss
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
 
@@ -31,6 +31,17 @@ class DistillationLoss(Loss):
     Reference:
         SUAN, section 3.6 of our reading; Hinton et al., Distilling the Knowledge in a
         Neural Network (2015), section 2, for two classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.losses import DistillationLoss, Outputs
+        >>> labels, weights = np.ones((1, 2, 1), "float32"), np.ones((1, 2), "float32")
+        >>> student, teacher = np.zeros((1, 2, 1)), np.ones((1, 2, 1))
+        >>> outputs = {"main": Outputs(student), "teacher": Outputs(teacher)}
+        >>> loss = DistillationLoss(temperature=2.0)
+        >>> total = loss.total(outputs, labels, weights)
+        >>> round(float(total / loss.count(labels, weights)), 4)  # 4 ln 2
+        2.7726
     """
 
     name = "distillation"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from keras import ops
 
 from ctr_tf.losses.loss import Loss
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
 _HIDDEN = -1e9  # in place of the logit of padding
@@ -25,6 +25,17 @@ class ListwiseSoftmax(Loss):
     Reference:
         Cao et al., Learning to Rank: From Pairwise Approach to Listwise Approach (ICML
         2007), section 4, with the labels as the distribution.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.losses import ListwiseSoftmax, Outputs
+        >>> labels = np.array([[[1.0], [0.0], [0.0]]], "float32")
+        >>> weights = np.array([[1.0, 1.0, 0.0]], "float32")  # the third is padding
+        >>> logits = np.array([[[np.log(3.0)], [0.0], [9.0]]], "float32")
+        >>> loss = ListwiseSoftmax()
+        >>> total = loss.total({"main": Outputs(logits)}, labels, weights)
+        >>> round(float(total / loss.count(labels, weights)), 4)  # -ln(3/4)
+        0.2877
     """
 
     name = "listwise"

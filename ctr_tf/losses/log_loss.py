@@ -8,12 +8,23 @@ from collections.abc import Mapping
 from keras import ops
 
 from ctr_tf.losses.loss import Loss
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
 
 class LogLoss(Loss):
-    """Mean binary cross-entropy over the real candidates, and over the labels."""
+    """Mean binary cross-entropy over the real candidates, and over the labels.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.losses import LogLoss, Outputs
+        >>> labels = np.array([[[1.0], [0.0], [0.0]]], "float32")
+        >>> weights = np.array([[1.0, 1.0, 0.0]], "float32")  # the third is padding
+        >>> outputs, loss = {"main": Outputs(np.zeros((1, 3, 1), "float32"))}, LogLoss()
+        >>> total = loss.total(outputs, labels, weights)
+        >>> round(float(total / loss.count(labels, weights)), 4)  # ln 2
+        0.6931
+    """
 
     name = "log_loss"
     weight = 1.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.tensors import Tensor
 
 MAIN = "main"  # the ranker that is trained for, and the only one as a rule

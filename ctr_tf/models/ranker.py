@@ -15,8 +15,8 @@ from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
 from ctr_tf.layers.position_bias import PositionBias
 from ctr_tf.layers.state_spec import StateSpec
 from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.models.config_checks import check_tasks
-from ctr_tf.models.outputs import Outputs
 from ctr_tf.schema import Schema
 from ctr_tf.tensors import Shape, Tensor
 

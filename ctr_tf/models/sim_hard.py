@@ -82,7 +82,7 @@ class SIMHard(Ranker):
         width, rows = self.embedding.width, (None, None, self.config.dim)
         self.behavior_projection.build((None, None, width("behavior")))
         self.candidate_projection.build((None, None, width("candidate")))
-        self.search.build(rows, with_gaps=True)
+        self.search.build(rows, time_shape=(None, None))
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, self.config.dim, 2 * self.config.dim)
 

@@ -73,7 +73,7 @@ class SIMSoft(Ranker):
         self.behavior_projection.build((None, None, width("behavior")))
         self.candidate_projection.build((None, None, width("candidate")))
         self.similarity.build(rows)
-        self.search.build(rows, with_gaps=True)
+        self.search.build(rows, time_shape=(None, None))
         self.search_tower.build((None, None, 2 * dim))
         self.recent.build(rows, rows)
         self.head.build_for(self.embedding, dim, 2 * dim)

@@ -10,7 +10,7 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.losses import LOSSES
 from ctr_tf.losses.loss import MAIN, Loss
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 
 
 def _check_weights(config: Any) -> None:

@@ -22,7 +22,7 @@ from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.feature_embedding import ITEM_VECTORS, PROGRESS
 from ctr_tf.losses.loss import MAIN
-from ctr_tf.models.outputs import Outputs
+from ctr_tf.losses.outputs import Outputs
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.tables.embedding_table import EmbeddingTable

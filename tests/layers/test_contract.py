@@ -1,12 +1,15 @@
 """The contract of every layer: configs, shapes, one fit step, every precision."""
 
 import itertools
+import re
 
 import helpers
 import keras
 import numpy as np
 import pytest
+from backends import BACKEND
 
+import ctr_tf.layers
 from ctr_tf.layers.activation_unit import ActivationUnit
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.asga import ASGA
@@ -20,6 +23,7 @@ from ctr_tf.layers.dilated_keys import DilatedKeys
 from ctr_tf.layers.dual_alignment import DualAlignment
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
+from ctr_tf.layers.feature_embedding import FeatureEmbedding
 from ctr_tf.layers.fixed_chunking import FixedChunking
 from ctr_tf.layers.full_attention import FullAttention
 from ctr_tf.layers.full_keys import FullKeys
@@ -36,10 +40,12 @@ from ctr_tf.layers.pafs import PAFS
 from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.profile_tokens import ProfileTokens
+from ctr_tf.layers.recent_attention import RecentAttention
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.layers.rms_norm import RMSNorm
 from ctr_tf.layers.rotary_encoding import RotaryEncoding
+from ctr_tf.layers.search_attention import SearchAttention
 from ctr_tf.layers.sim_hash import SimHash
 from ctr_tf.layers.similarity_chunking import SimilarityChunking
 from ctr_tf.layers.sparse_block import SparseBlock
@@ -54,11 +60,13 @@ from ctr_tf.layers.time_chunking import TimeChunking
 from ctr_tf.layers.token_merge import TokenMerge
 from ctr_tf.layers.tower import Tower
 from ctr_tf.layers.tower_head import TowerHead
+from ctr_tf.layers.transformer_reader import TransformerReader
 from ctr_tf.layers.unified_attention_block import UnifiedAttentionBlock
 
 LENGTH, CANDIDATES, WIDTH, USER = 12, 3, 16, 6
 HALF = "mixed_float16"
 POLICIES = ("float32", HALF, "mixed_bfloat16")
+SCHEMA = helpers.make_schema()
 LAYERS = (
     TimeChunking(3),
     FixedChunking(3),
@@ -113,11 +121,19 @@ LAYERS = (
     ActivationUnit((7, 3)),
     CoAction((7, 3), orders=2),
     TargetAttention(2),
+    RecentAttention(2, count=3),
+    SearchAttention(2, top_k=3),
+    TransformerReader([SparseBlock(FullAttention(4))], ("time",), time_gaps=True),
+    FeatureEmbedding(SCHEMA, helpers.make_table_sizes(SCHEMA), 4),
     SinkEmbedding(16, 4, start_norm=0.5),
     InterSinkAttention(2, gamma=1.0, dropout=0.1, epsilon=1e-6),
     LowRank(5, rank=2, alpha=3.0),
     TextsHead((8, 7, 6), match=(0, 2)),
 )
+
+
+def test_every_public_layer_is_here():
+    assert set(ctr_tf.layers.__all__) <= {type(layer).__name__ for layer in LAYERS}
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
@@ -217,29 +233,53 @@ def batch(size: int) -> dict:
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "policy"),
-    [
-        *itertools.product(("evo", "full", "transformers"), POLICIES),
-        ("alternatives", HALF),  # for the others see test_invariants
-    ],
-)
+def jax_arrays_of_float64(model, inputs):
+    """Operations whose result is one: slow on accelerators, and asked for by nobody."""
+    import jax
+
+    count = len(model.trainable_variables)
+    values = [variable.value for variable in model.variables]
+
+    def forward(values, inputs):
+        return model.stateless_call(values[:count], values[count:], inputs)[0]
+
+    return re.findall(r"f64\[\d.*", str(jax.make_jaxpr(forward)(values, inputs)))
+
+
+STEPS = [
+    *itertools.product(("evo", "full", "transformers"), POLICIES),
+    ("alternatives", HALF),  # for the others see test_invariants
+]
+if BACKEND == "jax":  # each is compiled, which takes several times as long
+    STEPS = [
+        *itertools.product(
+            ("evo", "full", "transformers", "alternatives"), POLICIES[:1]
+        ),
+        *itertools.product(("evo", "transformers"), POLICIES[2:]),
+    ]
+
+
+@pytest.mark.parametrize(("kind", "policy"), STEPS)
 def test_shapes_and_one_fit_step(kind, policy):
     keras.utils.set_random_seed(0)
     model = stack(kind, policy)
     assert [x.shape for x in model.outputs] == [(None, CANDIDATES), (None, WIDTH)]
     assert model.outputs[0].dtype == "float32"
     inputs = batch(4)
-    logits, pooled = model(inputs)
+    # On JAX in one program: it compiles single operations one by one.
+    forward = model.predict_on_batch if BACKEND == "jax" else model
+    if BACKEND == "jax":
+        assert not jax_arrays_of_float64(model, inputs)
+    logits, pooled = forward(inputs)
     assert logits.shape == (4, CANDIDATES) and logits.dtype == "float32"
     assert pooled.shape == (4, WIDTH)
     before = [np.array(w) for w in model.trainable_weights]
     assert all(w.dtype == np.float32 for w in before)
     # One as a graph, in the precision of GPUs: to trace one takes half a minute. Those
     # of models, and XLA's, are in test_invariants.
-    as_graph = (kind, policy) == ("full", HALF)
+    as_graph = (kind, policy) == ("full", HALF) or BACKEND == "jax"
     # SGD is one operation a weight, Adam forty, and twice those with scaled losses.
-    model.compile("sgd", "mse", run_eagerly=not as_graph, jit_compile=False)
+    model.compile("sgd", "mse", run_eagerly=not as_graph, jit_compile=BACKEND == "jax")
     targets = [np.ones((4, CANDIDATES)), np.ones((4, WIDTH))]
     history = model.fit(inputs, targets, epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"][0])

@@ -8,10 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backends import BACKEND
 from test_contract import batch, stack
 
+import ctr_tf.evaluation
 import ctr_tf.layers
+import ctr_tf.losses
+from ctr_tf.losses.loss import Loss
 
 PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
 
@@ -25,9 +28,19 @@ def test_every_layer_is_found_by_its_name():
         _ = ctr_tf.layers.EvoAttentions
 
 
-def test_the_page_names_every_layer():
-    text = PAGE.read_text("utf-8")
-    assert set(ctr_tf.layers.__all__) <= set(re.findall(r"`(\w+)`", text))
+def test_the_page_names_every_layer_loss_and_metric():
+    names = {*ctr_tf.layers.__all__, *ctr_tf.losses.__all__, *ctr_tf.evaluation.__all__}
+    found = set(re.findall(r"`(\w+)`", PAGE.read_text("utf-8")))
+    assert names - {"LOSSES"} <= found
+
+
+def test_losses_and_metrics_are_found_by_their_names():
+    assert issubclass(ctr_tf.losses.LogLoss, Loss)
+    for name in ctr_tf.evaluation.__all__:
+        assert getattr(ctr_tf.evaluation, name).__name__ == name
+    assert dir(ctr_tf.evaluation) == ctr_tf.evaluation.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'Metric'"):
+        _ = ctr_tf.evaluation.Metric
 
 
 @pytest.mark.parametrize("kind", ["evo", "transformers", "alternatives"])
@@ -54,7 +67,7 @@ def page_inputs(size, history=32, slate=5, width=16):
 
 
 def test_the_pages_model_trains_saves_loads_and_exports(tmp_path):
-    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M)
+    code, _ = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.S | re.M)
     keras.utils.set_random_seed(0)
     names = {}
     exec(compile(code, str(PAGE), "exec"), names)
@@ -79,6 +92,10 @@ def test_the_pages_model_trains_saves_loads_and_exports(tmp_path):
     assert done.returncode == 0, done.stderr[-2_000:]
     found = np.load(paths[2])
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    if BACKEND != "tensorflow":
+        return  # a SavedModel is TensorFlow's
+    import tensorflow as tf
+
     model.export(str(tmp_path / "exported"), verbose=False)
     served = tf.saved_model.load(str(tmp_path / "exported"))
     answer = served.serve({k: tf.constant(v) for k, v in inputs.items()})

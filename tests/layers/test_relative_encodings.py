@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import reference_encodings as reference
 import reference_sparse_ctr
-import tensorflow as tf
+from backends import tensor
+from keras import ops
 
 from ctr_tf.layers.alibi import Alibi
 from ctr_tf.layers.hstu_bias import HSTUBias
@@ -29,11 +30,11 @@ def pairs(layer, stretch=1):
     for weight in layer.weights:
         weight.assign(random.normal(size=weight.shape))
     relations = temporal_relations(
-        tf.constant(time)[None, :, None],
-        tf.constant(time)[None, None, :],
-        tf.constant(distance >= 0)[None],
+        tensor(time)[None, :, None],
+        tensor(time)[None, None, :],
+        tensor(distance >= 0)[None],
         layer.relations,
-        distance=tf.constant(distance, tf.int32),
+        distance=tensor(distance, "int32"),
     )
     return np.transpose(np.asarray(layer(relations))[0], (1, 2, 0)), time, distance
 
@@ -67,15 +68,15 @@ def test_distances_beyond_the_table_take_its_last_row():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_rotation(dtype):
     random = np.random.default_rng(0)
-    rows = tf.cast(random.normal(size=(2, 5, D)), dtype)
+    rows = ops.cast(random.normal(size=(2, 5, D)), dtype)
     position = random.integers(-1000, 1, (2, 5))
-    turned = RotaryEncoding(H).rotate(rows, tf.constant(position))
+    turned = RotaryEncoding(H).rotate(rows, tensor(position))
     assert turned.dtype == dtype
     atol = 1e-3 if dtype == "float32" else 2e-2
     for b, q in np.ndindex(2, 5):
-        expected = reference.turn(tf.cast(rows[b, q], "float32"), H, position[b, q])
+        expected = reference.turn(ops.cast(rows[b, q], "float32"), H, position[b, q])
         np.testing.assert_allclose(
-            tf.cast(turned[b, q], "float32"), expected, atol=atol
+            ops.cast(turned[b, q], "float32"), expected, atol=atol
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference_encodings
 import reference_sparse_ctr as reference
-import tensorflow as tf
+from backends import tensor
 
 from ctr_tf.layers.evo_attention import EvoAttention
 from ctr_tf.layers.evo_keys import EvoKeys
@@ -70,8 +70,8 @@ def sequences(sample, zone=0):
 
 def run(layer, keys, sample):
     """The layer's outputs, behaviors' and candidates', as one mixed sequence."""
-    plan, state = keys(*(tf.constant(sample[k]) for k in ("time", "mask", "chunk")))
-    relations = keys.relations_to(state, tf.constant(sample["request_time"]))
+    plan, state = keys(*(tensor(sample[k]) for k in ("time", "mask", "chunk")))
+    relations = keys.relations_to(state, tensor(sample["request_time"]))
     outputs = layer(
         sample["behaviors"], sample["candidates"], sample["user"], plan, relations
     )
@@ -90,9 +90,9 @@ def test_rel_temporal(relations, zone):
     layer.build()
     scatter_weights(layer, random)
     matrices = temporal_relations(
-        tf.constant(time)[:, :, None],
-        tf.constant(time)[:, None, :],
-        tf.constant(visible),
+        tensor(time)[:, :, None],
+        tensor(time)[:, None, :],
+        tensor(visible),
         relations,
         zone,
     )
@@ -121,8 +121,8 @@ def test_the_hour_changes_at_the_full_hour(hours):
         distance = max(hours * 3600 + seconds, 0)
         expected = np.sin(np.pi * (max(hour, 0) % 24) / 24)
         for query, key in ((distance, 0), (0, distance)):
-            times = [tf.constant([[[t + 12345]]], tf.int64) for t in (query, key)]
-            relation = temporal_relations(*times, tf.constant([[[True]]]), ("hour",))
+            times = [tensor([[[t + 12345]]], "int64") for t in (query, key)]
+            relation = temporal_relations(*times, tensor([[[True]]]), ("hour",))
             np.testing.assert_allclose(relation[0, 0, 0, 0], expected, atol=1e-6)
 
 
@@ -186,10 +186,10 @@ def test_swiglu():
 
 
 def test_time_chunking_takes_or_computes_the_ids(sample):
-    time, mask = tf.constant(sample["time"]), tf.constant(sample["mask"])
+    time, mask = tensor(sample["time"]), tensor(sample["mask"])
     layer = TimeChunking(P)
     np.testing.assert_array_equal(layer(time, mask), sample["chunk"])
-    given = tf.constant(sample["chunk"] + 1)
+    given = tensor(sample["chunk"] + 1)
     np.testing.assert_array_equal(
         layer(time, mask, given), np.where(sample["mask"], sample["chunk"] + 1, 0)
     )
@@ -203,5 +203,5 @@ def test_fixed_chunking():
         [0, 0, 0, 0, 0, 1, 2, 3],
         [0] * 8,
     ]
-    actual = FixedChunking(3)(keras.ops.zeros((4, 8), "int64"), tf.constant(mask))
+    actual = FixedChunking(3)(keras.ops.zeros((4, 8), "int64"), tensor(mask))
     np.testing.assert_array_equal(actual, expected)

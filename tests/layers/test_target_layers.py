@@ -2,6 +2,7 @@
 
 import itertools
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -17,6 +18,8 @@ from reference_target import (
 from ctr_tf.layers.activation_unit import ActivationUnit
 from ctr_tf.layers.co_action import CoAction
 from ctr_tf.layers.dice import Dice
+from ctr_tf.layers.recent_attention import RecentAttention
+from ctr_tf.layers.search_attention import SearchAttention
 from ctr_tf.layers.target_attention import TargetAttention
 from ctr_tf.layers.time_gap import one_hot_gap
 from ctr_tf.layers.top_behaviors import take_behaviors, top_behaviors
@@ -109,6 +112,32 @@ def test_target_attention_over_shared_and_own_keys():
         expected = attention(layer, target[b, c], seen)
         np.testing.assert_allclose(output[b, c], expected, rtol=1e-4, atol=1e-5)
     assert np.all(output[-1] == 0)
+
+
+def test_recent_and_search_attention_ask_the_latest_and_the_most_relevant():
+    target, behaviors, mask = normal(0, B, C, D), normal(1, B, N, D), make_mask()
+    recent = RecentAttention(2, count=4)
+    output = np.asarray(recent(target, behaviors, mask))
+    for b, c in itertools.product(range(B), range(C)):
+        seen = behaviors[b, -4:][mask[b, -4:]]
+        expected = attention(recent, target[b, c], seen)
+        np.testing.assert_allclose(output[b, c], expected, rtol=1e-4, atol=1e-5)
+
+    search, relevance = SearchAttention(2, top_k=2), normal(2, B, C, N)
+    output = np.asarray(search(target, relevance, mask, behaviors))
+    for b, c in itertools.product(range(B), range(C)):
+        best = [n for n in np.argsort(-relevance[b, c]) if mask[b, n]][:2]
+        expected = attention(search, target[b, c], behaviors[b][best])
+        np.testing.assert_allclose(output[b, c], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_recent_and_search_attention_in_a_functional_model():
+    target, behaviors = keras.Input((C, D)), keras.Input((N, D))
+    mask, relevance = keras.Input((N,), dtype="bool"), keras.Input((C, N))
+    time, now = keras.Input((N,), dtype="int64"), keras.Input((), dtype="int64")
+    found = SearchAttention(2, 2)(target, relevance, mask, behaviors, time, now)
+    assert found.shape == (None, C, D)
+    assert RecentAttention(2, 4)(found, behaviors, mask).shape == (None, C, D)
 
 
 @pytest.mark.parametrize("per_candidate", [False, True])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference_suan as reference
 import tensorflow as tf
+from backends import tensor
 
 from ctr_tf.evaluation.flops import graph_flops, request_graph
 from ctr_tf.layers.dilated_attention import DilatedAttention
@@ -112,8 +113,8 @@ def test_a_block(sparsity):
     time = helpers.make_times(random, 3, N, (N, 0, 5))
     request_time = np.full(3, helpers.REQUEST_TIME)
     behaviors, candidates, profile = normal(3, N, D), normal(3, C, D), normal(3, 3, E)
-    plan, state = keys(tf.constant(time), tf.constant(time > 0))
-    relations = keys.relations_to(state, tf.constant(request_time))
+    plan, state = keys(tensor(time), tensor(time > 0))
+    relations = keys.relations_to(state, tensor(request_time))
     rows, scored = layer(behaviors, candidates, time > 0, profile, plan, relations)
     for b in range(3):
         valid = time[b] > 0

@@ -10,7 +10,7 @@ from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.layers.temporal_relations import log_time_bucket
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, check_int64
 
 SIGNALS = ("temporal", "ordinal", "random", "none")
 NUM_SIGNALS = 100
@@ -47,6 +47,7 @@ def sink_signals(
     """
     if kind not in SIGNALS:
         raise UserError(unknown_name("signal of sinks", kind, SIGNALS))
+    check_int64()
     if kind == "none":
         return ops.zeros_like(time, dtype="int32")
     if kind == "temporal":

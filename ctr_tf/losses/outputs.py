@@ -1,4 +1,4 @@
-"""What a ranker puts out for a batch."""
+"""What a ranker puts out for a batch, and losses look at."""
 
 from typing import Any, NamedTuple
 
@@ -10,8 +10,14 @@ class Outputs(NamedTuple):
         logits: `[B, C, T]` float32, one of T labels after the other.
         auxiliary: name → `[B, C, 1]` float32; see `Ranker.auxiliary`.
         measures: name → total and count, float32 scalars; see `Ranker.measured`.
+
+    Example:
+        >>> import numpy as np
+        >>> from ctr_tf.losses import Outputs
+        >>> Outputs(np.zeros((1, 3, 1))).auxiliary
+        {}
     """
 
     logits: Any
-    auxiliary: dict[str, Any]
-    measures: dict[str, Any] = {}  # written by nobody
+    auxiliary: dict[str, Any] = {}  # this one and the next are written by nobody
+    measures: dict[str, Any] = {}
