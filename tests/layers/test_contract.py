@@ -37,6 +37,7 @@ from ctr_tf.layers.kernel_keys import KernelKeys
 from ctr_tf.layers.native_sparse_attention import NativeSparseAttention
 from ctr_tf.layers.native_sparse_keys import NativeSparseKeys
 from ctr_tf.layers.pafs import PAFS
+from ctr_tf.layers.position_bias import PositionBias
 from ctr_tf.layers.post_norm_block import PostNormBlock
 from ctr_tf.layers.prediction_head import PredictionHead
 from ctr_tf.layers.profile_tokens import ProfileTokens
@@ -103,6 +104,7 @@ LAYERS = (
         post_norm=True,
     ),
     RMSNorm(epsilon=1e-4),
+    PositionBias({"place": 6}, num_labels=2),
     ProfileTokens((2, 4), 5),
     DualAlignment(),
     TokenMerge(3, ffn_factor=1),
