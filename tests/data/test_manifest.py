@@ -11,6 +11,7 @@ from ctr_tf.data.manifest import (
     Split,
     TableCounts,
 )
+from ctr_tf.data.negatives import Negatives
 
 SHA256_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 TEXT = """{
@@ -75,7 +76,14 @@ TEXT = """{
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
       "index_sha256": "0"
     }
-  ]
+  ],
+  "negatives": {
+    "each": 4,
+    "by": "popularity",
+    "within": null,
+    "window": "30d",
+    "seed": 0
+  }
 }
 """
 MANIFEST = Manifest(
@@ -94,6 +102,7 @@ MANIFEST = Manifest(
     files=(
         RecordFile("train/part-00000-of-00001.tfrecord.gz", 2, 3, SHA256_OF_ABC, "0"),
     ),
+    negatives=Negatives(4, "popularity", window="30d"),
 )
 
 
