@@ -47,7 +47,8 @@ class TFRSPeer(tfrs.Model):
             feature.table: tf.keras.layers.Embedding(
                 table_sizes[feature.table], feature.embedding_dim or embedding_dim
             )
-            for feature in schema.features
+            for features in self._groups.values()
+            for feature in features
             if feature.is_embedded
         }
         self.scales = {

@@ -138,6 +138,11 @@ class Column:
         return self.is_whole or pa.types.is_floating(self.values.type)
 
     @functools.cached_property
+    def is_one(self) -> bool:
+        """Whether it is 1 in every row."""
+        return not self.cells.null_count and set(self.values.to_pylist()) == {1}
+
+    @functools.cached_property
     def is_binary(self) -> bool:
         """Whether it is 0 or 1, or false or true, and sometimes each."""
         if self.longest > 1 or self.distinct != 2:
@@ -290,6 +295,7 @@ def first_schema(folder: str) -> str:
     exposures = tables["exposures"]
     slates = _slates(exposures)
     labels = _labels(exposures, slates)
+    all_clicked = bool(pc.all(_clicked(exposures, labels)).as_py())
     columns = [column for table in tables.values() for column in table.values()]
     nulls = sorted(set().union(*(column.nulls for column in columns)))
     name = re.sub(r"\W+", "_", str(folder).rstrip("/").rpartition("/")[2]) or "logs"
@@ -303,9 +309,11 @@ def first_schema(folder: str) -> str:
         lines.append(_Line("session_gap: 30m", why))
     if labels:
         why = "columns of 0 and 1; the first is what is trained for"
+        if all_clicked:
+            why = "1 in every row: `prepare --negatives` draws what was not clicked"
         lines.append(_Line(f"labels: [{', '.join(labels)}]", why))
     else:
-        why = "no column of 0 and 1: each row is taken for a click; see --negatives"
+        why = "no column of 0 and 1: each row is a click; see `prepare --negatives`"
         lines.append(_Line("all_clicked: true", why))
     if nulls:
         words = ", ".join(json.dumps(word) for word in ["", *nulls])
@@ -313,7 +321,7 @@ def first_schema(folder: str) -> str:
     lines.append(_Line("features:"))
     clicked = _clicked(exposures, labels)
     for column, role in _features(tables, slates, labels):
-        if not labels and role == "candidate":
+        if all_clicked and role == "candidate":
             why = "left out: nobody knows it of items that are drawn; of role context "
             why += "if it does not depend on what was clicked"
             lines.append(_Line(_left_out(column, role), why))
@@ -421,6 +429,8 @@ def _labels(exposures: Table, slates: np.ndarray) -> list[str]:
         if column.is_binary and not _is_of_the_slate(column, slates)
     ]
     named = [name for name in binary if _LABEL.search(name)] or binary[:1]
+    if not named:  # of clicks alone, with a column that says so
+        named = [n for n, c in exposures.items() if c.is_one and _LABEL.search(n)]
     named.sort(key=lambda name: "click" not in name.lower())
     return named
 
@@ -432,6 +442,7 @@ def _features(
     nothing: Table = {}
     exposures, behaviors = tables["exposures"], tables.get("behaviors", nothing)
     items, users = tables.get("items", nothing), tables.get("users", nothing)
+    all_clicked = bool(pc.all(_clicked(exposures, labels)).as_py())
     yield exposures[ITEM_KEY], "item"
     done = {*RAW_COLUMNS, *labels}
     for name, column in items.items():
@@ -445,24 +456,24 @@ def _features(
     for name, column in exposures.items():
         own = name.removeprefix("behavior_") in behaviors and name[:9] == "behavior_"
         if name not in done and not own:
-            yield column, _role(column, exposures[ITEM_KEY], slates, labels)
+            item = exposures[ITEM_KEY]
+            yield column, _role(column, item, slates, all_clicked)
     for name, column in users.items():
         if name not in {USER_KEY, *exposures, *behaviors, *items}:
             yield column, "user"
 
 
-def _role(
-    column: Column, item: Column, slates: np.ndarray, labels: Sequence[str]
-) -> str:
+def _role(column: Column, item: Column, slates: np.ndarray, all_clicked: bool) -> str:
     """Of a column of the exposures alone."""
-    if labels:
+    if not all_clicked:
         return "context" if _is_of_the_slate(column, slates) else "candidate"
     # What is bought alone agrees with its request: what agrees with the item is its.
     words = [str(value) for value in item.cells.to_pylist()]
     number = {word: place for place, word in enumerate(dict.fromkeys(words))}
     items = np.array([number[word] for word in words])
     come_again = len(items) - len(number) >= _AGAIN
-    return "item" if come_again and _is_of_the_slate(column, items) else "candidate"
+    tells = come_again and column.distinct > 1
+    return "item" if tells and _is_of_the_slate(column, items) else "candidate"
 
 
 def _position(column: Column) -> _Line | None:

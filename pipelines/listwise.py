@@ -174,15 +174,18 @@ def build(
         WriteTexts(folder, schema, tokenizer)
     ).with_outputs(*WriteTexts.OUTPUTS, main="files")
     pool: Any = ""
+    counted = [raw.counts, items.counts, texts.counts]
     if negatives is not None:
-        pool = beam.pvalue.AsSingleton(
+        pools = (
             raw.pool
             | "Add pools" >> beam.CombineGlobally(add_pools)
             | "Write pool"
             >> beam.ParDo(
                 WritePool(work, negatives), items=beam.pvalue.AsList(items.merged)
-            )
+            ).with_outputs(*WritePool.OUTPUTS, main="path")
         )
+        pool = beam.pvalue.AsSingleton(pools.path)
+        counted.append(pools.counts)
     histories = (
         {name: raw[name] for name in steps.BY_USER}
         | "Group by user" >> beam.CoGroupByKey()
@@ -226,7 +229,7 @@ def build(
         | "Write rejected" >> beam.ParDo(WriteRejected(folder))
     )
     counts = (
-        (raw.counts, items.counts, texts.counts, histories.counts)
+        (*counted, histories.counts)
         | "All counts" >> beam.Flatten()
         | "Add counts" >> beam.CombineGlobally(steps.add_counts).as_singleton_view()
     )

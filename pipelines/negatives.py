@@ -26,6 +26,7 @@ from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.storage import as_path
 from pipelines.arrow import (
     add_columns,
+    begins_of,
     column,
     concat,
     content_codes,
@@ -35,20 +36,22 @@ from pipelines.arrow import (
     order_by,
     rank,
     read_table,
-    sort_by_content,
     write_table,
 )
 from pipelines.items import read_items
 from pipelines.sources.source import Shard
-from pipelines.validation import ROW
 
 _EVENTS = 1 << 20  # exposures that popularity is known by: of larger logs a sample
+CHANGING = "join items with several values of "
+DRAWN_FROM = "join items in the exposures"
 _NEXT = 1_000  # events after a request that popularity draws among
 _NEXT_OF_EACH = 4  # at least so many for each candidate that is drawn for a slate
 _ROUNDS = 16  # of drawing, while something lacks
 _LAST = np.iinfo(np.int64).max >> 1  # a time after all others
 _BY = b"by"
-_HASH = "_hash"
+TRUTH = "true_probability"
+_HASH, _LOW, _HIGH = "_hash", "_low_", "_high_"
+_NO_HASH = np.uint64(1 << 63)  # of no value, above those of all values
 
 
 def check_negatives(
@@ -95,11 +98,12 @@ def check_negatives(
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """What can be drawn, of some exposures; pools add up.
+    """What can be drawn, of some exposures; pools add up, in any order to the same.
 
     Args:
-        items: one row an item, its earliest: `item_id`, `time`, `ROW` and the item
-            features that the exposures carry.
+        items: one row an item: `item_id`, its earliest `time`, and of each item feature
+            that exposures carry a value, with the smallest and the largest hash of its
+            values (`_low_<f>`, whose value it is, and `_high_<f>`).
         events: `item_id`, `time` and a hash of exposures, those of the smallest hashes.
     """
 
@@ -114,29 +118,74 @@ class Pool:
             exposures: validated.
             schema: of the data set.
         """
-        own = {f.name for f in schema.of("item")} | {ITEM_KEY, "time", ROW}
-        items = exposures.select([n for n in exposures.column_names if n in own])
+        columns = {key: column(exposures, key) for key in (ITEM_KEY, "time")}
+        for feature in schema.of("item"):
+            values = column(exposures, feature.name)
+            if values is not None and feature.name != ITEM_KEY:
+                low, high = _hashes(values)
+                columns |= {feature.name: values, f"{_LOW}{feature.name}": low}
+                columns[f"{_HIGH}{feature.name}"] = high
         state = hash_ids(column(exposures, USER_KEY))
-        for values in (hash_ids(column(exposures, ITEM_KEY)), exposures["time"]):
-            state = mixed(state ^ np.asarray(values).astype(np.uint64))
+        for key in (hash_ids(columns[ITEM_KEY]), numpy(exposures, "time")):
+            state = mixed(state ^ key.astype(np.uint64))
         events = add_columns(exposures.select([ITEM_KEY, "time"]), **{_HASH: state})
-        return cls(_earliest(items), _sampled(events))
+        return cls(_merged(pa.table(columns)), _sampled(events))
 
 
 def add_pools(pools: Iterable[Pool]) -> Pool:
     """The pool of all their exposures; without columns where there are none."""
     pools = [pool for pool in pools if len(pool.items)]
-    plain = [pool.items.replace_schema_metadata() for pool in pools]
+    items = concat(pool.items.replace_schema_metadata() for pool in pools)
     events = concat(pool.events.replace_schema_metadata() for pool in pools)
-    return Pool(_earliest(concat(plain)), _sampled(events))
+    return Pool(_merged(items), _sampled(events))
 
 
-def _earliest(items: pa.Table) -> pa.Table:
+def _merged(items: pa.Table) -> pa.Table:
+    """One row an item, ascending by its id."""
     if not len(items):
         return items
-    ranked = add_columns(items, _item=rank(column(items, ITEM_KEY))[0])
-    order, begins = sort_by_content(ranked, ("_item",), others=["time", ROW])
-    return items.take(pa.array(order[begins]))
+    item = rank(column(items, ITEM_KEY))[0]
+    order = order_by(item, numpy(items, "time"))
+    starts = np.flatnonzero(begins_of(item[order]))
+    first = items.select([ITEM_KEY, "time"]).take(pa.array(order[starts]))
+    columns = {name: column(first, name) for name in first.column_names}
+    for name in items.column_names:
+        if f"{_LOW}{name}" not in items.column_names:
+            continue
+        low, high = (_or_none(items, p + name) for p in (_LOW, _HIGH))
+        by_low = np.lexsort((low, item))  # the value of the smallest hash comes first
+        columns[name] = column(items, name).take(pa.array(by_low[starts]))
+        columns[_LOW + name] = pa.array(low[by_low[starts]])
+        columns[_HIGH + name] = pa.array(np.maximum.reduceat(high[by_low], starts))
+    return pa.table(columns)
+
+
+def _hashes(values: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A hash of each value, for its smallest and its largest; of null the other end."""
+    texts = values
+    if pa.types.is_list(values.type):
+        texts = pc.binary_join(values.cast(pa.list_(pa.string())), "\n")
+    texts = texts.cast(pa.string())
+    known = pc.is_valid(texts).to_numpy(zero_copy_only=False)
+    hashed = hash_ids(pc.fill_null(texts, "")) >> np.uint64(1)
+    return np.where(known, hashed, _NO_HASH), np.where(known, hashed, np.uint64(0))
+
+
+def _or_none(items: pa.Table, name: str) -> np.ndarray:
+    """Hashes, of rows of pools without the feature those of null."""
+    nothing = _NO_HASH if name.startswith(_LOW) else np.uint64(0)
+    values = pc.fill_null(column(items, name), pa.scalar(int(nothing), pa.uint64()))
+    return values.to_numpy(zero_copy_only=False)
+
+
+def changing(items: pa.Table) -> dict[str, int]:
+    """How many items of a pool have several values of a feature, by its name."""
+    found = {}
+    for name in items.column_names:
+        if _LOW + name in items.column_names:
+            low, high = numpy(items, _LOW + name), numpy(items, _HIGH + name)
+            found[name] = int((low < high).sum())
+    return found
 
 
 def _sampled(events: pa.Table) -> pa.Table:
@@ -149,19 +198,28 @@ def _sampled(events: pa.Table) -> pa.Table:
 class WritePool(beam.DoFn):
     """The pool of all exposures → a folder that buckets of users draw from.
 
+    Outputs: its path; `counts`.
+
     Args:
         work: folder for what is needed in between.
         negatives: what is drawn.
     """
 
+    OUTPUTS = ("counts",)
+
     def __init__(self, work: str, negatives: Negatives):
         self._work = work
         self._negatives = negatives
 
-    def process(self, pool: Pool, items: list[str]) -> Iterable[str]:
+    def process(self, pool: Pool, items: list[str]) -> Iterable[Any]:
         """Writes the items in an order of theirs, and what draws are made among."""
         folder = as_path(self._work) / "pool"
         table, drawn = pool.items, pa.table({})
+        counts = {CHANGING + name: count for name, count in changing(table).items()}
+        counts |= {DRAWN_FROM: len(table)} if counts else {}
+        yield beam.pvalue.TaggedOutput("counts", counts)
+        hashes = [n for n in table.column_names if n.startswith((_LOW, _HIGH))]
+        table = table.drop_columns(hashes) if hashes else table
         if len(table):
             code = numpy(table, "time"), rank(column(table, ITEM_KEY))[0]
             table = table.take(pa.array(order_by(*code)))
@@ -252,7 +310,7 @@ def read_pool(path: str) -> DrawnFrom | None:
     first, of_item = numpy(items, "time"), numpy(items, "_group")
     index = EventIndex(group, time)
     is_next = bool(len(drawn) and drawn.schema.metadata == {_BY: POPULARITY.encode()})
-    items = items.drop_columns(["time", "_group", ROW])
+    items = items.drop_columns(["time", "_group"])
     return DrawnFrom(items, first, of_item, index, item, is_next)
 
 
@@ -281,7 +339,9 @@ def add_negatives(
     label = numpy(shown, schema.labels[0]) if len(shown) else np.empty(0)
     clicked = np.flatnonzero(label == 1)
     if pool is None or not len(clicked):
+        shown = _shuffled(shown, negatives.seed) if len(shown) else shown
         return shown, item_ids, {}
+    shown = _with_first_context(shown, schema)
     draws = _Draws(shown, clicked, behaviors, item_ids, pool, negatives)
     source, code = draws.draw(schema.ticks)
     place = draws.place_of(code)
@@ -301,6 +361,18 @@ def add_negatives(
     return _shuffled(table, negatives.seed), pa.concat_arrays([item_ids, ids]), counts
 
 
+def _with_first_context(shown: pa.Table, schema: Schema) -> pa.Table:
+    """All rows of a slate with the context of its first one, which is the request's."""
+    first = np.flatnonzero(begins_of(numpy(shown, "_slate")))
+    of_row = np.repeat(first, np.diff(np.append(first, len(shown))))
+    for feature in schema.context:
+        if feature.name in shown.column_names:
+            place = shown.column_names.index(feature.name)
+            values = column(shown, feature.name).take(pa.array(of_row))
+            shown = shown.set_column(place, feature.name, values)
+    return shown
+
+
 def _rows(of_clicked: pa.Table, items: pa.Table, schema: Schema) -> pa.Table:
     """Drawn candidates: their items' features, and all else that their slates have."""
     rows, count = of_clicked.replace_schema_metadata(), len(of_clicked)
@@ -315,7 +387,7 @@ def _rows(of_clicked: pa.Table, items: pa.Table, schema: Schema) -> pa.Table:
         elif name in ours:
             values = column(items, name)
             values = pa.nulls(count, kind) if values is None else values.cast(kind)
-        elif name.startswith("behavior_") or name == "click_time":
+        elif name.startswith("behavior_") or name in ("click_time", TRUTH):
             values = pa.nulls(count, kind)
         else:
             continue

@@ -170,6 +170,12 @@ def _samples(
     if options.data:
         yield PreparedData.load(options.data), options.split
         return
+    if schema.all_clicked:
+        raise UserError(
+            "By the schema's `all_clicked` raw logs hold clicks alone, and nothing to "
+            "rank: give candidates as prepared data, `--data`. Received: --input="
+            f"{options.input}"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         own = Path(temporary) / SCHEMA
         without_limits(schema).save(own)

@@ -140,4 +140,14 @@ def _negatives_warnings(joins: Mapping[str, int], negatives: Negatives) -> list[
                 f"{shares[1]:.0%} of the negatives: a model can tell them apart by "
                 f"that alone{way}"
             )
+    some = "items with several values of "
+    for name, count in joins.items():
+        items = joins.get("items in the exposures", 0)
+        if name.startswith(some) and count > _MANY_OF_ONE * items:
+            feature = name.removeprefix(some)
+            warnings.append(
+                f"{count:,} of {items:,} items have several values of '{feature}' in "
+                "the exposures: drawn candidates have one of them, clicked ones that "
+                f"of the day. Leave it out, or put one '{feature}' an item into items"
+            )
     return warnings

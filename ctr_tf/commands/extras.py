@@ -10,7 +10,7 @@ import sys
 from ctr_tf.errors import UserError
 
 # An extra is there if this module of its own is.
-_PROBES = {"client": "grpc", "beam": "apache_beam", "train": "tensorflow"}
+_PROBES = {"client": "msgpack", "beam": "apache_beam", "train": "tensorflow"}
 _CLIENT, _BEAM, _TRAIN = ((name,) for name in _PROBES)
 NEEDS: dict[str, tuple[str, ...]] = {
     "init": (),

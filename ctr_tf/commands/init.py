@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     print(text)
     print(f"schema          {output}")
     words = "" if output == own else f" --schema {output}"
-    negatives = " --negatives 4" if "\nall_clicked: true" in text else ""
+    negatives = " --negatives 4" if "`prepare --negatives`" in text else ""
     print(
         f"then            ctr-tf prepare --source jsonl --input {options.input}{words} "
         f"--output DATA{negatives}"

@@ -38,6 +38,7 @@ class BatchReader:
         label: of the schema; its first where None.
         tasks: further labels; `label` comes first in `[B, C, T]`.
         with_labels: whether to read labels.
+        positions: whether to read where candidates were shown, for training.
         metadata: whether to read who and when, for evaluation.
         id_maps: record key → the id that stands for each stored one, where samples
             are read by other vocabularies than they were written by.
@@ -50,6 +51,7 @@ class BatchReader:
     label: str | None = None
     tasks: tuple[str, ...] = ()
     with_labels: bool = True
+    positions: bool = False
     metadata: bool = False
     id_maps: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     texts: TextInputs = TextInputs()
@@ -183,7 +185,7 @@ class BatchReader:
             for key, field in self._spec.items()
             if key in wanted or not (key in _METADATA or key.startswith("label"))
         }
-        if self.with_labels:
+        if self.positions:
             return fields
         return {key: field for key, field in fields.items() if not field.is_position}
 

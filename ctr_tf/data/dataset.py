@@ -10,6 +10,7 @@ candidates, `L` a feature's length:
   float32. Texts are rows of their tables, or, as `texts` says, tokens: int32
   `[B, N, T]` and `[B, C, T]`, 0 behind the end of a text; `item_vectors…`
   `[B, C, V, W]` is what a model has read of candidates.
+  In training also `position_<f>` `[B, C]`, where candidates were shown.
 * `labels`: float32 `[B, C, T]`, that of `DataConfig.label`, then those of `tasks`.
 * `weights`: float32 `[B, C]`; 1 on candidates, 0 on padding.
 * with `metadata`, fourth: `request_id`, `user_id` string `[B]`, `request_time`,
@@ -205,6 +206,7 @@ def dataset(
         histories[-1],
         config.label,
         tasks,
+        positions=training,
         metadata=metadata,
         id_maps=data.id_maps,
         texts=texts or TextInputs(),

@@ -217,6 +217,13 @@ class Manifest(Document):
                     f"Received: {split.samples}"
                 )
 
+    def to_mapping(self) -> dict:
+        """See `Document`; without draws the text is as it always was."""
+        mapping = super().to_mapping()
+        if self.negatives is None:
+            del mapping["negatives"]
+        return mapping
+
     @property
     def counts(self) -> Mapping[str, Counts]:
         """Raw table → what became of its rows; and of the clicked exposures."""

@@ -57,7 +57,7 @@ class Field:
 
     @property
     def is_position(self) -> bool:
-        """Whether it says where candidates were shown: for training, as labels are."""
+        """Whether it says where candidates were shown, which training alone reads."""
         return self.feature is not None and self.feature.role == "position"
 
     @property

@@ -54,6 +54,7 @@ class SampleMessages:
             self._sizes.history[-1],
             config.label,
             tasks,
+            positions=True,
             id_maps=data.id_maps,
             texts=texts,
         )

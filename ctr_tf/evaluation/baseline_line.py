@@ -13,6 +13,7 @@ import tempfile
 import time
 from typing import Any
 
+from ctr_tf.data.dataset import num_samples
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.baseline_data import whole_batches
@@ -79,16 +80,18 @@ def baseline_of(config: Config) -> dict[str, Any]:
         it is of.
     """
     data = PreparedData.load(config.data.path)
-    mark = {"data": fingerprint(data), "label": config.data.label}
+    share = config.data.train_share
+    mark = {"data": fingerprint(data), "label": config.data.label, "share": share}
     path = as_path(config.run) / BASELINE
     if path.is_file():
         known = files.read_json(path)
         if all(known.get(key) == value for key, value in mark.items()):
             return known
-    total = data.num_samples("train")
+    total = num_samples(data, "train", config.data)
+    samples = min(SAMPLES, total)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ctr-tf-") as folder:
-        model = fit_logistic_regression(data, folder, config.data.label, SAMPLES)
+        model = fit_logistic_regression(data, folder, config.data.label, samples)
         metrics = Metrics(memory_rows=_MEMORY_ROWS, folder=folder)
         batches = whole_batches(data, _SPLIT, label=config.data.label)
         for batch in predictions(batches, model):
@@ -100,11 +103,11 @@ def baseline_of(config: Config) -> dict[str, Any]:
     _log.info(
         "logistic regression on %s of %s training samples took %.0f s "
         "(`training.baseline=false` leaves it out)",
-        *(f"{min(SAMPLES, total):,}", f"{total:,}", time.monotonic() - started),
+        *(f"{samples:,}", f"{total:,}", time.monotonic() - started),
     )
     return {
         "validation": {key: found[key] for key in _MEASURED},
-        "samples": min(SAMPLES, total),
+        "samples": samples,
         "of": total,
         **mark,
     }

@@ -17,8 +17,8 @@ class PositionBias(keras.layers.Layer):
 
     Added to a model's logits while it trains, and left out wherever it scores, it takes
     from the clicks what the place explains, so that the model need not. The mean over
-    the batch's candidates is taken off: the model's own logits stay those of a
-    candidate at an average place.
+    the batch's candidates (of each replica its own) is taken off: the model's own
+    logits stay those of a candidate at an average place.
 
     Args:
         sizes: feature → how many ids it has, 0 for padding among them.

@@ -50,7 +50,7 @@ class ListwiseSoftmax(Loss):
         """Of the first label's logits."""
         real_BC = weights > 0
         clicks_BC = ops.where(real_BC, labels[..., 0], 0.0)
-        logits_BC = ops.cast(outputs[self.ranker].logits[..., 0], "float32")
+        logits_BC = ops.cast(outputs[self.ranker].as_shown[..., 0], "float32")
         log_share_BC = ops.log_softmax(ops.where(real_BC, logits_BC, _HIDDEN), axis=-1)
         clicked_B = ops.maximum(ops.sum(clicks_BC, axis=-1), 1e-9)
         loss_B = -ops.sum(clicks_BC * log_share_BC, axis=-1) / clicked_B

@@ -33,7 +33,7 @@ class LogLoss(Loss):
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
     ) -> Tensor:
         """Of the main logits."""
-        return ops.sum(cross_entropy(labels, outputs[self.ranker].logits, weights))
+        return ops.sum(cross_entropy(labels, outputs[self.ranker].as_shown, weights))
 
 
 def cross_entropy(labels_BCT: Tensor, logits_BCT: Tensor, weights_BC: Tensor) -> Tensor:

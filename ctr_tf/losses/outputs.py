@@ -10,6 +10,8 @@ class Outputs(NamedTuple):
         logits: `[B, C, T]` float32, one of T labels after the other.
         auxiliary: name → `[B, C, 1]` float32; see `Ranker.auxiliary`.
         measures: name → total and count, float32 scalars; see `Ranker.measured`.
+        places: `[B, C, T]` float32, what the places at which candidates were shown add
+            while a model trains; None where nothing is known of them.
 
     Example:
         >>> import numpy as np
@@ -21,3 +23,9 @@ class Outputs(NamedTuple):
     logits: Any
     auxiliary: dict[str, Any] = {}  # this one and the next are written by nobody
     measures: dict[str, Any] = {}
+    places: Any = None
+
+    @property
+    def as_shown(self) -> Any:
+        """The logits of candidates where they were shown, which labels are of."""
+        return self.logits if self.places is None else self.logits + self.places

@@ -184,28 +184,27 @@ class Ranker(keras.Model):
     def forward(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
         """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
         state, candidates, _ = self._encoded(inputs, rows, training)
-        logits = self.score(state, candidates, training=training)
-        return self._as_shown(logits, inputs, training)
+        return self.score(state, candidates, training=training)
 
     def outputs(self, inputs: dict, rows: dict, training: bool = False) -> Outputs:
-        """As `forward`, with the auxiliary logits, and what was measured."""
+        """As `forward`, with the auxiliary logits, what was measured, and places."""
         state, candidates, measures = self._encoded(inputs, rows, training)
         logits = self.score(state, candidates, training=training)
-        logits = self._as_shown(logits, inputs, training)
+        places = self._places(inputs) if training else None
         auxiliary = self.auxiliary_logits(state, candidates)
         if set(auxiliary) != set(self.auxiliary):
             raise UserError(
                 f"`auxiliary` of {type(self).__name__} names its auxiliary logits, "
                 f"{sorted(auxiliary)}. Received: {self.auxiliary}"
             )
-        return Outputs(logits, auxiliary, measures)
+        return Outputs(logits, auxiliary, measures, places)
 
-    def _as_shown(self, logits: Tensor, inputs: dict, training: bool) -> Tensor:
-        """In training, the logits of candidates at the places where they were."""
-        if self.position_bias is None or not training:
-            return logits
+    def _places(self, inputs: dict) -> Tensor | None:
+        """What the places at which candidates were shown do to their clicks."""
+        if self.position_bias is None:
+            return None
         ids = {name: inputs[f"position_{name}"] for name in self.position_bias.sizes}
-        return logits + self.position_bias(ids, inputs["candidate_mask"])
+        return self.position_bias(ids, inputs["candidate_mask"])
 
     def _encoded(self, inputs: dict, rows: dict, training: bool) -> tuple:
         groups = self.embedding.assemble(inputs, rows)

@@ -103,7 +103,7 @@ def test_every_verb_says_what_it_needs_and_so_does_the_page():
     [
         ("train", "tensorflow", "the extra `train`: pip install 'ctr-tf[train]'"),
         ("prepare", "apache_beam", "the extra `beam`: pip install 'ctr-tf[beam]'"),
-        ("check", "grpc", "the extra `client`: pip install 'ctr-tf[client]'"),
+        ("check", "msgpack", "the extra `client`: pip install 'ctr-tf[client]'"),
         (
             "day",
             "apache_beam tensorflow",

@@ -1,5 +1,6 @@
 """The manifest: its text and back, and a wrong one told by file, key and value."""
 
+import dataclasses
 import json
 
 import pytest
@@ -181,3 +182,11 @@ def test_a_wrong_one(tmp_path, values, message):
         Manifest.load(path)
     assert str(path) in str(error.value)
     assert message in str(error.value)
+
+
+def test_without_draws_the_text_is_as_it_always_was(tmp_path):
+    plain = dataclasses.replace(MANIFEST, negatives=None)
+    start, _, _ = TEXT.partition(',\n  "negatives"')
+    assert plain.to_json() == start + "\n}\n"
+    (tmp_path / "manifest.json").write_text(plain.to_json(), "utf-8")
+    assert Manifest.load(tmp_path / "manifest.json") == plain

@@ -176,3 +176,23 @@ def test_a_teacher_gets_no_gradient_of_its_student():
 
     of_student, of_teacher = gradients(loss, (logits(1), logits(2)))
     assert not np.any(of_teacher) and np.abs(of_student).max() > 0
+
+
+def test_labels_are_of_what_was_shown_where_and_a_teacher_is_of_scores_alone():
+    random = np.random.default_rng(0)
+    logits, places = (random.normal(size=(2, 3, 1)).astype("float32") for _ in range(2))
+    labels = (random.random((2, 3, 1)) < 0.5).astype("float32")
+    weights = np.ones((2, 3), "float32")
+    placed = {"main": Outputs(logits, places=places), "teacher": Outputs(logits)}
+    summed = {"main": Outputs(logits + places), "teacher": Outputs(logits)}
+    plain = {"main": Outputs(logits), "teacher": Outputs(logits)}
+    for loss, same, other in (
+        (LogLoss(), summed, plain),
+        (ListwiseSoftmax(), summed, plain),
+        (DistillationLoss("main", "teacher"), plain, summed),
+    ):
+        total, *others = (
+            float(loss.total(outputs, labels, weights))
+            for outputs in (placed, same, other)
+        )
+        assert abs(total - others[0]) < 1e-6 < abs(total - others[1])

@@ -102,14 +102,20 @@ def test_what_the_place_does_is_learned_beside_the_model(trained):
 def test_no_score_has_it_and_no_request_needs_it(trained, capsys):
     data = PreparedData.load(trained / "data")
     config = DataConfig(batch_size=8)
-    read = dataset(data, "test", config, num_chunks=4, training=False)
+    asked, _, _ = next(
+        iter(dataset(data, "test", config, num_chunks=4, training=False))
+    )
+    assert not any(key.startswith("position_") for key in asked)
+    read = dataset(data, "train", config, num_chunks=16, training=True)
     inputs, _, _ = next(iter(read))
     ranker = load_run(trained / "run").ranker
     scores = ranker(inputs)
     asked = {k: v for k, v in inputs.items() if not k.startswith("position_")}
     np.testing.assert_array_equal(ranker(asked), scores)
     rows = ranker.lookup(inputs)
-    shown = ranker.outputs(inputs, rows, training=True).logits
+    outputs = ranker.outputs(inputs, rows, training=True)
+    np.testing.assert_allclose(outputs.logits, scores, atol=1e-6)
+    shown = outputs.as_shown
     bias = ranker.position_bias(
         {"place": inputs["position_place"]}, inputs["candidate_mask"]
     )

@@ -221,3 +221,14 @@ def test_a_log_of_clicks_alone_has_no_label_and_no_role_by_its_requests(tmp_path
     words = ["--input", str(tmp_path), "--output", str(tmp_path / "data")]
     prepare = ["prepare", "--source", "jsonl", *words]
     assert main([*prepare, "--negatives", "2"]) == 0
+
+
+def test_a_column_of_ones_is_the_label_of_a_log_of_clicks(tmp_path):
+    columns = {k: rows()[k] for k in ("user_id", "time", "item_id")}
+    columns |= {"bought": [1] * 400, "country": ["de"] * 400}
+    write_jsonl(tmp_path / "exposures.jsonl", columns)
+    schema, lines = found(tmp_path)
+    assert schema["labels"] == ["bought"] and "all_clicked" not in schema
+    assert kinds(schema) == {"item_id": ("item", "categorical")}
+    assert "left out" in lines["country"]
+    assert "prepare --negatives" in first_schema(str(tmp_path))

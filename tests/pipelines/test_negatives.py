@@ -213,6 +213,55 @@ def test_draws_depend_on_the_log_and_the_seed_alone(drawn, tmp_path):
     assert manifest.negatives == Negatives(EACH, seed=1)
 
 
+def test_a_request_has_the_context_it_began_with_whatever_was_clicked_later(tmp_path):
+    rows = [
+        {
+            "user_id": f"u{i % 20}",
+            "time": START + 900 * i + 20 * j,
+            "item_id": 7 * i + j,
+        }
+        | {"page": f"p{j}", "true_probability": 0.9}
+        for i in range(60)
+        for j in range(3)
+    ]
+    write_log(tmp_path / "raw", {"exposures": rows}, SCHEMA)
+    split = ("--validation_days", 0, "--test_days", 0)
+    run_job(tmp_path / "raw", tmp_path / "data", *split, "--negatives", 2)
+    words = (tmp_path / "data" / "vocabularies" / "page.txt").read_text("utf-8")
+    assert words.split() == ["p0"]
+    samples = [sample for _, sample in read_samples(tmp_path / "data").values()]
+    assert len(samples) == 60
+    for sample in samples:
+        assert sample["context_page"] == [2]
+        drawn = np.array(sample["label"]) == 0
+        assert np.isnan(sample["true_probability"])[drawn].all()
+        assert np.allclose(np.array(sample["true_probability"])[~drawn], 0.9)
+
+
+def test_parts_and_the_order_of_rows_change_nothing_where_prices_change(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    random = np.random.default_rng(0)
+    rows = [
+        {"user_id": f"u{i % 9}", "time": START + 40 * (i // 3), "item_id": i * i % 31}
+        | {"click": int(i % 9 > 3 and i % 2), "price": float(random.integers(9))}
+        for i in range(300)
+    ]
+    plain = dataclasses.replace(SCHEMA, all_clicked=False)
+    records = []
+    for place, shards in enumerate((1, 8)):
+        folder = tmp_path / str(place)
+        write_log(folder / "raw", {"exposures": rows[:: 1 - 2 * place]}, plain)
+        run_job(
+            *(folder / "raw", folder / "data", "--negatives", 2),
+            *("--num_shards", shards),
+        )
+        records.append(read_records(folder / "data"))
+    assert records[0] == records[1]
+    assert "items have several values of 'price' in the exposures" in caplog.text
+
+
 def test_what_does_not_fit_is_told(drawn, tmp_path):
     log, folder = drawn
     raw = folder / "raw"
