@@ -56,6 +56,7 @@ _WORDS_OF_A_TEXT = 3
 _SKEWED = 5  # times the median: where the largest are larger, a logarithm helps
 _SURE = 0.99  # of the rows
 _MANY_PLACES = 1_000  # of a slate
+_MONTHS = 120  # days; of longer logs events are rare
 _AGAIN = 20  # rows of items that stand there before, to say that a column is theirs
 _WIDEST = 64  # of a line, before its comment
 _HISTORY = (16, 1_024)
@@ -103,11 +104,9 @@ class Column:
             cells = pc.split_pattern(cells, LIST_SEPARATOR)
         if pa.types.is_list(cells.type):
             cells = cells.flatten()
-        cells = cells.drop_null()
+        cells = cells.filter(pc.invert(_is_missing(cells)))
         if pa.types.is_null(cells.type) or not pa.types.is_string(cells.type):
             return cells
-        gone = pa.array(["", *_NULLS])
-        cells = cells.filter(pc.invert(pc.is_in(cells, gone)))
         for wanted in (pa.int64(), pa.float64()):
             try:
                 return cells.cast(wanted)
@@ -302,7 +301,7 @@ def first_schema(folder: str) -> str:
     lines = [_Line(f"name: {name}"), *_time_lines(exposures["time"])]
     lines.append(_history_line(tables, whole, labels))
     why = "over which a candidate's impressions and clicks are counted"
-    lines.append(_Line("counter_windows: [30m, 2h, 1d, 3d]", why))
+    lines.append(_Line(f"counter_windows: [{_windows(exposures['time'])}]", why))
     lines.append(_Line("num_chunks: 16", "parts of a history that models tell apart"))
     if "request_id" not in exposures:
         why = "there is no `request_id`: rows of a user closer than this are a slate"
@@ -359,13 +358,31 @@ def _time_lines(column: Column) -> Iterator[_Line]:
     if not column.is_number:
         yield _Line("time_unit: milliseconds", f"times are told as {column.shown}")
     else:
-        middle = float(np.median(column.values.to_numpy()))
-        unit = next((unit for unit, most in _UNITS if middle < most), "microseconds")
+        unit = _unit(column)
         ends = pc.min_max(column.values)
         first, last = (_date(ends[end].as_py(), unit) for end in ("min", "max"))
         yield _Line(f"time_unit: {unit}", f"the exposures are of {first} to {last}")
     why = "of local time; or `time_zone: Europe/Copenhagen`"
     yield _Line("utc_offset_hours: 0", why)
+
+
+def _unit(time: Column) -> str:
+    """What numbers of about that size count since 1970."""
+    middle = float(np.median(time.values.to_numpy()))
+    return next((unit for unit, most in _UNITS if middle < most), "microseconds")
+
+
+def _windows(time: Column) -> str:
+    """Short ones, of a log of days; of one of months or years long ones."""
+    if time.is_number and len(time.values):
+        values = time.values.to_numpy().astype(np.float64)
+        unit = next(
+            (u for u, most in _UNITS if np.median(values) < most), _UNITS[-1][0]
+        )
+        days = (values.max() - values.min()) / TIME_UNITS[unit] / 86_400
+        if days > _MONTHS:
+            return "1d, 7d, 30d"
+    return "30m, 2h, 1d, 3d"
 
 
 def _date(time: float, unit: str) -> str:
@@ -503,7 +520,37 @@ def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:
     clicks = clicked.to_numpy()
     if there.any() and not there.all() and (clicks[there]).mean() > _SURE:
         return "left out: only clicked rows have it, so that it tells of the click"
+    if _tells_clicks(column, clicks):
+        return (
+            "left out: it alone tells clicks from others, so that nobody knows it yet"
+        )
     return ""
+
+
+def _tells_clicks(column: Column, clicks: np.ndarray) -> bool:
+    """Whether the order of a number nearly is that of the clicks, up or down."""
+    if not column.is_number or column.longest > 1 or clicks.all() or not clicks.any():
+        return False
+    cells = pa.chunked_array(column.cells.chunks).combine_chunks()
+    known = pc.invert(_is_missing(cells)).to_numpy(zero_copy_only=False)
+    values, clicks = column.values.to_numpy().astype(np.float64), clicks[known]
+    if len(values) != len(clicks):
+        return False
+    _, code, counts = np.unique(values, return_inverse=True, return_counts=True)
+    place = (np.cumsum(counts) - (counts - 1) / 2)[code]  # of equals the mean
+    some, others = int(clicks.sum()), int((~clicks).sum())
+    if not some or not others:
+        return False
+    auc = (place[clicks].sum() - some * (some + 1) / 2) / (some * others)
+    return max(auc, 1 - auc) > _SURE
+
+
+def _is_missing(cells: pa.Array) -> pa.Array:
+    """As `Column.values` leaves values out."""
+    if not pa.types.is_string(cells.type):
+        return pc.is_null(cells)
+    gone = pc.is_in(cells, pa.array(["", *_NULLS]))
+    return pc.or_(pc.is_null(cells), pc.fill_null(gone, False))
 
 
 def _left_out(column: Column, role: str, kind: str = "…") -> str:

@@ -9,7 +9,8 @@ from pipelines.splits import date_of
 
 _MANY_UNKNOWN = 0.2  # share of rows or values that is told
 _MANY_TWICE = 0.1  # share of clicks that are told again that is told
-_MANY_OF_ONE = 0.05  # difference of shares of clicks and negatives that is told
+_FEW_CLICKS = 20  # of a split that is told
+_MANY_OF_ONE = 0.1  # difference of shares of clicks and negatives that is told
 _MANY_LACKING = 0.01  # share of negatives that could not be drawn that is told
 
 
@@ -68,7 +69,9 @@ def summary(manifest: Manifest, notes: list[str], seconds: float, path: str) -> 
     lines.append(f"{'split':<12}{'samples':>13}{'candidates':>13}{'clicks':>13}")
     for name, split in manifest.splits.items():
         sizes = (split.samples, split.candidates, split.clicks)
-        lines.append(f"{name:<12}" + "".join(f"{n:>13,}" for n in sizes))
+        times = split.time_range
+        ends = f"   {date_of(times[0])} to {date_of(times[1])}" if times else ""
+        lines.append(f"{name:<12}" + "".join(f"{n:>13,}" for n in sizes) + ends)
     lines += [f"{name:<50}{count:>13,}" for name, count in manifest.joins.items()]
     lines += [f"WARNING: {warning}" for warning in _warnings(manifest)]
     lines += notes
@@ -82,6 +85,11 @@ def summary(manifest: Manifest, notes: list[str], seconds: float, path: str) -> 
 def _warnings(manifest: Manifest) -> list[str]:
     """What looks as if the tables, or the vocabularies and the log, do not fit."""
     joins, warnings = manifest.joins, []
+    for part, found in manifest.splits.items():
+        if found.samples and found.clicks < _FEW_CLICKS:
+            warnings.append(
+                f"{part} has {found.clicks:,} clicks: nothing can be told by so few"
+            )
     for known, unknown, what in (
         ("users known", "users unknown", "users with requests have no row in users"),
         *(

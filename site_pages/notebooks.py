@@ -21,6 +21,7 @@ jupyter:
 ---
 
 """
+_SHELL = re.compile(r"^(```+)sh$", re.MULTILINE)  # to be read, not to be run
 _FENCE = re.compile(r"^(```+)console$", re.MULTILINE)
 
 
@@ -37,6 +38,7 @@ def notebook(page: str) -> Any:
         page: its name in `docs/`.
     """
     text = (ROOT / "docs" / page).read_text("utf-8")
+    text = _SHELL.sub(r"\1", text)
     return jupytext.reads(_PYTHON + _FENCE.sub(r"\1bash", text), fmt="md")
 
 

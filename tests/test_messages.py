@@ -86,7 +86,7 @@ SCHEMA = {
     ),
     prepare_with_schema("role: user", "role: profile"): (
         "{tmp}/schema.yaml: `features[6]`: Feature 'age_group': Unknown role "
-        "'profile'. Known: behavior, candidate, context, item, user."
+        "'profile'. Known: behavior, candidate, context, item, position, user."
     ),
     prepare_with_schema("kind: numeric", "kind: number"): (
         "Feature 'price': Unknown kind 'number'. Did you mean 'numeric'?"

@@ -73,7 +73,7 @@ def _help() -> str:
     lines = ["usage: ctr-tf VERB [options]      (ctr-tf VERB --help for each)", ""]
     lines += [f"  {verb:<18}{text}" for verb, text in VERBS.items()]
     lines += ["", "in a checkout of the source:", ""]
-    lines += [f"  {'bench ' + name:<18}{text}" for name, text in BENCHES.items()]
+    lines += [f"  {'bench ' + name:<20}{text}" for name, text in BENCHES.items()]
     return "\n".join(lines)
 
 

@@ -122,7 +122,9 @@ def add_options(parser: Any) -> None:
     for split in ("validation", "test"):
         parser.add_argument(
             f"--{split}_from",
-            help=f"begin of the {split}: ISO date-time (UTC) or unix seconds",
+            help=f"begin of the {split}: ISO date-time (UTC) or unix seconds; default: "
+            "the source's own, else the latest tenth of the exposures is the test, and "
+            "the tenth before it the validation",
         )
         parser.add_argument(
             f"--{split}_days",

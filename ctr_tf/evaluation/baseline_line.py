@@ -28,6 +28,7 @@ from ctr_tf.training.run import METRICS, fingerprint
 
 SAMPLES = 20_000
 _SPLIT = "validation"
+_TOO_GOOD = 0.999  # an AUC that no model of people has
 _MEASURED = ("auc", "gauc_request", "log_loss")
 _MEMORY_ROWS = 2_000_000
 
@@ -137,13 +138,26 @@ def lines(
     ]
     if beside[monitor] is None:
         return [*told, f"which is better nobody can tell: {monitor} is not defined"]
+    if max(own["auc"] or 0, beside["auc"] or 0) > _TOO_GOOD:
+        told.append(
+            "WARNING: an AUC of nearly 1 says that a feature tells the label: one that "
+            "nobody knows before the click, or that is the label by another name. "
+            "`ctr-tf evaluate --importance=all` tells which."
+        )
     if own[monitor] > beside[monitor]:
-        return [*told, f"the run beats logistic regression in {monitor}"]
+        behind = [
+            key
+            for key in ("auc", "gauc_request")
+            if None not in (own.get(key), beside.get(key)) and own[key] < beside[key]
+        ]
+        but = f", not in {' and '.join(behind)}" if behind else ""
+        return [*told, f"the run beats logistic regression in {monitor}{but}"]
     return [
         *told,
-        f"the run does NOT beat logistic regression in {monitor}. Try more steps "
-        "(training.epochs, training.min_steps), the values that `ctr-tf tune` finds, "
-        "or dropout of rows and unknown values (training.row_dropout.*, "
-        "training.unknown_values.*) where validation falls while training rises; "
-        "plots/learning_curve.png of the run shows which.",
+        f"the run does NOT beat logistic regression in {monitor}. Try the values that "
+        "`ctr-tf tune` finds; dropout of rows and unknown values "
+        "(training.row_dropout.*, training.unknown_values.*) where validation falls "
+        "while training rises; more steps (training.epochs, training.min_steps) where "
+        "validation still rises at the end. plots/learning_curve.png of the run shows "
+        "which.",
     ]

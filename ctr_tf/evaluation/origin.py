@@ -32,6 +32,8 @@ def origin_of_data(data: "PreparedData", split: str) -> dict[str, Any]:
         "samples": data.num_samples(split),
         "hash": fingerprint(data),
     }
+    if data.manifest.negatives is not None:
+        about["drawn"] = data.manifest.negatives.described
     return {"data": about, "measured": made_now()}
 
 
@@ -80,6 +82,9 @@ def rows(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("data", f"{where} ({data['hash'][:_NAMED]})"),
         ("measured", f"{measured['date']}, {_versions(measured)}"),
     ]
+    if "drawn" in data:
+        law = f"drawn, beside the clicked ones: {data['drawn']}; figures compare with "
+        found.insert(1, ("candidates", law + "those of the same draws alone"))
     if "model" not in origin:
         return found
     recipe, trained = origin["recipe"], origin["trained"]
@@ -91,10 +96,10 @@ def rows(origin: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
         ("model", origin["model"]),
         ("run", origin["run"]),
-        *found[:1],
+        *found[:-1],
         ("recipe", f"{by}, seed {recipe['training']['seed']}"),
         ("trained", f"{_how_long(trained)}, {when}"),
-        *found[1:],
+        *found[-1:],
     ]
     if on != data["path"]:
         found.insert(3, ("trained on", on))

@@ -24,6 +24,8 @@ from ctr_tf.evaluation.scores import Scores
 
 _METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
 
+_SOME = 0.01  # of the candidates
+
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class WithheldMetrics:
     def __init__(self, memory_rows: int, folder: str | Path | None = None):
         self.any = False
         self._metrics = Metrics(memory_rows=memory_rows, folder=folder)
-        self._candidates = 0
+        self._candidates = self._without = 0
         self._kept: list[tuple[np.ndarray, ...]] = []
 
     def update(self, batch: Predictions) -> None:
@@ -54,6 +56,7 @@ class WithheldMetrics:
             batch.labels, batch.withheld, mask, batch.request_id, batch.user_id
         )
         self._candidates += np.count_nonzero(mask)
+        self._without += np.count_nonzero(mask[batch.history_length == 0])
         if self._candidates > MAX_CANDIDATES:
             self._kept = []
             return
@@ -72,7 +75,8 @@ class WithheldMetrics:
             `auc`, `gauc_user` and `log_loss`, None where not defined; of each in
             `difference`, with the history minus without, `mean`, `low` and `high`, the
             ends of the 95 % interval, None where there is none; and `replicates` of
-            the bootstrap.
+            the bootstrap; `without_history`, the share of candidates whose user has
+            none in either case.
         """
         found = self._metrics.result()
         replicates, ends = self._bootstrap()
@@ -82,7 +86,13 @@ class WithheldMetrics:
             low, high = ends.get(key, (None, None))
             difference[key] = {"mean": mean, "low": low, "high": high}
         kept = {key: found[key] for key in _METRICS}
-        return {**kept, "difference": difference, "replicates": replicates}
+        share = self._without / max(self._candidates, 1)
+        return {
+            **kept,
+            "difference": difference,
+            "replicates": replicates,
+            "without_history": share,
+        }
 
     def _bootstrap(self) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
         """Replicates, and of each metric the ends of its interval."""
@@ -133,6 +143,9 @@ def table(result: dict) -> list[tuple[str, str, str, str, str]]:
                 "–" if difference["low"] is None else f"{low} to {high}",
             )
         )
+    share = withheld.get("without_history", 0.0)
+    if share > _SOME:
+        rows.append(("no history", f"{share:.0%}", "100%", "", "of the candidates"))
     return rows
 
 

@@ -153,7 +153,13 @@ class Schema:
         parse_duration(self.feedback_delay, may_be_zero=True)
         windows = tuple(str(window) for window in self.counter_windows)
         for window in windows:
-            parse_duration(window)
+            try:
+                parse_duration(window)
+            except UserError as error:
+                hint = " (`all` is a window of single `counters`)"
+                raise UserError(
+                    f"`counter_windows`: {error}{hint if window == 'all' else ''}"
+                ) from error
         object.__setattr__(self, "counter_windows", windows)
         resolution = str(self.counter_resolution)
         object.__setattr__(self, "counter_resolution", resolution)

@@ -16,6 +16,7 @@ was known.
 import collections
 import dataclasses
 import functools
+import logging
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from ctr_tf.computed.counters import BEHAVIORS, EXPOSURES, Counter
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
 from ctr_tf.storage import as_path
+from ctr_tf.time import DAY
 from serving.online.counter_state import (
     CLICK,
     IMPRESSION,
@@ -39,6 +41,7 @@ from serving.online.item_cache import ItemCache
 from serving.online.key_value import KeyValue, Transaction, make_key, open_key_value
 from serving.online.timeline import A_BEHAVIOR, Timeline, own_columns, rank
 
+_log = logging.getLogger(__name__)
 LATE = 3_600  # seconds by which an event may come late, and a request look back
 _SCHEMA = make_key("schema")
 _LATEST = make_key("latest")
@@ -114,6 +117,7 @@ class OnlineStore:
             for table in (EXPOSURES, BEHAVIORS)
         }
         self._items = ItemCache()
+        self._told_late = False
         gap = parse_duration(self.schema.session_gap)
         delay = parse_duration(self.schema.feedback_delay, may_be_zero=True)
         ticks = self.schema.ticks
@@ -446,6 +450,8 @@ class OnlineStore:
             first + [make_key("i", item) for item in missing]
         )
         self._check_time(now, _time(latest))
+        if time is None:
+            self._tell_if_late(now, _time(latest))
         self.counts["unknown users"] += profile is None
         items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
@@ -467,6 +473,19 @@ class OnlineStore:
         if slate_size is not None:
             request["slate_size"] = slate_size
         return request
+
+    def _tell_if_late(self, now: int, latest: int) -> None:
+        """Warns, once, of a request that was given no time, long after all events."""
+        days = (now - latest) // (DAY * self.schema.ticks)
+        if not latest or days < 1 or self._told_late:
+            return
+        self._told_late = True
+        _log.warning(
+            "the store's latest event is %s day%s old: counters of the latest hours "
+            "are 0, whatever they were. Feed it, or give the request a time "
+            "(`ctr-tf rank --time latest`)",
+            f"{days:,}", "" if days == 1 else "s",
+        )  # fmt: skip
 
     def _check_time(self, now: int, latest: int) -> None:
         if now < latest - self._late:

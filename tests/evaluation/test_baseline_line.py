@@ -107,6 +107,16 @@ def test_what_decides_is_what_the_run_was_chosen_by():
     assert "nobody can tell" in lines(own, baseline, "gauc_request")[-1]
 
 
+def test_a_leak_and_what_is_lost_are_told():
+    own = {"auc": 0.7, "gauc_request": 0.6, "loss": 0.5}
+    baseline = {"validation": {"auc": 0.6, "gauc_request": 0.65, "log_loss": 0.6}}
+    *_, last = lines(own, baseline, "auc")
+    assert last == "the run beats logistic regression in auc, not in gauc_request"
+    baseline["validation"]["auc"] = 1.0
+    leak, _ = lines(own, baseline, "auc")[-2:]
+    assert leak.startswith("WARNING: an AUC of nearly 1")
+
+
 def test_where_nothing_is_fitted(data, tmp_path, caplog, monkeypatch):
     for name, training in (("a", {"baseline": False}), ("b", {"validate": False})):
         assert told(finished(tmp_path / name, data, 0.5, **training), caplog) == ""

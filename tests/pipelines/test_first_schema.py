@@ -232,3 +232,17 @@ def test_a_column_of_ones_is_the_label_of_a_log_of_clicks(tmp_path):
     assert kinds(schema) == {"item_id": ("item", "categorical")}
     assert "left out" in lines["country"]
     assert "prepare --negatives" in first_schema(str(tmp_path))
+
+
+def test_a_number_that_is_the_click_by_another_name_is_left_out(tmp_path):
+    random = np.random.default_rng(0)
+    columns = rows()
+    clicked = np.array(columns["clicked"])
+    columns["rating"] = (random.integers(1, 4, 400) + 3 * clicked).tolist()
+    columns["hint"] = (clicked + random.normal(size=400)).round(3).tolist()
+    columns["time"] = [T + 86_400_000 * (i // 4) * 3 for i in range(400)]
+    write_jsonl(tmp_path / "exposures.jsonl", columns)
+    schema, lines = found(tmp_path)
+    assert "it alone tells clicks from others" in lines["rating"]
+    assert kinds(schema)["hint"] == ("candidate", "numeric")
+    assert schema["counter_windows"] == ["1d", "7d", "30d"]

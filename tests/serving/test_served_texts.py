@@ -150,7 +150,7 @@ def test_raw_logs_are_scored_with_the_tokenizer_of_the_export(ranker, export, tm
     words = ["--export", export, "--source", "jsonl", "--input", tmp_path / "logs"]
     words += ["--output", tmp_path / "scores", "--format", "jsonl"]
     run_scoring([str(word) for word in words])
-    files = (tmp_path / "scores").glob("*.jsonl")
+    files = (tmp_path / "scores" / "scores").glob("*.jsonl")
     rows = [json.loads(line) for file in files for line in file.open()]
     found = {
         row["item_id"]: row["probability"] for row in rows if row["request_id"] == "9"
