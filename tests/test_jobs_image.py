@@ -48,7 +48,7 @@ def test_the_jobs_run_with_tensorflow_shut_out(tmp_path):
     assert (tmp_path / "store").is_dir()
 
 
-@pytest.mark.long
+@pytest.mark.study
 def test_the_jobs_run_as_their_image_is_installed(tmp_path, bucket):
     """By the very commands of the image's stage, in a new environment."""
     text = (DOCKER / "Dockerfile.jobs").read_text("utf-8")

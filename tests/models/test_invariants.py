@@ -243,12 +243,8 @@ def test_an_empty_history_is_finite(config):
     "name",
     [
         *("S2", "LightSUAN"),
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("SUAN", "CTR-Sink")),
-        *(
-            pytest.param(name, marks=pytest.mark.study)
-            for name in OF_TEXTS
-            if name != "CTR-Sink"
-        ),
+        pytest.param("SUAN", marks=pytest.mark.long),
+        *(pytest.param(name, marks=pytest.mark.study) for name in OF_TEXTS),
     ],
 )
 def test_an_empty_history_is_finite_under_xla(name):

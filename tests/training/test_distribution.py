@@ -157,7 +157,7 @@ ONCE = CTRSinkConfig(
 )
 
 
-@pytest.mark.long
+@pytest.mark.study  # `test_launch` starts the same by `ctr-tf launch`
 def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
     schema = helpers.make_narrow_schema(history_length=16, texts=True)
     run = train_two_steps(tmp_path, schema, ONCE)

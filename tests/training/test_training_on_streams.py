@@ -84,7 +84,8 @@ def wait_for_a_checkpoint(run, processes):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.study)])
+@pytest.mark.study
+@pytest.mark.parametrize("workers", [1, 4])
 def test_another_number_of_workers_goes_on_as_if_one_had_trained(
     data, tmp_path, workers
 ):

@@ -1,4 +1,4 @@
-"""A thousand malformed requests; `ctr-tf bench fuzz` sends ten thousand and more."""
+"""Hundreds of malformed requests; `ctr-tf bench fuzz` sends ten thousand and more."""
 
 import json
 
@@ -10,16 +10,19 @@ from benchmarks.fuzz import Fuzzer
 pytestmark = pytest.mark.long
 
 
-def test_a_thousand_malformed_requests(server, model, inputs, expected):
+REQUESTS = 400
+
+
+def test_malformed_requests(server, model, inputs, expected):
     fuzzer = Fuzzer(model / "1", server.grpc, server.rest)
-    fuzzer.run(1_000, seed=1)
+    fuzzer.run(REQUESTS, seed=1)
     fuzzer.close()
     assert not fuzzer.failures
     outcomes = json.dumps(fuzzer.outcomes)
-    assert sum(sum(counts.values()) for counts in fuzzer.outcomes.values()) == 1_000
+    assert sum(sum(counts.values()) for counts in fuzzer.outcomes.values()) == REQUESTS
     assert len(fuzzer.outcomes) == 14, outcomes
-    assert fuzzer.outcomes["sound"]["OK"] > 200, outcomes
-    assert fuzzer.outcomes["grpc dtype"]["INVALID_ARGUMENT"] > 20, outcomes
-    assert fuzzer.outcomes["rest values"]["400"] > 20, outcomes
+    assert fuzzer.outcomes["sound"]["OK"] > 80, outcomes
+    assert fuzzer.outcomes["grpc dtype"]["INVALID_ARGUMENT"] > 8, outcomes
+    assert fuzzer.outcomes["rest values"]["400"] > 8, outcomes
     assert server.process.poll() is None
     assert_close(server.predict(inputs[0])["probability"], expected[1][0])
