@@ -59,13 +59,13 @@ test-long: setup
 	$(MAKE) test-jax
 
 # The layers on Keras' other backend, which is chosen when a process imports it. All but
-# those of language models, whose tests are of TensorFlow's graphs.
+# those of language models, whose tests are of TensorFlow's graphs. The contract, the
+# examples and SparseCTR's layers against NumPy; the others against NumPy are studies.
+ON_JAX = KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS) \
+  --durations=15 -m ""
 test-jax: setup
-	KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS) \
-	  --durations=15 -m "" --ignore=tests/layers/text tests/layers tests/losses \
-	  tests/test_without_tensorflow.py tests/models/test_suan.py::test_a_block \
-	  tests/models/test_transformers.py::test_equals_the_sequence_of_each_candidate \
-	  tests/models/test_transformers.py::test_padding_takes_no_part_in_a_token
+	$(ON_JAX) tests/layers/test_contract.py tests/layers/test_examples.py \
+	  tests/layers/test_sparse_layers.py tests/losses tests/test_without_tensorflow.py
 
 # What could differ on another Python, in an environment beside .venv:
 # make test-python PYTHON=python3.12
@@ -80,6 +80,9 @@ test-python:
 # What no change waits for: `compare`, `tune`, `scaling`, benches, variants.
 test-studies: setup
 	.venv/bin/python -m pytest $(WORKERS) -m study
+	$(ON_JAX) --ignore=tests/layers/text tests/layers tests/models/test_suan.py::test_a_block \
+	  tests/models/test_transformers.py::test_equals_the_sequence_of_each_candidate \
+	  tests/models/test_transformers.py::test_padding_takes_no_part_in_a_token
 
 clean:
 	rm -rf .venv .venv-python runs build *.egg-info
