@@ -154,7 +154,7 @@ def test_the_search_of_sim_soft_is_trained_by_a_loss_of_its_own():
     score = np.einsum("bcd,bnd->bcn", dense(model.similarity, targets), behaviors)
     found = np.einsum("bcn,bnd->bcd", score * valid[:, None], behaviors)
     expected = tower(model.search_tower, np.concatenate([found, targets], axis=-1))
-    logits, auxiliary, _ = model.outputs(inputs, model.lookup(inputs), training=True)
+    logits, auxiliary, *_ = model.outputs(inputs, model.lookup(inputs), training=True)
     np.testing.assert_allclose(logits[..., 0], before, atol=1e-5)
     np.testing.assert_allclose(
         auxiliary["search"][..., 0], expected, rtol=1e-3, atol=1e-3
@@ -186,7 +186,7 @@ def test_the_search_of_sim_soft_is_trained_by_a_loss_of_its_own():
         assert moved and min(moved) > 0, part
 
     # One step of SGD lowers the loss by about rate * |gradient|^2.
-    after, auxiliary, _ = model.outputs(inputs, model.lookup(inputs))
+    after, auxiliary, *_ = model.outputs(inputs, model.lookup(inputs))
     main, search = (
         log_loss(labels_BC[real], sigmoid(np.asarray(values)[..., 0][real]))
         for values in (after, auxiliary["search"])
