@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.computed.counters import NO_CLICK, NOT_SHOWN, Counter
-from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
+from ctr_tf.schema import USER_KEY, Feature, Schema
 from pipelines.arrow import add_columns, column, concat, numpy, rank
 from pipelines.histories import TIMES, UserBucket
+from pipelines.items import item_values, or_nulls
 
 
 def add_user_counters(
@@ -79,7 +80,8 @@ def _events(
     events = pa.table({"key": keys, **times, "row": row, "_user": user})
     if counter.counts_behaviors:
         events = concat([_of_behaviors(bucket, behaviors, counter, schema), events])
-    return events.filter(pc.is_valid(events.column("key")))
+    keys = events.column("key")
+    return events.filter(pc.is_valid(keys)) if keys.null_count else events
 
 
 def _of_behaviors(
@@ -115,9 +117,9 @@ def candidate_keys(bucket: UserBucket, name: str, schema: Schema) -> pa.Array:
     feature = _feature(name, schema)
     candidates, requests = bucket.candidates, bucket.requests
     if feature.role == "item":
-        return _item_values(candidates, bucket.items, feature)
+        return item_values(candidates, bucket.items, feature)
     if feature.role == "candidate":
-        return _or_nulls(column(candidates, name), len(candidates), feature)
+        return or_nulls(column(candidates, name), len(candidates), feature)
     request = np.repeat(np.arange(len(requests)), numpy(requests, "_size"))
     if feature.role == "user":
         return _taken(bucket.users, numpy(requests, "_user")[request], feature)
@@ -129,7 +131,7 @@ def _behavior_keys(
 ) -> pa.Array:
     """The raw values of a feature of items or users, of all behaviors."""
     if feature.role == "item":
-        return _item_values(behaviors, bucket.items, feature)
+        return item_values(behaviors, bucket.items, feature)
     return _taken(bucket.users, numpy(behaviors, "_user"), feature)
 
 
@@ -137,22 +139,8 @@ def _feature(name: str, schema: Schema) -> Feature:
     return next(f for f in schema.declared if f.name == name and f.role != "behavior")
 
 
-def _item_values(events: pa.Table, items: pa.Table, feature: Feature) -> pa.Array:
-    """The row's own value, or else its item's."""
-    shared = column(items, feature.name)
-    own = column(events, feature.name) if feature.name != ITEM_KEY else None
-    if shared is not None:
-        shared = shared.take(column(events, "_item"))
-        own = shared if own is None else pc.coalesce(own, shared)
-    return _or_nulls(own, len(events), feature)
-
-
 def _taken(table: pa.Table, row: np.ndarray, feature: Feature) -> pa.Array:
     """A feature's values in rows of a table."""
     values = column(table, feature.name)
     values = None if values is None else values.take(pa.array(row))
-    return _or_nulls(values, len(row), feature)
-
-
-def _or_nulls(values: pa.Array | None, count: int, feature: Feature) -> pa.Array:
-    return pa.nulls(count, feature.arrow_type) if values is None else values
+    return or_nulls(values, len(row), feature)

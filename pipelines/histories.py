@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.computed.event_index import EventIndex
-from ctr_tf.data.negatives import Negatives
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from pipelines.arrow import (
@@ -31,7 +30,8 @@ from pipelines.arrow import (
 from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
 from pipelines.joins import count_clicks, count_items, count_users
-from pipelines.negatives import DrawnFrom, add_negatives
+from pipelines.negatives import add_negatives, order_by_chance
+from pipelines.pool import DrawnFrom
 from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
 
@@ -116,7 +116,7 @@ def build_user_bucket(
     users: list[pa.Table] | None,
     items: ItemTable,
     schema: Schema,
-    negatives: tuple[Negatives, DrawnFrom | None] | None = None,
+    pool: DrawnFrom | None = None,
 ) -> tuple[UserBucket, pa.Table, list[str], dict[str, int]]:
     """Brings together all that happened to the users of one bucket.
 
@@ -126,7 +126,7 @@ def build_user_bucket(
         users: validated rows; None where the data set has no such table.
         items: of the whole data set.
         schema: of the data set.
-        negatives: what is drawn beside the candidates of the log, and from what.
+        pool: what candidates are drawn of beside those of the log; None: of nothing.
 
     Returns:
         The bucket; all behaviors, also of users without requests (`_user`, `_item`,
@@ -143,10 +143,12 @@ def build_user_bucket(
     shown = merge_exposures(shown, schema)
     num_merged = num_shown - len(shown)
     drawn: dict[str, int] = {}
-    if negatives is not None:
-        law, pool = negatives
-        shown, item_ids, drawn = add_negatives(shown, raw, item_ids, pool, law, schema)
+    if pool is not None:
+        shown, item_ids, drawn = add_negatives(shown, raw, item_ids, pool, schema)
     requests, candidates = _slates(shown, schema)
+    if pool is not None and len(shown):
+        order = order_by_chance(shown, pool.negatives.seed)
+        candidates = candidates.take(pa.array(order))
     every_behavior, merged = _behaviors(raw, shown, schema)
     active = np.zeros(len(user_ids), bool)
     active[numpy(requests, "_user")] = True

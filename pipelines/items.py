@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.schema import FIRST_ID, ITEM_KEY, Schema
+from ctr_tf.schema import FIRST_ID, ITEM_KEY, Feature, Schema
 from pipelines.arrow import add_columns, column, concat, numpy, rank, read_table
 from pipelines.slates import find_duplicates
 from pipelines.validation import ROW, origins_of, rejected_rows
@@ -120,3 +120,24 @@ def take_texts(table: pa.Table, schema: Schema) -> tuple[pa.Table, pa.Table]:
     return add_columns(table.select(others), **dict.fromkeys(names, rows)), pa.table(
         texts
     )
+
+
+def item_values(events: pa.Table, items: pa.Table, feature: Feature) -> pa.Array:
+    """A feature's raw values: the row's own, or else its item's.
+
+    Args:
+        events: rows with `_item` codes, which may have a column of the feature.
+        items: one row an item code, see `ItemTable.of`.
+        feature: of items.
+    """
+    shared = column(items, feature.name)
+    own = column(events, feature.name) if feature.name != ITEM_KEY else None
+    if shared is not None:
+        shared = shared.take(column(events, "_item"))
+        own = shared if own is None else pc.coalesce(own, shared)
+    return or_nulls(own, len(events), feature)
+
+
+def or_nulls(values: pa.Array | None, count: int, feature: Feature) -> pa.Array:
+    """A feature's values, or, where no row has any, so many nulls."""
+    return pa.nulls(count, feature.arrow_type) if values is None else values

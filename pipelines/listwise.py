@@ -28,9 +28,10 @@ from pipelines import steps
 from pipelines.earlier import find_vocabularies
 from pipelines.engines.options import OF_RUNNERS
 from pipelines.limits import RejectionLimits
-from pipelines.negatives import WritePool, add_pools, check_negatives
+from pipelines.negatives import check_negatives
 from pipelines.output import WORK, Output
 from pipelines.parts import Parts
+from pipelines.pool import WritePool, add_pools
 from pipelines.publish import WriteRejected, WriteReport
 from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
@@ -181,7 +182,8 @@ def build(
             | "Add pools" >> beam.CombineGlobally(add_pools)
             | "Write pool"
             >> beam.ParDo(
-                WritePool(work, negatives), items=beam.pvalue.AsList(items.merged)
+                WritePool(work, negatives, schema),
+                items=beam.pvalue.AsList(items.merged),
             ).with_outputs(*WritePool.OUTPUTS, main="path")
         )
         pool = beam.pvalue.AsSingleton(pools.path)

@@ -34,8 +34,8 @@ from pipelines.arrow import (
 from pipelines.counting import add_user_counters, no_values, shared_events
 from pipelines.histories import TIMES, UserBucket, build_user_bucket
 from pipelines.items import merge_items, read_items, take_texts
-from pipelines.negatives import Pool, read_pool
 from pipelines.parts import Parts
+from pipelines.pool import Pool, read_pool
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import ALWAYS, Period, SplitRule
@@ -221,7 +221,7 @@ class BuildHistories(beam.DoFn):
             users if self._has_users else None,
             read_items(tuple(sorted(items))),
             self._schema,
-            (self._negatives, read_pool(pool)) if self._negatives else None,
+            read_pool(pool, self._negatives) if self._negatives else None,
         )
         for line in lines:
             yield Tagged("rejected", ("users", line))
@@ -232,10 +232,9 @@ class BuildHistories(beam.DoFn):
             part = hash_ids(column(table, "value")) % np.uint64(self._parts.words)
             for place, rows_of_part in partition(table, part):
                 yield Tagged("vocabulary", ((name, place), to_bytes(rows_of_part)))
-        if len(bucket.requests):
-            bucket = add_user_counters(bucket, behaviors, self._schema)
         yield from self._events(number, bucket, behaviors)
         if len(bucket.requests):
+            bucket = add_user_counters(bucket, behaviors, self._schema)
             path = as_path(self._work) / "users" / f"{number:05d}"
             bucket.write(path)
             yield number, str(path)

@@ -18,7 +18,7 @@ from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.data.negatives import Negatives
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Categorical, Numeric, Schema
-from pipelines import negatives
+from pipelines import pool
 
 EACH, WINDOW, NEXT = 3, 600, 90
 SCHEMA = Schema(
@@ -77,7 +77,7 @@ def drawn(tmp_path_factory):
     write_log(folder / "raw", log, SCHEMA)
     split = ("--validation_from", START + 30_000, "--test_from", START + 35_000)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(negatives, "_NEXT", NEXT)
+        patch.setattr(pool, "_NEXT", NEXT)
         for name, options in LAWS.items():
             options = (*split, "--negatives", EACH, *options)
             run_job(folder / "raw", folder / name, *options)
