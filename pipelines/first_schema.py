@@ -1,12 +1,10 @@
 """A first schema for raw logs: what their columns look like, for people to correct.
 
-Reads some rows of each table of the general format (`pipelines/sources/jsonl.py`), and
-writes a `schema.yaml` with the reason beside each guess. The command is
-`ctr_tf.commands.init`.
+Looks at some rows of each table (`pipelines.first_look`), and writes a `schema.yaml`
+with the reason beside each guess. The command is `ctr_tf.commands.init`.
 """
 
 import dataclasses
-import functools
 import json
 import re
 import tempfile
@@ -16,35 +14,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
-from ctr_tf.errors import UserError
+from ctr_tf.evaluation.pairs import pair_counts
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.schema.schema import RAW_COLUMNS, TIME_UNITS
-from pipelines.sources.columns import LIST_SEPARATOR
-from pipelines.sources.jsonl import Jsonl, table_files
-from pipelines.sources.parquet_files import open_parquet
-from pipelines.sources.raw_files import RawFile
-from pipelines.sources.source import TABLES
-from pipelines.sources.text import field_names, first_line
+from ctr_tf.time import DAY
+from pipelines.first_look import NULLS, Column, Table, look
+from pipelines.sources.jsonl import Jsonl
 
-ROWS = 100_000  # of a table that are looked at
-_BYTES = 32 << 20  # of a file
-_FEWEST_ROWS = 1_000  # of a file, where a table has many
-_NULLS = ("NULL", "null", "None", "nan", "NaN", "N/A", r"\N")
-_KEYS = {
-    "exposures": (USER_KEY, "time", ITEM_KEY),
-    "behaviors": (USER_KEY, "time", ITEM_KEY),
-    "users": (USER_KEY,),
-    "items": (ITEM_KEY,),
-}
-_LOOKS_LIKE = {
-    USER_KEY: re.compile(r"user|uid|member|customer|visitor|session", re.I),
-    "time": re.compile(r"time|stamp|date|^ts$", re.I),
-    ITEM_KEY: re.compile(
-        r"item|product|movie|video|article|goods|offer|hotel|sku|doc|news|^iid$", re.I
-    ),
-}
 _LABEL = re.compile(
     r"click|label|order|buy|bought|purchase|booking|booked|conver|like|watch|view", re.I
 )
@@ -60,217 +37,6 @@ _MONTHS = 120  # days; of longer logs events are rare
 _AGAIN = 20  # rows of items that stand there before, to say that a column is theirs
 _WIDEST = 64  # of a line, before its comment
 _HISTORY = (16, 1_024)
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A column of the rows that were looked at.
-
-    Args:
-        name: of the column.
-        cells: as they stand in the file; lists where the file has lists.
-    """
-
-    name: str
-    cells: pa.ChunkedArray
-
-    @functools.cached_property
-    def is_joined(self) -> bool:
-        """Whether texts hold several values, joined by `LIST_SEPARATOR`."""
-        if not pa.types.is_string(self.cells.type):
-            return False
-        joined = pc.mean(pc.match_substring(self.cells, LIST_SEPARATOR)).as_py()
-        return (joined or 0.0) > 0.01
-
-    @functools.cached_property
-    def longest(self) -> int:
-        """Values that 99 of 100 rows do not exceed."""
-        if pa.types.is_list(self.cells.type):
-            lengths = pc.list_value_length(self.cells)
-        elif self.is_joined:
-            lengths = pc.add(pc.count_substring(self.cells, LIST_SEPARATOR), 1)
-        else:
-            return 1
-        found = lengths.drop_null().to_numpy()
-        return max(1, int(np.quantile(found, 0.99))) if len(found) else 1
-
-    @functools.cached_property
-    def values(self) -> pa.Array:
-        """All single values that are not missing, numbers where all are numbers."""
-        cells = self.cells.combine_chunks()
-        if isinstance(cells, pa.ChunkedArray):
-            cells = pa.concat_arrays(cells.chunks)
-        if self.is_joined:
-            cells = pc.split_pattern(cells, LIST_SEPARATOR)
-        if pa.types.is_list(cells.type):
-            cells = cells.flatten()
-        cells = cells.filter(pc.invert(_is_missing(cells)))
-        if pa.types.is_null(cells.type) or not pa.types.is_string(cells.type):
-            return cells
-        for wanted in (pa.int64(), pa.float64()):
-            try:
-                return cells.cast(wanted)
-            except pa.ArrowInvalid:
-                continue
-        return cells
-
-    @functools.cached_property
-    def nulls(self) -> set[str]:
-        """Words among the texts that say that a value is missing."""
-        if not pa.types.is_string(self.cells.type):
-            return set()
-        return set(_NULLS) & set(pc.unique(self.cells).to_pylist())
-
-    @functools.cached_property
-    def distinct(self) -> int:
-        """Different values."""
-        return len(pc.unique(self.values))
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all values are whole numbers."""
-        return pa.types.is_integer(self.values.type)
-
-    @property
-    def is_number(self) -> bool:
-        """Whether all values are numbers."""
-        return self.is_whole or pa.types.is_floating(self.values.type)
-
-    @functools.cached_property
-    def is_one(self) -> bool:
-        """Whether it is 1 in every row."""
-        return not self.cells.null_count and set(self.values.to_pylist()) == {1}
-
-    @functools.cached_property
-    def is_binary(self) -> bool:
-        """Whether it is 0 or 1, or false or true, and sometimes each."""
-        if self.longest > 1 or self.distinct != 2:
-            return False
-        return set(pc.unique(self.values).to_pylist()) in ({0, 1}, {False, True})
-
-    @property
-    def shown(self) -> str:
-        """What was seen, in a few words."""
-        if not len(self.values):
-            return "no value in the rows looked at"
-        what = f"{self.distinct:,} of {len(self.values):,} values differ"
-        if self.is_number:
-            ends = pc.min_max(self.values)
-            what += f", {ends['min'].as_py():g} to {ends['max'].as_py():g}"
-        else:
-            first = str(self.values[0].as_py())
-            what += f", such as {json.dumps(first[:20], ensure_ascii=False)}"
-        return what
-
-
-Table = Mapping[str, Column]
-
-
-def look(folder: str) -> tuple[dict[str, Table], set[str]]:
-    """Reads some rows of each table.
-
-    Returns:
-        Table's name → its columns; and the names of the tables read to their ends.
-
-    Raises:
-        FileNotFoundError: if there are no exposures.
-        UserError: if a table lacks a column that it needs, with the one that looks
-            like it.
-    """
-    tables: dict[str, Table] = {}
-    whole = set()
-    for name in TABLES:
-        files = table_files(folder, name)
-        if not files:
-            continue
-        most = max(_FEWEST_ROWS, ROWS // len(files))
-        read = [_read(file, most) for file in files]
-        rows = pa.concat_tables([r for r, _ in read], promote_options="permissive")
-        if all(ended for _, ended in read):
-            whole.add(name)
-        tables[name] = {c: Column(c, rows[c]) for c in rows.column_names}
-        _check_keys(name, rows.column_names)
-    return tables, whole
-
-
-def _check_keys(table: str, names: Sequence[str]) -> None:
-    for key in _KEYS[table]:
-        if key in names:
-            continue
-        near = [name for name in names if _LOOKS_LIKE[key].search(name)]
-        hint = f" Rename {' or '.join(f'`{name}`' for name in near)}?" if near else ""
-        raise UserError(
-            f"The table '{table}' needs a column `{key}`.{hint} "
-            f"Received: {', '.join(names)}"
-        )
-
-
-def _read(file: RawFile, most: int) -> tuple[pa.Table, bool]:
-    """The first rows of a file, and whether these are all."""
-    if file.format == "parquet":
-        with open_parquet(file.path) as parquet:
-            batches = parquet.iter_batches(most)
-            first = next(batches, None)
-            rows = parquet.metadata.num_rows
-            empty = parquet.schema_arrow.empty_table()
-        table = empty if first is None else pa.Table.from_batches([first])
-        return _plain(table), rows <= most
-    with file.open() as stream:
-        block = stream.read(_BYTES)
-        ended = len(block) < _BYTES
-    if not ended:
-        block = block[: block.rfind(b"\n") + 1]
-    table = _parse(block, file.format == "csv", file.path, most + 1)
-    return table.slice(0, most), ended and len(table) <= most
-
-
-def _parse(block: bytes, is_csv: bool, path: str, most: int) -> pa.Table:
-    """The rows of a block; of JSON lines, no more than so many."""
-    if is_csv:
-        names = field_names(first_line(pa.BufferReader(block)), True)
-        texts = csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True,
-            null_values=[""],
-        )  # fmt: skip
-        try:
-            return csv.read_csv(pa.BufferReader(block), convert_options=texts)
-        except pa.ArrowInvalid as error:
-            raise UserError(f"{path}: not separated values ({error})") from None
-    rows: list[dict] = []
-    for number, line in enumerate(block.splitlines(), 1):
-        if len(rows) == most:
-            break
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: not an object. Received: {row!r}")
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # of several types
-        return pa.array([None if value is None else str(value) for value in values])
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    """Without dictionaries and with plain strings."""
-    columns = {}
-    for name in table.column_names:
-        column = table[name]
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        if pa.types.is_large_string(column.type):
-            column = column.cast(pa.string())
-        columns[name] = column
-    return pa.table(columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,12 +60,13 @@ def first_schema(folder: str) -> str:
     exposures = tables["exposures"]
     slates = _slates(exposures)
     labels = _labels(exposures, slates)
-    all_clicked = bool(pc.all(_clicked(exposures, labels)).as_py())
+    clicked = _clicked(exposures, labels)
+    all_clicked = bool(pc.all(clicked).as_py())
     columns = [column for table in tables.values() for column in table.values()]
     nulls = sorted(set().union(*(column.nulls for column in columns)))
     name = re.sub(r"\W+", "_", str(folder).rstrip("/").rpartition("/")[2]) or "logs"
     lines = [_Line(f"name: {name}"), *_time_lines(exposures["time"])]
-    lines.append(_history_line(tables, whole, labels))
+    lines.append(_history_line(tables, whole, clicked))
     why = "over which a candidate's impressions and clicks are counted"
     lines.append(_Line(f"counter_windows: [{_windows(exposures['time'])}]", why))
     lines.append(_Line("num_chunks: 16", "parts of a history that models tell apart"))
@@ -318,8 +85,7 @@ def first_schema(folder: str) -> str:
         words = ", ".join(json.dumps(word) for word in ["", *nulls])
         lines.append(_Line(f"null_values: [{words}]", "how a missing value is written"))
     lines.append(_Line("features:"))
-    clicked = _clicked(exposures, labels)
-    for column, role in _features(tables, slates, labels):
+    for column, role in _features(tables, slates, labels, all_clicked):
         if all_clicked and role == "candidate":
             why = "left out: nobody knows it of items that are drawn; of role context "
             why += "if it does not depend on what was clicked"
@@ -376,11 +142,8 @@ def _windows(time: Column) -> str:
     """Short ones, of a log of days; of one of months or years long ones."""
     if time.is_number and len(time.values):
         values = time.values.to_numpy().astype(np.float64)
-        unit = next(
-            (u for u, most in _UNITS if np.median(values) < most), _UNITS[-1][0]
-        )
-        days = (values.max() - values.min()) / TIME_UNITS[unit] / 86_400
-        if days > _MONTHS:
+        span = (values.max() - values.min()) / TIME_UNITS[_unit(time)]
+        if span / DAY > _MONTHS:
             return "1d, 7d, 30d"
     return "30m, 2h, 1d, 3d"
 
@@ -396,12 +159,11 @@ def _date(time: float, unit: str) -> str:
 
 
 def _history_line(
-    tables: Mapping[str, Table], whole: set[str], labels: Sequence[str]
+    tables: Mapping[str, Table], whole: set[str], clicked: pa.ChunkedArray
 ) -> _Line:
     """By the behaviors that users have, the clicks of exposures among them."""
     parts = [name for name in ("exposures", "behaviors") if name in tables]
     users = {name: tables[name][USER_KEY].cells.cast(pa.string()) for name in parts}
-    clicked = _clicked(tables["exposures"], labels)
     users["exposures"] = users["exposures"].filter(clicked)
     every = pa.chunked_array([chunk for c in users.values() for chunk in c.chunks])
     counts = pc.value_counts(every).field("counts").to_numpy()
@@ -453,13 +215,15 @@ def _labels(exposures: Table, slates: np.ndarray) -> list[str]:
 
 
 def _features(
-    tables: Mapping[str, Table], slates: np.ndarray, labels: Sequence[str]
+    tables: Mapping[str, Table],
+    slates: np.ndarray,
+    labels: Sequence[str],
+    all_clicked: bool,
 ) -> Iterator[tuple[Column, str]]:
     """The columns that are features, each once, and their roles."""
     nothing: Table = {}
     exposures, behaviors = tables["exposures"], tables.get("behaviors", nothing)
     items, users = tables.get("items", nothing), tables.get("users", nothing)
-    all_clicked = bool(pc.all(_clicked(exposures, labels)).as_py())
     yield exposures[ITEM_KEY], "item"
     done = {*RAW_COLUMNS, *labels}
     for name, column in items.items():
@@ -515,7 +279,7 @@ def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:
     cells = column.cells
     if pa.types.is_nested(cells.type) or pa.types.is_temporal(cells.type):
         return ""
-    nothing = pc.is_in(cells.cast(pa.string()), pa.array(["", "0", "0.0", *_NULLS]))
+    nothing = pc.is_in(cells.cast(pa.string()), pa.array(["", "0", "0.0", *NULLS]))
     there = pc.invert(pc.or_(pc.is_null(cells), nothing)).to_numpy()
     clicks = clicked.to_numpy()
     if there.any() and not there.all() and (clicks[there]).mean() > _SURE:
@@ -529,28 +293,12 @@ def _unknown_before(column: Column, clicked: pa.ChunkedArray) -> str:
 
 def _tells_clicks(column: Column, clicks: np.ndarray) -> bool:
     """Whether the order of a number nearly is that of the clicks, up or down."""
-    if not column.is_number or column.longest > 1 or clicks.all() or not clicks.any():
+    if not column.is_number or column.is_joined:
         return False
-    cells = pa.chunked_array(column.cells.chunks).combine_chunks()
-    known = pc.invert(_is_missing(cells)).to_numpy(zero_copy_only=False)
-    values, clicks = column.values.to_numpy().astype(np.float64), clicks[known]
-    if len(values) != len(clicks):
-        return False
-    _, code, counts = np.unique(values, return_inverse=True, return_counts=True)
-    place = (np.cumsum(counts) - (counts - 1) / 2)[code]  # of equals the mean
-    some, others = int(clicks.sum()), int((~clicks).sum())
-    if not some or not others:
-        return False
-    auc = (place[clicks].sum() - some * (some + 1) / 2) / (some * others)
-    return max(auc, 1 - auc) > _SURE
-
-
-def _is_missing(cells: pa.Array) -> pa.Array:
-    """As `Column.values` leaves values out."""
-    if not pa.types.is_string(cells.type):
-        return pc.is_null(cells)
-    gone = pc.is_in(cells, pa.array(["", *_NULLS]))
-    return pc.or_(pc.is_null(cells), pc.fill_null(gone, False))
+    label = clicks[column.known].astype(np.int64)
+    rank = np.unique(column.values.to_numpy(), return_inverse=True)[1]
+    auc = pair_counts(np.zeros_like(rank), rank, label, 1).auc()[0]
+    return max(auc, 1 - auc) > _SURE  # of one class alone there is none: NaN
 
 
 def _left_out(column: Column, role: str, kind: str = "…") -> str:

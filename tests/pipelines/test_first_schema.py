@@ -12,8 +12,8 @@ from pyarrow import csv
 from ctr_tf.commands.main import main
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
-from pipelines import first_schema as first_schema_module
-from pipelines.first_schema import first_schema
+from pipelines import first_look
+from pipelines.first_schema import check, first_schema
 from pipelines.sources.source import get_source
 
 T = 1_700_000_000_000  # milliseconds
@@ -141,8 +141,8 @@ def test_histories_are_as_long_as_most_users(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
 def test_a_part_of_a_table_is_no_whole(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(first_schema_module, "ROWS", 60)
-    monkeypatch.setattr(first_schema_module, "_FEWEST_ROWS", 60)
+    monkeypatch.setattr(first_look, "ROWS", 60)
+    monkeypatch.setattr(first_look, "_FEWEST_ROWS", 60)
     for count, told in ((60, "60 exposures."), (61, "60 exposures (not all).")):
         columns = rows(count)
         path = tmp_path / f"exposures.{suffix}"
@@ -216,7 +216,7 @@ def test_a_log_of_clicks_alone_has_no_label_and_no_role_by_its_requests(tmp_path
         "brand": ("item", "categorical"),
     }
     assert "left out" in lines["page"] and "role context" in lines["page"]
-    first_schema_module.check(first_schema(str(tmp_path)), str(tmp_path))
+    check(first_schema(str(tmp_path)), str(tmp_path))
     assert main(["init", "--input", str(tmp_path)]) == 0
     words = ["--input", str(tmp_path), "--output", str(tmp_path / "data")]
     prepare = ["prepare", "--source", "jsonl", *words]
