@@ -16,6 +16,7 @@ Shapes: `n` candidates, `U` users, `R` replicates.
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,6 +26,7 @@ from ctr_tf.evaluation.pairs import dense_rank, pair_counts
 from ctr_tf.evaluation.scores import Scores
 
 METRICS = ("auc", "gauc_user")
+_log = logging.getLogger(__name__)
 # Of a report's intervals: what has more candidates differs for certain, and what has
 # fewer users gives none that is worth its name.
 MAX_CANDIDATES, MIN_USERS = 500_000, 10
@@ -59,6 +61,22 @@ def num_replicates(users: int) -> int:
         return 0
     wanted = _DRAWN_CELLS // max(users, 1)
     return int(np.clip(wanted, _MIN_REPLICATES, _MAX_REPLICATES))
+
+
+def can_afford(candidates: int, what: str) -> bool:
+    """Whether a report has intervals of so many candidates; says so where not.
+
+    Args:
+        candidates: of the split.
+        what: comes without, such as `"slices come without intervals"`.
+    """
+    if candidates <= MAX_CANDIDATES:
+        return True
+    _log.info(
+        "%s: the split has %s candidates, more than %s",
+        *(what, f"{candidates:,}", f"{MAX_CANDIDATES:,}"),
+    )
+    return False
 
 
 def draw_users(users: int, replicates: int, seed: int = 0) -> np.ndarray:

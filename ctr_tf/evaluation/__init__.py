@@ -3,8 +3,9 @@
 `from ctr_tf.evaluation import Metrics` needs NumPy alone, and imports nothing else.
 """
 
-import importlib
 from typing import Any
+
+from ctr_tf.lazy import attribute
 
 _MODULES = {
     "Metrics": "metrics",
@@ -17,9 +18,7 @@ __all__ = sorted(_MODULES)
 
 def __getattr__(name: str) -> Any:
     """Imports the file of a metric when the metric is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return attribute(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

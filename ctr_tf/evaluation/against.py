@@ -6,7 +6,6 @@ The luck of a training is not in them: one run each says nothing of another seed
 (`ctr-tf compare --seeds` does).
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from ctr_tf.evaluation.scores import KeptScores, Scores, by_request, load_scores
 from ctr_tf.evaluation.slices import METRICS, Slices, with_interval
 
 _MOST_SLICES = 8  # that are told
-
-_log = logging.getLogger(__name__)
 
 
 class Against:
@@ -59,13 +56,8 @@ class Against:
                     "Runs are compared on the same candidates with the same labels, "
                     f"and these two have scored others. Received: '{self._path}'"
                 )
-        with_intervals = len(mine.label) <= bootstrap.MAX_CANDIDATES
-        if not with_intervals:
-            _log.info(
-                "the runs are compared without intervals: the split has %s "
-                "candidates, more than %s",
-                f"{len(mine.label):,}", f"{bootstrap.MAX_CANDIDATES:,}",
-            )  # fmt: skip
+        what = "the runs are compared without intervals"
+        with_intervals = bootstrap.can_afford(len(mine.label), what)
         groups = []
         for slicing, parts in self._slices.groups():
             for group, rows in parts:

@@ -49,7 +49,6 @@ _BESIDE = ("name", "auc", "gauc_user", "gauc_request", "log_loss")  # of a basel
 _SLICES = {HISTORY_LENGTH: HISTORY_NAMES, "hour": tuple(map(str, range(24)))}
 _COMPARED = ("auc", "gauc_user", "gauc_request")
 _log = logging.getLogger(__name__)
-_LIKELY_SLICES = (HISTORY_LENGTH, "hour")  # in which two runs are compared
 
 
 class Part(Protocol):
@@ -360,7 +359,7 @@ def evaluate_run(
             )
         kept = KeptScores()
         sliced = Slices(
-            slicings or find_slicings(run.schema, _LIKELY_SLICES if other else ()),
+            slicings or find_slicings(run.schema, _SLICES if other else ()),
             found.vocabularies,
             kept,
         )

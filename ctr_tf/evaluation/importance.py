@@ -32,9 +32,9 @@ from ctr_tf.errors import UserError
 from ctr_tf.evaluation.metrics import hash_ids
 from ctr_tf.evaluation.scores import Scores
 from ctr_tf.evaluation.slices import with_interval
+from ctr_tf.evaluation.withheld import METRICS
 from ctr_tf.schema import ITEM_KEY, Schema
 
-METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
 PERMUTATIONS = 3
 REQUESTS = 2_000
 _REPLICATES = 200
@@ -277,10 +277,7 @@ def _replicates(
     draws: np.ndarray,
 ) -> dict[str, np.ndarray]:
     user = np.repeat(users, mask.sum(1))
-    # Nothing here goes by requests.
-    rows = Scores(
-        user, np.zeros_like(user), labels[mask].astype(np.uint8), scores[mask]
-    )
+    rows = Scores.of_users(user, labels[mask].astype(np.uint8), scores[mask])
     return bootstrap.replicate_all(rows, draws)
 
 

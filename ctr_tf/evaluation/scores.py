@@ -7,6 +7,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class Scores:
     request: np.ndarray
     label: np.ndarray
     score: np.ndarray
+
+    @classmethod
+    def of_users(cls, user: np.ndarray, label: np.ndarray, score: np.ndarray) -> Self:
+        """Scores of which nothing goes by requests."""
+        return cls(user, np.zeros_like(user), label, score)
 
 
 class KeptScores:

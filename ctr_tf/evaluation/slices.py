@@ -19,13 +19,13 @@ Shapes: `n` candidates, `L` values of a feature.
 """
 
 import dataclasses
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError, unknown_name
+from ctr_tf.evaluation import withheld
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import KeptScores, Scores
 from ctr_tf.schema import (
@@ -47,18 +47,11 @@ HISTORY_NAMES = (
     ),
     f"{HISTORY_EDGES[-1]}+",
 )
-METRICS = {
-    "auc": "AUC",
-    "gauc_user": "GAUC, user",
-    "log_loss": "log loss",
-    "calibration": "predicted / observed",
-}
+METRICS = {**withheld.METRICS, "calibration": "predicted / observed"}
 _GROUPS = ("user", "context", "candidate")
 _MOST_VALUES = 10  # of a categorical feature
 _MOST_BUCKETS = 24
 _PARTS = 5  # of numbers, or of more buckets than those
-
-_log = logging.getLogger(__name__)
 
 Group = tuple[str, np.ndarray]  # its name, and which candidates are in it: bool `[n]`
 
@@ -178,13 +171,8 @@ class Slices:
             there is no interval.
         """
         arrays = self._kept.arrays()
-        with_intervals = len(arrays["label"]) <= bootstrap.MAX_CANDIDATES
-        if not with_intervals:
-            _log.info(
-                "slices come without intervals: the split has %s candidates, more "
-                "than %s",
-                f"{len(arrays['label']):,}", f"{bootstrap.MAX_CANDIDATES:,}",
-            )  # fmt: skip
+        what = "slices come without intervals"
+        with_intervals = bootstrap.can_afford(len(arrays["label"]), what)
         return {
             name: [
                 {"group": group, **measured(rows_of(arrays, rows), with_intervals)}

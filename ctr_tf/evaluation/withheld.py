@@ -4,29 +4,19 @@ The difference has a 95 % interval by the paired bootstrap over users of
 `ctr_tf.compare.bootstrap`, up to its `MAX_CANDIDATES`.
 """
 
-import logging
 import math
 from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.compare.bootstrap import (
-    MAX_CANDIDATES,
-    compare_with,
-    draw_users,
-    num_replicates,
-    replicate_log_loss,
-    replicate_metrics,
-)
+from ctr_tf.compare import bootstrap
 from ctr_tf.evaluation.metrics import Metrics, hash_ids
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import Scores
 
-_METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
+METRICS = {"auc": "AUC", "gauc_user": "GAUC, user", "log_loss": "log loss"}
 
 _SOME = 0.01  # of the candidates
-
-_log = logging.getLogger(__name__)
 
 
 class WithheldMetrics:
@@ -57,7 +47,7 @@ class WithheldMetrics:
         )
         self._candidates += np.count_nonzero(mask)
         self._without += np.count_nonzero(mask[batch.history_length == 0])
-        if self._candidates > MAX_CANDIDATES:
+        if self._candidates > bootstrap.MAX_CANDIDATES:
             self._kept = []
             return
         user = np.repeat(hash_ids(batch.user_id), mask.sum(1))
@@ -81,11 +71,11 @@ class WithheldMetrics:
         found = self._metrics.result()
         replicates, ends = self._bootstrap()
         difference = {}
-        for key in _METRICS:
+        for key in METRICS:
             mean = None if found[key] is None else whole[key] - found[key]
             low, high = ends.get(key, (None, None))
             difference[key] = {"mean": mean, "low": low, "high": high}
-        kept = {key: found[key] for key in _METRICS}
+        kept = {key: found[key] for key in METRICS}
         share = self._without / max(self._candidates, 1)
         return {
             **kept,
@@ -96,29 +86,24 @@ class WithheldMetrics:
 
     def _bootstrap(self) -> tuple[int, dict[str, tuple[float | None, float | None]]]:
         """Replicates, and of each metric the ends of its interval."""
-        if self._candidates > MAX_CANDIDATES:
-            _log.info(
-                "what the history is worth comes without an interval: the split has "
-                "%s candidates, more than %s",
-                f"{self._candidates:,}", f"{MAX_CANDIDATES:,}",
-            )  # fmt: skip
+        what = "what the history is worth comes without an interval"
+        if not bootstrap.can_afford(self._candidates, what):
             return 0, {}
         kept = [np.concatenate(parts) for parts in zip(*self._kept, strict=True)]
         user, label, *scores = kept
         users = len(np.unique(user))
-        replicates = num_replicates(users)
-        draws = draw_users(users, replicates)
+        replicates = bootstrap.num_replicates(users)
+        draws = bootstrap.draw_users(users, replicates)
         measured: dict[str, dict[str, list[np.ndarray]]] = {}
         for name, score in zip(("whole", "withheld"), scores, strict=True):
-            # Nothing here goes by requests.
-            of_name = Scores(user, np.zeros_like(user), label, score)
-            metrics = replicate_metrics(of_name, draws)
-            metrics["log_loss"] = replicate_log_loss(of_name, draws)
+            of_name = Scores.of_users(user, label, score)
+            metrics = bootstrap.replicate_metrics(of_name, draws)
+            metrics["log_loss"] = bootstrap.replicate_log_loss(of_name, draws)
             for key, values in metrics.items():
                 measured.setdefault(key, {})[name] = [values]
         ends = {}
         for key, of_metric in measured.items():
-            difference = compare_with("withheld", of_metric)["whole"]
+            difference = bootstrap.compare_with("withheld", of_metric)["whole"]
             ends[key] = (_known(difference.low), _known(difference.high))
         return replicates, ends
 
@@ -131,7 +116,7 @@ def table(result: dict) -> list[tuple[str, str, str, str, str]]:
     """
     withheld = result["withheld"]
     rows = [("history", "read", "withheld", "difference", "95 % interval")]
-    for key, label in _METRICS.items():
+    for key, label in METRICS.items():
         difference = withheld["difference"][key]
         low, high = (_signed(difference[end]) for end in ("low", "high"))
         rows.append(
@@ -143,7 +128,7 @@ def table(result: dict) -> list[tuple[str, str, str, str, str]]:
                 "–" if difference["low"] is None else f"{low} to {high}",
             )
         )
-    share = withheld.get("without_history", 0.0)
+    share = withheld["without_history"]
     if share > _SOME:
         rows.append(("no history", f"{share:.0%}", "100%", "", "of the candidates"))
     return rows

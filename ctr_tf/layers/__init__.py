@@ -4,8 +4,9 @@
 docs/layers.md shows a Keras model that is made of some.
 """
 
-import importlib
 from typing import Any
+
+from ctr_tf.lazy import attribute
 
 _MODULES = {
     "ASGA": "asga",
@@ -62,9 +63,7 @@ __all__ = sorted(_MODULES)
 
 def __getattr__(name: str) -> Any:
     """Imports the file of a layer when the layer is asked for."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return attribute(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -138,7 +138,10 @@ class Ranker(keras.Model):
     def _make_position_bias(self) -> PositionBias | None:
         if not self.schema.position:
             return None
-        sizes = {f.name: f.num_ids or 0 for f in self.schema.position}
+        sizes = {}
+        for feature in self.schema.position:
+            assert feature.num_ids is not None  # the schema has checked the kind
+            sizes[feature.name] = feature.num_ids
         labels = 1 + len(self.tasks)
         return PositionBias(sizes, labels, name="position_bias")
 

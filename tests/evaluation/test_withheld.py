@@ -9,6 +9,7 @@ from keras import ops
 from small_run import train_two_steps, without_behaviors
 
 from ctr_tf.commands import main as cli
+from ctr_tf.compare import bootstrap
 from ctr_tf.compare.bootstrap import draw_users, replicate_log_loss
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset, empty_history
@@ -169,7 +170,7 @@ def test_log_loss_of_replicates():
 
 
 def test_a_large_split_has_no_interval(data, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(withheld, "MAX_CANDIDATES", 500)
+    monkeypatch.setattr(bootstrap, "MAX_CANDIDATES", 500)
     with caplog.at_level("INFO"):
         result = evaluate_predictions(
             scored(data, Reader(reads_history=True)), tmp_path, name="run"
