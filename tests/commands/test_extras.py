@@ -130,3 +130,11 @@ def test_a_package_that_only_some_words_need(monkeypatch, capsys, tmp_path):
         "ctr-tf: error: `ctr-tf ingest` came upon a package that is not installed, "
         "lmdb: pip install 'ctr-tf[all]'\n"
     )
+
+
+def test_what_is_installed_by_itself_has_one_version_wherever_it_stands():
+    setup = (ROOT / "setup.py").read_text("utf-8")
+    (version,) = set(re.findall(r"keras-hub==([\d.]+)", setup))
+    for path in ("Makefile", "docs/install.md", "ctr_tf/commands/extras.py"):
+        text = (ROOT / path).read_text("utf-8")
+        assert set(re.findall(r"keras-hub==([\d.]+)", text)) == {version}, path
