@@ -15,7 +15,7 @@ IS_FIT = import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
 UNFIT = ctr-tf needs Python 3.11 or 3.12. Found: $$($(PYTHON) --version). \
   Name one with: make PYTHON=/path/to/python3.11 …
 
-.PHONY: setup demo test test-jax test-python test-long test-studies check docs clean
+.PHONY: setup demo test test-jax test-torch test-python test-long test-studies check docs clean
 
 setup: .venv/.installed
 
@@ -67,6 +67,13 @@ test-jax: setup
 	$(ON_JAX) tests/layers/test_contract.py tests/layers/test_examples.py \
 	  tests/layers/test_sparse_layers.py tests/losses tests/test_without_tensorflow.py
 
+# The same on PyTorch, in an environment beside .venv: it brings gigabytes.
+test-torch:
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python -m pip install --quiet --editable '.[test]' torch
+	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(WORKERS) -m "" \
+	  --ignore=tests/layers/text tests/layers tests/losses
+
 # What could differ on another Python, in an environment beside .venv:
 # make test-python PYTHON=python3.12
 test-python:
@@ -85,4 +92,4 @@ test-studies: setup
 	  tests/models/test_transformers.py::test_padding_takes_no_part_in_a_token
 
 clean:
-	rm -rf .venv .venv-python runs build *.egg-info
+	rm -rf .venv .venv-python .venv-torch runs build *.egg-info

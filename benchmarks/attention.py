@@ -144,7 +144,7 @@ class TensorFlowPasses:
         def training(inputs, rows):
             with tf.GradientTape() as tape:
                 tape.watch(rows)
-                logits = ranker.forward(inputs, rows, training=True)
+                logits = ranker.logits(inputs, rows, training=True)
                 loss = tf.reduce_mean(logits**2)
             return tape.gradient(loss, [weights, rows])
 
@@ -177,7 +177,7 @@ class JaxPasses:
         def forward(values, rows, inputs, training=False):
             pairs = list(zip(weights, values, strict=True))
             with keras.StatelessScope(state_mapping=pairs):
-                return ranker.forward(inputs, rows, training=training)
+                return ranker.logits(inputs, rows, training=training)
 
         def loss(values, rows, inputs):
             return ops.mean(forward(values, rows, inputs, training=True) ** 2)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from ctr_tf.errors import UserError
 
@@ -31,3 +32,17 @@ def check_int64() -> None:
             "jax.config.update('jax_enable_x64', True) at the start. "
             "Received: int32"
         )
+
+
+def is_whole(value: Tensor) -> bool:
+    """Whether these are integers."""
+    return "int" in keras.backend.standardize_dtype(value.dtype)
+
+
+def at_least(value: Tensor, least: int) -> Tensor:
+    """``max(value, least)`` of whole numbers.
+
+    Keras takes 32 bits for whole numbers on PyTorch, and its `maximum` of int64 is cut
+    to them without a word; `where` keeps what it is given.
+    """
+    return ops.where(value < least, least, value)

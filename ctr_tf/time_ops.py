@@ -3,7 +3,7 @@
 from keras import ops
 
 from ctr_tf.errors import UserError
-from ctr_tf.tensors import Tensor, check_int64
+from ctr_tf.tensors import Tensor, at_least, check_int64
 from ctr_tf.time import DAY, HOUR, MAX_TIME, transitions
 
 
@@ -43,7 +43,7 @@ def log2_bucket(value: Tensor, dtype: str = "int64") -> Tensor:
     Returns:
         0 … 62, the shape of `value`.
     """
-    value = ops.maximum(value, 1)
+    value = at_least(value, 1)
     value = value - ops.bitwise_and(value, ops.right_shift(value, 1))
     return ops.cast(ops.floor(ops.log2(ops.cast(value, "float32") * 1.25)), dtype)
 
@@ -87,6 +87,6 @@ def cut_at_largest(gap: Tensor, valid: Tensor, num_chunks: int) -> Tensor:
     key = ops.where(valid[:, 1:] & valid[:, :-1], gap * length + position, -1)
     key = ops.pad(key, ((0, 0), (1, 0)), constant_values=-1)
     threshold = ops.top_k(key, cuts)[0][:, -1:]
-    cut = (key >= ops.maximum(threshold, 0)) & valid
+    cut = (key >= at_least(threshold, 0)) & valid
     chunk = ops.cumsum(ops.cast(cut, "int32"), axis=1) + 1
     return ops.where(valid, chunk, 0)

@@ -5,6 +5,14 @@ import pytest
 
 BACKEND = keras.backend.backend()
 
+if BACKEND == "torch":  # whose tensors refuse to be arrays where they have gradients
+    import torch
+
+    def _array(tensor, *arguments):
+        return tensor.detach().cpu().numpy().__array__(*arguments)
+
+    torch.Tensor.__array__ = _array
+
 
 def only_on_tensorflow(reason):
     """Marks a test that is about TensorFlow itself; elsewhere it is skipped, aloud."""
@@ -23,6 +31,8 @@ def gradients(function, inputs):
         import jax
 
         return jax.grad(function, argnums=tuple(range(len(inputs))))(*inputs)
+    if BACKEND == "torch":
+        return _torch_gradients(function(*[i.requires_grad_() for i in inputs]), inputs)
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
@@ -41,6 +51,8 @@ def weight_gradients(function, weights):
                 return function()
 
         found = gradients(of_values, [weight.value for weight in weights])
+    elif BACKEND == "torch":
+        found = _torch_gradients(function(), [weight.value for weight in weights])
     else:
         import tensorflow as tf
 
@@ -49,3 +61,9 @@ def weight_gradients(function, weights):
         values = [weight.value for weight in weights]
         found = tape.gradient(result, values, unconnected_gradients="zero")
     return {w.path: g for w, g in zip(weights, found, strict=True)}
+
+
+def _torch_gradients(result, inputs):
+    found = torch.autograd.grad(result, inputs, allow_unused=True)
+    pairs = zip(inputs, found, strict=True)
+    return [torch.zeros_like(i) if g is None else g for i, g in pairs]

@@ -12,7 +12,7 @@ from keras import ops
 from ctr_tf.errors import UserError
 from ctr_tf.layers.checks import check_positive
 from ctr_tf.layers.evo_attention import take_rows
-from ctr_tf.tensors import Shape, Tensor, check_int64
+from ctr_tf.tensors import Shape, Tensor, check_int64, is_whole
 
 _POWER_STEPS = 2
 _NOISE = 1e-4  # of a float32 mean over thousands of equal numbers, relative
@@ -178,6 +178,10 @@ class BehaviorClusters(keras.layers.Layer):
 
 def _sum_of_members(values_BNX: Tensor, index_BN: Tensor, count: int) -> Tensor:
     """Sums of each user's members of each of `count` clusters, `[B, M, X]`."""
+    if keras.backend.backend() == "torch" and is_whole(values_BNX):
+        # There `segment_sum` adds in float32, which no time survives.
+        is_member_BMN1 = index_BN[:, None, :, None] == ops.arange(count)[:, None, None]
+        return ops.sum(ops.where(is_member_BMN1, values_BNX[:, None], 0), axis=2)
     batch, _, width = ops.shape(values_BNX)
     first_B1 = ops.arange(batch, dtype="int32")[:, None] * count
     sums = ops.segment_sum(

@@ -37,9 +37,10 @@ class Dice(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
+        >>> from keras import ops
         >>> from ctr_tf.layers import Dice
         >>> inputs = np.array([[-1.0], [3.0]], "float32")
-        >>> print(np.asarray(Dice()(inputs, training=True)).round(3))
+        >>> print(ops.convert_to_numpy(Dice()(inputs, training=True)).round(3))
         [[-0.269]
          [ 2.193]]
     """

@@ -63,11 +63,12 @@ class HistoryViews(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
+        >>> from keras import ops
         >>> from ctr_tf.layers import HistoryViews
         >>> time = np.array([[0, 100, 160, 9_000, 9_030, 9_100]])  # left-padded
         >>> layer = HistoryViews("age", limits=(150, 5_000))
         >>> views = layer(time, time > 0, np.array([9_200]))
-        >>> {name: int(np.sum(mask)) for name, (_, mask) in views.items()}
+        >>> {name: int(ops.sum(mask)) for name, (_, mask) in views.items()}
         {'real_time': 1, 'short_term': 2, 'long_term': 2}
     """
 

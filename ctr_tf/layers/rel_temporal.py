@@ -40,11 +40,12 @@ class RelTemporal(RelativeEncoding):
 
     Example:
         >>> import numpy as np
+        >>> from keras import ops
         >>> from ctr_tf.layers import FullKeys, RelTemporal
         >>> time, encoding = np.array([[100, 164]]), RelTemporal(2, relations=("time",))
         >>> plan, _ = FullKeys(encoding.relations)(time, time > 0)
-        >>> bias = encoding(plan["relations"])
-        >>> np.asarray(bias)[0, :, 1].tolist()  # of two heads: log2 of 64 s, and of 0
+        >>> bias = ops.convert_to_numpy(encoding(plan["relations"]))
+        >>> bias[0, :, 1].tolist()  # of two heads: log2 of 64 s, and of 0
         [[-6.0, 0.0], [-0.375, 0.0]]
     """
 

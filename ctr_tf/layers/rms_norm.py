@@ -30,9 +30,10 @@ class RMSNorm(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
+        >>> from keras import ops
         >>> from ctr_tf.layers import RMSNorm
         >>> inputs = np.array([[1.0, 7.0]], "float32")  # of length 10, rms 5
-        >>> print(np.asarray(RMSNorm()(inputs)).round(3))
+        >>> print(ops.convert_to_numpy(RMSNorm()(inputs)).round(3))
         [[0.2 1.4]]
     """
 

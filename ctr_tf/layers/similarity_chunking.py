@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from ctr_tf.layers.checks import check_positive
-from ctr_tf.tensors import Tensor
+from ctr_tf.tensors import Tensor, at_least
 from ctr_tf.time_ops import cut_at_largest
 
 _STEPS = 2**20  # finer is float32's rounding; equal neighbors are to be equal here
@@ -60,7 +60,7 @@ class SimilarityChunking(keras.layers.Layer):
         unit_BND = embedding * ops.rsqrt(ops.maximum(square_BN1, 1e-12))
         cosine = ops.sum(unit_BND[:, 1:] * unit_BND[:, :-1], axis=-1)
         gap = ops.cast(ops.round((1.0 - cosine) * _STEPS), "int64")
-        return cut_at_largest(ops.maximum(gap, 0), mask, self.num_chunks)
+        return cut_at_largest(at_least(gap, 0), mask, self.num_chunks)
 
     def compute_output_spec(
         self, time: Tensor, mask: Tensor, chunk: Tensor, embedding: Tensor

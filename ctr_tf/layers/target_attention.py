@@ -44,11 +44,12 @@ class TargetAttention(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
+        >>> from keras import ops
         >>> from keras.random import normal
         >>> from ctr_tf.layers import TargetAttention
         >>> layer, nothing = TargetAttention(num_heads=2), np.zeros((1, 3), bool)
         >>> found = layer(normal((1, 5, 8)), normal((1, 3, 6)), nothing)
-        >>> tuple(found.shape), float(np.abs(found).max())  # nothing is seen
+        >>> tuple(found.shape), float(ops.max(ops.abs(found)))  # nothing is seen
         ((1, 5, 8), 0.0)
     """
 

@@ -8,7 +8,7 @@ import math
 from keras import ops
 
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.tensors import Tensor, check_int64
+from ctr_tf.tensors import Tensor, at_least, check_int64
 from ctr_tf.time import DAY, HOUR
 from ctr_tf.time_ops import is_weekend, log2_bucket
 
@@ -63,7 +63,7 @@ def temporal_relations(
     """
     check_int64()
     matrices = []
-    elapsed = ops.abs(query_time - key_time)
+    elapsed = ops.abs(ops.subtract(query_time, key_time))
     if "time" in relations:
         matrices.append(log2_bucket(elapsed, dtype="float32"))
     if "hour" in relations:
@@ -99,7 +99,7 @@ def log_time_bucket(elapsed: Tensor, num_buckets: int) -> Tensor:
     Returns:
         Whole numbers, float32, the shape of `elapsed`.
     """
-    logarithm = ops.log(ops.cast(ops.maximum(elapsed, 1), "float32"))
+    logarithm = ops.log(ops.cast(at_least(elapsed, 1), "float32"))
     return ops.minimum(ops.floor(logarithm / 0.301), num_buckets - 1)
 
 
@@ -107,7 +107,8 @@ def _hour_relation(query_time, key_time):
     """Works on seconds of the day, so that no pair needs an integer division."""
     query_second = ops.cast(query_time % DAY, "float32")
     key_second = ops.cast(key_time % DAY, "float32")
-    sign = 2.0 * ops.cast(query_time >= key_time, "float32") - 1.0
+    is_later = ops.greater_equal(query_time, key_time)
+    sign = 2.0 * ops.cast(is_later, "float32") - 1.0
     second = sign * (query_second - key_second)
     second = ops.where(second < 0, second + DAY, second)
     # Whole numbers below 2^24 are exact in float32; half a second of margin makes the

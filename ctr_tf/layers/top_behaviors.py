@@ -3,6 +3,7 @@
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates, `J` selected behaviors.
 """
 
+import keras
 from keras import ops
 
 from ctr_tf.layers.evo_attention import take_rows
@@ -29,9 +30,16 @@ def top_behaviors(score_BCN: Tensor, mask: Tensor, k: int) -> tuple[Tensor, Tens
     mask = mask[:, None] if len(mask.shape) == 2 else mask
     score = ops.cast(ops.stop_gradient(score_BCN), "float32")
     score = ops.where(mask, score, _LOWEST)
-    # `top_k` prefers the lower of equal indices.
-    score, index = ops.top_k(ops.flip(score, axis=-1), min(k, length))
+    score, index = _top_k(ops.flip(score, axis=-1), min(k, length))
     return length - 1 - ops.cast(index, "int32"), score > _LOWEST
+
+
+def _top_k(score, count):
+    """The lower of equal indices first, as `top_k` of TensorFlow and JAX promises."""
+    if keras.backend.backend() != "torch":
+        return ops.top_k(score, count)
+    index = ops.argsort(-score, axis=-1)[..., :count]  # which is stable
+    return ops.take_along_axis(score, index, axis=-1), index
 
 
 def take_behaviors(values: Tensor, index_BCJ: Tensor) -> Tensor:

@@ -47,5 +47,5 @@ def cross_entropy(labels_BCT: Tensor, logits_BCT: Tensor, weights_BC: Tensor) ->
     real_BC = weights_BC > 0
     logits_BCT = ops.where(real_BC[..., None], ops.cast(logits_BCT, "float32"), 0.0)
     losses_BCT = ops.binary_crossentropy(labels_BCT, logits_BCT, from_logits=True)
-    losses_BC = ops.mean(losses_BCT, axis=-1) * weights_BC
+    losses_BC = ops.multiply(ops.mean(losses_BCT, axis=-1), weights_BC)
     return ops.where(real_BC, losses_BC, 0.0)

@@ -28,7 +28,7 @@ class Ranker(keras.Model):
     depends on another candidate of the slate, and a user's state can be computed once,
     kept, and scored against any number of candidates.
 
-    A forward pass has two steps: embedding rows are gathered (`lookup`), and `forward`
+    A forward pass has two steps: embedding rows are gathered (`lookup`), and `logits`
     is the dense computation on them. Training and serving run the first outside and
     the second inside the compiled (XLA) cluster, so that a step costs the same whatever
     a table's size.
@@ -184,13 +184,13 @@ class Ranker(keras.Model):
         """Embedding rows of the batch, `{name: [..., width]}`; no XLA in here."""
         return self.embedding.lookup(inputs)
 
-    def forward(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
+    def logits(self, inputs: dict, rows: dict, training: bool = False) -> Tensor:
         """The dense computation: logits `[B, C, T]` float32 from inputs and rows."""
         state, candidates, _ = self._encoded(inputs, rows, training)
         return self.score(state, candidates, training=training)
 
     def outputs(self, inputs: dict, rows: dict, training: bool = False) -> Outputs:
-        """As `forward`, with the auxiliary logits, what was measured, and places."""
+        """As `logits`, with the auxiliary logits, what was measured, and places."""
         state, candidates, measures = self._encoded(inputs, rows, training)
         logits = self.score(state, candidates, training=training)
         places = self._places(inputs) if training else None
@@ -219,7 +219,7 @@ class Ranker(keras.Model):
 
     def call(self, inputs: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32; see `ctr_tf.data` for the inputs."""
-        return self.forward(inputs, self.lookup(inputs), training=training)
+        return self.logits(inputs, self.lookup(inputs), training=training)
 
     def state_spec(self) -> dict:
         """What `encode` gives, with a `StateSpec` in the place of each tensor."""

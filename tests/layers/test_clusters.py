@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference_retrieval as reference
-from backends import gradients
+from backends import gradients, tensor
 from keras import ops
 
 from ctr_tf.layers.behavior_clusters import BehaviorClusters
@@ -78,7 +78,7 @@ def test_clusters_are_nearly_as_tight_as_those_of_bisecting_k_means():
     keys = np.random.default_rng(0).normal(size=(1, 500, 6)).astype(np.float32)
     layer = BehaviorClusters(64, 20)
     layer.build(keys.shape)
-    index = np.asarray(layer.assign(keys, np.ones((1, 500), bool)))[0]
+    index = np.asarray(layer.assign(tensor(keys), tensor(np.ones((1, 500), bool))))[0]
     parts = [keys[0, index == c] for c in set(index)]
     spread = sum(np.sum((part - part.mean(axis=0)) ** 2) for part in parts)
     model = cluster.BisectingKMeans(len(parts), random_state=0).fit(keys[0])

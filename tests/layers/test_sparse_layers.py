@@ -195,6 +195,13 @@ def test_time_chunking_takes_or_computes_the_ids(sample):
     )
 
 
+def test_time_chunking_of_gaps_beyond_32_bits():
+    time = np.cumsum([[1, 2**31, 5, 2**40, 2**33, 2**50, 7, 2**20]], axis=1)
+    for num_chunks in (2, 3, 5):
+        found = TimeChunking(num_chunks)(tensor(time), tensor(time > 0))
+        np.testing.assert_array_equal(found, chunk_ids(time, time > 0, num_chunks))
+
+
 def test_fixed_chunking():
     mask = np.arange(8) >= np.array([0, 2, 5, 8])[:, None]
     expected = [

@@ -181,7 +181,7 @@ def test_at_first_a_users_text_is_its_sinks():
 
     def logits(progress=None):
         more = {} if progress is None else {PROGRESS: tf.constant(progress)}
-        return np.asarray(model.forward({**inputs, **more}, rows, training=True))
+        return np.asarray(model.logits({**inputs, **more}, rows, training=True))
 
     np.testing.assert_array_equal(logits(0.5), logits())
     assert np.abs(logits(0.49) - logits()).max() > 1e-4

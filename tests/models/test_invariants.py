@@ -203,7 +203,7 @@ def test_padding_is_nothing_in_training_either(config):
     for given in (inputs, padded):
         model.set_weights(weights)
         given = {key: tf.constant(value) for key, value in given.items()}
-        logits = model.forward(given, model.lookup(given), training=True)
+        logits = model.logits(given, model.lookup(given), training=True)
         recorded = [np.asarray(v) for v in model.non_trainable_variables]
         seen.append((np.asarray(logits)[:, :5], recorded))
     (logits, recorded), (of_padded, recorded_there) = seen
@@ -255,7 +255,7 @@ def test_an_empty_history_is_finite_under_xla(name):
     step = tf.function(functools.partial(gradients, model), jit_compile=True)
     logits, gradient = step(inputs, rows)
     check_finite(logits, gradient)
-    plain = model.forward(inputs, rows, training=True)
+    plain = model.logits(inputs, rows, training=True)
     np.testing.assert_allclose(logits, plain, atol=0.02)
 
 
@@ -270,7 +270,7 @@ def gradients(model, inputs, rows):
     weights = [weight.value for weight in dense_weights(model)]
     with tf.GradientTape() as tape:
         tape.watch(rows)
-        logits = model.forward(inputs, rows, training=True)
+        logits = model.logits(inputs, rows, training=True)
         loss = tf.reduce_mean(logits**2)
     return logits, tape.gradient(loss, [weights, rows])
 

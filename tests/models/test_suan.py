@@ -225,7 +225,7 @@ def test_which_behaviors_reach_a_candidate(window, reached):
         rows = model.lookup(inputs)
         with tf.GradientTape() as tape:
             tape.watch(rows)
-            logit = tf.reduce_sum(model.forward(inputs, rows))
+            logit = tf.reduce_sum(model.logits(inputs, rows))
         gradient = tape.gradient(logit, rows["behavior_item_id"])
         assert np.count_nonzero(np.any(gradient[0] != 0, axis=-1)) == expected
 
