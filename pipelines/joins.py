@@ -1,14 +1,54 @@
 """How well the raw tables of a bucket of users fit together, as counts to be added."""
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.computed.event_index import EventIndex
-from ctr_tf.schema import USER_KEY
+from ctr_tf.errors import UserError
+from ctr_tf.schema import ITEM_KEY, USER_KEY
 from ctr_tf.time import HOUR
 from pipelines.arrow import column, numpy
+
+_ENOUGH = 20  # users or candidates without a row, none with one: no accident
+
+# Table, its key, what of the exposures looks it up, and the counts of what did and did
+# not find a row, of `count_users` and `count_items`.
+_JOINS = (
+    ("users", USER_KEY, "users with requests", "users known", "users unknown"),
+    (
+        *("items", ITEM_KEY, "candidates"),
+        *("candidates with item row", "candidates without item row"),
+    ),
+)
+
+
+def check_joins(
+    _: bytes, counts: Mapping[str, int], ids: Iterable[tuple[tuple[str, str], str]]
+) -> None:
+    """Before counters and samples are made of it, and not in the summary behind them.
+
+    Args:
+        counts: of all buckets of users.
+        ids: ((table, key), an id of it), of some rows of the raw tables.
+
+    Raises:
+        UserError: for a table of which no row fits any exposure.
+    """
+    example = dict(sorted(ids, reverse=True))
+    for table, key, what, known, unknown in _JOINS:
+        missing = counts.get(f"join {unknown}", 0)
+        if counts.get(f"join {known}", 0) or missing < _ENOUGH:
+            continue
+        raise UserError(
+            f"No row of `{table}` fits any of {missing:,} {what}. Is `{key}` written "
+            "alike in both tables? One of the exposures is "
+            f"{example.get(('exposures', key))!r}, one of {table} "
+            f"{example.get((table, key))!r}. `--ignore` leaves a file out"
+        )
 
 
 def count_users(

@@ -27,6 +27,7 @@ from ctr_tf.storage import as_path, check_store
 from pipelines import steps
 from pipelines.earlier import find_vocabularies
 from pipelines.engines.options import OF_RUNNERS
+from pipelines.joins import check_joins
 from pipelines.limits import RejectionLimits
 from pipelines.negatives import check_negatives
 from pipelines.output import WORK, Output
@@ -199,10 +200,21 @@ def build(
             pool=pool,
         ).with_outputs(*steps.BuildHistories.OUTPUTS, main="buckets")
     )
+    fits = beam.pvalue.AsList(
+        once
+        | "Check joins"
+        >> beam.Map(
+            check_joins,
+            counts=histories.counts
+            | "Add counts of histories"
+            >> beam.CombineGlobally(steps.add_counts).as_singleton_view(),
+            ids=beam.pvalue.AsList(raw.ids),
+        )
+    )
     counters = (
         histories.events
         | "Group by key" >> beam.GroupByKey()
-        | "Count events" >> beam.ParDo(steps.CountEvents(schema))
+        | "Count events" >> beam.ParDo(steps.CountEvents(schema), fits=fits)
     )
     vocabularies = beam.pvalue.AsList(
         histories.vocabulary
@@ -221,6 +233,7 @@ def build(
             ),
             vocabularies=vocabularies,
             starts=starts,
+            fits=fits,
         ).with_outputs(*steps.WriteSamples.OUTPUTS, main="files")
     )
     rejected = (

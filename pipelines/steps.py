@@ -55,7 +55,8 @@ class ReadShard(beam.DoFn):
 
     Outputs: `exposures`, `behaviors`, `users` and `items` as (bucket, Arrow IPC);
     `times`, (day, (times of exposures, how often each occurs)); `pool`, what can be
-    drawn of them; `rejected`, (table, line); `counts`.
+    drawn of them; `rejected`, (table, line); `counts`;
+    `ids`, ((table, key), an id of it).
 
     Args:
         source: reads the shards.
@@ -64,7 +65,7 @@ class ReadShard(beam.DoFn):
         has_pool: whether there is anything to draw.
     """
 
-    OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts")
+    OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts", "ids")
 
     def __init__(
         self, source: Source, schema: Schema, parts: Parts, has_pool: bool = False
@@ -79,6 +80,7 @@ class ReadShard(beam.DoFn):
         number, shard = numbered
         read, started = 0, time.perf_counter()
         clicks: Counter[str] = Counter()
+        ids: dict[str, str] = {}
         for batch in self._source.read(shard, self._schema):
             read += len(batch.rows) + len(batch.rejected)
             table, lines, clicked = validate(batch, number, self._schema)
@@ -89,7 +91,10 @@ class ReadShard(beam.DoFn):
             for line in lines:
                 yield Tagged("rejected", (shard.table, line))
             if len(table):
+                ids = ids or _first_ids(table)
                 yield from self._outputs(shard.table, table)
+        for key, value in ids.items():
+            yield Tagged("ids", ((shard.table, key), value))
         yield Tagged("counts", {f"{shard.table} read": read, **clicks})
         _log_rate("read", f"{shard.table} {shard.path}", read, started)
 
@@ -112,6 +117,12 @@ class ReadShard(beam.DoFn):
             np.split(times, days[1:]), np.split(counts, days[1:]), strict=True
         ):
             yield Tagged("times", (int(day[0][0] // DAY), day))
+
+
+def _first_ids(table: pa.Table) -> dict[str, str]:
+    """What a row holds of the keys that tables are joined by."""
+    keys = [key for key in (USER_KEY, ITEM_KEY) if key in table.column_names]
+    return {key: str(table.column(key)[0].as_py()) for key in keys}
 
 
 class MergeItems(beam.DoFn):
@@ -267,9 +278,9 @@ class CountEvents(beam.DoFn):
         self._schema = schema
 
     def process(
-        self, keyed: tuple[tuple[int, int], Iterable[bytes]]
+        self, keyed: tuple[tuple[int, int], Iterable[bytes]], fits: list[None]
     ) -> Iterator[tuple[int, bytes]]:
-        """Counts one bucket."""
+        """Counts one bucket, once it is known that the tables fit."""
         started = time.perf_counter()
         (place, number), tables = keyed[0], [from_bytes(data) for data in keyed[1]]
         counter, events = self._schema.computed.counters[place], concat(tables)
@@ -325,8 +336,9 @@ class WriteSamples(beam.DoFn):
         keyed: tuple[int, dict[str, Iterable]],
         vocabularies: list[str],
         starts: tuple[int, int],
+        fits: list[None],
     ) -> Iterator[Any]:
-        """Writes one bucket, once the `vocabularies` are written."""
+        """Writes one bucket, once the tables fit and the `vocabularies` are written."""
         started = time.perf_counter()
         number, values = keyed
         paths = list(values["buckets"])

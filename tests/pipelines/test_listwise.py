@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 
 import listwise_reference as reference
 import numpy as np
@@ -468,6 +469,41 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
         "1 of 1 clicks stand again in the behaviors within an hour",
     ):
         assert f"WARNING: {warning}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("table", "rows", "message"),
+    [
+        (
+            "users",
+            [{"user_id": "u7", "age": 3}],
+            "No row of `users` fits any of 25 users with requests. Is `user_id` "
+            "written alike in both tables? One of the exposures is '100', one of users "
+            "'u7'.",
+        ),
+        (
+            "items",
+            [{"item_id": 777, "category": "x"}],
+            "No row of `items` fits any of 25 candidates. Is `item_id` written alike "
+            "in both tables? One of the exposures is '5', one of items '777'.",
+        ),
+    ],
+)
+def test_a_table_that_fits_nothing_is_told_before_samples(
+    table, rows, message, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    shown = [
+        {"user_id": str(100 + n), "item_id": 5, "time": START + n, "request_id": str(n)}
+        for n in range(25)
+    ]
+    log = {
+        "exposures": [row | {"click": n % 2, "like": 0} for n, row in enumerate(shown)]
+    }
+    with pytest.raises(UserError, match=re.escape(message)):
+        small_samples(tmp_path, log | {table: rows})
+    assert "histories " in caplog.text
+    assert "counters " not in caplog.text and "samples " not in caplog.text
 
 
 def test_a_log_of_microseconds_in_a_time_zone(tmp_path):
