@@ -235,7 +235,7 @@ def run_job(raw: Path, output: Path, *options: str) -> tuple[Manifest, dict]:
     steps, logger = StepSeconds(), logging.getLogger("pipelines.steps")
     level = logger.level
     logger.addHandler(steps)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     started, cpu = time.perf_counter(), time.process_time()
     try:
         manifest = listwise.run(

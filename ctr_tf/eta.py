@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from ctr_tf.data.text_tables import duration
+from ctr_tf.time import duration
 
 
 class Eta:

@@ -44,6 +44,19 @@ def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
     return seconds
 
 
+def duration(seconds: int) -> str:
+    """The two largest units of a duration, such as ``3 d 4 h`` or ``12 s``."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, size in reversed(_DURATION_UNITS.items()):
+        if rest >= size or parts or unit == "s":
+            parts.append(f"{rest // size} {unit}")
+            rest %= size
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part[0] != "0" or len(parts) == 1)
+
+
 @functools.cache
 def transitions(zone: str) -> tuple[np.ndarray, np.ndarray]:
     """When a zone's local time changes, from 1970 to `MAX_TIME`.

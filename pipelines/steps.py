@@ -1,6 +1,7 @@
 """The steps of the listwise job that workers run."""
 
 import logging
+import math
 import time
 import zlib
 from collections import Counter
@@ -378,11 +379,19 @@ class WriteSamples(beam.DoFn):
         return encoder
 
 
+_told: dict[str, float] = {}  # step → when a worker process last told of it
+
+
 def _log_rate(step: str, what: str, rows: int, started: float) -> None:
-    seconds = max(time.perf_counter() - started, 1e-6)
+    """Tells how fast a part went: of each step at most one in a second."""
+    now = time.perf_counter()
+    seconds = max(now - started, 1e-6)
     rows_told, rate = f"{rows:,}", f"{rows / seconds:,.0f}"
     extra = {"step": step, "seconds": seconds}  # for `ctr-tf bench pipeline`
-    _log.info("%-10s %s: %s, %s/s", step, what, rows_told, rate, extra=extra)
+    level = logging.INFO if now > _told.get(step, -math.inf) + 1 else logging.DEBUG
+    if level == logging.INFO:
+        _told[step] = now
+    _log.log(level, "%-10s %s: %s, %s/s", step, what, rows_told, rate, extra=extra)
 
 
 def spread(entry: tuple[str, str], parts: int) -> tuple[int, tuple[str, str]]:

@@ -116,7 +116,10 @@ def _warnings(manifest: Manifest) -> list[str]:
     for split in SPLITS[1:]:
         for name, share in manifest.out_of_vocabulary[split].items():
             if share > max(_MANY_UNKNOWN, 2 * in_train.get(name, 0)):
-                warnings.append(f"{share:.0%} of {name} in {split} are unknown")
+                warnings.append(
+                    f"{share:.0%} of {name} in {split} are unknown: the training lacks "
+                    "them. `training.unknown_values` teaches what to make of such"
+                )
     return warnings
 
 

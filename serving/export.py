@@ -248,6 +248,12 @@ def export(arguments: argparse.Namespace) -> Path:
     histories = arguments.history_lengths or trained
     if len(histories) == 1 and not arguments.history_lengths:
         histories = default_history_lengths(histories[0])
+    if max(histories) > max(trained):
+        _log.warning(
+            "histories of up to %d behaviors are longer than any that the run was "
+            "trained on, %d: what it makes of them was measured nowhere",
+            *(max(histories), max(trained)),
+        )
     samples = arguments.samples
     if samples is None:
         samples = VERIFY_SAMPLES if arguments.verify else GOLDEN_SAMPLES

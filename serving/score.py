@@ -6,18 +6,22 @@ request is refused by the export's schema, before TensorFlow is.
 
 import functools
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 from ctr_tf.commands.arguments import Parser
+from ctr_tf.commands.loading import loading
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
 from ctr_tf.storage import as_path, files
 from serving.exported import EXAMPLE_REQUEST, EXTRA, find_version, load_content
 from serving.messages import ranked
 from serving.request import request_to_tensors
+from serving.unknown import unknown_values
 
+_log = logging.getLogger(__name__)
 _COLUMNS = "{:>5}  {:<24}{:>12}{:>10}"
 
 
@@ -34,11 +38,12 @@ class Scorer:
 
     def __init__(self, model: str | Path):
         self.folder = find_version(model)
-        self.schema, _ = load_content(self.folder)
+        self.schema, self._vocabularies = load_content(self.folder)
 
     @functools.cached_property
     def _predict(self):
         """Arrays → outputs. To import TensorFlow and load the model takes seconds."""
+        loading()
         from serving.saved_model import call, load
 
         model = load(self.folder)
@@ -65,9 +70,17 @@ class Scorer:
         items = [candidate[ITEM_KEY] for candidate in request["candidates"]]
         return ranked(items, probability, logit)
 
+    def unknown(self, request: Any) -> list[str]:
+        """What of a request the model does not know; see `unknown_values`."""
+        tensors = request_to_tensors(request, self.schema)
+        return unknown_values(tensors, self.schema, self._vocabularies)
 
-def print_scores(scores: list[dict], as_json: bool) -> None:
-    """Prints what `Scorer.score` gives."""
+
+def print_scores(scorer: Scorer, request: Any, as_json: bool) -> None:
+    """Scores a request and prints the scores; tells what the model does not know."""
+    scores = scorer.score(request)
+    for line in scorer.unknown(request):
+        _log.warning("%s", line)
     if as_json:
         print(json.dumps({"candidates": scores}))
         return
@@ -107,6 +120,5 @@ def main(argv: list[str]) -> int:
         sys.stdout.write(path.read_text("utf-8"))
         return 0
     request = read_request(options.request)
-    scores = Scorer(options.export).score(request)
-    print_scores(scores, options.json)
+    print_scores(Scorer(options.export), request, options.json)
     return 0

@@ -157,3 +157,19 @@ def test_copenhagen_changes_when_everybody_knows():
 def test_an_unknown_zone_is_told():
     with pytest.raises(ValueError, match="Unknown time zone 'Europe/Kopenhagen'. Did"):
         in_numpy.local_time(np.array([1]), "Europe/Kopenhagen")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 m"),
+        (3_601, "1 h"),
+        (3_661, "1 h 1 m"),
+        (10 * in_numpy.DAY + 7_200, "10 d 2 h"),
+        (400 * in_numpy.DAY, "400 d"),
+    ],
+)
+def test_durations(seconds, text):
+    assert in_numpy.duration(seconds) == text

@@ -17,7 +17,6 @@ from ctr_tf.data.records import label_key
 from ctr_tf.data.text_tables import (
     WIDTH,
     bands,
-    duration,
     local_time,
     paragraph,
     plural,
@@ -29,6 +28,7 @@ from ctr_tf.schema import Feature, Schema
 from ctr_tf.schema.feature import ROLES
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.storage import as_path
+from ctr_tf.time import duration
 
 FIRST_SHOWN = 6  # of a long history
 LAST_SHOWN = 14

@@ -1,4 +1,4 @@
-"""Aligned plain text for people: tables within a width, times, durations, counts."""
+"""Aligned plain text for people: tables within a width, times, counts."""
 
 import datetime
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from ctr_tf import time as times
 WIDTH = 100
 _GAP = "  "
 _LEAST = 4  # characters a column keeps when a table must shrink
-_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
 def local_time(seconds: int, zone: int | str) -> str:
@@ -23,19 +22,6 @@ def local_time(seconds: int, zone: int | str) -> str:
     local = times.local_time(np.array(seconds, np.int64), zone)
     moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=int(local))
     return f"{moment:%a %Y-%m-%d %H:%M:%S}"
-
-
-def duration(seconds: int) -> str:
-    """The two largest units of a duration, such as ``3 d 4 h`` or ``12 s``."""
-    rest = int(seconds)
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        if rest >= size or parts or unit == "s":
-            parts.append(f"{rest // size} {unit}")
-            rest %= size
-        if len(parts) == 2:
-            break
-    return " ".join(part for part in parts if part[0] != "0" or len(parts) == 1)
 
 
 def plural(count: int, noun: str) -> str:

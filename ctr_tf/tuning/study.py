@@ -32,6 +32,7 @@ from ctr_tf.compare.recipes import Recipes, resolved
 from ctr_tf.compare.variants import TFRS, Variant
 from ctr_tf.errors import UserError
 from ctr_tf.storage import files
+from ctr_tf.time import duration
 from ctr_tf.training.run import METRICS
 from ctr_tf.tuning.ranges import Ranges
 from ctr_tf.tuning.sampler import Tried, propose
@@ -249,12 +250,8 @@ class Study:
         _log.info(
             "trial %d: %s %.4f, best %.4f of trial %d%s",
             *(last.number, self.monitor, last.value, best.value, best.number),
-            f", about {_duration(left)} left" if left else "",
+            f", about {duration(round(left))} left" if left else "",
         )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def best_of(results: list[Result]) -> Result | None:

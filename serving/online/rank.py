@@ -4,6 +4,7 @@ ctr-tf rank --export EXPORT --store STORE --user u1 --candidates 7,9,12
 """
 
 import json
+import logging
 import sys
 from typing import Any
 
@@ -11,6 +12,8 @@ from ctr_tf.commands.arguments import Parser
 from ctr_tf.errors import UserError
 from serving.online.store import OnlineStore
 from serving.score import Scorer, print_scores
+
+_log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
@@ -40,7 +43,12 @@ def main(argv: list[str]) -> int:
         time=_time(options.time, store),
         slate_size=options.slate_size,
     )
-    print_scores(scorer.score(request), options.json)
+    if not request.get("behaviors"):
+        _log.warning(
+            "the store has no earlier behavior of user %r: scored without a history",
+            options.user,
+        )
+    print_scores(scorer, request, options.json)
     store.close()
     return 0
 

@@ -8,7 +8,7 @@ from ctr_tf.data.costs import add_up
 from ctr_tf.data.inspect import describe, find_samples, render
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import read_examples
-from ctr_tf.data.text_tables import WIDTH, bands, duration, local_time, table
+from ctr_tf.data.text_tables import WIDTH, bands, local_time, table
 from ctr_tf.schema import MISSING, Bucketized, Categorical, Numeric, Schema
 from ctr_tf.schema.vocabulary import Vocabularies
 from ctr_tf.synthetic import random_samples
@@ -269,22 +269,6 @@ def test_what_a_bad_sample_costs_is_not_told(tmp_path, capsys):
         "part-00001-of-00002.tfrecord: record 0: " in error
         and "'context_device' is missing" in error
     )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59, "59 s"),
-        (60, "1 m"),
-        (3_601, "1 h"),
-        (3_661, "1 h 1 m"),
-        (10 * DAY + 7_200, "10 d 2 h"),
-        (400 * DAY, "400 d"),
-    ],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_local_time_before_1970_and_far_ahead():

@@ -492,7 +492,7 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
 def test_a_table_that_fits_nothing_is_told_before_samples(
     table, rows, message, tmp_path, caplog
 ):
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "pipelines.steps")
     shown = [
         {"user_id": str(100 + n), "item_id": 5, "time": START + n, "request_id": str(n)}
         for n in range(25)

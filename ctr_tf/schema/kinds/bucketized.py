@@ -9,6 +9,7 @@ import numpy as np
 
 from ctr_tf.schema.feature import FIRST_ID, MISSING, OUT_OF_VOCABULARY_ID, Feature
 from ctr_tf.schema.kinds.numeric import negative, random_numbers
+from ctr_tf.time import duration
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,6 +147,9 @@ class Bucketized(Feature):
             if low and high:
                 return f"{low} to < {high}"
             return f"< {high}" if high else f">= {low}"
+        if self.log2 and self.computed:  # an age, of seconds
+            low, high = (duration(2**b if b else 0) for b in (bucket, bucket + 1))
+            return f"{low} to < {high}"
         if self.log2:
             return f"{2**bucket if bucket else 0:,} to {2 ** (bucket + 1) - 1:,}"
         return str(bucket)
