@@ -36,6 +36,8 @@ class WorldConfig:
         behaviors_per_user: mean number of rows of a user in the behaviors table
             (clicks on slates come on top of them).
         max_history: the most rows that a user may have there.
+        item_days: for how long an item is shown and found, as of news; 0: for ever.
+        one_click: a user takes exactly one item of each slate.
         plant: of `PLANTS`. None: the world of `ctr_tf.synthetic.world`; else that of
             `ctr_tf.synthetic.plants`, with these structures together.
     """
@@ -48,6 +50,8 @@ class WorldConfig:
     candidates: int = 10
     behaviors_per_user: float = 240.0
     max_history: int = 1_000
+    item_days: float = 0.0
+    one_click: bool = False
     plant: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -61,7 +65,9 @@ class WorldConfig:
             ("candidates", 2, 1_000),
             ("behaviors_per_user", 1, 100_000),
             ("max_history", MIN_SESSION_SIZE, 100_000),
+            ("item_days", 0, 3_650),
         )
+        self._check_lives()
         if self.candidates * 2 > self.items:
             raise UserError(
                 "A slate holds at most half of the items. Received: "
@@ -76,6 +82,25 @@ class WorldConfig:
         for name in self.plant:
             if name not in PLANTS:
                 raise UserError(unknown_name("plant", name, PLANTS))
+
+    def _check_lives(self) -> None:
+        """A slate of distinct items needs as many that live at its time."""
+        if not self.item_days:
+            return
+        if self.plant:
+            raise UserError(
+                "Planted worlds have items that live for ever. Received: "
+                f"item_days={self.item_days:g}, plant={','.join(self.plant)}"
+            )
+        share = self.item_days / (self.days + 1 + self.item_days)
+        alive = self.items // NUM_CATEGORIES * share  # of a category
+        if alive < 2 or self.items * share < 2 * self.candidates:
+            raise UserError(
+                "Too few items live at a time: two of each category and two slates are "
+                f"needed. Received: items={self.items}, item_days={self.item_days:g}, "
+                f"days={self.days}, candidates={self.candidates}, of which "
+                f"{self.items * share:.0f} live"
+            )
 
     @property
     def exposure_start(self) -> int:

@@ -175,7 +175,7 @@ class PlantedSessions(Sessions):
         first = rng.integers(NUM_CATEGORIES, size=(len(users.behaviors), threads))
         return thread, first[self.user, thread]
 
-    def _content(self, session, left, catalog, rng):
+    def _content(self, session, left, time, catalog, rng):
         noise = rng.random(len(session)) < PLANTED_NOISE
         action = rng.integers(len(ACTIONS), size=len(session))
         if "time_gaps" in self.plant:
@@ -185,7 +185,7 @@ class PlantedSessions(Sessions):
         category = np.where(noise, -1, self.interest[session])
         if "realtime_trigger" in self.plant:
             return catalog.draw_of_brand(category, self.brand[session], rng), action
-        return catalog.draw(category, rng), action
+        return catalog.draw(category, time, rng), action
 
 
 class PlantedRequests(Requests):

@@ -71,7 +71,7 @@ class Requests:
         self.user = sessions.user[self.session]
         self.device = self._devices(sessions, rng)
         category_RC = self._categories(world, rng)
-        self.item = _distinct_items(catalog, category_RC, rng)
+        self.item = _distinct_items(catalog, category_RC, self.time, rng)
         position_C = np.linspace(0.5, -0.5, config.candidates)
         logit_RC = (
             BASE_LOGIT
@@ -81,6 +81,14 @@ class Requests:
             + np.array(DEVICE_LOGITS)[self.device, None]
             + POSITION_WEIGHT * position_C
         )
+        if config.one_click:
+            weight_RC = np.exp(logit_RC)
+            probability_RC = weight_RC / weight_RC.sum(axis=1, keepdims=True)
+            # The largest of logit + Gumbel is a draw from the softmax.
+            taken_R = (logit_RC + rng.gumbel(size=logit_RC.shape)).argmax(axis=1)
+            self.click = np.arange(logit_RC.shape[1]) == taken_R[:, None]
+            self.probability = probability_RC.astype(np.float32)
+            return
         self.probability = (1 / (1 + np.exp(-logit_RC))).astype(np.float32)
         self.click = rng.random(logit_RC.shape, np.float32) < self.probability
 
@@ -160,12 +168,16 @@ def mix(
 
 
 def _distinct_items(
-    catalog: Catalog, category_RC: np.ndarray, rng: np.random.Generator
+    catalog: Catalog,
+    category_RC: np.ndarray,
+    time_R: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Items of the categories, none twice in a slate."""
-    item_RC = catalog.draw(category_RC, rng)
+    time_RC = np.repeat(time_R[:, None], category_RC.shape[1], axis=1)
+    item_RC = catalog.draw(category_RC, time_RC, rng)
     while (again_RC := repeated(item_RC)).any():
-        item_RC[again_RC] = rng.integers(len(catalog.category), size=again_RC.sum())
+        item_RC[again_RC] = catalog.draw_any(time_RC[again_RC], rng)
     return item_RC
 
 

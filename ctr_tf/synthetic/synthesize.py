@@ -12,6 +12,9 @@ Writes a folder of raw tables, as a shop would have them, not samples:
 Times are seconds, rows are in the order of time. `ctr_tf.synthetic.world` tells
 how the world works. The same options give the same logs.
 
+With `--item_days 3 --one_click` the logs are like a news site's: an item lives for
+days, and a user takes one of each slate.
+
 With `--plant` the world is that of `ctr_tf.synthetic.plants`, in which what models
 claim to exploit can be planted one by one.
 
@@ -50,6 +53,7 @@ from ctr_tf.synthetic.config import PLANTS, START, WorldConfig
 from ctr_tf.synthetic.fresh_titles import raw_folder
 from ctr_tf.synthetic.fresh_titles.config import FreshTitlesConfig
 from ctr_tf.synthetic.fresh_titles.world import make_tables
+from ctr_tf.synthetic.news import NewsCatalog
 from ctr_tf.synthetic.plants import (
     PlantedCatalog,
     PlantedRequests,
@@ -79,11 +83,15 @@ def synthesize(config: WorldConfig) -> dict[str, pa.Table]:
         UserError: if so few users come so rarely that nothing is shown.
     """
     rng = np.random.default_rng(config.seed)
-    classes = (Catalog, Sessions, Requests)
+    make_sessions, make_requests = Sessions, Requests
+    catalog: Catalog
     if config.plant:
-        classes = (PlantedCatalog, PlantedSessions, PlantedRequests)
-    make_catalog, make_sessions, make_requests = classes
-    catalog = make_catalog(config.items, rng)
+        make_sessions, make_requests = PlantedSessions, PlantedRequests
+        catalog = PlantedCatalog(config.items, rng)
+    elif config.item_days:
+        catalog = NewsCatalog(config, rng)
+    else:
+        catalog = Catalog(config.items, rng)
     users = Users(config, rng)
     sessions = make_sessions(config, users, rng)
     behaviors = sessions.behaviors(catalog, rng)
@@ -308,6 +316,9 @@ def _add_sizes(parser: argparse.ArgumentParser, config: type) -> None:
                 metavar="NAME,…",
                 help=f"structures to plant in the click probability. {told}",
             )
+        elif field.type is bool:
+            what = "a user takes exactly one item of each slate"
+            parser.add_argument(f"--{field.name}", action="store_true", help=what)
         else:
             parser.add_argument(
                 f"--{field.name}",

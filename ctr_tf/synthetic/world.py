@@ -78,13 +78,25 @@ class Catalog:
         self._order = np.argsort(self.category, kind="stable")
         self._cumulative = np.cumsum(weight[self._order])
 
-    def draw(self, category: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Items of the given categories, by popularity; -1 means any category."""
+    def draw(
+        self, category: np.ndarray, time: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Items of the given categories, by popularity; -1 means any category.
+
+        Args:
+            category: any shape.
+            time: when each is wanted, which matters to items that do not live for ever.
+            rng: random generator.
+        """
         any_category = rng.integers(self.num_categories, size=category.shape)
         category = np.where(category < 0, any_category, category)
         point = category + rng.random(category.shape)
         index = np.searchsorted(self._cumulative, point, side="right")
         return self._order[np.minimum(index, len(self._order) - 1)]
+
+    def draw_any(self, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """An item for each time, popular or not."""
+        return rng.integers(len(self.category), size=time.shape)
 
 
 class Users:
@@ -209,19 +221,20 @@ class Sessions:
         scale = np.minimum(1.0, self.max_seconds / longest)
         time = self.start[session] + np.ceil(elapsed * scale[session]).astype(np.int64)
         left = (first + self.size)[session] - np.arange(len(session))
-        item, action = self._content(session, left, catalog, rng)
+        item, action = self._content(session, left, time, catalog, rng)
         return {"session": session, "time": time, "item": item, "action": action}
 
     def _content(
         self,
         session: np.ndarray,
         left: np.ndarray,
+        time: np.ndarray,
         catalog: Catalog,
         rng: np.random.Generator,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Item and action of behaviors after which `left` - 1 follow in the session."""
         noise_share = np.where(left <= 2, LAST_NOISE_SHARE, NOISE_SHARE)
         noise = rng.random(len(session)) < noise_share
-        item = catalog.draw(np.where(noise, -1, self.interest[session]), rng)
+        item = catalog.draw(np.where(noise, -1, self.interest[session]), time, rng)
         clicked = rng.random(len(session)) < np.where(noise, 0.3, 0.6)
         return item, clicked * 1

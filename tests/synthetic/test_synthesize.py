@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 import json
 
@@ -11,7 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ctr_tf.commands.main import main as ctr_tf_main
-from ctr_tf.synthetic.config import START, WorldConfig
+from ctr_tf.synthetic.config import NUM_CATEGORIES, START, WorldConfig
+from ctr_tf.synthetic.news import NewsCatalog
 from ctr_tf.synthetic.synthesize import TABLES, main, reachable_auc, synthesize
 from ctr_tf.time import DAY, HOUR, is_weekend
 
@@ -251,6 +253,50 @@ def test_the_current_burst_tells_what_is_clicked(exposures, behaviors, tables):
     assert 0.2 < (~burst).mean() < 0.5
 
 
+NEWS = dataclasses.replace(SMALL, items=600, item_days=1.5, one_click=True)
+
+
+def test_news_live_for_days_and_one_of_a_slate_is_clicked():
+    tables = synthesize(NEWS)
+    shown = tables["exposures"].to_pandas()
+    seen = pd.concat(
+        [
+            frame[["item_id", "time"]]
+            for frame in (shown, tables["behaviors"].to_pandas())
+        ]
+    )
+    times = seen.groupby("item_id").time.agg(["min", "max"])
+    lives = times["max"] - times["min"]
+    assert lives.max() < 1.5 * DAY and lives.median() > DAY
+    # They come and go over all of the days, of which the first shows those born before.
+    assert times["min"].min() < START + DAY
+    assert times["max"].max() > START + 13 * DAY
+    slates = shown.groupby("request_id")
+    assert (slates.click.sum() == 1).all() and (slates.item_id.nunique() == 10).all()
+    np.testing.assert_allclose(slates.true_probability.sum(), 1, rtol=1e-5)
+    # A tenth each of the candidates, by what they were said to have: as often clicked.
+    parts = shown.groupby(pd.qcut(shown.true_probability, 10, duplicates="drop"))
+    found = parts[["click", "true_probability"]].mean()
+    error = np.sqrt(found.true_probability / parts.size())
+    assert ((found.click - found.true_probability).abs() < 4 * error).all()
+
+
+def test_news_are_drawn_by_category_and_popularity_among_the_living():
+    rng = np.random.default_rng(0)
+    catalog = NewsCatalog(NEWS, rng)
+    time = START + 5 * DAY
+    alive = (catalog.birth <= time) & (time < catalog.birth + catalog.life)
+    for category in (0, 7, NUM_CATEGORIES - 1):
+        wanted = np.full(20_000, category)
+        items = catalog.draw(wanted, np.full(wanted.shape, time), rng)
+        possible = np.flatnonzero(alive & (catalog.category == category))
+        assert len(possible) >= 2 and set(items) == set(possible)
+        weight = np.diff(catalog._cumulative, prepend=0)[np.argsort(catalog._order)]
+        expected = weight[possible] / weight[possible].sum()
+        share = np.bincount(items, minlength=NEWS.items)[possible] / len(items)
+        np.testing.assert_allclose(share, expected, atol=0.02)
+
+
 def test_reachable_auc_is_scikit_learns(exposures, tables):
     expected = roc_auc_score(exposures.click, exposures.true_probability)
     assert np.isclose(reachable_auc(tables["exposures"]), expected, atol=1e-9)
@@ -319,6 +365,11 @@ def test_nothing_is_published_by_a_run_that_fails(tmp_path):
         (["--requests_per_user", "nan"], "Received: requests_per_user=nan"),
         (["--candidates", "60", "--items", "100"], "candidates=60, items=100"),
         (["--behaviors_per_user", "5000"], "max_history=1000"),
+        (
+            ["--item_days", "0.1"],
+            "items=2000, item_days=0.1, days=28, candidates=10, of which 7 live",
+        ),
+        (["--item_days", "3", "--plant", "time_gaps"], "item_days=3, plant=time_gaps"),
         (["--format", "parket"], "Unknown format 'parket'. Did you mean 'parquet'?"),
     ],
 )
