@@ -222,9 +222,9 @@ class RestTransport:
             response = self._session().request(method, url, data=body, timeout=timeout)
             answer: Any = response.json() if response.ok else None
         except requests.Timeout as error:
-            raise ServingError(DEADLINE_EXCEEDED, f"{url}: {error}") from error
+            raise ServingError(DEADLINE_EXCEEDED, f"{url}: {error}") from None
         except requests.ConnectionError as error:
-            raise ServingError(UNAVAILABLE, f"{url}: {error}") from error
+            raise ServingError(UNAVAILABLE, f"{url}: {error}") from None
         except (requests.RequestException, ValueError) as error:
             raise ServingError(INTERNAL, f"{url}: {error}") from error
         if not response.ok:
@@ -243,4 +243,5 @@ def _call(method: Callable, request: Any, timeout: float) -> Any:
     try:
         return method(request, timeout)
     except grpc.RpcError as error:
-        raise ServingError(error.code().name, error.details() or "") from error
+        # Code and details are all that it says; its own lines would bury them.
+        raise ServingError(error.code().name, error.details() or "") from None
