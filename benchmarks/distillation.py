@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf import config as configs
-from ctr_tf.compare.bootstrap import draw_users, replicate_metrics
 from ctr_tf.compare.jobs import Job, check_data, make_jobs
 from ctr_tf.compare.variants import Variant
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.evaluation.bootstrap import draw_users, replicate_metrics
 from ctr_tf.evaluation.scores import SCORES, load_scores
 from ctr_tf.recipes.find import find_recipe
 

@@ -39,14 +39,14 @@ from pathlib import Path
 import numpy as np
 
 from ctr_tf import config as configs
-from ctr_tf.compare.bootstrap import (
+from ctr_tf.data.prepared import PreparedData
+from ctr_tf.errors import UserError, check_positive_options
+from ctr_tf.evaluation.bootstrap import (
     METRICS,
     compare_with,
     draw_users,
     replicate_metrics,
 )
-from ctr_tf.data.prepared import PreparedData
-from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.evaluation.scores import SCORES, load_scores
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.training.config import Config
@@ -225,7 +225,7 @@ def measure(
 
 
 def _differences(output: Path, seeds: int) -> dict:
-    """Ours minus theirs, by metric; see `ctr_tf.compare.bootstrap`."""
+    """Ours minus theirs, by metric; see `ctr_tf.evaluation.bootstrap`."""
     replicates = {}
     for name, place in ((OURS, "ours-{}/evaluation/test"), (THEIRS, "theirs-{}")):
         scores = [

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.compare.bootstrap import (
+from ctr_tf.compare.variants import Variant
+from ctr_tf.errors import UserError
+from ctr_tf.evaluation.bootstrap import (
     METRICS,
     compare_with,
     draw_users,
     holm,
     replicate_metrics,
 )
-from ctr_tf.compare.variants import Variant
-from ctr_tf.errors import UserError
 from ctr_tf.evaluation.scores import load_scores
 
 REPLICATES = 1_000

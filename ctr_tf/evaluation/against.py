@@ -1,7 +1,7 @@
 """A run against another on the same candidates: differences, and whether they are real.
 
 Differences are this run minus the other, with the 95 % interval and the p-value of the
-paired bootstrap over users (`ctr_tf.compare.bootstrap`), up to its `MAX_CANDIDATES`.
+paired bootstrap over users (`ctr_tf.evaluation.bootstrap`), up to its `MAX_CANDIDATES`.
 The luck of a training is not in them: one run each says nothing of another seed
 (`ctr-tf compare --seeds` does).
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.evaluation.scores import KeptScores, Scores, by_request, load_scores
 from ctr_tf.evaluation.slices import METRICS, Slices, with_interval
 

@@ -14,7 +14,7 @@ either time: importance is that of a group beside all others, not of it alone.
 * With `single`, every feature by itself, those of behaviors among all behaviors.
 
 Counters, and what else is computed of candidates, follow from one another, so they are
-one group. The interval is that of `ctr_tf.compare.bootstrap`: each replicate draws
+one group. The interval is that of `ctr_tf.evaluation.bootstrap`: each replicate draws
 users, and permutations.
 
 Shapes: `M` samples, `C` candidates, `N` behaviors.
@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.evaluation.metrics import hash_ids
 from ctr_tf.evaluation.scores import Scores
 from ctr_tf.evaluation.slices import with_interval

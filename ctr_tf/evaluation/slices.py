@@ -12,7 +12,7 @@ What is missing is a group of its own. Where a feature holds several values, a c
 is in the group of each; of a list of numbers the mean counts.
 
 A metric that a group does not define (it has one class only) is absent. Intervals are
-95 % of a bootstrap over the group's users (`ctr_tf.compare.bootstrap`), from its
+95 % of a bootstrap over the group's users (`ctr_tf.evaluation.bootstrap`), from its
 `MIN_USERS` users and up to its `MAX_CANDIDATES` of the split.
 
 Shapes: `n` candidates, `L` values of a feature.
@@ -23,9 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError, unknown_name
-from ctr_tf.evaluation import withheld
+from ctr_tf.evaluation import bootstrap, withheld
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import KeptScores, Scores
 from ctr_tf.schema import (

@@ -1,7 +1,7 @@
 """What the history is worth: the same model's metrics with the history withheld.
 
 The difference has a 95 % interval by the paired bootstrap over users of
-`ctr_tf.compare.bootstrap`, up to its `MAX_CANDIDATES`.
+`ctr_tf.evaluation.bootstrap`, up to its `MAX_CANDIDATES`.
 """
 
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctr_tf.compare import bootstrap
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.evaluation.metrics import Metrics, hash_ids
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import Scores

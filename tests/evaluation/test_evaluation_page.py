@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctr_tf.commands.main import resolve
-from ctr_tf.compare import bootstrap
-from ctr_tf.evaluation import baseline_line, importance
+from ctr_tf.evaluation import baseline_line, bootstrap, importance
 from ctr_tf.training import projector
 
 PAGE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")

@@ -8,8 +8,8 @@ import pytest
 from helpers import make_schema
 from sklearn.metrics import log_loss, roc_auc_score
 
-from ctr_tf.compare import bootstrap
 from ctr_tf.errors import UserError
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.evaluation.predictions import Predictions
 from ctr_tf.evaluation.scores import KeptScores
 from ctr_tf.evaluation.slices import Slices, find_slicings, tables, undefined

@@ -9,12 +9,11 @@ from keras import ops
 from small_run import train_two_steps, without_behaviors
 
 from ctr_tf.commands import main as cli
-from ctr_tf.compare import bootstrap
-from ctr_tf.compare.bootstrap import draw_users, replicate_log_loss
 from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import dataset, empty_history
 from ctr_tf.data.prepared import PreparedData
-from ctr_tf.evaluation import withheld
+from ctr_tf.evaluation import bootstrap, withheld
+from ctr_tf.evaluation.bootstrap import draw_users, replicate_log_loss
 from ctr_tf.evaluation.evaluate import evaluate_predictions
 from ctr_tf.evaluation.metrics import hash_ids
 from ctr_tf.evaluation.predictions import predictions

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ctr_tf.compare.bootstrap import (
+from ctr_tf.evaluation.bootstrap import (
     compare_with,
     draw_users,
     holm,
