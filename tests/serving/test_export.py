@@ -352,14 +352,21 @@ def test_versions_count_up(tmp_path):
     assert versions(tmp_path) == [2, 10]
 
 
-def test_score_prints_a_table_and_an_example(small_export, capsys, tmp_path):
+def test_score_prints_a_table_and_an_example(small_export, capsys, caplog, tmp_path):
     assert main(["--export", str(small_export), "--example_request"]) == 0
     path = tmp_path / "request.json"
     path.write_text(capsys.readouterr().out, "utf-8")
     assert main(["--export", str(small_export), "--request", str(path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["rank", "item_id", "probability", "position"]
-    assert len(lines) == 1 + len(json.loads(path.read_text())["candidates"])
+    request = json.loads(path.read_text())
+    assert len(lines) == 1 + len(request["candidates"])
+    assert "unknown" not in caplog.text
+    request["context"]["device"] = "ü ∞"
+    path.write_text(json.dumps(request))
+    assert main(["--export", str(small_export), "--request", str(path)]) == 0
+    told = "context device: 1 of 1 are unknown to the model: ü ∞"
+    assert caplog.messages[-1] == told
 
 
 def test_score_tells_mistakes(small_export, tmp_path):

@@ -163,6 +163,14 @@ def test_the_commands_rank_what_was_ingested(world, tmp_path):
     assert found.returncode == 0, found.stderr
     ranked = json.loads(found.stdout)["candidates"]
     assert {row["item_id"] for row in ranked} == {3, 4, 5}
+    assert "unknown" not in found.stderr and "history" not in found.stderr
+    strange = "3,4,987654321"
+    words = [{"7": "0", "3,4,5": strange}.get(word, word) for word in words]
+    found = subprocess.run([*run, *words], capture_output=True, text=True)
+    assert len(json.loads(found.stdout)["candidates"]) == 3
+    assert "no earlier behavior of user '0': scored without a history" in found.stderr
+    unknown = "candidate item_id: 1 of 3 are unknown to the model: 987654321"
+    assert unknown in found.stderr
 
 
 def test_what_is_known_before_a_request(store):
