@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         time=_time(options.time, store),
         slate_size=options.slate_size,
     )
-    if not request.get("behaviors"):
+    if not request["behaviors"]["time"]:
         _log.warning(
             "the store has no earlier behavior of user %r: scored without a history",
             options.user,
