@@ -67,8 +67,10 @@ test-jax: setup
 	$(ON_JAX) tests/layers/test_contract.py tests/layers/test_examples.py \
 	  tests/layers/test_sparse_layers.py tests/losses tests/test_without_tensorflow.py
 
-# The same on PyTorch, in an environment beside .venv: it brings gigabytes.
+# All of the layers' but those, on PyTorch, in an environment beside .venv: it brings
+# gigabytes.
 test-torch:
+	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
 	$(PYTHON) -m venv .venv-torch
 	.venv-torch/bin/python -m pip install --quiet --editable '.[test]' torch
 	KERAS_BACKEND=torch .venv-torch/bin/python -m pytest $(WORKERS) -m "" \

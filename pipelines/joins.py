@@ -13,15 +13,17 @@ from ctr_tf.schema import ITEM_KEY, USER_KEY
 from ctr_tf.time import HOUR
 from pipelines.arrow import column, numpy
 
-_ENOUGH = 20  # users or candidates without a row, none with one: no accident
+_ENOUGH = 20  # users or rows without a row of theirs, none with one: no accident
 
-# Table, its key, what of the exposures looks it up, and the counts of what did and did
-# not find a row, of `count_users` and `count_items`.
+# Table, its key, and counts (of `count_users` and `count_items`) of what does and does
+# not find a row in it.
 _JOINS = (
-    ("users", USER_KEY, "users with requests", "users known", "users unknown"),
+    ("users", USER_KEY, ("users known",), ("users unknown",)),
     (
-        *("items", ITEM_KEY, "candidates"),
-        *("candidates with item row", "candidates without item row"),
+        "items",
+        ITEM_KEY,
+        ("candidates with item row", "behaviors with item row"),
+        ("candidates without item row", "behaviors without item row"),
     ),
 )
 
@@ -33,21 +35,27 @@ def check_joins(
 
     Args:
         counts: of all buckets of users.
-        ids: ((table, key), an id of it), of some rows of the raw tables.
+        ids: ((table, key), an id of it), of some rows of the raw tables that are fit
+            for use. A table without one is not judged: others tell what it lacks.
 
     Raises:
-        UserError: for a table of which no row fits any exposure.
+        UserError: for a table of which no row fits anything.
     """
     example = dict(sorted(ids, reverse=True))
-    for table, key, what, known, unknown in _JOINS:
-        missing = counts.get(f"join {unknown}", 0)
-        if counts.get(f"join {known}", 0) or missing < _ENOUGH:
+    for table, key, known, unknown in _JOINS:
+        found, missing = (
+            sum(counts.get(f"join {name}", 0) for name in names)
+            for names in (known, unknown)
+        )
+        if found or missing < _ENOUGH or (table, key) not in example:
             continue
+        what = "users with requests" if table == "users" else "candidates and behaviors"
         raise UserError(
             f"No row of `{table}` fits any of {missing:,} {what}. Is `{key}` written "
             "alike in both tables? One of the exposures is "
-            f"{example.get(('exposures', key))!r}, one of {table} "
-            f"{example.get((table, key))!r}. `--ignore` leaves a file out"
+            f"{example[('exposures', key)]!r}, one of {table} {example[table, key]!r}. "
+            "To go on without the table, take its files out of the folder, or let "
+            "their names begin with `_`"
         )
 
 

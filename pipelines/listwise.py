@@ -64,7 +64,8 @@ def run(argv: list[str]) -> Manifest:
         The manifest of the published data set.
 
     Raises:
-        UserError: for an impossible option, or too many rejected rows.
+        UserError: for an impossible option, too many rejected rows, or a table of which
+            no row fits any other.
         FileNotFoundError: for raw files that do not exist.
         FileExistsError: if the output exists.
     """

@@ -379,19 +379,24 @@ class WriteSamples(beam.DoFn):
         return encoder
 
 
-_told: dict[str, float] = {}  # step → when a worker process last told of it
+# Step → when this process last told of it, and of how many parts it did not, since.
+_told: dict[str, tuple[float, int]] = {}
 
 
 def _log_rate(step: str, what: str, rows: int, started: float) -> None:
     """Tells how fast a part went: of each step at most one in a second."""
     now = time.perf_counter()
     seconds = max(now - started, 1e-6)
-    rows_told, rate = f"{rows:,}", f"{rows / seconds:,.0f}"
-    extra = {"step": step, "seconds": seconds}  # for `ctr-tf bench pipeline`
-    level = logging.INFO if now > _told.get(step, -math.inf) + 1 else logging.DEBUG
-    if level == logging.INFO:
-        _told[step] = now
-    _log.log(level, "%-10s %s: %s, %s/s", step, what, rows_told, rate, extra=extra)
+    last, untold = _told.get(step, (-math.inf, 0))
+    is_told = now > last + 1
+    _told[step] = (now, 0) if is_told else (last, untold + 1)
+    more = f" (and {untold:,} more before it)" if untold else ""
+    _log.log(
+        logging.INFO if is_told else logging.DEBUG,
+        "%-10s %s: %s, %s/s%s",
+        *(step, what, f"{rows:,}", f"{rows / seconds:,.0f}", more),
+        extra={"step": step, "seconds": seconds},  # for `ctr-tf bench pipeline`
+    )
 
 
 def spread(entry: tuple[str, str], parts: int) -> tuple[int, tuple[str, str]]:

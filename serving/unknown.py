@@ -1,4 +1,7 @@
-"""Which values of a request a model does not know, so that it scores others alike."""
+"""Which ids of a request are in no vocabulary of a model: to it, all of these are one.
+
+What else it knows of them still counts: a title, a price, a category.
+"""
 
 from collections.abc import Mapping
 
@@ -33,8 +36,6 @@ def unknown_values(
             if raw is None or not feature.vocabulary_name:
                 continue
             values = pa.array(raw.ravel())
-            if feature.dtype == "string":  # bytes, in tensors
-                values = values.cast(pa.string())
             values = values.filter(pc.not_equal(values, MISSING[feature.dtype]))
             is_unknown = vocabularies.encode(feature, values) == OUT_OF_VOCABULARY_ID
             found = [str(value) for value in values.filter(pa.array(is_unknown))]

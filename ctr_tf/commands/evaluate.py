@@ -11,12 +11,8 @@ another run on the same samples and tells whether the difference is real; a metr
 in its place is what RelaImpr is relative to. docs/evaluation.md has the rest.
 """
 
-import logging
-
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.loading import loading
-
-_log = logging.getLogger(__name__)
 
 
 def parser() -> Parser:
@@ -69,16 +65,13 @@ def main(argv: list[str]) -> int:
     """Evaluates by the command line."""
     options = parser().parse_args(argv)
     loading()
-    from ctr_tf.evaluation.evaluate import METRICS, Asked, evaluate_run, output_folder
+    from ctr_tf.evaluation.evaluate import Asked, evaluate_run, output_folder
     from ctr_tf.evaluation.report import console_tables, headline
     from ctr_tf.storage import as_path, files
 
     output = as_path(
         options.output or output_folder(options.run, options.split, options.task)
     )
-    earlier = output / METRICS
-    if earlier.is_file():
-        _log.info("replacing the report in %s", output)
     with files.naming(output):
         result = evaluate_run(
             options.run,

@@ -346,6 +346,8 @@ def evaluate_run(
         history = empty_history(found, config, num_chunks=chunks, texts=texts)
         without = WithoutHistory(scorer, history)
     total = found.num_samples(split)
+    if (output / METRICS).is_file():
+        _log.info("the report in %s will be replaced", output)
     with diagnosed(found, split), writing(output) as here:
         if asked.importance is not None:
             most = asked.importance_requests

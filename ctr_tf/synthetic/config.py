@@ -94,10 +94,11 @@ class WorldConfig:
             )
         share = self.item_days / (self.days + 1 + self.item_days)
         alive = self.items // NUM_CATEGORIES * share  # of a category
-        if alive < 2 or self.items * share < 2 * self.candidates:
+        if alive < 3 or self.items * share < 2 * self.candidates:
             raise UserError(
-                "Too few items live at a time: two of each category and two slates are "
-                f"needed. Received: items={self.items}, item_days={self.item_days:g}, "
+                "Too few items live at a time: three of each category, on average, and "
+                f"two slates are needed. Received: items={self.items}, "
+                f"item_days={self.item_days:g}, "
                 f"days={self.days}, candidates={self.candidates}, of which "
                 f"{self.items * share:.0f} live"
             )

@@ -15,8 +15,8 @@ from ctr_tf.time import DAY
 class NewsCatalog(Catalog):
     """Items that come one after another and go.
 
-    Those of a category come at even distances, with a random part, so that each has two
-    or more living ones at any time.
+    Those of a category come at even distances, with a random part. Where k live at a
+    time on average, so many as k - 1 always do.
 
     Args:
         config: of the world.
@@ -32,10 +32,11 @@ class NewsCatalog(Catalog):
         # By category, the order that popularity is added up in.
         rank = np.arange(config.items) - np.repeat(np.cumsum(count) - count, count)
         part = (rank + rng.random(config.items)) / np.repeat(count, count)
+        birth = (part * span).astype(np.int64)
         self._span, self._first = span, first
-        self._births = np.repeat(np.arange(len(count)), count) * span + part * span
+        self._births = np.repeat(np.arange(len(count)), count) * span + birth
         self.birth = np.empty(config.items, np.int64)
-        self.birth[self._order] = first + (part * span).astype(np.int64)
+        self.birth[self._order] = first + birth
 
     def draw(
         self, category: np.ndarray, time: np.ndarray, rng: np.random.Generator
@@ -53,5 +54,5 @@ class NewsCatalog(Catalog):
         return self._order[np.clip(index, low, high - 1)]
 
     def draw_any(self, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """As `Catalog.draw_any`: living ones."""
+        """Living items of any category, by popularity."""
         return self.draw(np.full(time.shape, -1), time, rng)

@@ -316,7 +316,7 @@ def _add_sizes(parser: argparse.ArgumentParser, config: type) -> None:
                 metavar="NAME,…",
                 help=f"structures to plant in the click probability. {told}",
             )
-        elif field.type is bool:
+        elif field.name == "one_click":
             what = "a user takes exactly one item of each slate"
             parser.add_argument(f"--{field.name}", action="store_true", help=what)
         else:

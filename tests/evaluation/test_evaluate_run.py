@@ -29,7 +29,7 @@ def run(tmp_path_factory):
     return train_two_steps(folder, make_schema(history_length=16), model)
 
 
-def test_metrics_are_those_of_the_ranker(run, capsys, tmp_path, monkeypatch):
+def test_metrics_are_those_of_the_ranker(run, capsys, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)  # where no baselines lie
     assert cli.main(["evaluate", "--run", str(run), "--batch_size", "8"]) == 0
     shown = capsys.readouterr().out
@@ -61,6 +61,11 @@ def test_metrics_are_those_of_the_ranker(run, capsys, tmp_path, monkeypatch):
         found.append(-np.mean(y * np.log(scores) + (1 - y) * np.log(1 - scores)))
     assert metrics["log_loss"] == pytest.approx(losses[0], rel=1e-4)
     assert metrics["reachable"]["log_loss"] == pytest.approx(reached[0], rel=1e-4)
+    caplog.set_level("INFO")
+    told = f"the report in {run / 'evaluation' / 'test'} will be replaced"
+    assert told not in caplog.messages
+    again = ["evaluate", "--run", str(run), "--no_withheld"]
+    assert cli.main(again) == 0 and told in caplog.messages
 
 
 def test_a_run_as_its_own_base(run, tmp_path):

@@ -7,6 +7,8 @@ import re
 
 import listwise_reference as reference
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -26,6 +28,7 @@ from job_helpers import (
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.errors import UserError
 from ctr_tf.schema import MISSING, Categorical, Schema
+from pipelines import steps
 
 
 def same_sample(one, other):
@@ -471,6 +474,18 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
         assert f"WARNING: {warning}" in caplog.text
 
 
+def log_of_one_item(**tables):
+    """25 users, each with one slate of one candidate; twelve click."""
+    shown = [
+        {
+            **{"user_id": str(100 + n), "item_id": 5, "time": START + n},
+            **{"request_id": str(n), "click": n % 2, "like": 0},
+        }
+        for n in range(25)
+    ]
+    return {"exposures": shown, **tables}
+
+
 @pytest.mark.parametrize(
     ("table", "rows", "message"),
     [
@@ -484,8 +499,9 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
         (
             "items",
             [{"item_id": 777, "category": "x"}],
-            "No row of `items` fits any of 25 candidates. Is `item_id` written alike "
-            "in both tables? One of the exposures is '5', one of items '777'.",
+            "No row of `items` fits any of 37 candidates and behaviors. Is `item_id` "
+            "written alike in both tables? One of the exposures is '5', one of items "
+            "'777'.",
         ),
     ],
 )
@@ -493,17 +509,53 @@ def test_a_table_that_fits_nothing_is_told_before_samples(
     table, rows, message, tmp_path, caplog
 ):
     caplog.set_level("DEBUG", "pipelines.steps")
-    shown = [
-        {"user_id": str(100 + n), "item_id": 5, "time": START + n, "request_id": str(n)}
-        for n in range(25)
-    ]
-    log = {
-        "exposures": [row | {"click": n % 2, "like": 0} for n, row in enumerate(shown)]
-    }
-    with pytest.raises(UserError, match=re.escape(message)):
-        small_samples(tmp_path, log | {table: rows})
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        small_samples(tmp_path, log_of_one_item(**{table: rows}))
     assert "histories " in caplog.text
     assert "counters " not in caplog.text and "samples " not in caplog.text
+    assert "let their names begin with `_`" in str(error.value)
+    raw = tmp_path / "raw"
+    (raw / f"{table}.parquet").rename(raw / f"_{table}.parquet")
+    assert len(small_samples(tmp_path, {})[0]) == 25
+
+
+def test_items_that_fit_behaviors_alone_are_left_in_peace(tmp_path, caplog):
+    caplog.set_level("INFO")
+    log = log_of_one_item(items=[{"item_id": 6, "category": "x"}])
+    log["behaviors"] = [
+        {"user_id": str(100 + n), "item_id": 6, "time": START - 9} for n in range(25)
+    ]
+    assert len(small_samples(tmp_path, log)[0]) == 25
+    assert "25 of 25 candidates are of items that have no row in items" in caplog.text
+
+
+def test_a_table_of_no_rows_is_as_good_as_none(tmp_path):
+    (tmp_path / "raw").mkdir()
+    users = pa.table({"user_id": pa.array([], pa.string())})
+    pq.write_table(users, tmp_path / "raw" / "users.parquet")
+    _, manifest = small_samples(tmp_path, log_of_one_item())
+    assert manifest.joins["users unknown"] == 25
+
+
+def test_users_that_are_all_unfit_are_told_as_such(tmp_path):
+    rows = [{"user_id": str(100 + n), "age": "old"} for n in range(25)]
+    with pytest.raises(UserError, match="25 of 25 rows of users are unfit"):
+        small_samples(tmp_path, log_of_one_item(users=rows))
+
+
+def test_progress_is_told_once_a_second_with_what_was_left_out(caplog, monkeypatch):
+    now = [50.0]
+    monkeypatch.setattr(steps.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(steps, "_told", {})
+    caplog.set_level("INFO", "pipelines.steps")
+    for n in range(5):
+        steps._log_rate("histories", f"bucket {n}", 100, now[0] - 0.5)
+        now[0] += 0.6
+    assert caplog.messages == [
+        "histories  bucket 0: 100, 200/s",
+        "histories  bucket 2: 100, 200/s (and 1 more before it)",
+        "histories  bucket 4: 100, 200/s (and 1 more before it)",
+    ]
 
 
 def test_a_log_of_microseconds_in_a_time_zone(tmp_path):

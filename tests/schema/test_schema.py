@@ -1,10 +1,20 @@
 """The schema: what it holds, how it round-trips, what it derives."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema, parse_duration
+from ctr_tf.schema import (
+    FIRST_ID,
+    Bucketized,
+    Categorical,
+    Numeric,
+    Schema,
+    parse_duration,
+)
+from ctr_tf.schema.vocabulary import Vocabularies
 
 ITEM = Categorical("item_id", "item", dtype="int64")
 
@@ -168,3 +178,13 @@ def test_a_column_has_one_meaning():
     of_lists = (Categorical("tags", "item", length=2), Numeric("tags_length", "item"))
     with pytest.raises(ValueError, match="'behavior_tags_length' is taken"):
         Schema("shop", (ITEM, *of_lists))
+
+
+def test_buckets_in_words():
+    ids = [FIRST_ID + bucket for bucket in (0, 1, 16)]
+    count = Bucketized("stock", "item", dtype="int64", log2=True)
+    words = ["0 to 1", "2 to 3", "65,536 to 131,071"]
+    assert count.id_words(ids, Vocabularies({})) == words
+    age = dataclasses.replace(count, computed=True)
+    words = ["0 s to < 2 s", "2 s to < 4 s", "18 h 12 m to < 1 d 12 h"]
+    assert age.id_words(ids, Vocabularies({})) == words

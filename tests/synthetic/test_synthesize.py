@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import itertools
 import json
 
 import numpy as np
@@ -253,7 +254,7 @@ def test_the_current_burst_tells_what_is_clicked(exposures, behaviors, tables):
     assert 0.2 < (~burst).mean() < 0.5
 
 
-NEWS = dataclasses.replace(SMALL, items=600, item_days=1.5, one_click=True)
+NEWS = dataclasses.replace(SMALL, items=800, item_days=1.5, one_click=True)
 
 
 def test_news_live_for_days_and_one_of_a_slate_is_clicked():
@@ -284,9 +285,10 @@ def test_news_live_for_days_and_one_of_a_slate_is_clicked():
 def test_news_are_drawn_by_category_and_popularity_among_the_living():
     rng = np.random.default_rng(0)
     catalog = NewsCatalog(NEWS, rng)
-    time = START + 5 * DAY
-    alive = (catalog.birth <= time) & (time < catalog.birth + catalog.life)
-    for category in (0, 7, NUM_CATEGORIES - 1):
+    born = catalog.birth[np.argmin(abs(catalog.birth - START - 5 * DAY))]
+    moments = (START, born, born + catalog.life - 1, born + catalog.life, NEWS.end)
+    for category, time in itertools.product((0, 7, NUM_CATEGORIES - 1), moments):
+        alive = (catalog.birth <= time) & (time < catalog.birth + catalog.life)
         wanted = np.full(20_000, category)
         items = catalog.draw(wanted, np.full(wanted.shape, time), rng)
         possible = np.flatnonzero(alive & (catalog.category == category))
