@@ -54,7 +54,7 @@ def exposures_of_one_item():
 def count_item():
     step = steps.CountEvents(SCHEMA)
     rows = 0
-    for _, data in step.process(((0, 0), exposures_of_one_item())):
+    for _, data in step.process(((0, 0), exposures_of_one_item()), []):
         with pa.ipc.open_stream(data) as reader:
             rows += len(reader.read_all())
     assert rows == EXPOSURES
@@ -101,7 +101,7 @@ def encode_user():
         files.write_text(f"{folder}/{FOLDER}/{name}.txt", "")
     write = steps.WriteSamples(folder, SCHEMA, 1, "none")
     values = {"buckets": paths, "counters": []}
-    written = [*write.process((0, values), [], starts)]
+    written = [*write.process((0, values), [], starts, [])]
     assert sum(getattr(entry, "samples", 0) for entry in written) == REQUESTS
 
 
