@@ -26,8 +26,8 @@ def unknown_values(
         vocabularies: of the model.
 
     Returns:
-        One line a feature: ``candidate item_id: 2 of 5 are unknown: 77, 78``. What is
-        missing is not told.
+        One line a feature: ``candidate item_id: 2 of 5 are unknown to the model: 77,
+        78``. What is missing is not told.
     """
     lines = []
     for group, features in schema.groups().items():

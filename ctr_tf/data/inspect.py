@@ -278,7 +278,7 @@ def _words_of_places(
 def _words(
     feature: Feature, values: np.ndarray, vocabularies: Vocabularies
 ) -> list[str]:
-    if feature.computed and feature.is_ordered:
+    if feature.is_age:
         raw = (feature.from_stored(int(value), vocabularies) for value in values)
         return ["never" if value is None else duration(value) for value in raw]
     return feature.words(values.tolist(), vocabularies)

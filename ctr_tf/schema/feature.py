@@ -159,6 +159,11 @@ class Feature:
         """Whether ids are buckets in ascending order, the last without an end."""
         return False
 
+    @property
+    def is_age(self) -> bool:
+        """Whether raw values are seconds that went by, which people read in words."""
+        return False
+
     def least_input(self, value: float) -> int | float:
         """The least input of one that is at least `value`; what is missing is less.
 

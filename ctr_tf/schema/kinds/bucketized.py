@@ -85,6 +85,11 @@ class Bucketized(Feature):
         """See `Feature`."""
         return self.num_values is None
 
+    @property
+    def is_age(self) -> bool:
+        """See `Feature`: all that the jobs compute in logarithmic buckets."""
+        return self.computed and self.log2
+
     def least_input(self, value: float) -> int:
         """See `Feature`: the first bucket above the boundary that `value` is."""
         if self.boundaries is None:
@@ -147,7 +152,7 @@ class Bucketized(Feature):
             if low and high:
                 return f"{low} to < {high}"
             return f"< {high}" if high else f">= {low}"
-        if self.log2 and self.computed:  # an age, of seconds
+        if self.is_age:
             low, high = (duration(2**b if b else 0) for b in (bucket, bucket + 1))
             return f"{low} to < {high}"
         if self.log2:
