@@ -22,7 +22,11 @@ def parser() -> Parser:
     parser = Parser("compare", __doc__)
     add = parser.add_argument
     parser.add_data()
-    add("--models", default="sparsectr", help="kinds, with commas; also tfrs")
+    add(
+        "--models",
+        default="sparsectr",
+        help="kinds, with commas; also tfrs, and variants by their row's name",
+    )
     add("--base", help="what others are compared with; default: the first model")
     add("--seeds", type=int, default=3, help="runs of each")
     add("--tune", type=int, metavar="N", help="trials of each model before; none")

@@ -42,7 +42,7 @@ def variants(
     """The rows, the models first, then their variants.
 
     Args:
-        models: names.
+        models: names of models, or of a variant alone, `sparsectr-B1`.
         ablations: whether to take parts away from each model that has such variants.
         alternatives: whether to put other parts into each model that has a choice.
 
@@ -50,13 +50,9 @@ def variants(
         UserError: for an unknown name, a repeated one, or variants asked for of models
             that have none.
     """
-    known = [*MODELS, TFRS]
-    for name in models:
-        if name not in known:
-            raise UserError(unknown_name("model", name, known))
+    rows = [_named(name) for name in models]
     if len(models) != len(set(models)):
         raise UserError(f"A model is named twice. Received: {', '.join(models)}")
-    rows = [Variant(name) for name in models]
     for asked, kind in ((ablations, "ablations"), (alternatives, "alternatives")):
         if not asked:
             continue
@@ -73,6 +69,18 @@ def variants(
         if (row.model, row.overrides) not in [(r.model, r.overrides) for r in unique]:
             unique.append(row)
     return unique
+
+
+def _named(name: str) -> Variant:
+    """The row of a name, of a model or of a variant."""
+    model = name.partition("-")[0]
+    known = [Variant(model) for model in (*MODELS, TFRS)]
+    for kind in ("ablations", "alternatives"):
+        known += _variants_of(model, kind)
+    found = {row.name: row for row in known}
+    if name not in found:
+        raise UserError(unknown_name("model", name, found))
+    return found[name]
 
 
 def _variants_of(model: str, kind: str) -> list[Variant]:

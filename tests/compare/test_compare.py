@@ -57,6 +57,16 @@ def test_ablations_are_those_of_the_papers():
     assert not any(name.startswith(("din-", "tfrs-")) for name in found)
 
 
+def test_a_variant_is_named_like_its_row():
+    rows = variants(["sparsectr-B1", "din-without_candidate_tower", "bst"])
+    assert [row.name for row in rows] == [
+        "sparsectr-B1", "din-without_candidate_tower", "bst"
+    ]  # fmt: skip
+    assert rows[0].overrides == {"relations": []}
+    again = variants(["sparsectr", "sparsectr-B1"], ablations=True)
+    assert len(again) == len({row.name for row in again}) == 9
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", ["ablations", "alternatives"])
 def test_variants_are_configs_and_differ_from_the_model(name, kind):
@@ -83,6 +93,7 @@ def test_alternatives_are_all_that_sparsectr_offers():
     ("words", "message"),
     [
         (["--models", "dim"], "Unknown model 'dim'. Did you mean"),
+        (["--models", "sparsectr-B9"], "Unknown model 'sparsectr-B9'. Did you mean"),
         (["--models", "din,din"], "A model is named twice. Received: din, din"),
         (["--models", "din", "--ablations"], "`--ablations` needs a model that has"),
         (["--base", "din"], "Unknown base 'din'"),
