@@ -57,6 +57,7 @@ class CTRSink(TextsRanker):
         "random_signal": {"signal": "random"},
         "two_stages": {"sink_stage": 0.5},
         "inter_sink_attention": {"inter_sink": 2},
+        "stages_and_inter_sink": {"sink_stage": 0.5, "inter_sink": 2},
         "ordinal_signal": {"signal": "ordinal"},
         "unsplit": {"split": False},
     }
