@@ -172,6 +172,11 @@ class Ranker(keras.Model):
         tables = {id(table.table) for table in self.embedding.tables.values()}
         return [variable for variable in self.variables if id(variable) not in tables]
 
+    @property
+    def language_model_weights(self) -> list[keras.Variable]:
+        """Those of the `network` that are a language model's."""
+        return []
+
     def count_weights(self) -> dict[str, int]:
         """Trainable numbers of the `network` and of the `tables`."""
         tables = self.embedding.tables.values()

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
+import keras
+
 from ctr_tf import config as configs
 from ctr_tf.models.ranker import Ranker
 from ctr_tf.models.texts_part import ON_SINKS, TextsPart
@@ -47,6 +49,11 @@ class TextsRanker(Ranker):
         self.item_texts = self.texts.candidate
         self.reads_progress = bool(texts.sink_stage)
         self.measured = (ON_SINKS,) if texts.sinks else ()
+
+    @property
+    def language_model_weights(self) -> list[keras.Variable]:
+        """See `Ranker`; rows of sinks and attention between them are not of it."""
+        return self.texts.reader.model.variables
 
     def encode(
         self, user: dict, behaviors: dict, context: dict, training: bool = False

@@ -1,7 +1,7 @@
 """The optimizer and the learning-rate schedule that a recipe describes."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -42,6 +42,8 @@ class OptimizerConfig:
             weight; `"adagrad"`, one; or `"adagrad_row"`, one a row.
         learning_rate: of the network, after the warm-up.
         table_learning_rate: of the tables; `learning_rate` where None.
+        language_model_learning_rate: of what learns within a language model, LoRA's
+            factors too; `learning_rate` where None.
         schedule: after the warm-up `"constant"`, or `"cosine"` down to 0 at the end of
             the training, which a training that starts from another begins anew.
         warmup_steps: over which learning rates rise from 0.
@@ -54,6 +56,7 @@ class OptimizerConfig:
     tables: str = "adam"
     learning_rate: float = 1e-3
     table_learning_rate: float | None = None
+    language_model_learning_rate: float | None = None
     schedule: str = "constant"
     warmup_steps: int = 0
     global_clipnorm: float | None = None
@@ -69,7 +72,10 @@ class OptimizerConfig:
                 raise UserError(
                     unknown_name(f"optimizer.{key}", getattr(self, key), known)
                 )
-        for key in ("learning_rate", "table_learning_rate", "global_clipnorm"):
+        for key in (
+            *("learning_rate", "table_learning_rate", "global_clipnorm"),
+            "language_model_learning_rate",
+        ):
             value = getattr(self, key)
             if value is not None and not value > 0:
                 raise UserError(
@@ -89,6 +95,7 @@ def make_optimizer(
     total_steps: int = 1,
     loss_scaling: bool = False,
     owner: Callable[[Any], str] | None = None,
+    language_model: Sequence[keras.Variable] = (),
 ) -> PairedOptimizer | LossScaleOptimizer:
     """Makes the optimizer.
 
@@ -98,12 +105,17 @@ def make_optimizer(
         total_steps: of the training, where a cosine schedule ends.
         loss_scaling: dynamic, as `mixed_float16` needs it.
         owner: see `PairedOptimizer`.
+        language_model: weights of the network that are a language model's.
     """
     table_rate = config.table_learning_rate or config.learning_rate
     network = DENSE[config.dense](
         learning_rate(config, config.learning_rate, total_steps),
         weight_decay=config.weight_decay,
     )
+    if config.language_model_learning_rate is not None:
+        theirs = {id(variable) for variable in language_model}
+        scale = config.language_model_learning_rate / config.learning_rate
+        network.rate_scale = lambda v: scale if id(v) in theirs else 1.0
     of_rows = TABLES[config.tables](learning_rate(config, table_rate, total_steps))
     cut = any(not table.shard.is_whole for table in tables.values())
     store = ShardedTables if cut else ReplicatedTables

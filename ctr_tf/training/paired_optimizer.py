@@ -16,8 +16,46 @@ from ctr_tf.tables.replicated import ReplicatedTables
 from ctr_tf.tables.sharded import ShardedTables
 
 
-class _Summed:
-    """An optimizer whose gradients have been summed over the replicas before."""
+class _Summed(keras.optimizers.Optimizer):
+    """An optimizer whose gradients have been summed over the replicas before.
+
+    Attributes:
+        rate_scale: variable → by what its learning rate is multiplied.
+    """
+
+    rate_scale: Callable[[keras.Variable], float] | None = None
+    weight_decay: Any
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Makes the slots, and knows each weight's scale."""
+        super().build(variables)
+        self._scales = [
+            1.0 if self.rate_scale is None else float(self.rate_scale(variable))
+            for variable in variables
+        ]
+
+    def update_step(
+        self, gradient: Any, variable: tf.Variable, learning_rate: Any
+    ) -> None:
+        """Updates a weight at its own learning rate."""
+        rate = self._rate(variable, learning_rate)
+        super().update_step(gradient, variable, rate)
+
+    def _rate(self, variable, learning_rate):
+        scale = self._scales[self._get_variable_index(variable)]
+        return learning_rate if scale == 1.0 else learning_rate * scale
+
+    def _apply_weight_decay(self, variables):
+        """Decay goes by the learning rate, so by each weight's own."""
+        whole = self.weight_decay
+        if whole is None:
+            return
+        scales = [self._scales[self._get_variable_index(v)] for v in variables]
+        for scale in dict.fromkeys(scales):
+            self.weight_decay = whole * scale
+            group = [v for v, s in zip(variables, scales, strict=True) if s == scale]
+            super()._apply_weight_decay(group)
+        self.weight_decay = whole
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         return list(grads_and_vars)
@@ -51,7 +89,7 @@ class Adam(_Summed, keras.optimizers.Adam):
             v=self._velocities[place].value.handle,
             beta1_power=self.beta_1**step,
             beta2_power=self.beta_2**step,
-            lr=tf.cast(learning_rate, dtype),
+            lr=tf.cast(self._rate(variable, learning_rate), dtype),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,

@@ -309,7 +309,8 @@ def make_trainer(
         )
     trainer.compile(
         make_optimizer(
-            config.used_optimizer, trainer.tables, total_steps, scaling, trainer.owner
+            *(config.used_optimizer, trainer.tables, total_steps, scaling),
+            *(trainer.owner, _language_model_weights(config, trainer)),
         ),
         jit_compile=jit_compile,
         row_dropout=RowDropout(options.row_dropout, options.seed),
@@ -317,6 +318,19 @@ def make_trainer(
         total_steps=total_steps,
     )
     return trainer
+
+
+def _language_model_weights(config: Config, trainer: Trainer) -> list[keras.Variable]:
+    rankers = trainer.learners.values()
+    weights = [v for ranker in rankers for v in ranker.language_model_weights]
+    rate = config.used_optimizer.language_model_learning_rate
+    if rate is not None and not any(variable.trainable for variable in weights):
+        _log.info(
+            "`optimizer.language_model_learning_rate=%g` counts for nothing: no "
+            "language model learns here",
+            rate,
+        )
+    return weights
 
 
 def _announce(

@@ -8,6 +8,7 @@ import tensorflow as tf
 from ctr_tf.tables.embedding_table import EmbeddingTable
 from ctr_tf.tables.replicated import ReplicatedTables
 from ctr_tf.tables.row_wise_optimizers import RowWiseAdagrad, unique_rows
+from ctr_tf.training import paired_optimizer
 from ctr_tf.training.paired_optimizer import (
     SGD,
     Adam,
@@ -67,6 +68,30 @@ def test_weight_decay_leaves_tables_alone():
     apply(optimizer, weights, np.zeros(4, "f"), [0], np.zeros((1, WIDTH), "f"))
     np.testing.assert_array_equal(variable.numpy(), start())
     np.testing.assert_allclose(weights.numpy(), 0.5)
+
+
+@pytest.mark.parametrize("name", ["Adam", "Adagrad", "SGD"])
+def test_a_weight_at_a_rate_of_its_own_is_as_under_an_optimizer_of_that_rate(name):
+    """Its decay, too, under a schedule; the other weight is as without scales."""
+    gradients = np.random.default_rng(2).normal(size=(5, 2, 4)).astype("float32")
+
+    def trained(make, peak, scale=None):
+        rate = keras.optimizers.schedules.CosineDecay(peak, 5)
+        optimizer = make(rate, weight_decay=0.1)
+        first, second = (keras.Variable(np.ones(4, "float32")) for _ in range(2))
+        if scale is not None:
+            optimizer.rate_scale = lambda v: scale if v is second else 1.0
+        optimizer.build([first, second])
+        step = tf.function(lambda g: optimizer.apply(tf.unstack(g), [first, second]))
+        for gradient in gradients:
+            step(tf.constant(gradient))
+        return first.numpy(), second.numpy()
+
+    ours, keras_own = getattr(paired_optimizer, name), getattr(keras.optimizers, name)
+    first, second = trained(ours, 0.1, scale=0.25)
+    np.testing.assert_allclose(first, trained(keras_own, 0.1)[0], rtol=1e-5)
+    np.testing.assert_allclose(second, trained(keras_own, 0.025)[1], rtol=1e-5)
+    assert np.abs(second - trained(keras_own, 0.1)[1]).min() > 1e-4
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

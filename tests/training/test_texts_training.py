@@ -1,6 +1,7 @@
 """Trainings of models that read texts: stages, what learns, what a run keeps."""
 
 import json
+import logging
 import shutil
 
 import matplotlib.image
@@ -72,6 +73,38 @@ def test_stopped_before_the_stages_switch_and_resumed(trained, data, tmp_path):
     assert expected.keys() == found.keys() and len(found) > 50
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", ["ctr_sink", "with_texts"])
+@pytest.mark.parametrize(
+    ("keys", "theirs"),
+    [({"tune": "lora", "lora": {"rank": 2}}, "lora_"), ({"tune": "layers"}, "layer_")],
+)
+def test_a_language_model_learns_at_its_own_rate(
+    kind, keys, theirs, data, language_model, tmp_path
+):
+    keys = texts(language_model, **keys)
+    model = {"name": kind, **(keys if kind == "ctr_sink" else {"texts": keys})}
+    optimizer = {"learning_rate": 0.01, "language_model_learning_rate": 1e-9}
+    run_training(data, tmp_path, model, optimizer)
+    first, last = (network(tmp_path, step) for step in (2, STEPS))
+    moved = {
+        name: np.abs(first[name] - last[name]).max(initial=0.0)
+        for name in first
+        if not name.startswith("optimizer")
+    }
+    of_model = {n for n in moved if theirs in n and "language_model" in n}
+    assert of_model and max(moved[name] for name in of_model) < 2e-8
+    assert any(moved[name] > 0 for name in of_model)
+    for part in ("sinks", "inter_sink_0", "gamma", "head_0"):
+        assert max(v for name, v in moved.items() if part in name) > 1e-3, part
+
+
+def test_a_rate_of_no_language_model_is_told(data, tmp_path, caplog):
+    rates = {"learning_rate": 0.01, "language_model_learning_rate": 1e-5}
+    with caplog.at_level(logging.INFO, "ctr_tf"):
+        run_training(data, tmp_path, {"name": "din"}, rates)
+    assert "no language model learns here" in caplog.text
 
 
 def test_sinks_and_factors_learn_and_the_language_model_does_not(trained):
