@@ -9,6 +9,7 @@ How tables are kept, how their gradients travel and how rows are updated is the 
 `ctr_tf.tables`; what is made small, that of `ctr_tf.losses`.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -33,6 +34,8 @@ from ctr_tf.training.objective import Objective
 from ctr_tf.training.preemption import Wishes
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.unknown_values import UnknownValues
+
+_log = logging.getLogger(__name__)
 
 
 class Trainer(keras.Model):
@@ -423,12 +426,22 @@ class Trainer(keras.Model):
             specs = tf.nest.map_structure(distribution.open_batch, data)
             key = tuple(str(spec) for spec in tf.nest.flatten(specs))
             if key not in functions:
+                if functions:
+                    _log.info("%s: its graph is made", _lengths(data))
                 functions[key] = tf.function(
                     on_replicas, input_signature=(specs,), autograph=False
                 )
             return functions[key](data)
 
         return function
+
+
+def _lengths(batch: Any) -> str:
+    behaviors, candidates = (
+        distribution.first_replica(batch[0][name]).shape[1]
+        for name in ("behavior_time", "candidate_mask")
+    )
+    return f"first batch of slates of {candidates} and histories of {behaviors}"
 
 
 def _vectors_of(name: str) -> str:

@@ -1,6 +1,7 @@
 """The trainer: loss over real candidates, sparse updates, every precision."""
 
 import dataclasses
+import logging
 
 import helpers
 import keras
@@ -62,6 +63,24 @@ def test_request_auc_equals_scikit_learn():
             expected = roc_auc_score(labels[row][real], logits[row][real])
             np.testing.assert_allclose(auc[row], expected, rtol=1e-6)
             assert weight[row] == real.sum()
+
+
+def test_each_further_graph_is_told_once(batch, caplog):
+    inputs, labels, weights = batch
+    count = labels.shape[1] - 1
+    cut = {k: v[:, :count] if "candidate" in k else v for k, v in inputs.items()}
+    shorter = (cut, labels[:, :count], weights[:, :count])
+    trainer = make_trainer()
+    with caplog.at_level(logging.INFO, "ctr_tf"):
+        for given in (batch, shorter, shorter, batch):
+            data = tf.data.Dataset.from_tensors(given)
+            trainer.fit(data, shuffle=False, verbose=0)
+    told = [line for line in caplog.messages if "its graph is made" in line]
+    history = inputs["behavior_time"].shape[1]
+    assert told == [
+        f"first batch of slates of {count} and histories of {history}: "
+        "its graph is made"
+    ]
 
 
 def test_metrics_equal_scikit_learn_over_real_candidates(batch):
