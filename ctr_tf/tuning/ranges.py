@@ -52,7 +52,7 @@ Ranges = Mapping[str, Range | tuple]  # dotted key → a range or a choice
 # Of recipes that say nothing: what matters for every model.
 DEFAULT_RANGES: Ranges = {
     "optimizer.learning_rate": Range(3e-4, 1e-2, log=True),
-    "optimizer.table_learning_rate": Range(3e-4, 3e-2, log=True),
+    "optimizer.table_learning_rate": Range(1e-3, 1e-1, log=True),
     "optimizer.weight_decay": (None, 1e-3, 1e-2, 1e-1),
     "training.row_dropout.behavior": Range(0.0, 0.4),
     "training.row_dropout.candidate": Range(0.0, 0.4),
