@@ -54,6 +54,7 @@ from serving.signatures import ServingModule
 from serving.sizes import (
     check_sizes,
     default_history_lengths,
+    export_history_lengths,
 )
 from serving.warmup import write_warmup
 
@@ -245,20 +246,11 @@ def export(arguments: argparse.Namespace) -> Path:
     data = PreparedData.load(arguments.data or run.config.data.path)
     data = data.read_as(run.schema, run.vocabularies)
     trained = run.config.data.history_lengths or (data.schema.history_length,)
-    histories = arguments.history_lengths or trained
-    if len(histories) == 1 and not arguments.history_lengths:
-        histories = default_history_lengths(histories[0])
-    if max(histories) > max(trained):
-        _log.warning(
-            "histories of up to %d behaviors are longer than any that the run was "
-            "trained on, %d: what it makes of them was measured nowhere",
-            *(max(histories), max(trained)),
-        )
     samples = arguments.samples
     if samples is None:
         samples = VERIFY_SAMPLES if arguments.verify else GOLDEN_SAMPLES
     options = ExportOptions(
-        history_lengths=histories,
+        history_lengths=export_history_lengths(arguments.history_lengths, trained),
         slate_sizes=arguments.slate_sizes,
         batch_sizes=arguments.batch_sizes,
         state_dtype=arguments.state_dtype,

@@ -14,6 +14,7 @@ is loaded.
 Shape suffixes: `B` batch, `N` behaviors, `C` candidates.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
@@ -24,6 +25,8 @@ from serving.stacked import by_dtype
 _FEWEST_BEHAVIORS = 32
 _MOST_SIZES = 4
 
+_log = logging.getLogger(__name__)
+
 
 def default_history_lengths(longest: int) -> tuple[int, ...]:
     """N and its halves: at most four sizes, none below 32."""
@@ -31,6 +34,29 @@ def default_history_lengths(longest: int) -> tuple[int, ...]:
     while len(sizes) < _MOST_SIZES and sizes[0] >= 2 * _FEWEST_BEHAVIORS:
         sizes.insert(0, -(-sizes[0] // 2))
     return tuple(sizes)
+
+
+def export_history_lengths(
+    asked: Sequence[int], trained: Sequence[int]
+) -> tuple[int, ...]:
+    """The sizes of an export: those asked for, or those of the training.
+
+    One size alone, of the training, is halved. Sizes beyond the training's are told.
+
+    Args:
+        asked: of the command line; empty: none.
+        trained: that the training padded histories to.
+    """
+    sizes = tuple(asked) or tuple(trained)
+    if not asked and len(sizes) == 1:
+        return default_history_lengths(sizes[0])
+    if max(sizes) > max(trained):
+        _log.warning(
+            "histories of up to %d behaviors are longer than any that the run was "
+            "trained on, %d: what it makes of them was measured nowhere",
+            *(max(sizes), max(trained)),
+        )
+    return sizes
 
 
 def check_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from serving.sizes import (
     at_size,
     check_sizes,
     default_history_lengths,
+    export_history_lengths,
     pad_left,
     pad_slate,
 )
@@ -26,6 +27,16 @@ from serving.sizes import (
 )
 def test_history_sizes_are_halves(longest, sizes):
     assert default_history_lengths(longest) == sizes
+
+
+def test_an_export_longer_than_its_training_is_told(caplog):
+    assert export_history_lengths((), (64,)) == (32, 64)
+    assert export_history_lengths((), (16, 64)) == (16, 64)
+    assert export_history_lengths((8, 64), (16, 64)) == (8, 64)
+    assert not caplog.messages
+    assert export_history_lengths((64, 65), (64,)) == (64, 65)
+    [told] = caplog.messages
+    assert "up to 65 behaviors" in told and "trained on, 64:" in told
 
 
 def test_the_smallest_size_that_holds_the_batch_runs():
