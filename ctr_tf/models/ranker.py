@@ -64,7 +64,9 @@ class Ranker(keras.Model):
     Where its config has `candidate_tower`, the widths of one, what is known of a
     candidate has a way of its own to the logit, past all that the model makes of the
     history (ours; the papers' models have none): ``logit = history_logits + tower``. A
-    history that says nothing then costs nothing.
+    history that says nothing then costs nothing. Where a model's own head does not see
+    user, request and candidate beside what the history says of the candidate, its tower
+    sees that, too: `tower_interest` numbers, which `history_and_interest` gives.
 
     Where the schema has features of role `position`, training adds what the place at
     which a candidate was shown does to its clicks (`PositionBias`); no score has it.
@@ -78,7 +80,8 @@ class Ranker(keras.Model):
     comparisons of the model with itself; `reads_texts`, whether it reads tokens. And
     of a class or an instance: `measured`, names of means that its forward pass takes
     along; `reads_items_once`, whether no training changes what `read_items` makes of
-    an item's texts; `item_texts`, the text features that it reads for that.
+    an item's texts; `item_texts`, the text features that it reads for that;
+    `tower_interest`, I, where its candidate's tower sees what the history says.
 
     Args:
         schema: of the data.
@@ -96,6 +99,7 @@ class Ranker(keras.Model):
     reads_progress: bool = False
     reads_items_once: bool = False
     item_texts: tuple[str, ...] = ()
+    tower_interest: int | None = None
     measured: tuple[str, ...] = ()
 
     def __init__(
@@ -157,7 +161,9 @@ class Ranker(keras.Model):
             self.build_parts()
             if self.candidate_tower is not None:
                 shown = self.embedding.width("candidate")
-                self.candidate_tower.build_for(self.embedding, shown)
+                self.candidate_tower.build_for(
+                    self.embedding, shown, self.tower_interest
+                )
             if self.position_bias is not None:
                 self.position_bias.build()
             self.built = True
@@ -244,13 +250,16 @@ class Ranker(keras.Model):
 
     def score(self, state: dict, candidates: dict, training: bool = False) -> Tensor:
         """Logits `[B, C, T]` float32, each from the state and its own candidate."""
-        logits_BCT = self.history_logits(state, candidates, training=training)
+        logits_BCT, interest_BCI = self.history_and_interest(
+            state, candidates, training=training
+        )
         if self.candidate_tower is None:
             return logits_BCT
         return logits_BCT + self.candidate_tower(
             candidates["embedding"],
             state["user"],
             state["context"],
+            interest_BCI,
             candidate_mask=candidates["mask"],
             training=training,
         )
@@ -260,6 +269,12 @@ class Ranker(keras.Model):
     ) -> Tensor:
         """The model's own part of the logits, `[B, C, T]` float32."""
         raise NotImplementedError(f"{type(self).__name__} lacks `history_logits`.")
+
+    def history_and_interest(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """`history_logits`, and what the tower sees of the history, `[B, C, I]`."""
+        return self.history_logits(state, candidates, training=training), None
 
     def auxiliary_logits(self, state: dict, candidates: dict) -> dict:
         """Further logits `[B, C, 1]` by name, those of `auxiliary`."""

@@ -75,6 +75,10 @@ class SparseCTR(Ranker):
 
     What the state holds is declared by the pattern (`ctr_tf.models.sparse_patterns`).
 
+    The paper's head sees a candidate's row after the last block, and the user; request
+    and candidate it knows by that row alone. So the candidate's tower (ours) sees the
+    row beside them.
+
     `num_chunks` is the P that `behaviors["chunk"]` must have been made for, resolved
     once from the schema's history length (`SparseCTRConfig.num_chunks_for`).
 
@@ -100,6 +104,7 @@ class SparseCTR(Ranker):
     ):
         super().__init__(schema, table_sizes, config, **kwargs)
         config, policy = self.config, self.dtype_policy
+        self.tower_interest = config.dim
         self.num_chunks = config.num_chunks_for(schema.history_length)
         self.chunking: keras.layers.Layer = _CHUNKINGS[config.chunking](
             self.num_chunks, name="chunking"
@@ -187,6 +192,12 @@ class SparseCTR(Ranker):
         self, state: dict, candidates: dict, training: bool = False
     ) -> Tensor:
         """Logits `[B, C, T]` float32."""
+        return self.history_and_interest(state, candidates, training)[0]
+
+    def history_and_interest(
+        self, state: dict, candidates: dict, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """The logits, and the candidates' rows after the last block, `[B, C, D]`."""
         relations = self.keys.relations_to(state["keys"], state["request_time"])
         embedding_BCD = candidates["embedding"]
         context_BCD = ops.broadcast_to(
@@ -200,4 +211,4 @@ class SparseCTR(Ranker):
         for block, kept in zip(self.blocks, state["blocks"], strict=True):
             rows_BCD = block.score(rows_BCD, kept, relations)
         logits = [head(rows_BCD, state["user"]) for head in self.heads]
-        return ops.stack(logits, axis=-1)
+        return ops.stack(logits, axis=-1), rows_BCD

@@ -24,13 +24,14 @@ CONFIGS = {
 }
 
 
-def reference(towers, groups):
+def reference(towers, groups, interest=None):
     """Logits `[B, C, T]` of each candidate, one after the other."""
     user, context = groups["user"]["embedding"], groups["context"]["embedding"]
     shown = np.asarray(groups["candidates"]["embedding"])
     logits = np.zeros((*shown.shape[:2], len(towers)))
     for b, c in np.ndindex(*shown.shape[:2]):
-        known = np.concatenate([user[b], context[b], shown[b, c]])
+        said = [] if interest is None else [interest[b, c]]
+        known = np.concatenate([*said, user[b], context[b], shown[b, c]])
         for place, tower in enumerate(towers):
             row = known
             for layer in tower.hidden:
@@ -55,15 +56,35 @@ def test_scores_are_the_sum_of_two_ways(model):
         groups[name] for name in ("user", "behaviors", "context", "candidates")
     )
     state = model.encode(user, behaviors, context)
+    interest = None
     if model.candidate_tower is None:
         towers, expected = model.head.towers, 0.0
     else:
         towers = model.candidate_tower.towers
-        expected = model.history_logits(state, candidates)
+        expected, interest = model.history_and_interest(state, candidates)
+        np.testing.assert_array_equal(expected, model.history_logits(state, candidates))
     found = model.score(state, candidates)
-    own = reference(towers, groups)
+    own = reference(towers, groups, interest)
     assert own.std() > 1e-3 and found.shape[-1] == 2
     np.testing.assert_allclose(found, np.asarray(expected) + own, atol=1e-6)
+
+
+def test_the_tower_of_sparse_ctr_sees_what_its_head_sees():
+    """The candidates' last rows, which say something of the history."""
+    model = build_ranker(CONFIGS["sparsectr"], SCHEMA, SIZES)
+    groups = groups_of(model)
+    state = model.encode(*(groups[n] for n in ("user", "behaviors", "context")))
+    logits, rows = model.history_and_interest(state, groups["candidates"])
+    for place, head in enumerate(model.heads):
+        np.testing.assert_allclose(
+            head(rows, groups["user"]["embedding"]), logits[..., place], atol=1e-6
+        )
+    other = helpers.make_inputs(SCHEMA, num_chunks=model.num_chunks)
+    other["behavior_item_id"] = np.roll(other["behavior_item_id"], 1, axis=0)
+    changed = model.embedding.assemble(other, model.lookup(other))
+    state = model.encode(*(changed[n] for n in ("user", "behaviors", "context")))
+    _, others = model.history_and_interest(state, groups["candidates"])
+    assert np.abs(np.asarray(rows) - np.asarray(others)).max() > 1e-3
 
 
 @pytest.mark.parametrize("config", [SparseCTRConfig, DINConfig])
