@@ -69,6 +69,16 @@ def markdown(rows: Sequence[Row], about: dict) -> str:
     return "\n".join([*lines, "", *_notes(rows, about), ""])
 
 
+def _rates(optimizer: dict) -> str:
+    """Of the network, and of what has a rate of its own."""
+    others = {
+        "tables": optimizer.get("table_learning_rate"),
+        "language models": optimizer.get("language_model_learning_rate"),
+    }
+    own = [f"of {name} {rate:g}" for name, rate in others.items() if rate is not None]
+    return ", ".join([f"{optimizer['learning_rate']:g}", *own])
+
+
 def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     seeds = max(row.seeds for row in rows)
     optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
@@ -80,7 +90,7 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     except_for = f", except {exceptions}" if exceptions else ""
     return [
         f"* Budget of every model: epochs: {training['epochs']}{steps}, batches of "
-        f"{batch} requests, learning rate {optimizer['learning_rate']:g}{except_for}. "
+        f"{batch} requests, learning rate {_rates(optimizer)}{except_for}. "
         f"Objective: {terms}. "
         f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
         *_of_tuning(about["tuned"]),

@@ -207,6 +207,7 @@ def test_the_table_of_made_up_runs(tmp_path):
     assert better.test["auc"]["p_holm"] < 0.05 and base.test == {}
     assert failed.seeds == 0 and failed.mean("auc") is None
     budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
+    budget["optimizer"]["table_learning_rate"] = 0.3
     budget["training"] = {"epochs": 1, "max_steps": None}
     budget["objective"] = {"log_loss": 1.0, "listwise": 0.1}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
@@ -221,7 +222,7 @@ def test_the_table_of_made_up_runs(tmp_path):
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = (tmp_path / "table.md").read_text("utf-8")
     assert "| sparsectr-A1 | **0.7050 ± 0.0050** |" in text
-    assert "learning rate 0.1, except `din:model.dim=8`" in text
+    assert "learning rate 0.1, of tables 0.3, except `din:model.dim=8`" in text
     assert (
         "* din, tuned by 9 trials, 2 failed: `optimizer.learning_rate=0.005`, "
         "`model.dim=8` (trial 4; auc 0.7100 on validation)."
