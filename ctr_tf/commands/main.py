@@ -62,16 +62,10 @@ _CHATTY = ("absl", "tensorflow", "apache_beam", "botocore", "aiobotocore")
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    """False for chatter, and for what the trainer or nobody needs to be told.
-
-    Beam says of Google's cloud what it lacks, when imported; TensorFlow warns that a
-    step has several graphs, of each of which the trainer tells.
-    """
+    """False for chatter, and for what Beam says of Google's cloud when imported."""
     if record.levelno < logging.WARNING and record.name.split(".")[0] in _CHATTY:
         return False
     message = record.getMessage()
-    if "triggered tf.function retracing" in message:
-        return False
     return not message.startswith(("apitools not found", "No module named google."))
 
 

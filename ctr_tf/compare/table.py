@@ -72,8 +72,8 @@ def markdown(rows: Sequence[Row], about: dict) -> str:
 def _rates(optimizer: dict) -> str:
     """Of the network, and of what has a rate of its own."""
     others = {
-        "tables": optimizer.get("table_learning_rate"),
-        "language models": optimizer.get("language_model_learning_rate"),
+        "tables": optimizer["table_learning_rate"],
+        "language models": optimizer["language_model_learning_rate"],
     }
     own = [f"of {name} {rate:g}" for name, rate in others.items() if rate is not None]
     return ", ".join([f"{optimizer['learning_rate']:g}", *own])

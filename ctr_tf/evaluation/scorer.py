@@ -1,5 +1,6 @@
 """A ranker as a function from a batch's inputs to probabilities."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -30,11 +31,12 @@ class Scorer:
                 name: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype)
                 for name, tensor in inputs.items()
             }
-            self._graphs[key] = tf.function(
-                lambda inputs: self._ranker(inputs, training=False)[..., self._task],
-                [signature],
-            )
+            # Each a function to TensorFlow, which else warns of retracing one.
+            self._graphs[key] = tf.function(functools.partial(self._run), [signature])
         return sigmoid(self._graphs[key](inputs).numpy())
+
+    def _run(self, inputs):
+        return self._ranker(inputs, training=False)[..., self._task]
 
 
 class WithoutHistory:

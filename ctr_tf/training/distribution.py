@@ -277,11 +277,6 @@ def _is_open(address: str) -> bool:
     return True
 
 
-def first_replica(value: Any) -> tf.Tensor:
-    """The tensor, or that of the first of this process' replicas."""
-    return value if tf.is_tensor(value) else value.values[0]
-
-
 def open_batch(value: Any) -> tf.TypeSpec:
     """The type of a tensor, or of one tensor a replica, with its first axis open."""
     spec = tf.type_spec_from_value(value)

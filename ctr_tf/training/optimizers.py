@@ -73,8 +73,10 @@ class OptimizerConfig:
                     unknown_name(f"optimizer.{key}", getattr(self, key), known)
                 )
         for key in (
-            *("learning_rate", "table_learning_rate", "global_clipnorm"),
+            "learning_rate",
+            "table_learning_rate",
             "language_model_learning_rate",
+            "global_clipnorm",
         ):
             value = getattr(self, key)
             if value is not None and not value > 0:

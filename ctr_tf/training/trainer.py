@@ -9,6 +9,7 @@ How tables are kept, how their gradients travel and how rows are updated is the 
 `ctr_tf.tables`; what is made small, that of `ctr_tf.losses`.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -409,6 +410,14 @@ class Trainer(keras.Model):
             (wishes, *_) = strategy.experimental_local_results(wishes)
             return distribution.reduce_logs(strategy, logs), wishes
 
+        def lengths(data):
+            inputs = [data[0][name] for name in ("behavior_time", "candidate_mask")]
+            behaviors, candidates = (
+                strategy.experimental_local_results(value)[0].shape[1]
+                for value in inputs
+            )
+            return f"first batch of slates of {candidates} and histories of {behaviors}"
+
         functions: dict[tuple, Callable] = {}
 
         def function(iterator):
@@ -427,21 +436,17 @@ class Trainer(keras.Model):
             key = tuple(str(spec) for spec in tf.nest.flatten(specs))
             if key not in functions:
                 if functions:
-                    _log.info("%s: its graph is made", _lengths(data))
+                    _log.info("%s: its graph is made", lengths(data))
                 functions[key] = tf.function(
-                    on_replicas, input_signature=(specs,), autograph=False
+                    functools.partial(
+                        on_replicas
+                    ),  # else TensorFlow warns of retracing
+                    input_signature=(specs,),
+                    autograph=False,
                 )
             return functions[key](data)
 
         return function
-
-
-def _lengths(batch: Any) -> str:
-    behaviors, candidates = (
-        distribution.first_replica(batch[0][name]).shape[1]
-        for name in ("behavior_time", "candidate_mask")
-    )
-    return f"first batch of slates of {candidates} and histories of {behaviors}"
 
 
 def _vectors_of(name: str) -> str:

@@ -207,7 +207,8 @@ def test_the_table_of_made_up_runs(tmp_path):
     assert better.test["auc"]["p_holm"] < 0.05 and base.test == {}
     assert failed.seeds == 0 and failed.mean("auc") is None
     budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
-    budget["optimizer"]["table_learning_rate"] = 0.3
+    rates = {"table_learning_rate": 0.3, "language_model_learning_rate": None}
+    budget["optimizer"] |= rates
     budget["training"] = {"epochs": 1, "max_steps": None}
     budget["objective"] = {"log_loss": 1.0, "listwise": 0.1}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
