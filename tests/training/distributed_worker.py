@@ -23,7 +23,9 @@ from ctr_tf.training.distribution import distribute, make_strategy, shard_of
 from ctr_tf.training.optimizers import OptimizerConfig
 
 SCHEMA = make_schema()
-CONFIG = SparseCTRConfig(dim=8, num_heads=2, num_blocks=1, num_chunks=4)
+CONFIG = SparseCTRConfig(
+    dim=8, num_heads=2, num_blocks=1, num_chunks=4, candidate_tower=(8,)
+)
 
 
 def global_batches(num_shards, shard_index):

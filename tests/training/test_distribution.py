@@ -135,7 +135,7 @@ def test_processes_with_shares_of_the_tables_train_to_the_weights_of_one(
     expected, shares = alone[0], [weights(output) for output in outputs]
     found = [joined(list(p), w) for *p, w in zip(*shares, expected, strict=True)]
     # Adam of rows divides by the size of gradients that are sums in another order.
-    assert_equal(found, expected, atol=4e-6, rtol=1e-6)
+    assert_equal(found, expected, atol=1e-6, rtol=1e-6)
     cut = [
         (part.nbytes, whole.nbytes)
         for part, whole in zip(shares[0], expected, strict=True)
