@@ -284,6 +284,10 @@ class Ranker(keras.Model):
         """What a model that reads texts makes of candidates' tokens, `[B, C, …]`."""
         raise NotImplementedError(f"{type(self).__name__} lacks `read_items`.")
 
+    def read_text(self, name: str, tokens: Tensor) -> Tensor:
+        """What it makes of one text feature alone, `[rows, T]` → `[rows, W]`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks `read_text`.")
+
     def request_state(self, user: dict, context: dict) -> dict:
         """The part of the state that every model has: user and request."""
         return {

@@ -218,12 +218,18 @@ class TextsPart(keras.layers.Layer):
             `[B, C, V, W]`.
         """
         vectors = []
-        for name, assembly in zip(self.candidate, self.texts, strict=True):
+        for name in self.candidate:
             batch, count, width = ops.shape(tokens[name])
-            text = assembly(ops.reshape(tokens[name], (-1, 1, width)))
-            vector = self.reader(text.tokens, text.mask, training=training)
+            texts = ops.reshape(tokens[name], (-1, width))
+            vector = self.read_text(name, texts, training)
             vectors.append(ops.reshape(vector, (batch, count, self.width)))
         return ops.stack(vectors, axis=2)
+
+    def read_text(self, name: str, tokens: Tensor, training: bool = False) -> Tensor:
+        """Reads one text feature of items: `[B, T]` int → `[B, W]`."""
+        assembly = self.texts[self.candidate.index(name)]
+        text = assembly(tokens[:, None])
+        return self.reader(text.tokens, text.mask, training=training)
 
     def score(
         self, histories: Tensor, candidates: dict, training: bool = False

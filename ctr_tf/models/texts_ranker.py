@@ -65,6 +65,10 @@ class TextsRanker(Ranker):
         """See `TextsPart`."""
         return self.texts.read_items(tokens)
 
+    def read_text(self, name: str, tokens: Tensor) -> Tensor:
+        """See `TextsPart`."""
+        return self.texts.read_text(name, tokens)
+
     def get_config(self) -> dict[str, Any]:
         """Config with the prompts' tokens."""
         return {**super().get_config(), "prompts": dataclasses.asdict(self.prompts)}

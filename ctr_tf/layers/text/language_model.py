@@ -282,24 +282,29 @@ class LanguageModel(keras.layers.Layer):
         return self.backbone.layer_norm(hidden) if causal else hidden
 
     def _map(self, index: int, training: bool, name: str, inputs: Tensor) -> Tensor:
-        """A map of a layer and, where there are, its factors."""
+        """A map of a layer and, where there are, its factors.
+
+        As one product of matrices: keras-hub's own, by Keras' einsum, is one a text on
+        TensorFlow, and its gradient holds a kernel's a text before it sums them.
+        """
         layer = lm_passes.map_of(
             self.backbone.transformer_layers[index], name, self.config.is_causal
         )
+        width, units = self._widths(name)
+        rows = ops.reshape(inputs, (-1, width))
+        kernel = ops.cast(layer.kernel.value, self.compute_dtype)
+        outputs = ops.matmul(rows, ops.reshape(kernel, (width, units)))
+        if layer.bias is not None:
+            bias = ops.cast(layer.bias.value, self.compute_dtype)
+            outputs = outputs + ops.reshape(bias, (units,))
         factors = self.factors.get(f"{index}_{name}")
-        if factors is None:
-            return layer(inputs)
-        flat = ops.reshape(inputs, (-1, inputs.shape[1], self._widths(name)[0]))
-        assert self.lora is not None
-        more = factors(self._drop(self.lora.dropout, training, flat))
-        activation = layer.activation
-        if activation in (None, keras.activations.linear):
-            outputs = layer(inputs)
-            return outputs + ops.reshape(more, (-1, *outputs.shape[1:]))
-        kernel, bias = (
-            ops.cast(v.value, self.compute_dtype) for v in (layer.kernel, layer.bias)
-        )
-        return activation(ops.matmul(inputs, kernel) + bias + more)
+        if factors is not None:
+            assert self.lora is not None
+            outputs = outputs + factors(self._drop(self.lora.dropout, training, rows))
+        if layer.activation is not None:
+            outputs = layer.activation(outputs)
+        heads_apart = (units,) if name == "output" else layer.kernel.shape[1:]
+        return ops.reshape(outputs, (-1, inputs.shape[1], *heads_apart))
 
     def call(self, tokens: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """The last hidden states."""
