@@ -22,7 +22,7 @@ class TextsConfig:
         pretrained: whether the training begins with the folder's weights; else with
             random ones.
         tune: what of the language model learns: `"nothing"`, `"lora"`, `"upper"` (the
-            upper half of its layers) or `"layers"`.
+            upper half of its layers), `"layers"` (all but its token table) or `"all"`.
         lora: the factors, where `tune` is `"lora"`.
         dropout: of the language model, in training; None: what its config.json says.
         history: the text feature that histories are told by; the schema's first where

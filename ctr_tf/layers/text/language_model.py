@@ -19,7 +19,7 @@ from ctr_tf.layers.text.lm_backbone import check_folder, load_backbone
 from ctr_tf.layers.text.low_rank import LoRA, LowRank
 from ctr_tf.tensors import Shape, Tensor
 
-TUNES = ("nothing", "lora", "upper", "layers")
+TUNES = ("nothing", "lora", "upper", "layers", "all")
 LayerBias = Callable[[int, Tensor], Tensor | None]
 Watch = Callable[[int, Tensor], None]
 
@@ -41,7 +41,8 @@ class LanguageModel(keras.layers.Layer):
             from elsewhere, such as a checkpoint, needs config.json alone.
         tune: what of the model learns. `"nothing"`; `"lora"`: factors beside its maps;
             `"upper"`: the upper half of its layers; `"layers"`: everything but the
-            token table.
+            token table; `"all"`: that, too, as one must that begins with random
+            weights.
         lora: which factors, where `tune` is `"lora"`.
         dropout: of hidden states and of attention's weights, in training; None: what
             config.json says of each.
@@ -132,15 +133,16 @@ class LanguageModel(keras.layers.Layer):
         _, self.backbone = load_backbone(
             self.folder, self.pretrained, self.dtype_policy
         )
-        self.backbone.trainable = self.tune in ("upper", "layers")
+        self.backbone.trainable = self.tune in ("upper", "layers", "all")
         if self.tune == "upper":
             for layer in self.backbone.layers:
                 layer.trainable = False
             for layer in self.backbone.transformer_layers[self.half :]:
                 layer.trainable = True
-        for name in ("token_embedding", "pooled_dense"):
-            if hasattr(self.backbone, name):
-                getattr(self.backbone, name).trainable = False
+        if self.tune != "all":
+            self.backbone.token_embedding.trainable = False
+        if hasattr(self.backbone, "pooled_dense"):  # nothing here reads it
+            self.backbone.pooled_dense.trainable = False
         self.factors = {} if self.lora is None else self._make_factors(self.lora)
         # One, by a name that does not count those of the process: it is saved.
         self.seed = keras.random.SeedGenerator(name="seed")
@@ -182,7 +184,10 @@ class LanguageModel(keras.layers.Layer):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Rows of the token table: `[B, L]` int → `[B, L, W]`."""
-        return self.backbone.token_embedding(tokens)
+        layer = self.backbone.token_embedding
+        if self.tune != "all":
+            return layer(tokens)
+        return ops.take(self._whole(layer.embeddings), tokens, axis=0)
 
     def begin(self, rows: Tensor, mask: Tensor, training: bool = False) -> Tensor:
         """What comes before the first layer.
@@ -224,8 +229,10 @@ class LanguageModel(keras.layers.Layer):
     def _table(self, name: str) -> Tensor:
         layer = getattr(self.backbone, f"{name}_embedding")
         attribute = "position_embeddings" if name == "position" else "embeddings"
-        variable = getattr(layer, attribute)
-        # A product, so that its gradient is whole and not one of the rows looked up.
+        return self._whole(getattr(layer, attribute))
+
+    def _whole(self, variable: keras.Variable) -> Tensor:
+        """A product, so that its gradient is whole, not one of the rows looked up."""
         return ops.cast(variable.value * 1.0, self.compute_dtype)
 
     def run(

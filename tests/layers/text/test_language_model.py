@@ -349,10 +349,26 @@ def test_nothing_learns_unless_told(models):
     found = gradients(model, *batch())
     assert not any("token_embedding" in n or "pooled" in n for n in found)
     assert any("position_embedding" in n for n in found) and len(found) == 4 + 4 * 16
+    found = gradients(built(models["bert"].folder, tune="all"), *batch())
+    assert any("token_embedding" in n for n in found) and len(found) == 5 + 4 * 16
+    assert not any("pooled" in n for n in found)
     for name, gradient in found.items():
         assert isinstance(gradient, tf.Tensor), name  # not of the rows looked up
         if not name.endswith("key/bias"):  # a constant, to a softmax
             assert np.any(gradient), name
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_token_table_that_learns_is_read_like_one_that_does_not(models, name):
+    tokens, mask = batch()
+    learning = built(models[name].folder, tune="all")
+    np.testing.assert_array_equal(learning(tokens, mask), models[name](tokens, mask))
+    table = learning.backbone.token_embedding.embeddings
+    gradient = np.asarray(gradients(learning, tokens, mask)[table.path])
+    assert gradient.shape == table.shape
+    read = np.unique(tokens).tolist()  # padding, too: the loss is of all outputs
+    assert np.flatnonzero(gradient.any(axis=1)).tolist() == read
+    assert len(read) < len(gradient)
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3"])
