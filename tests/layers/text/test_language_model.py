@@ -359,6 +359,16 @@ def test_nothing_learns_unless_told(models):
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
+def test_maps_are_single_products(models, name):
+    """Not one a text, whose gradients would hold each text's own kernel."""
+    model, (tokens, mask) = built(models[name].folder, tune="layers"), batch()
+    compute = tf.function(lambda: gradients(model, tokens, mask))
+    operations = compute.get_concrete_function().graph.get_operations()
+    of_texts = [o for o in operations if o.type.startswith("BatchMatMul")]
+    assert len(of_texts) == 6 * model.num_layers  # attention's two, forth and back
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
 def test_a_token_table_that_learns_is_read_like_one_that_does_not(models, name):
     tokens, mask = batch()
     learning = built(models[name].folder, tune="all")
