@@ -79,17 +79,27 @@ def _rates(optimizer: dict) -> str:
     return ", ".join([f"{optimizer['learning_rate']:g}", *own])
 
 
+def _ends(training: dict) -> str:
+    """What makes a training longer or shorter than its epochs."""
+    told = {
+        "min_steps": "at least {:,} steps",
+        "max_steps": "at most {:,} steps",
+        "patience": "until {:,} validations bring no new best",
+    }
+    ends = [words.format(training[key]) for key, words in told.items() if training[key]]
+    return "".join(f", {end}" for end in ends)
+
+
 def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     seeds = max(row.seeds for row in rows)
     optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
     batch = about["budget"]["data"]["batch_size"]
-    steps = f", at most {training['max_steps']} steps" if training["max_steps"] else ""
     objective = about["budget"]["objective"]
     terms = ", ".join(f"{name} {weight:g}" for name, weight in objective.items())
     exceptions = ", ".join(f"`{word}`" for word in about["exceptions"])
     except_for = f", except {exceptions}" if exceptions else ""
     return [
-        f"* Budget of every model: epochs: {training['epochs']}{steps}, batches of "
+        f"* Budget of every model: epochs: {training['epochs']}{_ends(training)}, batches of "
         f"{batch} requests, learning rate {_rates(optimizer)}{except_for}. "
         f"Objective: {terms}. "
         f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",

@@ -209,7 +209,8 @@ def test_the_table_of_made_up_runs(tmp_path):
     budget = yaml.safe_load("{data: {batch_size: 64}, optimizer: {learning_rate: 0.1}}")
     rates = {"table_learning_rate": 0.3, "language_model_learning_rate": None}
     budget["optimizer"] |= rates
-    budget["training"] = {"epochs": 1, "max_steps": None}
+    ends = {"min_steps": 1_500, "max_steps": None, "patience": 7}
+    budget["training"] = {"epochs": 1, **ends}
     budget["objective"] = {"log_loss": 1.0, "listwise": 0.1}
     about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
     about |= {"behaviors": 16, "candidates": 100, "exceptions": ["din:model.dim=8"]}
@@ -223,6 +224,8 @@ def test_the_table_of_made_up_runs(tmp_path):
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     text = (tmp_path / "table.md").read_text("utf-8")
     assert "| sparsectr-A1 | **0.7050 ± 0.0050** |" in text
+    ends = "at least 1,500 steps, until 7 validations bring no new best, batches"
+    assert f"every model: epochs: 1, {ends} of 64" in text
     assert "learning rate 0.1, of tables 0.3, except `din:model.dim=8`" in text
     assert (
         "* din, tuned by 9 trials, 2 failed: `optimizer.learning_rate=0.005`, "
