@@ -99,8 +99,8 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     exceptions = ", ".join(f"`{word}`" for word in about["exceptions"])
     except_for = f", except {exceptions}" if exceptions else ""
     return [
-        f"* Budget of every model: epochs: {training['epochs']}{_ends(training)}, batches of "
-        f"{batch} requests, learning rate {_rates(optimizer)}{except_for}. "
+        f"* Budget of every model: epochs: {training['epochs']}{_ends(training)}, "
+        f"batches of {batch} requests, learning rate {_rates(optimizer)}{except_for}. "
         f"Objective: {terms}. "
         f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
         *_of_tuning(about["tuned"]),
