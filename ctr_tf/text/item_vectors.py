@@ -38,9 +38,13 @@ def read_items(ranker: Ranker, texts: Texts) -> np.ndarray:
     """
     assert ranker.reads_items_once
     started = time.monotonic()
-    names = ranker.item_texts
-    vectors = [_read_texts(ranker, name, texts.tables[name]) for name in names]
-    table = np.stack(vectors, axis=1)
+    table = np.zeros(0)
+    for place, name in enumerate(ranker.item_texts):
+        vectors, row_of = _read_texts(ranker, name, texts.tables[name])
+        if not place:
+            shape = (texts.num_rows, len(ranker.item_texts), vectors.shape[1])
+            table = np.empty(shape, vectors.dtype)
+        table[:, place] = vectors[row_of]
     _log.info(
         "texts of %s items read, once for all, in %.0f s: %.2f GiB of vectors",
         f"{len(texts.items):,}",
@@ -50,8 +54,14 @@ def read_items(ranker: Ranker, texts: Texts) -> np.ndarray:
     return table
 
 
-def _read_texts(ranker: Ranker, name: str, tokens: np.ndarray) -> np.ndarray:
-    """The vectors `[rows, W]` of one text feature's table `[rows, T]`."""
+def _read_texts(
+    ranker: Ranker, name: str, tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of a text feature's table `[rows, T]`: each text's vector, and each row's text.
+
+    Returns:
+        `[texts, W]`; `[rows]` int.
+    """
 
     @functools.cache
     def reader(width):
@@ -65,20 +75,20 @@ def _read_texts(ranker: Ranker, name: str, tokens: np.ndarray) -> np.ndarray:
     places = np.arange(1, tokens.shape[1] + 1)
     lengths = np.max(np.where(unique != PADDING_ID, places, 0), axis=1)
     order = np.argsort(lengths, kind="stable")
-    blocks, told = [], time.monotonic()
+    vectors, told = np.zeros(0), time.monotonic()
     for start in range(0, len(order), _BLOCK):
         chosen = order[start : start + _BLOCK]
         steps = max(-(-int(lengths[chosen[-1]]) // _STEP), 1)
         width = min(steps * _STEP, tokens.shape[1])
-        blocks.append(reader(width)(tf.constant(unique[chosen, :width])).numpy())
+        block = reader(width)(tf.constant(unique[chosen, :width])).numpy()
+        if not start:
+            vectors = np.empty((len(order), block.shape[1]), block.dtype)
+        vectors[chosen] = block
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
             done = start + len(chosen)
             _log.info("%s: %s of %s texts read", name, f"{done:,}", f"{len(order):,}")
-    vectors = np.concatenate(blocks)
-    place_of = np.empty_like(order)
-    place_of[order] = np.arange(len(order))
-    return vectors[place_of[row_of.ravel()]]
+    return vectors, row_of.ravel()
 
 
 def text_inputs(

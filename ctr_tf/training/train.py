@@ -352,6 +352,14 @@ def _announce(
         f"{num_samples(data, 'train', config.data):,}",
         *(total_steps, config.data.batch_size),
     )
+    texts = getattr(config.model, "texts", None)
+    begins = not progress.step and config.training.start_from is None
+    if begins and texts and not texts.pretrained and texts.tune != "all":
+        _log.warning(
+            "the language model's token table begins at random (`pretrained: false`) "
+            "and stays so by `tune: %s`: `tune: all` lets it learn",
+            texts.tune,
+        )
     if progress.step:
         state = "is complete" if progress.finished else "goes on"
         _log.info("the run %s after step %d", state, progress.step)

@@ -100,6 +100,24 @@ def test_a_language_model_learns_at_its_own_rate(
         assert max(v for name, v in moved.items() if part in name) > 1e-3, part
 
 
+@pytest.mark.parametrize("tune", ["layers", "all"])
+def test_a_token_table_learns_where_all_does(
+    tune, data, language_model, tmp_path, caplog
+):
+    keys = texts(language_model, tune=tune, pretrained=False)
+    with caplog.at_level(logging.INFO, "ctr_tf"):
+        run_training(data, tmp_path, {"name": "ctr_sink", **keys})
+    first, last = (network(tmp_path, step) for step in (2, STEPS))
+    (table,) = (
+        name
+        for name in first
+        if "token_embedding" in name and not name.startswith("optimizer")
+    )
+    assert np.array_equal(first[table], last[table]) == (tune == "layers")
+    told = "token table begins at random (`pretrained: false`) and stays so by"
+    assert (f"{told} `tune: layers`" in caplog.text) == (tune == "layers")
+
+
 def test_a_rate_of_no_language_model_is_told(data, tmp_path, caplog):
     rates = {"learning_rate": 0.01, "language_model_learning_rate": 1e-5}
     with caplog.at_level(logging.INFO, "ctr_tf"):
