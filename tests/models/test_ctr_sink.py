@@ -277,7 +277,7 @@ def test_what_learns():
     "keys, message",
     [
         ({"language_model": ""}, "`language_model` is the folder"),
-        ({"tune": "all"}, "tune"),
+        ({"tune": "most"}, "tune"),
         ({"signal": "time"}, "signal"),
         ({"order": "random"}, "order"),
         ({"sink_stage": 1.5}, "`sink_stage` lies between 0 and 1"),

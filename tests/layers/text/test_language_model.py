@@ -435,7 +435,7 @@ def test_config_round_trip(models):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"tune": "all"}, "Unknown part to tune 'all'"),
+        ({"tune": "most"}, "Unknown part to tune 'most'"),
         ({"tune": "lora"}, "Received: tune='lora', lora=None"),
         ({"lora": LoRA()}, "`lora` is given where `tune` is 'lora', and there alone"),
         ({"tune": "lora", "lora": LoRA(maps=("gate",))}, "Unknown map for LoRA 'gate'"),
