@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from ctr_tf.data.text_inputs import BEHAVIOR, CANDIDATE, ReadItems, TextInputs
+from ctr_tf.eta import Eta
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import PADDING_ID
-from ctr_tf.schema.texts import Texts
+from ctr_tf.schema.texts import Texts, text_length
 from ctr_tf.schema.vocabulary import Vocabularies
 
 _BLOCK = 256  # texts that are read together
@@ -72,10 +72,9 @@ def _read_texts(
         )
 
     unique, row_of = np.unique(tokens, axis=0, return_inverse=True)
-    places = np.arange(1, tokens.shape[1] + 1)
-    lengths = np.max(np.where(unique != PADDING_ID, places, 0), axis=1)
+    lengths = text_length(unique)
     order = np.argsort(lengths, kind="stable")
-    vectors, told = np.zeros(0), time.monotonic()
+    vectors, told, eta = np.zeros(0), time.monotonic(), Eta(len(order))
     for start in range(0, len(order), _BLOCK):
         chosen = order[start : start + _BLOCK]
         steps = max(-(-int(lengths[chosen[-1]]) // _STEP), 1)
@@ -87,7 +86,10 @@ def _read_texts(
         if time.monotonic() - told > _TELL_EVERY:
             told = time.monotonic()
             done = start + len(chosen)
-            _log.info("%s: %s of %s texts read", name, f"{done:,}", f"{len(order):,}")
+            _log.info(
+                "%s: %s of %s texts read%s",
+                *(name, f"{done:,}", f"{len(order):,}", eta.told(done)),
+            )
     return vectors, row_of.ravel()
 
 

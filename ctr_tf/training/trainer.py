@@ -437,10 +437,9 @@ class Trainer(keras.Model):
             if key not in functions:
                 if functions:
                     _log.info("%s: its graph is made", lengths(data))
+                # Each a function to TensorFlow, which else warns of retracing one.
                 functions[key] = tf.function(
-                    functools.partial(
-                        on_replicas
-                    ),  # else TensorFlow warns of retracing
+                    functools.partial(on_replicas),
                     input_signature=(specs,),
                     autograph=False,
                 )
