@@ -25,7 +25,8 @@ def parser() -> Parser:
     add(
         "--models",
         default="sparsectr",
-        help="kinds, with commas; also tfrs, and variants by their row's name",
+        help="kinds, with commas; also tfrs, and variants by their row's name: "
+        "sparsectr-B1, or two at once, sparsectr-B1+fixed_chunks",
     )
     add("--base", help="what others are compared with; default: the first model")
     add("--seeds", type=int, default=3, help="runs of each")

@@ -42,17 +42,20 @@ def variants(
     """The rows, the models first, then their variants.
 
     Args:
-        models: names of models, or of a variant alone, `sparsectr-B1`.
+        models: names of models, or of a variant alone, `sparsectr-B1`, or of several at
+            once, `sparsectr-B1+fixed_chunks`.
         ablations: whether to take parts away from each model that has such variants.
         alternatives: whether to put other parts into each model that has a choice.
 
     Raises:
-        UserError: for an unknown name, a repeated one, or variants asked for of models
-            that have none.
+        UserError: for an unknown name, two of one model, variants at once that set one
+            key differently, or variants asked for of models that have none.
     """
     rows = [_named(name) for name in models]
-    if len(models) != len(set(models)):
-        raise UserError(f"A model is named twice. Received: {', '.join(models)}")
+    for place, row in enumerate(rows):
+        same = [other.name for other in rows[:place] if _same(other, row)]
+        if same:
+            raise UserError(f"A model is named twice. Received: {same[0]}, {row.name}")
     for asked, kind in ((ablations, "ablations"), (alternatives, "alternatives")):
         if not asked:
             continue
@@ -66,21 +69,42 @@ def variants(
         rows += found
     unique: list[Variant] = []
     for row in rows:  # what is an ablation may be an alternative, too
-        if (row.model, row.overrides) not in [(r.model, r.overrides) for r in unique]:
+        if not any(_same(other, row) for other in unique):
             unique.append(row)
     return unique
 
 
+def _same(one: Variant, other: Variant) -> bool:
+    """Whether two rows, of whatever names, are of one model."""
+    return (one.model, one.overrides) == (other.model, other.overrides)
+
+
 def _named(name: str) -> Variant:
-    """The row of a name, of a model or of a variant."""
-    model = name.partition("-")[0]
+    """The row of a name: of a model, of a variant, or of variants at once."""
+    model, _, suffix = name.partition("-")
     known = [Variant(model) for model in (*MODELS, TFRS)]
     for kind in ("ablations", "alternatives"):
         known += _variants_of(model, kind)
     found = {row.name: row for row in known}
-    if name not in found:
-        raise UserError(unknown_name("model", name, found))
-    return found[name]
+    parts = [f"{model}-{part}" for part in suffix.split("+")] if suffix else [name]
+    for part in parts:
+        if part not in found:
+            raise UserError(unknown_name("model", part, found))
+    return _at_once(name, [found[part] for part in parts])
+
+
+def _at_once(name: str, rows: Sequence[Variant]) -> Variant:
+    """One row of variants of a model, which may not contradict each other."""
+    overrides: dict = {}
+    for row in rows:
+        for key, value in row.overrides.items():
+            if overrides.setdefault(key, value) != value:
+                raise UserError(
+                    f"`{row.suffix}` sets `{key}` to {value!r}, another variant beside "
+                    f"it to {overrides[key]!r}: name them in rows of their own. "
+                    f"Received: {name!r}"
+                )
+    return Variant(rows[0].model, "+".join(row.suffix for row in rows), overrides)
 
 
 def _variants_of(model: str, kind: str) -> list[Variant]:

@@ -67,6 +67,17 @@ def test_a_variant_is_named_like_its_row():
     assert len(again) == len({row.name for row in again}) == 9
 
 
+def test_variants_at_once_are_one_row():
+    rows = variants(["sparsectr-B1+full_attention", "sparsectr"], ablations=True)
+    assert rows[0].name == "sparsectr-B1+full_attention"
+    assert rows[0].overrides == {"relations": [], "attention": "full"}
+    assert {"sparsectr-B1", "sparsectr-A1"} < {row.name for row in rows}
+    agreed = variants(["ctr_sink-without_sinks+without_signal"])[0]
+    assert agreed.overrides == {
+        "sinks": False, "inter_sink": 0, "sink_stage": 0.0, "signal": "none"
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kind", ["ablations", "alternatives"])
 def test_variants_are_configs_and_differ_from_the_model(name, kind):
@@ -94,7 +105,17 @@ def test_alternatives_are_all_that_sparsectr_offers():
     [
         (["--models", "dim"], "Unknown model 'dim'. Did you mean"),
         (["--models", "sparsectr-B9"], "Unknown model 'sparsectr-B9'. Did you mean"),
+        (["--models", "sparsectr-B1+B9"], "Unknown model 'sparsectr-B9'. Did you mean"),
+        (["--models", "sparsectr-B1+"], "Unknown model 'sparsectr-'"),
+        (
+            ["--models", "ctr_sink-without_sinks+two_stages"],
+            "`two_stages` sets `sink_stage` to 0.5, another variant beside it to 0.0",
+        ),
         (["--models", "din,din"], "A model is named twice. Received: din, din"),
+        (
+            ["--models", "sparsectr-A1,sparsectr-full_attention"],
+            "A model is named twice. Received: sparsectr-A1, sparsectr-full_attention",
+        ),
         (["--models", "din", "--ablations"], "`--ablations` needs a model that has"),
         (["--base", "din"], "Unknown base 'din'"),
         (["--seeds", "0"], "`--seeds` must be positive. Received: 0"),
