@@ -24,6 +24,7 @@ from ctr_tf.data.record_files import COMPRESSIONS
 from ctr_tf.errors import UserError, check_positive_options, unknown_name
 from ctr_tf.schema import Schema
 from ctr_tf.storage import as_path, check_store
+from ctr_tf.time import MAX_TIME
 from pipelines import steps
 from pipelines.earlier import find_vocabularies
 from pipelines.engines.options import OF_RUNNERS
@@ -149,6 +150,7 @@ def build(
     parts = Parts.of(shards, options.num_shards, options.num_buckets)
     work = str(as_path(folder) / WORK)
     has_users = any(shard.table == "users" for shard in shards)
+    end = MAX_TIME if rule.period.stop is None else rule.period.stop
     once = pipeline | "Once" >> beam.Impulse()
     raw = (
         once
@@ -156,7 +158,7 @@ def build(
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
         >> beam.ParDo(
-            steps.ReadShard(source, schema, parts, negatives is not None)
+            steps.ReadShard(source, schema, parts, None if negatives is None else end)
         ).with_outputs(*steps.ReadShard.OUTPUTS)
     )
     days = raw.times | "Times by day" >> beam.CombinePerKey(steps.add_times)
@@ -195,7 +197,7 @@ def build(
         | "Group by user" >> beam.CoGroupByKey()
         | "Build histories"
         >> beam.ParDo(
-            steps.BuildHistories(schema, parts, work, has_users, negatives),
+            steps.BuildHistories(schema, parts, work, has_users, negatives, end),
             items=beam.pvalue.AsList(items.merged),
             starts=starts,
             pool=pool,

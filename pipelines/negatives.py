@@ -5,7 +5,8 @@ log had shown strictly before the request; or, by popularity, of what others are
 next, which is like what was clicked by its age and counts. Drawn candidates are seen by
 models like any other; counters, histories and vocabularies do not count them, for
 nobody was shown them. What is drawn for an exposure depends on the log, the exposure
-and the seed alone, not on parts or workers.
+and the seed alone, not on parts or workers; and of the log, not on what comes at the
+end of its split or later.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +30,7 @@ from pipelines.arrow import (
     numpy,
     order_by,
 )
-from pipelines.pool import AFTER_ALL, DrawnFrom
+from pipelines.pool import DrawnFrom
 from pipelines.sources.source import Shard
 
 _ROUNDS = 16  # of drawing, while something lacks
@@ -99,12 +100,12 @@ def add_negatives(
         The exposures, in each slate those of the log first, and then the drawn ones;
         the ids of all items; and counts for the manifest.
     """
-    label = numpy(shown, schema.labels[0]) if len(shown) else np.empty(0)
-    clicked = np.flatnonzero(label == 1)
-    if not len(clicked):
+    if not len(shown):
         return shown, item_ids, {}
-    draws = _Draws(shown, clicked, behaviors, item_ids, pool)
-    source, code = draws.draw(schema.ticks)
+    draws = _Draws(shown, behaviors, item_ids, pool, schema)
+    if not len(draws.clicked):
+        return shown, item_ids, {}
+    source, code = draws.draw()
     place = draws.place_of(code)
     new = np.unique(code[place < 0])
     place[place < 0] = len(item_ids) + np.searchsorted(new, code[place < 0])
@@ -113,7 +114,7 @@ def add_negatives(
     drawn = _rows(shown.take(pa.array(source)), items, schema)
     counts = {
         "join negatives drawn": len(code),
-        "join negatives lacking": len(clicked) * pool.negatives.each - len(code),
+        "join negatives lacking": len(draws.clicked) * pool.negatives.each - len(code),
         **draws.known_before(source, code),
     }
     table = concat([shown.replace_schema_metadata(), drawn])
@@ -162,19 +163,24 @@ def _rows(of_clicked: pa.Table, items: pa.Table, schema: Schema) -> pa.Table:
 
 
 class _Draws:
-    """Draws for the clicked exposures of a bucket; see `add_negatives`."""
+    """Draws for the clicked exposures of a bucket; see `add_negatives`.
+
+    Attributes:
+        clicked: rows of these exposures; without those behind the last split's end,
+            which become no samples.
+    """
 
     def __init__(
         self,
         shown: pa.Table,
-        clicked: np.ndarray,
         behaviors: pa.Table,
         item_ids: pa.Array,
         pool: DrawnFrom,
+        schema: Schema,
     ):
         self._pool = pool
         self._negatives = pool.negatives
-        self._clicked = clicked
+        self._ticks = schema.ticks
         ids = column(pool.items, ITEM_KEY)
         self._code_of_place = (
             pc.fill_null(pc.index_in(item_ids.cast(ids.type), value_set=ids), -1)
@@ -185,7 +191,10 @@ class _Draws:
         self._slate = numpy(shown, "_slate")
         self._time = numpy(shown, "_request_time")
         item = self._code_of_place[numpy(shown, "_item")]
-        self._item = item  # every exposure's item is in the pool
+        self._item = item  # -1 of what is shown behind the last split's end alone
+        label = numpy(shown, schema.labels[0])
+        drawn_for = (label == 1) & (item >= 0) & (self._time < pool.ends[-1])
+        self.clicked = clicked = np.flatnonzero(drawn_for)
         self._taken = self._taken_index(
             (self._user[clicked], item[clicked], numpy(shown, "time")[clicked]),
             behaviors,
@@ -220,22 +229,20 @@ class _Draws:
         place[self._code_of_place[own]] = own
         return place[code]
 
-    def draw(self, ticks: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self) -> tuple[np.ndarray, np.ndarray]:
         """Draws until each clicked exposure has its number, or the rounds are over.
-
-        Args:
-            ticks: units of the log's time in a second.
 
         Returns:
             The exposure that each is drawn for, and the item in the pool.
         """
-        pool, clicked = self._pool, self._clicked
+        pool, clicked = self._pool, self.clicked
         time, own = self._time[clicked], self._item[clicked]
         slate = self._slate[clicked]
         wanted = self._negatives.each * np.bincount(slate)[slate]
         start, size = pool.ranges(own, time, wanted)
         lacking = np.where(size > 0, self._negatives.each, 0)
-        used = np.unique(self._with_item(self._slate, self._item))
+        known = self._item >= 0
+        used = np.unique(self._with_item(self._slate[known], self._item[known]))
         found: list[tuple[np.ndarray, np.ndarray]] = []
         for turn in range(_ROUNDS):
             which = np.repeat(np.arange(len(clicked)), lacking)
@@ -251,7 +258,7 @@ class _Draws:
             keys = self._with_item(self._slate[clicked[which]], item)
             first = np.zeros(len(keys), bool)
             first[np.unique(keys, return_index=True)[1]] = True
-            fits = first & ~np.isin(keys, used) & ~self._took(which, item, ticks)
+            fits = first & ~np.isin(keys, used) & ~self._took(which, item)
             which, item = which[fits], item[fits]
             used = np.union1d(used, keys[fits])
             lacking -= np.bincount(which, minlength=len(clicked))
@@ -262,15 +269,18 @@ class _Draws:
         )
         return clicked[which], item
 
-    def _took(self, which: np.ndarray, item: np.ndarray, ticks: int) -> np.ndarray:
-        """Whether the user took an item near the request, before or after it."""
-        row = self._clicked[which]
+    def _took(self, which: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """Whether the user took an item near the request, before or after it.
+
+        What is taken in a later split is not known: else whoever learns which items are
+        never drawn for a user has learned the clicks of the test.
+        """
+        row = self.clicked[which]
         pair, time = self._with_item(self._user[row], item), self._time[row]
-        window = self._negatives.window_ticks(ticks)
-        if window is None:
-            since, until = np.zeros_like(time), np.full_like(time, AFTER_ALL)
-        else:
-            since, until = time - window, time + window + 1
+        window = self._negatives.window_ticks(self._ticks)
+        since, until = np.zeros_like(time), self._pool.known_until(time)
+        if window is not None:
+            since, until = time - window, np.minimum(time + window + 1, until)
         index = self._taken
         return index.before(pair, until) > index.before(pair, since)
 
@@ -278,7 +288,7 @@ class _Draws:
         """Of clicked and drawn ones: what users took before, or nobody was shown."""
         counts = {}
         for what, rows, item in (
-            ("clicks", self._clicked, self._item[self._clicked]),
+            ("clicks", self.clicked, self._item[self.clicked]),
             ("negatives", source, code),
         ):
             pair, time = self._with_item(self._user[rows], item), self._time[rows]

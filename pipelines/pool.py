@@ -35,7 +35,6 @@ from pipelines.arrow import (
 )
 from pipelines.items import item_values, read_items
 
-AFTER_ALL = np.iinfo(np.int64).max >> 1  # a time
 _CHANGING = "join items with several values of "
 _DRAWN_FROM = "join items in the exposures"
 _EVENTS = 1 << 20  # exposures that popularity is known by: of larger logs a sample
@@ -216,6 +215,8 @@ class DrawnFrom:
         index: of the times in each group.
         item: rows of `items`, by group and time.
         negatives: what is drawn.
+        ends: of training, validation and test, in the log's unit; draws for a split
+            know nothing of what comes at its end or later.
     """
 
     items: pa.Table
@@ -224,6 +225,16 @@ class DrawnFrom:
     index: EventIndex
     item: np.ndarray
     negatives: Negatives
+    ends: tuple[int, int, int]
+
+    def known_until(self, time: np.ndarray) -> np.ndarray:
+        """When what draws for requests know ends: with the split of each.
+
+        Args:
+            time: of the requests.
+        """
+        split = np.searchsorted(self.ends[:-1], time, side="right")
+        return np.array(self.ends)[split]
 
     def ranges(
         self, own: np.ndarray, time: np.ndarray, wanted: np.ndarray
@@ -240,18 +251,22 @@ class DrawnFrom:
         if self.negatives.by == UNIFORM:
             return begin, start - begin
         count = np.maximum(_NEXT, _NEXT_OF_EACH * wanted)
-        stop = np.minimum(start + count, self.index.before(group, AFTER_ALL))
-        start = np.maximum(begin, stop - count)  # at the log's end, the latest
+        known = self.index.before(group, self.known_until(time))
+        stop = np.minimum(start + count, known)
+        start = np.maximum(begin, stop - count)  # at a split's end, the latest
         return start, stop - start
 
 
 @functools.lru_cache(maxsize=1)
-def read_pool(path: str, negatives: Negatives) -> DrawnFrom | None:
+def read_pool(
+    path: str, negatives: Negatives, ends: tuple[int, int, int]
+) -> DrawnFrom | None:
     """Reads a pool, once a worker process; None without exposures.
 
     Args:
         path: of its folder.
         negatives: what is drawn.
+        ends: see `DrawnFrom`.
     """
     items = read_table(as_path(path) / "items")
     if not len(items):
@@ -260,4 +275,5 @@ def read_pool(path: str, negatives: Negatives) -> DrawnFrom | None:
     group, time, item = (numpy(drawn, name) for name in ("_group", "time", "_item"))
     first, of_item = numpy(items, "time"), numpy(items, "_group")
     items = items.drop_columns(["time", "_group"])
-    return DrawnFrom(items, first, of_item, EventIndex(group, time), item, negatives)
+    index = EventIndex(group, time)
+    return DrawnFrom(items, first, of_item, index, item, negatives, ends)

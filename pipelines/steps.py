@@ -36,7 +36,7 @@ from pipelines.counting import add_user_counters, no_values, shared_events
 from pipelines.histories import TIMES, UserBucket, build_user_bucket
 from pipelines.items import merge_items, read_items, take_texts
 from pipelines.parts import Parts
-from pipelines.pool import Pool, read_pool
+from pipelines.pool import DrawnFrom, Pool, read_pool
 from pipelines.samples import SampleEncoder
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import ALWAYS, Period, SplitRule
@@ -63,15 +63,19 @@ class ReadShard(beam.DoFn):
         source: reads the shards.
         schema: of the data set.
         parts: to hash to.
-        has_pool: whether there is anything to draw.
+        drawn_until: unix seconds, where what can be drawn ends; None: nothing is drawn.
     """
 
     OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts", "ids")
 
     def __init__(
-        self, source: Source, schema: Schema, parts: Parts, has_pool: bool = False
+        self,
+        source: Source,
+        schema: Schema,
+        parts: Parts,
+        drawn_until: int | None = None,
     ):
-        self._has_pool = has_pool
+        self._drawn_until = drawn_until
         self._source = source
         self._schema = schema
         self._parts = parts
@@ -103,8 +107,9 @@ class ReadShard(beam.DoFn):
         if name == "exposures":
             seconds = numpy(table, "time") // self._schema.ticks
             yield from self._times(*np.unique(seconds, return_counts=True))
-            if self._has_pool:
-                yield Tagged("pool", Pool.of(table, self._schema))
+            if self._drawn_until is not None:
+                known = table.filter(pa.array(seconds < self._drawn_until))
+                yield Tagged("pool", Pool.of(known, self._schema))
         key, number = USER_KEY, self._parts.users
         if name == "items":  # texts have rows by the order of all items
             key, number = ITEM_KEY, 1 if self._schema.texts else self._parts.items
@@ -196,6 +201,7 @@ class BuildHistories(beam.DoFn):
         work: folder for what is needed in between.
         has_users: whether the data set has a table of users.
         negatives: what is drawn beside the candidates of the log, if anything.
+        drawn_until: unix seconds, where what can be drawn ends.
     """
 
     OUTPUTS = ("events", "vocabulary", "rejected", "counts")
@@ -207,8 +213,10 @@ class BuildHistories(beam.DoFn):
         work: str,
         has_users: bool = True,
         negatives: Negatives | None = None,
+        drawn_until: int = MAX_TIME,
     ):
         self._negatives = negatives
+        self._drawn_until = drawn_until
         self._schema = schema
         self._parts = parts
         self._work = work
@@ -233,7 +241,7 @@ class BuildHistories(beam.DoFn):
             users if self._has_users else None,
             read_items(tuple(sorted(items))),
             self._schema,
-            read_pool(pool, self._negatives) if self._negatives else None,
+            self._drawn_from(pool, starts) if self._negatives else None,
         )
         for line in lines:
             yield Tagged("rejected", ("users", line))
@@ -252,6 +260,11 @@ class BuildHistories(beam.DoFn):
             yield number, str(path)
         events = counts["exposures kept"] + counts["behaviors kept"]
         _log_rate("histories", f"bucket {number}", events, started)
+
+    def _drawn_from(self, pool: str, starts: tuple[int, int]) -> DrawnFrom | None:
+        ends = (min(time, MAX_TIME) for time in (*starts, self._drawn_until))
+        validation, test, end = (time * self._schema.ticks for time in ends)
+        return read_pool(pool, self._negatives, (validation, test, end))
 
     def _events(
         self, number: int, bucket: UserBucket, behaviors: pa.Table

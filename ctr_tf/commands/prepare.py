@@ -116,7 +116,7 @@ def add_options(parser: Any) -> None:
     parser.add_argument(
         "--negatives_window",
         help="what a user took within it before or after, such as 30d, is not drawn; "
-        "default: all, what the user ever took",
+        "default: all, what the user took at any time before the split's end",
     )
     parser.add_argument("--negatives_seed", type=int, help="of the draws; default: 0")
     for split in ("validation", "test"):

@@ -18,10 +18,11 @@ class Negatives:
         each: how many are drawn for each clicked exposure.
         by: `"uniform"`: each item that the log has shown before the request is as
             likely as any other; `"popularity"`: as likely as it is among the thousand
-            exposures that come next.
+            exposures that come next in its split.
         within: an item feature whose value a drawn item shares with the clicked one.
         window: such as `"30d"`: what its user took within it before or after the
-            request is never drawn; `"all"`: what the user ever took.
+            request is never drawn; `"all"`: what the user took at any time. Nothing
+            that comes at the end of the request's split or later is known.
         seed: of the draws, which depend on nothing else but the log.
 
     Raises:

@@ -13,6 +13,7 @@ from job_helpers import (
     run_job,
     write_log,
 )
+from sklearn.metrics import roc_auc_score
 
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.data.negatives import Negatives
@@ -21,6 +22,8 @@ from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import pool
 
 EACH, WINDOW, NEXT = 3, 600, 90
+VALIDATION, TEST = START + 30_000, START + 35_000
+SPLIT = ("--validation_from", VALIDATION, "--test_from", TEST)
 SCHEMA = Schema(
     name="bought",
     history_length=200,
@@ -75,11 +78,10 @@ def drawn(tmp_path_factory):
     """The log, and a data set by each law."""
     folder, log = tmp_path_factory.mktemp("negatives"), make_log()
     write_log(folder / "raw", log, SCHEMA)
-    split = ("--validation_from", START + 30_000, "--test_from", START + 35_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_NEXT", NEXT)
         for name, options in LAWS.items():
-            options = (*split, "--negatives", EACH, *options)
+            options = (*SPLIT, "--negatives", EACH, *options)
             run_job(folder / "raw", folder / name, *options)
     return log, folder
 
@@ -94,6 +96,11 @@ def item_ids(folder, name, keys):
 def exposures_of(log):
     """User, time and item of each; rows that tell the same are one."""
     return {(row["user_id"], row["time"], row["item_id"]) for row in log["exposures"]}
+
+
+def known_until(time):
+    """When the split of a request ends: what comes later, no draw for it knows."""
+    return next(end for end in (VALIDATION, TEST, float("inf")) if time < end)
 
 
 def prices(sample):
@@ -118,7 +125,8 @@ def test_what_is_drawn_was_shown_before_and_not_taken(drawn, law):
         others = [i for i, y in zip(items, sample["label"], strict=True) if y == 0]
         for item in others:
             assert law == "popularity" or first[item] < time
-            assert all(abs(t - time) > window for t in took[user, item])
+            known = [t for t in took[user, item] if t < known_until(time)]
+            assert all(abs(t - time) > window for t in known)
         if law == "within":
             kinds = collections.Counter(item % 4 for item in clicked)
             for kind, count in collections.Counter(i % 4 for i in others).items():
@@ -135,16 +143,20 @@ def test_items_are_drawn_by_their_law(drawn, law):
     log, folder = drawn
     events = sorted((row["time"], row["item_id"]) for row in log["exposures"])
     first = {item: time for time, item in reversed(events)}
-    took = {(r["user_id"], r["item_id"]) for r in log["exposures"] + log["behaviors"]}
+    took = collections.defaultdict(lambda: float("inf"))
+    for row in log["exposures"] + log["behaviors"]:
+        pair = row["user_id"], row["item_id"]
+        took[pair] = min(took[pair], row["time"])
     expected, found = np.zeros(60), np.zeros(60)
     for (user, _), (_, sample) in read_samples(folder / law).items():
         time = sample["request_time"][0]
         if law == "uniform":
             among = [item for item in first if first[item] < time]
         else:
-            stop = min(sum(t < time for t, _ in events) + NEXT, len(events))
+            known = sum(t < known_until(time) for t, _ in events)
+            stop = min(sum(t < time for t, _ in events) + NEXT, known)
             among = [item for _, item in events[stop - NEXT : stop]]
-        free = [item for item in among if (user, item) not in took]
+        free = [item for item in among if took[user, item] >= known_until(time)]
         others = [
             item
             for item, label in zip(prices(sample), sample["label"], strict=True)
@@ -179,6 +191,51 @@ def test_drawn_candidates_are_counted_by_nobody_and_see_all_counts(drawn):
     ]
 
 
+def test_what_is_never_drawn_tells_nothing_of_the_test(tmp_path):
+    """Where users take items by chance, nobody can know which they will take."""
+    random = np.random.default_rng(3)
+    rows = [
+        {"user_id": f"u{user}", "time": START + int(time), "item_id": int(item)}
+        for user in range(150)
+        for item in random.choice(120, 30, replace=False)
+        for time in [random.integers(40_000)]
+    ]
+    schema = dataclasses.replace(SCHEMA, features=(SCHEMA.features[0],))
+    write_log(tmp_path / "raw", {"exposures": rows}, schema)
+    run_job(tmp_path / "raw", tmp_path / "data", *SPLIT, "--negatives", 4)
+    drawn, tested = collections.Counter(), []
+    for (user, _), (split, sample) in read_samples(tmp_path / "data").items():
+        items = item_ids(tmp_path, "data", sample["candidate_item_id"])
+        for item, label in zip(items, sample["label"], strict=True):
+            if split != "train":
+                tested.append((user, item, label))
+            elif not label:
+                drawn[user, item] += 1
+    labels = np.array([label for *_, label in tested])
+    scores = np.array([-drawn[user, item] for user, item, _ in tested])
+    assert labels.sum() > 1_000 and drawn.total() > 10_000
+    assert abs(roc_auc_score(labels, scores) - 0.5) < 0.03
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_of_a_day_nothing_later_is_drawn_or_known(drawn, law, tmp_path):
+    log, _ = drawn
+    until = START + 20_000
+    earlier = {
+        name: [row for row in rows if row.get("time", 0) < until]
+        for name, rows in log.items()
+    }
+    for name, tables in (("whole", log), ("earlier", earlier)):
+        write_log(tmp_path / name, tables, SCHEMA)
+        day = ("--samples_from", START + 10_000, "--samples_until", until)
+        empty = ("--validation_from", until, "--test_from", until)
+        options = (*day, *empty, "--negatives", EACH, *LAWS[law])
+        run_job(tmp_path / name, tmp_path / f"{name}_data", *options)
+    records = read_records(tmp_path / "earlier_data")
+    assert len(records["train"]) > 50
+    assert read_records(tmp_path / "whole_data") == records
+
+
 def test_drawn_candidates_have_their_items_features_and_a_place_by_chance(drawn):
     log, folder = drawn
     places = collections.Counter()
@@ -201,9 +258,8 @@ def test_draws_depend_on_the_log_and_the_seed_alone(drawn, tmp_path):
     with_label = [row | {"click": 1} for row in turned["exposures"]]
     plain = dataclasses.replace(SCHEMA, all_clicked=False)
     write_log(tmp_path / "raw", turned | {"exposures": with_label}, plain)
-    split = ("--validation_from", START + 30_000, "--test_from", START + 35_000)
     for seed in (0, 1):
-        options = (*split, "--negatives", EACH, "--negatives_seed", seed)
+        options = (*SPLIT, "--negatives", EACH, "--negatives_seed", seed)
         options = (*options, "--num_shards", 5)
         run_job(tmp_path / "raw", tmp_path / f"seed{seed}", *options)
     same = read_records(folder / "uniform")
