@@ -44,6 +44,7 @@ class SDIMGAP(GAP):
     Hashed are the short-term attention's query and keys (ours): collisions say nothing
     about vectors of two unrelated spaces, and the hash has no gradient to relate them,
     while that attention learns to, for the same queries and behaviors of the same kind.
+    So the short-term view must not be empty as a rule: those maps learn on it alone.
     The buckets of the view are part of the state.
 
     Reference:
