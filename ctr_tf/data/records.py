@@ -192,6 +192,10 @@ def check_example(example: "tf.train.Example", schema: Schema) -> dict[str, np.n
     for key, field in record_spec(schema).items():
         if field.length > 1:
             _check_lists(field, values[key], values[field.length_key])
+    for key in (label_key(schema, name) for name in schema.labels):
+        wrong = values[key][~np.isin(values[key], (0, 1))]
+        if len(wrong):
+            raise UserError(f"'{key}' must be 0 or 1. Received: {wrong[0]:g}")
     return values
 
 

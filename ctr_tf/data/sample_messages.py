@@ -12,7 +12,7 @@ from ctr_tf.data.config import DataConfig
 from ctr_tf.data.dataset import history_lengths, slate_sizes
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.data.reading import parsed_example, untuned
-from ctr_tf.data.records import check_example
+from ctr_tf.data.records import check_example, record_spec
 from ctr_tf.data.sizes import PaddedSizes
 from ctr_tf.data.stored import SampleSizes
 from ctr_tf.data.text_inputs import TextInputs
@@ -48,6 +48,7 @@ class SampleMessages:
             history_lengths(data, config), slate_sizes(data, config)
         )
         self._batch_size = config.batch_size
+        self._rows = _rows(data)
         self._reader = BatchReader(
             data.schema,
             num_chunks,
@@ -86,6 +87,13 @@ class SampleMessages:
         candidates, most = len(sample["label"]), self._sizes.slate[-1]
         if candidates > most:
             return f"more candidates than `data.slate_sizes` hold, {most}: {candidates}"
+        for key, rows in self._rows.items():
+            wrong = (ids := sample[key])[(ids < 0) | (ids >= rows)]
+            if len(wrong):
+                return (
+                    f"'{key}' is no id of the data set's, which are 0 to "
+                    f"{rows - 1}; of later vocabularies? Received: {wrong[0]}"
+                )
         return None
 
     def _groups(self) -> Iterator[tuple]:
@@ -102,7 +110,34 @@ class SampleMessages:
 
     @tf.autograph.experimental.do_not_convert
     def _read(self, serialized, history, slate):
-        return self._reader.read(serialized, *self._sizes.static(history, slate))
+        sizes = self._sizes.static(history, slate)
+        inputs, labels, weights = self._reader.read(serialized, *sizes)
+        fit = [tf.reduce_all((labels == 0) | (labels == 1))]
+        fit += [
+            tf.reduce_all((inputs[key] >= 0) & (inputs[key] < rows))
+            for key, rows in self._rows.items()
+            if key in inputs and inputs[key].dtype == tf.int64  # tokens were looked up
+        ]
+        check = tf.debugging.Assert(
+            tf.reduce_all(fit), ["A sample is bad: its labels or ids."]
+        )
+        with tf.control_dependencies([check]):
+            return inputs, tf.identity(labels), weights
+
+
+def _rows(data: PreparedData) -> dict[str, int]:
+    """Record key → how many ids there are of it."""
+    vocabularies, rows = data.vocabularies, {}
+    for key, field in record_spec(data.schema).items():
+        if field.feature is None:
+            continue
+        if key in data.id_maps:
+            rows[key] = len(data.id_maps[key])
+        elif field.feature.is_text:
+            rows[key] = vocabularies.known_texts.num_rows
+        elif field.feature.stores_ids:
+            rows[key] = vocabularies.table_size(field.feature)
+    return rows
 
 
 def told(faults: Sequence[tuple[Message, str]]) -> list[str]:

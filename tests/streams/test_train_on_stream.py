@@ -2,9 +2,11 @@
 
 import json
 import logging
+import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from broker import Broker
 from helpers import make_narrow_schema
 from small_run import saved_arrays
@@ -179,6 +181,14 @@ def test_killed_and_called_again_equals_uninterrupted(
     assert 0 < evaluate_run(run, "test")["auc"] < 1
 
 
+def changed(sample, key, value):
+    """A sample of which the first value of a key is another."""
+    example = tf.train.Example.FromString(sample)
+    feature = example.features.feature[key]
+    getattr(feature, feature.WhichOneof("kind")).value[0] = value
+    return example.SerializeToString()
+
+
 def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, caplog):
     from confluent_kafka import Producer
 
@@ -186,10 +196,15 @@ def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, ca
     samples = [sample for _, sample in send.by_time(prepared, "test")]
     topic = broker.make_topic(1)
     producer = Producer({"bootstrap.servers": broker.address})
+    later = changed(samples[20], "candidate_item_id", 10_000)
+    unfit = {
+        3: [b"no sample"],
+        20: [later] + [changed(samples[20], "label", y) for y in (math.nan, 7.0)],
+        40: [b""],
+    }
     for number, sample in enumerate(samples):
-        if number in (3, 40):
-            producer.produce(topic, [b"no sample", b""][number == 40])
-        producer.produce(topic, sample)
+        for message in [*unfit.get(number, ()), sample]:
+            producer.produce(topic, message)
     assert producer.flush(60) == 0
     run = tmp_path / "run"
     with caplog.at_level(logging.INFO):
@@ -198,11 +213,17 @@ def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, ca
     lines = (run / "rejected.jsonl").read_text("utf-8").splitlines()
     told = [json.loads(line) for line in lines]
     assert [(row["place"], row["offset"]) for row in told] == [
-        (f"{topic}/0", 3),
-        (f"{topic}/0", 41),
+        (f"{topic}/0", offset) for offset in (3, 21, 22, 23, 44)
     ]
-    assert "is not a tf.train.Example" in told[0]["reason"]
+    reasons = [row["reason"] for row in told]
+    assert "is not a tf.train.Example" in reasons[0]
+    assert "'candidate_item_id' is no id of the data set's" in reasons[1]
+    assert reasons[1].endswith("Received: 10000")
+    assert reasons[2] == "'label' must be 0 or 1. Received: nan"
+    assert reasons[3] == "'label' must be 0 or 1. Received: 7"
     assert "1 set aside: 1 × " in caplog.text
+    assert rows(run)["validation"].keys() == rows(whole[0])["validation"].keys()
+    assert np.isfinite(list(rows(run)["validation"].values())).all()
 
 
 def test_a_topic_of_something_else_or_of_nothing_ends_it(data, begun, broker, tmp_path):
