@@ -29,7 +29,12 @@ from pipelines.arrow import (
 )
 from pipelines.exposures import merge_exposures
 from pipelines.items import ItemTable
-from pipelines.joins import count_clicks, count_items, count_users
+from pipelines.joins import (
+    count_behaviors,
+    count_clicks,
+    count_items,
+    count_users,
+)
 from pipelines.negatives import add_negatives, order_by_chance
 from pipelines.pool import DrawnFrom
 from pipelines.slates import find_duplicates
@@ -172,6 +177,8 @@ def build_user_bucket(
     counts |= count_clicks(shown, raw, len(item_ids), schema.ticks)
     if known_items is not None:
         counts |= count_items(candidates, timeline, known_items)
+    if len(raw):
+        counts |= count_behaviors(raw, active)
     if users is not None:
         counts |= count_users(user_ids, active, profiles)
     return bucket, every_behavior, lines, counts

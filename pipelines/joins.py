@@ -15,15 +15,29 @@ from pipelines.arrow import column, numpy
 
 _ENOUGH = 20  # users or rows without a row of theirs, none with one: no accident
 
-# Table, its key, and counts (of `count_users` and `count_items`) of what does and does
-# not find a row in it.
+# Table, its key, counts (of the functions below) of what does and does not fit, and
+# what is said where nothing does.
 _JOINS = (
-    ("users", USER_KEY, ("users known",), ("users unknown",)),
+    (
+        "users",
+        USER_KEY,
+        ("users known",),
+        ("users unknown",),
+        "No row of `users` fits any of {:,} users with requests",
+    ),
     (
         "items",
         ITEM_KEY,
         ("candidates with item row", "behaviors with item row"),
         ("candidates without item row", "behaviors without item row"),
+        "No row of `items` fits any of {:,} candidates and behaviors",
+    ),
+    (
+        "behaviors",
+        USER_KEY,
+        ("behaviors of users with requests",),
+        ("behaviors of users without requests",),
+        "None of {:,} rows of `behaviors` is of a user with requests",
     ),
 )
 
@@ -42,18 +56,17 @@ def check_joins(
         UserError: for a table of which no row fits anything.
     """
     example = dict(sorted(ids, reverse=True))
-    for table, key, known, unknown in _JOINS:
+    for table, key, known, unknown, message in _JOINS:
         found, missing = (
             sum(counts.get(f"join {name}", 0) for name in names)
             for names in (known, unknown)
         )
         if found or missing < _ENOUGH or (table, key) not in example:
             continue
-        what = "users with requests" if table == "users" else "candidates and behaviors"
         raise UserError(
-            f"No row of `{table}` fits any of {missing:,} {what}. Is `{key}` written "
-            "alike in both tables? One of the exposures is "
-            f"{example[('exposures', key)]!r}, one of {table} {example[table, key]!r}. "
+            f"{message.format(missing)}. Is `{key}` written alike in both tables? One "
+            f"of the exposures is {example[('exposures', key)]!r}, one of {table} "
+            f"{example[table, key]!r}. "
             "To go on without the table, take its files out of the folder, or let "
             "their names begin with `_`"
         )
@@ -70,6 +83,20 @@ def count_users(
     return {
         "join users known": int((active & known).sum()),
         "join users unknown": int((active & ~known).sum()),
+    }
+
+
+def count_behaviors(behaviors: pa.Table, active: np.ndarray) -> dict[str, int]:
+    """Behaviors of the log, of users who have requests, and of others.
+
+    Args:
+        behaviors: with codes `_user`.
+        active: bool, whether each user code has requests.
+    """
+    known = int(active[numpy(behaviors, "_user")].sum())
+    return {
+        "join behaviors of users with requests": known,
+        "join behaviors of users without requests": len(behaviors) - known,
     }
 
 

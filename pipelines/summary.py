@@ -99,6 +99,11 @@ def _warnings(manifest: Manifest) -> list[str]:
                 ("behaviors", "are of items that have no row in items"),
             )
         ),
+        (
+            "behaviors of users with requests",
+            "behaviors of users without requests",
+            "behaviors are of users without requests: no history holds them",
+        ),
     ):
         missing, all_rows = joins.get(unknown, 0), joins.get(known, 0)
         all_rows += missing

@@ -457,7 +457,8 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
         {"time": START, "item_id": 1, "request_id": "r1", "click": 1},
         {"time": START + 100, "item_id": 2, "request_id": "r2"},
     ]
-    log = small_log(rows, [{"time": START + 5, "item_id": 1, "action": 1}])
+    told = [{"user_id": user, "time": START + 5, "item_id": 1} for user in "aaxyz"]
+    log = small_log(rows, [row | {"action": n} for n, row in enumerate(told)])
     log["users"] = [{"user_id": "b", "age": 3}]
     log["items"] = [{"item_id": 1, "category": "x"}]
     _, manifest = small_samples(tmp_path, log)
@@ -466,10 +467,13 @@ def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
     assert joins["candidates with item row"] == 1
     assert joins["candidates without item row"] == 1
     assert (joins["clicks"], joins["clicks again in behaviors"]) == (1, 1)
+    assert joins["behaviors of users with requests"] == 2
+    assert joins["behaviors of users without requests"] == 3
     for warning in (
         "1 of 1 users with requests have no row in users",
         "1 of 2 candidates are of items that have no row in items",
         "1 of 1 clicks stand again in the behaviors within an hour",
+        "3 of 5 behaviors are of users without requests",
     ):
         assert f"WARNING: {warning}" in caplog.text
 
@@ -503,6 +507,13 @@ def log_of_one_item(**tables):
             "written alike in both tables? One of the exposures is '5', one of items "
             "'777'.",
         ),
+        (
+            "behaviors",
+            [{"user_id": f"U{n}", "item_id": 5, "time": START - n} for n in range(20)],
+            "None of 20 rows of `behaviors` is of a user with requests. Is `user_id` "
+            "written alike in both tables? One of the exposures is '100', one of "
+            "behaviors 'U0'.",
+        ),
     ],
 )
 def test_a_table_that_fits_nothing_is_told_before_samples(
@@ -527,6 +538,18 @@ def test_items_that_fit_behaviors_alone_are_left_in_peace(tmp_path, caplog):
     ]
     assert len(small_samples(tmp_path, log)[0]) == 25
     assert "25 of 25 candidates are of items that have no row in items" in caplog.text
+
+
+def test_behaviors_of_which_one_user_has_requests_are_enough(tmp_path, caplog):
+    caplog.set_level("INFO")
+    log = log_of_one_item()
+    users = ["100", *(f"U{n}" for n in range(40))]
+    log["behaviors"] = [
+        {"user_id": user, "item_id": 5, "time": START - 9} for user in users
+    ]
+    samples, _ = small_samples(tmp_path, log)
+    assert samples["100", "0"]["behavior_time"] == [START - 9]
+    assert "40 of 41 behaviors are of users without requests" in caplog.text
 
 
 def test_a_table_of_no_rows_is_as_good_as_none(tmp_path):
