@@ -18,6 +18,7 @@ from ctr_tf.errors import UserError, unknown_name
 HOUR = 3_600
 DAY = 86_400
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+MIN_TIME = 100_000_000  # of 1973; what is less is told, where it may be no unix seconds
 MAX_TIME = 1 << 33  # the year 2242; later times, milliseconds above all, are mistakes
 
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import datetime
+import re
 
 import numpy as np
 
 from ctr_tf.errors import UserError
-from ctr_tf.time import DAY, MAX_TIME
+from ctr_tf.time import DAY, MAX_TIME, MIN_TIME
 from pipelines.sources.source import Split
 
 _NEVER = np.iinfo(np.int64).max
@@ -20,10 +21,16 @@ def parse_time(option: str, text: str) -> int:
         text: its value.
 
     Raises:
-        UserError: if it is neither.
+        UserError: if it is neither, or seconds that are rather a date.
     """
-    if text.lstrip("-").isdigit():
-        return int(text)
+    if re.fullmatch(r"-?[0-9]+", text):
+        if int(text) >= MIN_TIME:
+            return int(text)
+        raise UserError(
+            f"`--{option}` must be an ISO date-time, such as 2024-05-01T00:00, or unix "
+            f"seconds from {MIN_TIME:,} on; earlier ones are written as a date-time. "
+            f"Received: {text!r}"
+        )
     try:
         moment = datetime.datetime.fromisoformat(text)
     except ValueError:

@@ -15,14 +15,13 @@ import pyarrow.compute as pc
 
 from ctr_tf.errors import UserError
 from ctr_tf.schema import TIME_UNITS, USER_KEY, Schema
-from ctr_tf.time import MAX_TIME
+from ctr_tf.time import MAX_TIME, MIN_TIME
 from pipelines.sources.columns import Column, canonical_columns, typed
 from pipelines.sources.source import Batch
 
 ROW = "_row"  # where a row came from: its shard and its number there
 ORIGIN = b"origin"
 ROW_BITS = 40
-_EARLIEST_OF_FINER_UNITS = 100_000_000
 
 
 def rejected_line(table: str, reason: str, source: str, row: str | bytes | dict) -> str:
@@ -190,7 +189,7 @@ def _check_time(raw: pa.Array, unit: str, reasons: np.ndarray) -> None:
     _reject(reasons, time == 0, "time is zero")
     if unit != "seconds":
         reason = f"time before 1973: times are read as {unit}, perhaps they are seconds"
-        early = time < _EARLIEST_OF_FINER_UNITS
+        early = time < MIN_TIME
         _reject(reasons, early, f"{reason}; set the schema's time_unit")
     absurd = time >= MAX_TIME
     if absurd.any():

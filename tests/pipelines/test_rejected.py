@@ -193,8 +193,11 @@ def test_an_existing_output_stays_unless_told_otherwise(tmp_path):
         (["--num_shards", 0], "`--num_shards` must be positive. Received: 0"),
         (["--compression", "zip"], "must be 'none' or 'gzip'. Received: 'zip'"),
         (["--test_from", "soon"], "`--test_from` must be an ISO date-time"),
-        (["--test_days", 1, "--test_from", 5], "not both"),
-        (["--validation_from", 9, "--test_from", 5], "must begin before the test"),
+        (["--test_days", 1, "--test_from", 1_700_000_005], "not both"),
+        (
+            ["--validation_from", 1_700_000_009, "--test_from", 1_700_000_005],
+            "must begin before the test",
+        ),
         (["--num_shard", 3], "Unknown option '--num_shard'. Did you mean"),
         (["--source", "json"], "Unknown source 'json'. Did you mean 'jsonl'?"),
     ],

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from job_helpers import SCHEMA, random_log, run_job, write_log
 
+from ctr_tf.errors import UserError
 from pipelines.sources.source import Split
 from pipelines.splits import SplitRule, parse_time
 
@@ -42,6 +43,20 @@ def test_given_times_win():
 )
 def test_dates_and_seconds(text, seconds):
     assert parse_time("test_from", text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["20240501", "2024", "99999999", "0", "-5", "--5", "²"]
+)
+def test_what_is_rather_a_date_or_no_time_is_refused(text):
+    wanted = "`--samples_from` must be an ISO date-time, such as 2024-05-01T00:00, or "
+    with pytest.raises(UserError, match=f"{wanted}unix seconds.* Received: '{text}'"):
+        parse_time("samples_from", text)
+
+
+def test_times_before_1973_are_written_as_dates():
+    assert parse_time("test_from", "1970-01-03") == 2 * 86_400
+    assert parse_time("test_from", "100000000") == 100_000_000
 
 
 def test_a_split_beyond_the_data_is_told_and_one_of_no_days_is_not(tmp_path, caplog):
