@@ -1,6 +1,7 @@
 """Files of raw tables → shards, after a look at their columns; shards → batches."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
@@ -36,13 +37,15 @@ def table_shards(
 
     Raises:
         FileNotFoundError: names the path.
-        UserError: if a file lacks a required column, or is not what its name says.
+        UserError: if a file lacks a required column, has one of those twice, or is not
+            what its name says.
     """
     raw_files = [p if isinstance(p, RawFile) else RawFile.named(p) for p in paths]
     raw_files = [dataclasses.replace(f, format=f.format or "csv") for f in raw_files]
     heads = {file: _head(file, dialect) for file in raw_files}
     found = {file: head.names for file, head in heads.items() if not head.is_empty}
     _check_required(table, columns, heads)
+    _check_unique(columns, heads)
     known = {column.name for column in columns}
     everything = {name for names in found.values() for name in names}
     unused = tuple(sorted(everything - known)) if report_unused else ()
@@ -120,6 +123,22 @@ def _check_required(
                 raise UserError(
                     f"{file.path}: the required column '{column.name}' is missing. "
                     f"Columns found: {', '.join(head.names) or '(none)'}"
+                )
+
+
+def _check_unique(columns: Sequence[Column], heads: dict[RawFile, _Head]) -> None:
+    """Raises UserError for a column of a file of which nobody can say which is meant.
+
+    One that a folder gives stands for that of the file.
+    """
+    for file, head in heads.items():
+        found = Counter(head.names)
+        for column in columns:
+            times = found[column.name]
+            if times > 1 and column.name not in dict(file.constants):
+                raise UserError(
+                    f"{file.path}: the column '{column.name}' must be there once. "
+                    f"Received: {times} columns of that name"
                 )
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_reading import read_all
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from pipelines.sources import parquet_files, text_files
 from pipelines.sources.raw_files import SUFFIXES
@@ -295,6 +296,26 @@ def test_a_required_column_is_missing(tmp_path, suffix):
         SOURCE.shards(str(tmp_path), SCHEMA)
     assert f"exposures{suffix}: the required column 'buy' is missing" in str(error)
     assert str(error.value).endswith("Columns found: user_id, time, item_id, click")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_that_is_there_twice(tmp_path, suffix):
+    path = tmp_path / f"exposures{suffix}"
+    for extra, times in ((["time"], 2), (["item_id"] * 2, 3), (["zebra"] * 2, 0)):
+        names = [*EXPOSURE, *extra]
+        values = [*EXPOSURE.values(), *[8] * len(extra)]
+        if suffix == ".csv":
+            path.write_text(
+                "".join(",".join(map(str, x)) + "\n" for x in (names, values))
+            )
+        else:
+            pq.write_table(pa.table([[value] for value in values], names=names), path)
+        if times:
+            message = f"{path}: the column '{extra[0]}' must be there once. Received: "
+            with pytest.raises(UserError, match=f"^{message}{times} columns"):
+                SOURCE.shards(str(tmp_path), SCHEMA)
+    tables, rejected = read_all(SOURCE, tmp_path, SCHEMA)
+    assert tables["exposures"].to_pylist() == [EXPOSURE] and not rejected
 
 
 def test_a_parquet_column_of_the_wrong_kind(tmp_path):
