@@ -298,8 +298,12 @@ def _number(text: str) -> float | None:
 def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if pa.types.is_floating(array.type):
         array = pc.if_else(pc.is_nan(array), None, array)
-        if pa.types.is_integer(wanted):
+        if not pa.types.is_floating(wanted):
             _check_exact(array)
+        if pa.types.is_float16(array.type):  # with which Arrow computes nothing
+            array = array.cast(pa.float32())
+        if pa.types.is_string(wanted):
+            return _number_texts(array)
     if not pa.types.is_string(array.type):
         # 64-bit integers need not be exact in a float32 feature.
         return array.cast(wanted, safe=not pa.types.is_floating(wanted))
@@ -316,10 +320,19 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 def _check_exact(array: pa.Array) -> None:
     """Raises where floating-point numbers are too large to tell whole ones apart."""
-    bound = pa.scalar(_INEXACT_FROM[str(array.type)], array.type)
-    lost = pc.and_(pc.greater_equal(pc.abs(array), bound), pc.is_finite(array))
+    wide = array.cast(pa.float64())
+    lost = pc.greater_equal(pc.abs(wide), _INEXACT_FROM[str(array.type)])
+    lost = pc.and_(lost, pc.is_finite(wide))
     if pc.any(lost).as_py():
         raise _Inexact(f"a {array.type} too large to be an exact integer")
+
+
+def _number_texts(array: pa.Array) -> pa.Array:
+    """Texts of floating-point numbers, of whole ones those of integers."""
+    wide = array.cast(pa.float64())
+    is_whole = pc.and_(pc.is_finite(wide), pc.equal(wide, pc.floor(wide)))
+    whole = pc.if_else(is_whole, wide, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), array.cast(pa.string()))
 
 
 def _whole_numbers(array: pa.Array, wanted: pa.DataType) -> pa.Array:

@@ -348,8 +348,10 @@ def _value(value: object, wanted: pa.DataType) -> object:
         return value
     if pa.types.is_floating(wanted):
         return float(value)
-    whole = whole_number(value) if pa.types.is_integer(wanted) else None
-    return str(value) if whole is None else whole
+    whole = whole_number(value)
+    if whole is None:
+        return str(value)
+    return whole if pa.types.is_integer(wanted) else str(whole)
 
 
 def _as_text(value: object) -> object:

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -199,6 +200,38 @@ def test_a_double_that_lost_its_digits_is_no_id(tmp_path):
     found, rejected = read(tmp_path)
     assert [row["item_id"] for row in found] == [1, 3]
     assert rejected == [reason.replace("double", "float")]
+
+
+def test_a_double_that_lost_its_digits_is_no_text_either(tmp_path):
+    table = {key: [row[key] for row in rows(4)] for key in rows(1)[0]}
+    table["user_id"] = pa.array([7.0, 123_456_789_012.0, 1234567890123456789.0, 2**53])
+    table["page"] = [0.5, -0.0, 2.0, 3.0]
+    pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
+    found, rejected = read(tmp_path)
+    assert [row["user_id"] for row in found] == ["7", "123456789012"]
+    assert [row["page"] for row in found] == ["0.5", "0"]
+    reason = "bad value of user_id, a double too large to be an exact integer"
+    assert rejected == [reason] * 2
+
+
+@pytest.mark.parametrize("kind", ["halffloat", "float", "double", "JSON"])
+def test_a_whole_number_is_one_text_however_it_is_stored(tmp_path, kind):
+    users, items = [7.0, 2e3, 0.5], [7.0, 2.0, 5.0]
+    if kind == "JSON":
+        told = [
+            row | {"user_id": user, "item_id": item}
+            for row, user, item in zip(rows(3), users, items, strict=True)
+        ]
+        (tmp_path / "exposures.jsonl").write_bytes(lines(told))
+    else:
+        table = {key: [row[key] for row in rows(3)] for key in rows(1)[0]}
+        table["user_id"] = pa.array(np.array(users)).cast(kind)
+        table["item_id"] = pa.array(np.array(items)).cast(kind)
+        pq.write_table(pa.table(table), tmp_path / "exposures.parquet")
+    found, rejected = read(tmp_path)
+    assert [row["user_id"] for row in found] == ["7", "2000", "0.5"]
+    assert [row["item_id"] for row in found] == [7, 2, 5]
+    assert not rejected
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
