@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from ctr_tf.errors import UserError
 from pipelines.sources import text
 from pipelines.sources.batches import batch_of
 from pipelines.sources.columns import Column
@@ -38,7 +39,11 @@ def text_shards(
 def read_text(
     shard: Shard, columns: Sequence[Column], dialect: text.Dialect
 ) -> Iterator[Batch]:
-    """Reads a shard of `text_shards`, block by block."""
+    """Reads a shard of `text_shards`, block by block.
+
+    Raises:
+        UserError: if the file has become shorter since.
+    """
     file = RawFile(shard.path, shard.format, shard.compression)
     if shard.format == "jsonl":
         parser: text.JsonParser | text.CsvParser = text.JsonParser(columns)
@@ -46,20 +51,25 @@ def read_text(
         with file.open() as stream:
             header = dialect.names or text.csv_fields(text.first_line(stream))
         parser = text.CsvParser(header, columns, dialect)
-    line = shard.first_row
+    line, place = shard.first_row, shard.start
     with file.open() as stream:
         blocks = text.line_blocks(stream, shard.start, shard.stop, BLOCK_BYTES)
         while True:
             with readable(shard.path, line):
                 block = next(blocks, None)
             if block is None:
-                return
+                break
             rows, numbers, rejected = parser.parse(block, line, shard.origin)
             raw = text.Lines(block, line, dialect.encoding)
-            line += text.count_lines(block)
+            line, place = line + text.count_lines(block), place + len(block)
             if shard.format == "jsonl":
                 rows = _without_absent(rows, columns)
             yield batch_of(shard, rows, numbers, rejected, raw)
+    if shard.stop is not None and place < shard.stop:
+        raise UserError(
+            f"{shard.path}: it has become shorter since the job began, and must have "
+            f"{shard.stop:,} bytes at least. Received: {place:,}"
+        )
 
 
 def _without_absent(rows: pa.Table, columns: Sequence[Column]) -> pa.Table:

@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from ctr_tf.errors import UserError
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines import listwise
 from pipelines.limits import RejectionLimits
+from pipelines.sources import text_files
 from pipelines.sources.source import TABLES, get_source
 from pipelines.sources.unread import check_all_read
 
@@ -164,6 +166,30 @@ def test_a_compressed_file_cut_off_is_named(tmp_path):
     (tmp_path / "exposures.jsonl.gz").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"exposures.jsonl.gz: cannot be read from li"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_a_file_that_becomes_shorter_while_the_job_runs_is_named(
+    tmp_path, suffix, monkeypatch
+):
+    monkeypatch.setattr(text_files, "SHARD_BYTES", 200)
+    path, table = tmp_path / f"exposures{suffix}", rows(28)
+    head = b"" if suffix == ".jsonl" else ",".join(table[0]).encode() + b"\n"
+    body = [",".join(map(str, row.values())).encode() + b"\n" for row in table]
+    body = lines(table).splitlines(keepends=True) if suffix == ".jsonl" else body
+    path.write_bytes(head + b"".join(body))
+    shards = SOURCE.shards(str(tmp_path), SCHEMA)
+    assert len(shards) > 3
+    path.write_bytes(head + b"".join(body[:15]))
+    size, found = path.stat().st_size, 0
+    for shard in shards:
+        if shard.stop <= size:
+            found += sum(len(batch.rows) for batch in SOURCE.read(shard, SCHEMA))
+            continue
+        message = rf"{path}: it has become shorter .* {shard.stop:,} bytes at least\."
+        with pytest.raises(UserError, match=message):
+            list(SOURCE.read(shard, SCHEMA))
+    assert 0 < found <= 15
 
 
 @pytest.mark.parametrize("odd", ["7.0", '"7"', '"x"', "7.5"])
