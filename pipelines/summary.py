@@ -8,6 +8,7 @@ from pipelines.sources.source import Shard
 from pipelines.splits import date_of
 
 _MANY_UNKNOWN = 0.2  # share of rows or values that is told
+_MOST_UNKNOWN = 0.5  # share of the training's own values that is told
 _MANY_TWICE = 0.1  # share of clicks that are told again that is told
 _FEW_CLICKS = 20  # of a split that is told
 _MANY_OF_ONE = 0.1  # difference of shares of clicks and negatives that is told
@@ -118,6 +119,12 @@ def _warnings(manifest: Manifest) -> list[str]:
     if manifest.negatives is not None:
         warnings += _negatives_warnings(joins, manifest.negatives)
     in_train = manifest.out_of_vocabulary[SPLITS[0]]
+    for name, share in in_train.items():
+        if share > _MOST_UNKNOWN:
+            warnings.append(
+                f"{share:.0%} of {name} are unknown in the training itself: the "
+                "vocabulary lacks them. `min_count` and `max_size` say what it holds"
+            )
     for split in SPLITS[1:]:
         for name, share in manifest.out_of_vocabulary[split].items():
             if share > max(_MANY_UNKNOWN, 2 * in_train.get(name, 0)):

@@ -96,9 +96,10 @@ def _count(table: pa.Table, feature: Feature, items: pa.Table) -> pa.Table:
     own = column(table, feature.name) if feature.name != ITEM_KEY else None
     tables = []
     if own is not None:
+        values = own
         if pa.types.is_list(own.type):
-            own = pc.list_slice(own, 0, feature.length).flatten()
-        counts = pc.value_counts(own.drop_null())
+            values = pc.list_slice(own, 0, feature.length).flatten()
+        counts = pc.value_counts(values.drop_null())
         tables.append(_table(counts.field("values"), counts.field("counts")))
     if feature.role == "item" and feature.name in items.column_names and len(table):
         code = numpy(table, "_item")

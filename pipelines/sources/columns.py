@@ -257,7 +257,10 @@ def _cast(values: Any, column: Column) -> pa.Array:
 
 
 def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
-    """Lists whose values are cast like single ones; a text is taken apart."""
+    """Lists whose values are cast like single ones; a text is taken apart.
+
+    An empty list is a missing value, so that whatever asks what lacks one finds null.
+    """
     if pa.types.is_string(array.type):
         array = pc.split_pattern(array, LIST_SEPARATOR)
     elif pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
@@ -268,7 +271,7 @@ def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
     values = _cast(array.flatten(), single)
     length = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     offsets = np.append(0, np.cumsum(length)).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values, mask=array.is_null())
+    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(length == 0))
 
 
 def _without_nulls(array: pa.Array, column: Column) -> pa.Array:

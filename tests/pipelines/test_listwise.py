@@ -632,6 +632,56 @@ def test_clicks_are_behaviors_with_the_action_that_the_schema_says(
         assert words.split() == ["bought", "view"] and ids == [3, 2] and not told
 
 
+@pytest.mark.parametrize("own", [{}, {"genres": []}, {"genres": None}])
+def test_an_empty_list_is_a_missing_value_that_the_item_has(tmp_path, own):
+    genres = Categorical("genres", "item", length=3)
+    features = (Categorical("item_id", "item", dtype="int64"), genres)
+    schema = Schema("films", features, history_length=5)
+    row = {"user_id": "u", "item_id": 1, "click": 1}
+    log = {
+        "exposures": [row | own | {"time": START + n * 9_000} for n in range(3)],
+        "behaviors": [row | own | {"time": START - 9}],
+        "items": [{"item_id": 1, "genres": ["drama", "war"]}],
+    }
+    log["exposures"][0]["genres"] = ["war"]
+    del log["behaviors"][0]["click"]
+    write_log(tmp_path / "raw", log, schema)
+    all_train = ("--validation_days", 0, "--test_days", 0)
+    manifest = run_job(tmp_path / "raw", tmp_path / "data", *all_train)
+    words = (tmp_path / "data" / "vocabularies" / "genres.txt").read_text("utf-8")
+    assert words.split() == ["war", "drama"]
+    samples = [sample for _, sample in read_samples(tmp_path / "data").values()]
+    last = max(samples, key=lambda sample: sample["request_time"])
+    assert last["candidate_genres"] == [3, 2]
+    assert last["behavior_genres"] == [3, 2, 2, 3, 2]
+    assert last["behavior_genres_length"] == [2, 1, 2]
+    assert manifest.out_of_vocabulary["train"]["candidate_genres"] == 0
+
+
+@pytest.mark.parametrize(("min_count", "told"), [(1, False), (2, True)])
+def test_what_is_mostly_unknown_in_the_training_is_told(
+    tmp_path, caplog, min_count, told
+):
+    caplog.set_level("INFO")
+    features = (
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("page", "context", min_count=min_count),
+    )
+    pages = ["a", "a", "b", "c", "d"]
+    row = {"user_id": "u", "item_id": 1, "click": 1}
+    log = {
+        "exposures": [
+            row | {"page": page, "time": START + n * 9_000}
+            for n, page in enumerate(pages)
+        ]
+    }
+    write_log(tmp_path / "raw", log, Schema("shop", features))
+    all_train = ("--validation_days", 0, "--test_days", 0)
+    run_job(tmp_path / "raw", tmp_path / "data", *all_train)
+    warning = "WARNING: 60% of context_page are unknown in the training itself"
+    assert (warning in caplog.text) == told
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
