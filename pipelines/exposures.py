@@ -4,7 +4,8 @@ Rows of one slate and item are one exposure: some logs write a click as a second
 Each label is the largest of the rows'; everything else comes from the first row, by
 time, then by content (its columns in the order of their names, null first). A click is
 known from the row's `click_time`, or else `feedback_delay` after the row; of several
-rows that say it the earliest such time counts.
+rows that say it the earliest such time counts, and the first row of that time says what
+the click is as a behavior.
 """
 
 import numpy as np
@@ -46,22 +47,45 @@ def merge_exposures(rows: pa.Table, schema: Schema) -> pa.Table:
     )
     starts = np.flatnonzero(begins)
     first = order[starts]
-    known = np.minimum.reduceat(_click_times(rows, schema)[order], starts)
+    known, clicked = _first_clicks(_click_times(rows, schema)[order], starts)
     by_time = (user, slates.request_time, slates.slate, time, item)
     final = order_by(*(key[first] for key in by_time))
     largest = {
         label: np.maximum.reduceat(numpy(rows, label)[order], starts)[final]
         for label in schema.labels
     }
-    first = first[final]
+    first, clicked = first[final], order[clicked][final]
     values = (
         slates.slate[first],
         slates.request_time[first],
         slates.returned[first],
         np.where(known == _LATEST, NO_CLICK, known)[final],
     )
-    rows = rows.drop_columns(list(schema.labels)).take(pa.array(first))
+    behavior = {
+        name: rows.column(name).take(pa.array(clicked))
+        for name in (f"behavior_{f.name}" for f in schema.of("behavior"))
+        if name in rows.column_names
+    }
+    rows = rows.drop_columns([*schema.labels, *behavior]).take(pa.array(first))
+    for name, array in behavior.items():
+        rows = rows.append_column(name, array)
     return add_columns(rows, **largest, **dict(zip(keys, values, strict=True)))
+
+
+def _first_clicks(
+    known: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each exposure, when its click is known, and its first row that says so.
+
+    Args:
+        known: of rows in the order of exposures, the latest of all times without click.
+        starts: the first row of each exposure.
+    """
+    earliest = np.minimum.reduceat(known, starts)
+    size = np.diff(np.append(starts, len(known)))
+    says = known == np.repeat(earliest, size)
+    row = np.where(says, np.arange(len(known)), len(known))
+    return earliest, np.minimum.reduceat(row, starts)
 
 
 def request_codes(table: pa.Table) -> np.ndarray:

@@ -324,14 +324,16 @@ class OnlineStore:
         merged = exposure is not None
         if exposure is None:
             keys = self._event_keys(user, row, items.get(item, {}), EXPOSURES)
-            exposure = exposures[item] = [None, keys, self._click_row(row)]
+            own = {name: row.get(name) for name in self._columns[1]}
+            exposure = exposures[item] = [None, keys, own]
             for place, key in enumerate(keys):
                 if key is not None:
                     events[place, key].append((IMPRESSION, time))
         if row[self.schema.labels[0]] == 1:
             known = row.get("click_time")
             known = time + self._delay if known is None else known
-            self._click(user, item, exposure, known, events, counts)
+            behavior = {n: row.get(f"behavior_{n}") for n in self._columns[0]}
+            self._click(user, item, exposure, known, behavior, events, counts)
         return merged
 
     def _slate(self, user: _User, row: dict) -> dict:
@@ -352,10 +354,11 @@ class OnlineStore:
         item: Any,
         exposure: list,
         known: int,
+        behavior: dict,
         events: dict,
         counts: collections.Counter,
     ) -> None:
-        """Counts a click; of several rows that tell one, the earliest time counts."""
+        """Counts a click; of several rows that tell one, that of the earliest time."""
         before, keys, row = exposure
         if before is not None and before <= known:
             return
@@ -366,15 +369,10 @@ class OnlineStore:
                     events[place, key].append((NO_CLICK, before))
         if before is not None:
             user.timeline.remove_click(before, item, row)
-        exposure[0] = known
-        merged = user.timeline.add(known, item, True, row)
+        exposure[0], exposure[2] = known, row | behavior
+        merged = user.timeline.add(known, item, True, exposure[2])
         counts["clicks"] += before is None
         counts["clicks merged"] += merged is not None
-
-    def _click_row(self, row: dict) -> dict:
-        behavior, item = self._columns
-        values = {name: row.get(f"behavior_{name}") for name in behavior}
-        return values | {name: row.get(name) for name in item}
 
     def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict) -> Any:
         """The raw value that an exposure, or a candidate, is counted by."""

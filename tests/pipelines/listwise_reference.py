@@ -30,9 +30,15 @@ def _known(row, schema):
 def _merged(rows, names, schema: Schema):
     """Rows of one slate and item as one exposure."""
     first = min(rows, key=lambda r: (r["time"], _content(r, names)))
-    clicks = [_known(r, schema) for r in rows if r[schema.labels[0]] == 1]
     largest = {label: max(r[label] for r in rows) for label in schema.labels}
-    return first | largest | {"known": min(clicks, default=None)}
+    clicks = [r for r in rows if r[schema.labels[0]] == 1]
+    if not clicks:
+        return first | largest | {"known": None}
+    click = min(
+        clicks, key=lambda r: (_known(r, schema), r["time"], _content(r, names))
+    )
+    of_click = {n: click.get(n) for n in names if n.startswith("behavior_")}
+    return first | largest | of_click | {"known": _known(click, schema)}
 
 
 def slates(exposures, schema: Schema):

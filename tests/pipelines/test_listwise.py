@@ -451,6 +451,30 @@ def test_a_click_as_a_row_of_its_own_is_no_duplicate(tmp_path):
     assert manifest.splits["train"].clicks == 1
 
 
+def test_the_row_of_the_click_says_what_it_is_as_a_behavior(tmp_path):
+    shown = {"time": START, "item_id": 1, "request_id": "r1", "category": "own"}
+    click = shown | {"click": 1, "behavior_action": 1, "category": "other"}
+    rows = [
+        shown | {"behavior_action": 0, "behavior_dwell": 70},
+        click | {"time": START + 7, "behavior_action": 2},
+        click | {"time": START + 5, "behavior_action": 3, "click_time": START + 30},
+        click | {"time": START + 9, "behavior_action": 4, "click_time": START + 10},
+        click | {"time": START + 10, "behavior_action": 5, "click_time": START + 10},
+        {"time": START + 8, "item_id": 2, "request_id": "r1", "behavior_action": 6},
+        {"time": START + 100, "item_id": 1, "request_id": "r2"},
+    ]
+    samples, manifest = small_samples(tmp_path, small_log(rows))
+    last = samples["a", "r2"]
+    assert last["behavior_time"] == [START + 7]
+    words = (tmp_path / "out" / "vocabularies" / "action.txt").read_text("utf-8")
+    assert words.split() == ["2"]
+    assert last["behavior_action"] == [2]
+    assert last["behavior_dwell"] == [MISSING["int64"]]
+    words = (tmp_path / "out" / "vocabularies" / "category.txt").read_text("utf-8")
+    assert words.split() == ["own"]
+    assert manifest.events["exposures"].merged == 4
+
+
 def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = [

@@ -56,6 +56,7 @@ def told_again(log, seed):
         if row["click"] and row["request_id"] is not None and rng.random() < 0.5:
             rows.append(row | {"click": 0})
             again = row | {"time": row["time"] + int(rng.integers(20))}
+            again["behavior_action"] = int(rng.integers(4))
             rows.append(again)
         else:
             rows.append(row)
