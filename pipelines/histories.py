@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ctr_tf.computed.counters import NO_CLICK
 from ctr_tf.computed.event_index import EventIndex
 from ctr_tf.errors import UserError
-from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
+from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema, parse_duration
 from pipelines.arrow import (
     add_columns,
     begins_of,
@@ -33,6 +33,7 @@ from pipelines.joins import (
     count_behaviors,
     count_clicks,
     count_items,
+    count_late_clicks,
     count_users,
 )
 from pipelines.negatives import add_negatives, order_by_chance
@@ -175,6 +176,9 @@ def build_user_bucket(
         **drawn,
     }
     counts |= count_clicks(shown, raw, len(item_ids), schema.ticks)
+    if len(shown):
+        gap = parse_duration(schema.session_gap) * schema.ticks
+        counts |= count_late_clicks(shown, len(item_ids), gap)
     if known_items is not None:
         counts |= count_items(candidates, timeline, known_items)
     if len(raw):

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ctr_tf.computed.counters import NO_CLICK
+from ctr_tf.computed.counters import NO_CLICK, NOT_SHOWN
 from ctr_tf.computed.event_index import EventIndex
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY
 from ctr_tf.time import HOUR
 from pipelines.arrow import column, numpy
+from pipelines.exposures import request_codes
 
 _ENOUGH = 20  # users or rows without a row of theirs, none with one: no accident
 
@@ -116,6 +117,29 @@ def count_items(
         counts[f"join {what} with item row"] = found
         counts[f"join {what} without item row"] = len(table) - found
     return counts
+
+
+def count_late_clicks(shown: pa.Table, num_items: int, gap: int) -> dict[str, int]:
+    """Clicks without request id that may be second rows of what was shown before.
+
+    Args:
+        shown: exposures, see `merge_exposures`.
+        num_items: how many item codes there are.
+        gap: the session gap, in the log's time unit.
+
+    Returns:
+        How many are of an item that their user was shown within the gap before, and has
+        not clicked there.
+    """
+    pair = numpy(shown, "_user") * num_items + numpy(shown, "_item")
+    time = numpy(shown, "time")
+    clicked = numpy(shown, "_click_time") != NO_CLICK
+    before = ~clicked & (time != NOT_SHOWN)
+    index = EventIndex(pair[before], time[before])
+    alone = clicked & (request_codes(shown) < 0)
+    pair, time = pair[alone], time[alone]
+    again = index.before(pair, time) > index.before(pair, time - gap + 1)
+    return {"join clicks of items just shown unclicked": int(again.sum())}
 
 
 def count_clicks(

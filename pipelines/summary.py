@@ -9,7 +9,7 @@ from pipelines.splits import date_of
 
 _MANY_UNKNOWN = 0.2  # share of rows or values that is told
 _MOST_UNKNOWN = 0.5  # share of the training's own values that is told
-_MANY_TWICE = 0.1  # share of clicks that are told again that is told
+_MANY_TWICE = 0.1  # share of clicks that stand there twice that is told
 _FEW_CLICKS = 20  # of a split that is told
 _MANY_OF_ONE = 0.1  # difference of shares of clicks and negatives that is told
 _MANY_LACKING = 0.01  # share of negatives that could not be drawn that is told
@@ -115,6 +115,13 @@ def _warnings(manifest: Manifest) -> list[str]:
         warnings.append(
             f"{again:,} of {clicks:,} clicks stand again in the behaviors within an "
             "hour: histories hold them twice"
+        )
+    late = joins.get("clicks of items just shown unclicked", 0)
+    if late > _MANY_TWICE * clicks:
+        warnings.append(
+            f"{late:,} of {clicks:,} clicks have no request id and are of items shown "
+            "unclicked within `session_gap` before: a click that is a row of its own "
+            "needs the `request_id` of what was shown"
         )
     if manifest.negatives is not None:
         warnings += _negatives_warnings(joins, manifest.negatives)

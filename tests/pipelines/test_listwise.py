@@ -475,6 +475,28 @@ def test_the_row_of_the_click_says_what_it_is_as_a_behavior(tmp_path):
     assert manifest.events["exposures"].merged == 4
 
 
+def test_clicks_that_are_rows_of_their_own_without_a_request_id_are_told(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    gap = 60  # of the schema
+    shown = [{"time": START, "item_id": item} for item in (1, 2, 3, 4, 5)]
+    clicks = [
+        {"time": START + 9, "item_id": 2},
+        {"time": START + 9 + gap - 1, "item_id": 1},  # more than the gap after
+        {"time": START + 9_000, "item_id": 3},
+        {"time": START + 9_000 + gap - 1, "item_id": 3},  # the earlier one is clicked
+        {"time": START + 4, "item_id": 4, "request_id": "r"},
+        {"time": START + 9 + gap // 2, "item_id": 5},
+    ]
+    rows = shown + [row | {"click": 1} for row in clicks]
+    samples, manifest = small_samples(tmp_path, small_log(rows))
+    assert samples["a", f"a:{START}"]["label"] == [0] * 5
+    assert samples["a", f"a:{START + 9}"]["label"] == [1, 1, 1]
+    assert manifest.joins["clicks of items just shown unclicked"] == 2
+    assert "WARNING: 2 of 6 clicks have no request id and are of items" in caplog.text
+
+
 def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = [
