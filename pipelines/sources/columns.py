@@ -259,7 +259,7 @@ def _cast(values: Any, column: Column) -> pa.Array:
 def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
     """Lists whose values are cast like single ones; a text is taken apart.
 
-    An empty list is a missing value, so that whatever asks what lacks one finds null.
+    An empty list is a missing value of a feature, so that all find null there.
     """
     if pa.types.is_string(array.type):
         array = pc.split_pattern(array, LIST_SEPARATOR)
@@ -271,7 +271,8 @@ def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
     values = _cast(array.flatten(), single)
     length = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
     offsets = np.append(0, np.cumsum(length)).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(length == 0))
+    is_missing = array.is_null() if column.feature is None else pa.array(length == 0)
+    return pa.ListArray.from_arrays(offsets, values, mask=is_missing)
 
 
 def _without_nulls(array: pa.Array, column: Column) -> pa.Array:
