@@ -17,7 +17,7 @@ from ctr_tf.data.records import places, record_spec
 from ctr_tf.data.text_inputs import TextInputs
 from ctr_tf.data.writing import serialize
 from ctr_tf.models.ranker import Ranker
-from ctr_tf.schema import ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
+from ctr_tf.schema import FIRST_ID, ITEM_KEY, OUT_OF_VOCABULARY_ID, Schema
 from serving.exported import Exported
 from serving.request import request_from_sample, request_to_tensors
 from serving.saved_model import Signatures, call, read_meta_graph
@@ -32,29 +32,36 @@ TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 def read_samples(data: PreparedData, count: int) -> list[dict]:
     """Some samples that the model was not trained on, where there are any.
 
-    Hashed ids become unknown ones: they cannot be turned back into raw values. Left out
-    are samples in which two behaviors differ in values that are unknown alone: the
+    Hashed ids become those of made-up raw values: their own values are not known. Left
+    out are samples in which two behaviors differ in values that are unknown alone: the
     export takes them for one. Texts are those that the items' ids lead to.
     """
     split = next((s for s in SPLITS[::-1] if data.num_samples(s)), SPLITS[0])
     examples = read_examples(data.files(split), data.compression)
-    hashed = [
-        f"{group}_{feature.name}"
-        for group, features in data.schema.groups().items()
-        for feature in features
-        if not (feature.can_decode or feature.is_text)
-    ]
     samples = []
     for file, index, example in examples:
         sample = data.map_ids(checked(file, index, example, data.schema))
-        for key in hashed:
-            sample[key] = np.full_like(sample[key], OUT_OF_VOCABULARY_ID)
+        sample |= _made_up_ids(sample, data)
         sample |= _text_rows(sample, data)
         if data.schema.history_may_tie or not _has_equals(sample, data.schema):
             samples.append(sample)
         if len(samples) == count:
             break
     return samples
+
+
+def _made_up_ids(sample: dict, data: PreparedData) -> dict[str, np.ndarray]:
+    """Hashed ids for which there are raw values, in place of the sample's own."""
+    ids = {}
+    for group, features in data.schema.groups().items():
+        for feature in features:
+            if feature.can_decode or feature.is_text:
+                continue
+            own = sample[f"{group}_{feature.name}"]
+            known = np.sort(list(data.vocabularies.made_up(feature)))
+            others = known[(own - FIRST_ID) % len(known)]
+            ids[f"{group}_{feature.name}"] = np.where(own < FIRST_ID, own, others)
+    return ids
 
 
 def _text_rows(sample: dict, data: PreparedData) -> dict[str, np.ndarray]:
@@ -64,7 +71,7 @@ def _text_rows(sample: dict, data: PreparedData) -> dict[str, np.ndarray]:
     for text in data.schema.texts:
         for group in ("behavior", "candidate"):
             ids = sample[f"{group}_{ITEM_KEY}"].tolist()
-            items = [item.from_stored(i, data.vocabularies) for i in ids]
+            items = [item.any_raw(i, data.vocabularies) for i in ids]
             words = pa.array(
                 [None if i is None else str(i) for i in items], pa.string()
             )
@@ -87,7 +94,10 @@ def _has_equals(sample: dict, schema: Schema) -> bool:
 
 
 def example_request(samples: list[dict], data: PreparedData, candidates: int) -> dict:
-    """A request made of real samples: one user's, with many slates' candidates."""
+    """A request made of real samples: one user's, with many slates' candidates.
+
+    Candidates without an id are left out, unless there are no others.
+    """
     requests = (request_from_sample(s, data.schema, data.vocabularies) for s in samples)
     first = next(requests)
     slate: dict[Any, dict] = {}
@@ -97,7 +107,8 @@ def example_request(samples: list[dict], data: PreparedData, candidates: int) ->
                 slate.setdefault(candidate["item_id"], candidate)
         if len(slate) >= candidates:
             break
-    return first | {"candidates": list(slate.values())[:candidates]}
+    rows = list(slate.values()) or first["candidates"]
+    return first | {"candidates": rows[:candidates]}
 
 
 def model_scores(

@@ -351,8 +351,8 @@ def request_from_sample(
 ) -> dict:
     """Turns a sample of a prepared data set back into a JSON request.
 
-    Ids become raw values again, by the vocabularies. Unknown ids and those of hashed
-    features, which cannot be undone, become null.
+    Ids become raw values again, by the vocabularies; those of hashed features become
+    made-up values of the same hash. Ids without a value become null.
 
     Args:
         sample: record key → values (`ctr_tf.data.records.check_example`).
@@ -362,7 +362,7 @@ def request_from_sample(
 
     def raw(group: str, feature: Feature) -> list:
         key = f"{group}_{feature.name}"
-        words = [feature.from_stored(v, vocabularies) for v in sample[key].tolist()]
+        words = [feature.any_raw(v, vocabularies) for v in sample[key].tolist()]
         if f"{key}_length" not in sample:
             return words
         ends = np.cumsum(sample[f"{key}_length"]).tolist()

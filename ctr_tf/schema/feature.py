@@ -279,6 +279,10 @@ class Feature:
             return None
         return None if stored == self.stored_missing else stored
 
+    def any_raw(self, stored: Any, vocabularies: "Vocabularies") -> Any:
+        """A raw value, as JSON has it, that is stored so; None where none is known."""
+        return self.from_stored(stored, vocabularies)
+
     def random(
         self, generator: np.random.Generator, size: int, vocabularies: "Vocabularies"
     ) -> np.ndarray:

@@ -28,6 +28,8 @@ from ctr_tf.schema.schema import Schema
 from ctr_tf.schema.texts import Texts
 from ctr_tf.storage import as_path, files
 
+_MADE_UP = 2**16  # raw values of a hashed feature
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,6 +50,7 @@ class Vocabularies:
             name: pa.array(list(v), pa.string()) for name, v in values.items()
         }
         self._integers: dict[str, pa.Array] = {}
+        self._made_up: dict[Any, dict[int, int | str]] = {}
         for name, array in self._values.items():
             if len(pc.unique(array)) != len(array):
                 counts = pc.value_counts(array).to_pylist()
@@ -116,6 +119,21 @@ class Vocabularies:
             else "?"
             for i in ids
         ]
+
+    def made_up(self, feature: Any) -> dict[int, int | str]:
+        """Id → a raw value that gets it, made up, for hashes cannot be undone.
+
+        Args:
+            feature: categorical, with hash buckets. Of very many buckets only some
+                have a value here.
+        """
+        if feature not in self._made_up:
+            values: list = list(range(_MADE_UP))
+            if feature.dtype == "string":
+                values = [f"{feature.name} {number}" for number in values]
+            ids = self.encode(feature, pa.array(values, feature.arrow_type))
+            self._made_up[feature] = dict(zip(ids.tolist(), values, strict=True))
+        return self._made_up[feature]
 
     def save(self, folder: str | Path) -> None:
         """Writes `<folder>/<name>.txt` for every vocabulary, and the texts."""

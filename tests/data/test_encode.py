@@ -137,6 +137,8 @@ def test_hashes_are_the_jobs(tmp_path, dtype, values):
     expected = vocabularies.encode(feature, pa.array([*values, None]))
     raw = tf.constant([*values, MISSING[dtype]], dtype)
     np.testing.assert_array_equal(feature.to_stored(raw, encoder), expected)
+    graph = tf.function(lambda raw: feature.to_stored(raw, encoder))
+    np.testing.assert_array_equal(graph(raw), expected)
 
 
 def test_missing_is_null(tmp_path):

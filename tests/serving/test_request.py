@@ -4,6 +4,7 @@ import copy
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import make_schema
 
@@ -216,7 +217,7 @@ def test_a_sample_becomes_the_request_it_came_from():
     )
 
 
-def test_hashed_ids_cannot_be_undone():
+def test_hashed_ids_become_made_up_values_of_the_same_hash():
     schema = Schema(
         "x",
         (
@@ -226,4 +227,10 @@ def test_hashed_ids_cannot_be_undone():
     )
     vocabularies = random_vocabularies(schema, 10)
     sample = random_sample(schema, vocabularies, np.random.default_rng(0), 1, 1)
+    for hashed in range(2, 11):
+        sample["user_city"] = np.array([hashed])
+        city = request_from_sample(sample, schema, vocabularies)["user"]["city"]
+        raw = pa.array([city], pa.string())
+        assert vocabularies.encode(schema.user[0], raw) == [hashed]
+    sample["user_city"] = np.array([1])
     assert request_from_sample(sample, schema, vocabularies)["user"] == {"city": None}

@@ -113,7 +113,8 @@ class Categorical(Feature):
         words = raw if raw.dtype == tf.string else tf.strings.as_string(raw)
         bucket = tf.strings.to_hash_bucket_fast(words, self.hash_buckets)
         missing = tf.equal(raw, tf.constant(MISSING[self.dtype], raw.dtype))
-        return tf.where(missing, OUT_OF_VOCABULARY_ID, bucket + FIRST_ID)
+        unknown = tf.constant(OUT_OF_VOCABULARY_ID, tf.int64)
+        return tf.where(missing, unknown, bucket + FIRST_ID)
 
     def to_input(self, stored: "tf.Tensor") -> "tf.Tensor":
         """See `Feature`: the ids."""
@@ -127,6 +128,12 @@ class Categorical(Feature):
             return None
         (word,) = vocabularies.decode(self, [stored])
         return int(word) if self.dtype == "int64" else word
+
+    def any_raw(self, stored: Any, vocabularies: "Vocabularies") -> int | str | None:
+        """See `Feature`; of a hash it is made up."""
+        if self.can_decode:
+            return self.from_stored(stored, vocabularies)
+        return vocabularies.made_up(self).get(int(stored))
 
     def random(
         self, generator: np.random.Generator, size: int, vocabularies: "Vocabularies"
