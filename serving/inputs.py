@@ -124,7 +124,9 @@ def user_inputs(schema: RequestSchema) -> list[Input]:
     ]
     for feature in given(schema, "behavior"):
         inputs += _of_places("behavior", feature)
-    return inputs + [_of_text("behavior", f) for f in own_texts(schema, "behavior")]
+    for text in own_texts(schema, "behavior"):
+        inputs += _of_text("behavior", text)
+    return inputs
 
 
 def candidate_inputs(schema: RequestSchema) -> list[Input]:
@@ -132,7 +134,9 @@ def candidate_inputs(schema: RequestSchema) -> list[Input]:
     inputs = [_vector(CANDIDATE_LENGTH, "candidates in each row; the rest is padding")]
     for feature in given(schema, "candidate"):
         inputs += _of_places("candidate", feature)
-    return inputs + [_of_text("candidate", f) for f in own_texts(schema, "candidate")]
+    for text in own_texts(schema, "candidate"):
+        inputs += _of_text("candidate", text)
+    return inputs
 
 
 def _vector(name: str, meaning: str) -> Input:
@@ -151,16 +155,28 @@ def _of_places(group: str, feature: Feature) -> list[Input]:
     ]
 
 
-def _of_text(group: str, feature: Feature) -> Input:
-    return Input(
-        f"{group}_{feature.name}",
-        "int64",
-        (None, None, None),
-        ("batch", f"{group}s", "tokens"),
-        f"0 throughout where the model knows the item, for its '{feature.name}' is in "
-        f"the model; of any other item token ids of it by the model's tokenizer, of "
-        f"which the first {feature.length} count, 0 behind the last one",
-    )
+def _of_text(group: str, feature: Feature) -> list[Input]:
+    """A text that an item may bring, and how many tokens it has."""
+    name, axis = f"{group}_{feature.name}", f"{group}s"
+    return [
+        Input(
+            name,
+            "int64",
+            (None, None, None),
+            ("batch", axis, "tokens"),
+            f"of an item that the model does not know, token ids of its "
+            f"'{feature.name}' by the model's tokenizer, of which the first "
+            f"{feature.length} count",
+        ),
+        Input(
+            f"{name}_length",
+            "int64",
+            (None, None),
+            ("batch", axis),
+            f"tokens in {name}, of each of the {axis}; 0 where the model knows the "
+            f"item, for its '{feature.name}' is in the model",
+        ),
+    ]
 
 
 def _of_feature(

@@ -138,7 +138,7 @@ def _behaviors(behaviors: object, schema: RequestSchema, latest: int) -> dict:
         times = np.zeros(1, np.int64)
         for feature in features:
             columns |= _column(feature, [None], str)
-        columns |= {text.name: np.zeros((1, 1, 1), np.int64) for text in texts}
+        columns |= _texts("behaviors", {text.name: [None] for text in texts}, texts)
     return {
         names.BEHAVIOR_LENGTH: np.array([count]),
         names.BEHAVIOR_TIME: times[None],
@@ -241,7 +241,7 @@ def _column(feature: Feature, values: list, place: Callable[[int], str]) -> dict
 def _texts(
     what: str, values: Mapping[str, list], texts: Sequence[Feature]
 ) -> dict[str, np.ndarray]:
-    """Text → token ids of the rows' own, `[1, rows, tokens]`, 0 behind the last."""
+    """Text → token ids of the rows' own, `[1, rows, tokens]`, and how many each has."""
     columns = {}
     for text in texts:
         rows = [
@@ -251,6 +251,7 @@ def _texts(
         width = max(1, *map(len, rows))  # JSON knows no tensor without a place
         padded = [row + [0] * (width - len(row)) for row in rows]
         columns[text.name] = np.array(padded, np.int64)[None]
+        columns[f"{text.name}_length"] = np.array([[len(row) for row in rows]])
     return columns
 
 

@@ -301,11 +301,13 @@ class ServingModule(tf.Module):
     def _text_inputs(self, group: str, raw: dict, given_BN: tf.Tensor) -> dict:
         """Tokens of the items' texts."""
         item_BN = raw[f"{group}_{ITEM_KEY}"]
-        texts = own_texts(self._ranker.schema, group)
-        return {
-            key: self._served_texts.of_items(key, item_BN, raw[key], given_BN)
-            for key in (f"{group}_{text.name}" for text in texts)
-        }
+        inputs = {}
+        for text in own_texts(self._ranker.schema, group):
+            key = f"{group}_{text.name}"
+            length_BN = raw[f"{key}_length"]
+            length_BN = tf.where(given_BN, length_BN, tf.zeros_like(length_BN))
+            inputs[key] = self._served_texts.of_items(key, item_BN, raw[key], length_BN)
+        return inputs
 
     def _clocks(self, time: tf.Tensor) -> dict:
         return {c.name: c.graph(time, self._ranker.schema.zone) for c in CLOCKS}

@@ -64,15 +64,15 @@ class ServedTexts(tf.Module):
         return tf.cast(tf.gather(table, rows_BN), tf.int64)
 
     def of_items(
-        self, key: str, item_BN: tf.Tensor, own_BNT: tf.Tensor, given_BN: tf.Tensor
+        self, key: str, item_BN: tf.Tensor, own_BNT: tf.Tensor, length_BN: tf.Tensor
     ) -> tf.Tensor:
         """Tokens by item ids; of unknown items those that the request brings.
 
         Args:
             key: of the input, `behavior_<f>` or `candidate_<f>`.
             item_BN: raw ids.
-            own_BNT: int64 tokens of the request's own, 0 behind the end of a text.
-            given_BN: bool, which places hold a behavior or candidate.
+            own_BNT: int64 tokens of the request's own, anything behind a text's end.
+            length_BN: int64, how many of them are the text, 0 of what is padding.
 
         Returns:
             `[B, N, T]` int64.
@@ -84,13 +84,14 @@ class ServedTexts(tf.Module):
         name = key.partition("_")[2]
         length = self._tables[name].shape[1]
         rows_BN = self.rows(item_BN)
-        own_BNT = tf.where(given_BN[..., None], own_BNT, tf.zeros_like(own_BNT))
+        told_BNT = tf.sequence_mask(length_BN, tf.shape(own_BNT)[2])
+        own_BNT = tf.where(told_BNT, own_BNT, tf.zeros_like(own_BNT))
         wrong = (own_BNT < 0) | (own_BNT >= self._num_tokens)
         check = tf.raw_ops.Assert(
             condition=~tf.reduce_any(wrong),
             data=[
                 f"`{key}` must be ids of the {self._num_tokens} tokens of the model's "
-                "tokenizer, 0 behind the last one. Received:",
+                "tokenizer. Received:",
                 tf.boolean_mask(own_BNT, wrong)[:1],
             ],
         )

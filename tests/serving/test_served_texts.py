@@ -109,8 +109,48 @@ def test_an_unknown_item_may_bring_its_tokens(ranker, loaded):
     for key, value in request_to_tensors(columns, SCHEMA).items():
         np.testing.assert_array_equal(value, tensors[key])
     del columns["behaviors"]["title"]
-    found = request_to_tensors(columns, SCHEMA)["behavior_title"]
-    assert found.shape == (1, 3, 1) and not found.any()
+    found = request_to_tensors(columns, SCHEMA)
+    assert found["behavior_title"].shape == (1, 3, 1)
+    assert found["behavior_title_length"].tolist() == [[0, 0, 0]]
+
+
+def padded_as_by_a_server(requests):
+    """One batch, each row padded with its first value, as TF Serving does it."""
+    batch = {}
+    for name in requests[0]:
+        rows = [tensors[name] for tensors in requests]
+        widest = np.max([row.shape for row in rows], axis=0)
+        batch[name] = np.concatenate(
+            [
+                np.pad(
+                    row,
+                    [(0, more) for more in [0, *(widest - row.shape)[1:]]],
+                    constant_values=row.flat[0],
+                )
+                for row in rows
+            ]
+        )
+    return batch
+
+
+def test_a_batch_with_longer_texts_changes_nothing(ranker, loaded):
+    asked = [
+        ([(UNKNOWN, [7, 8]), (1_003,)], [(UNKNOWN, [9, 4]), (UNKNOWN,), (1_001,)]),
+        ([(UNKNOWN, [6])], [(UNKNOWN, [4, 5, 6, 7, 8]), (1_002,)]),
+        ([(1_003,), (1_007,), (UNKNOWN, [4, 5, 6, 7, 8])], [(1_002,)]),
+    ]
+    scores = [
+        expected(ranker, [[7, 8], title(1_003)], [[9, 4], [], title(1_001)]),
+        expected(ranker, [[6]], [[4, 5, 6, 7, 8], title(1_002)]),
+        expected(ranker, [title(1_003), title(1_007), [4, 5, 6, 7, 8]], [title(1_002)]),
+    ]
+    batch = padded_as_by_a_server(
+        [request_to_tensors(request(*each), SCHEMA) for each in asked]
+    )
+    for score in (score_once, score_twice):
+        found = score(loaded.signatures, batch)
+        for row, right in zip(found, scores, strict=True):
+            np.testing.assert_allclose(row[: len(right)], right, atol=1e-5)
 
 
 def test_records_tell_rows_and_those_of_later_items_have_no_text(ranker, loaded):
@@ -165,6 +205,7 @@ def test_raw_logs_are_scored_with_the_tokenizer_of_the_export(ranker, export, tm
 def test_no_history_is_no_text(loaded):
     tensors = request_to_tensors(request([], [(1_001,)]), SCHEMA)
     assert tensors["behavior_title"].shape == (1, 1, 1)
+    assert tensors["behavior_title_length"].tolist() == [[0]]
     assert score_once(loaded.signatures, tensors)[0].tolist() == [0.5]
 
 
