@@ -189,9 +189,18 @@ class Client:
         return ranked(items, scores.probability, scores.logit)
 
     def forget(self, user: str) -> None:
-        """Drops the user's kept state of the newest version known."""
-        if self.cache is not None and self._version is not None:
-            self.cache.delete(self._key(user, self._version[0]))
+        """Drops the user's kept states, of every version that the server knows.
+
+        Raises:
+            ServingError: if the server tells no version; then nothing is dropped.
+        """
+        if self.cache is None:
+            return
+        versions = self._deadline().call(self.transport.versions)
+        if not versions:
+            raise ServingError(UNAVAILABLE, f"No version of '{self.model}' is known.")
+        for version in versions:
+            self.cache.delete(self._key(user, version))
 
     def version(self) -> int:
         """The newest version that the server has available."""

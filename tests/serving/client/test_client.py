@@ -101,6 +101,27 @@ def test_the_cache_may_be_any_clients(make_client, requests, expected):
     assert_close(scores.probability, expected[0])
 
 
+def test_a_client_forgets_before_it_has_asked_anything(make_client, requests):
+    cache = StateCache()
+    client = make_client(cache=cache)
+    client.score(requests[0], user="u")
+    client.score(requests[0], user="v")
+    make_client(cache=cache).forget("u")
+    assert not client.score(requests[0], user="u").from_cache
+    assert client.score(requests[0], user="v").from_cache
+
+
+def test_what_cannot_be_forgotten_is_told(make_client, server, transport):
+    make_client().forget("u")  # keeps nothing
+    nowhere = "127.0.0.1:9", "ctr", transport
+    other = address(server, transport), "other", transport
+    for words, status in ((nowhere, "UNAVAILABLE"), (other, "NOT_FOUND")):
+        with Client(*words, timeout=5, cache=StateCache()) as client:
+            with pytest.raises(ServingError) as error:
+                client.forget("u")
+            assert error.value.status == status
+
+
 def test_a_damaged_or_foreign_state_is_refused(make_client, requests, expected):
     cache = StateCache()
     client = make_client(cache=cache)
@@ -237,16 +258,16 @@ def test_a_swapped_version_is_encoded_anew(
     folder = tmp_path / "models"
     shutil.copytree(models, folder)
     server = Server(folder)
+    options = {"model_dir": folder / "1", "cache": StateCache(), "timeout": 30}
+    options["version_ttl"] = 600
     server.start()
     try:
         server.wait()
-        with Client(
-            server.grpc,
-            model_dir=folder / "1",
-            cache=StateCache(),
-            timeout=30,
-            version_ttl=600,
-        ) as client:
+        with (
+            Client(server.grpc, **options) as client,
+            Client(server.grpc, **options) as late,
+        ):
+            assert late.version() == 1
             for _ in range(2):
                 scores = client.score(requests[0], user="u")
                 assert_close(scores.probability, expected[0])
@@ -263,5 +284,7 @@ def test_a_swapped_version_is_encoded_anew(
                 assert scores.version == 2 and scores.from_cache == from_cache
                 assert_close(scores.probability, anew)
             assert client.counts["version gone"] == 1
+            late.forget("u")
+            assert not client.score(requests[0], user="u").from_cache
     finally:
         server.stop()
