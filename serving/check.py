@@ -115,7 +115,10 @@ class Checker:
         return ", ".join(sorted(found))
 
     def _request(self) -> dict:
-        return sample_request(self._client.schema(), self._folder())
+        """One that the client does not split, which takes a state."""
+        request = sample_request(self._client.schema(), self._folder())
+        slate = request["candidates"][: self._client.max_candidates]
+        return request | {"candidates": slate}
 
     def _folder(self) -> Path | None:
         """The export of the version that the server has, if it is at hand."""
@@ -133,13 +136,13 @@ class Checker:
         )
 
     def _kept_state(self) -> str:
-        served = self._needed()
+        served, tolerance = self._needed(), self._tolerance(of_state=True)
         request = self._request()
         for expected in (False, True):
             scores = self._client.score(request, user="check")
             if scores.from_cache != expected:
                 raise CheckError("The state was not kept.")
-            _compare("from the state", scores.probability, served, self._tolerance())
+            _compare("from the state", scores.probability, served, tolerance)
         return "encode_user, then score_candidates: as in one pass"
 
     def _isolation(self) -> str:
@@ -204,9 +207,12 @@ class Checker:
             raise Skipped("there are no scores")
         return self._served
 
-    def _tolerance(self) -> float:
+    def _tolerance(self, of_state: bool = False) -> float:
         folder = self._folder()
-        return _TOLERANCE if folder is None else Exported.load(folder).tolerance
+        if folder is None:
+            return _TOLERANCE
+        exported = Exported.load(folder)
+        return exported.state_tolerance if of_state else exported.tolerance
 
 
 def _checked(probability: np.ndarray) -> np.ndarray:

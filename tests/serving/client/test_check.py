@@ -8,6 +8,8 @@ from running_server import SECONDS, Server
 
 from ctr_tf.commands import check
 from serving.check import Result
+from serving.export import ExportOptions, export_ranker
+from serving.exported import Exported
 
 pytestmark = pytest.mark.long
 
@@ -58,6 +60,21 @@ def test_another_models_scores_fail(server, other_version, capsys):
     status, found = run(capsys, *words)
     assert status == 1
     assert {name for word, _, name in found if word == "FAILED"} == {"golden scores"}
+
+
+def test_a_state_that_lost_precision_is_well(ranker, data, tmp_path, capsys):
+    """A slate that is too large for one pass is none of one pass."""
+    options = ExportOptions(slate_sizes=(4,), batch_sizes=(1,), state_dtype="bfloat16")
+    exported = Exported.load(export_ranker(ranker, data, tmp_path, options))
+    assert exported.state_tolerance > 100 * exported.tolerance
+    server = Server(tmp_path)
+    server.start()
+    try:
+        server.wait()
+        status, found = run(capsys, "--target", server.grpc, "--export", str(tmp_path))
+    finally:
+        server.stop()
+    assert found == {("ok", "gRPC", name) for name in NAMES} and status == 0
 
 
 def test_another_schema_fails(server, models, tmp_path, capsys):
