@@ -28,7 +28,13 @@ import numpy as np
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import ITEM_KEY, Schema
 from serving.errors import INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, ServingError
-from serving.exported import EXTRA, SCHEMA, Exported, find_version
+from serving.exported import (
+    EXTRA,
+    SCHEMA,
+    Exported,
+    find_version,
+    version_number,
+)
 from serving.fit import SignatureSchema, check_signature
 from serving.inputs import RequestSchema, candidate_inputs, user_inputs
 from serving.messages import Request, Scores, ranked
@@ -106,8 +112,9 @@ class Client:
             exported = Exported.load(folder)
             self._schema = Schema.load(folder / EXTRA / SCHEMA)
             self.max_candidates = max_candidates or exported.slate_sizes[-1]
-            if folder.name.isdigit():
-                self._layouts[int(folder.name)] = exported.state
+            number = version_number(folder)
+            if number is not None:
+                self._layouts[number] = exported.state
         self._owns_store = isinstance(store, str | Path)
         self._store = self._open_store(store)
         self._version_ttl = version_ttl

@@ -41,6 +41,7 @@ from serving.exported import (
     SIGNATURE,
     WARMUP,
     Exported,
+    version_folders,
 )
 from serving.golden import (
     TOLERANCE,
@@ -198,9 +199,8 @@ def _work_folder(output: Path, version: int) -> Iterator[Path]:
 
 
 def versions(output: Path) -> list[int]:
-    """Versions in a folder, ascending."""
-    found = output.glob("[0-9]*") if output.is_dir() else ()
-    return sorted(int(path.name) for path in found if path.is_dir())
+    """Versions in a folder that may be there, ascending."""
+    return list(version_folders(output)) if output.is_dir() else []
 
 
 def _write_extra(

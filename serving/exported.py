@@ -112,6 +112,19 @@ def check_is_no_run(folder: Path) -> None:
     raise UserError(f"That is a run, whose export {there}. Received: '{folder}'")
 
 
+def version_number(folder: Path) -> int | None:
+    """The number of a version, by its folder's name; None of any other folder."""
+    name = folder.name
+    return int(name) if name.isascii() and name.isdigit() else None
+
+
+def version_folders(folder: Path) -> dict[int, Path]:
+    """The versions that lie in a folder, number → folder, ascending."""
+    found = {version_number(path): path for path in folder.iterdir() if path.is_dir()}
+    numbers = sorted(number for number in found if number is not None)
+    return {number: found[number] for number in numbers}
+
+
 def find_version(model: str | Path) -> Path:
     """The folder of an export: the given one, or the latest version in it.
 
@@ -123,8 +136,7 @@ def find_version(model: str | Path) -> Path:
     if not model.is_dir():
         raise FileNotFoundError(f"There is no exported model: no folder '{model}'.")
     check_is_no_run(model)
-    found = [path for path in model.iterdir() if path.name.isdigit() and path.is_dir()]
-    folder = max(found, key=lambda path: int(path.name), default=model)
+    folder = [model, *version_folders(model).values()][-1]
     for name in ("saved_model.pb", f"{EXTRA}/{SCHEMA}"):
         if not (folder / name).is_file():
             raise FileNotFoundError(

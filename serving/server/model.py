@@ -24,7 +24,13 @@ from ctr_tf.errors import UserError
 from ctr_tf.storage import check_store
 from ctr_tf.storage.folders import reading
 from serving.errors import INTERNAL, NOT_FOUND, ServingError, invalid
-from serving.exported import EXTRA, GOLDEN, WARMUP, check_is_no_run
+from serving.exported import (
+    EXTRA,
+    GOLDEN,
+    WARMUP,
+    check_is_no_run,
+    version_folders,
+)
 from serving.received_tensors import from_proto
 from serving.saved_model import own_words, read_meta_graph
 from serving.self_test import replay_golden, replay_warmup
@@ -61,14 +67,10 @@ def find_versions(folder: str | Path, count: int) -> dict[int, Path]:
             "The model's folder must hold numbered version folders, not be one. "
             f"Received: '{folder}'"
         )
-    found = {
-        int(path.name): path
-        for path in folder.iterdir()
-        if path.name.isascii() and path.name.isdigit() and path.is_dir()
-    }
+    found = version_folders(folder)
     if not found:
         raise FileNotFoundError(f"There is no version in '{folder}'.")
-    return {number: found[number] for number in sorted(found)[-count:]}
+    return dict(list(found.items())[-count:])
 
 
 class Version:

@@ -347,9 +347,15 @@ def test_a_bad_export_is_not_published(ranker, data, small_export, monkeypatch):
 
 
 def test_versions_count_up(tmp_path):
-    for name in ("2", "10", ".11.temporary", "notes"):
+    names = ("2", "10", ".11.temporary", "notes", "11.tmp", "1_2", "٣", "²")
+    for name in names:
         (tmp_path / name).mkdir()
     assert versions(tmp_path) == [2, 10]
+    assert versions(tmp_path / "nowhere") == []
+    for file in ("saved_model.pb", "assets.extra/schema.yaml"):
+        (tmp_path / "10" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "10" / file).touch()
+    assert find_version(tmp_path) == tmp_path / "10"
 
 
 def test_score_prints_a_table_and_an_example(small_export, capsys, caplog, tmp_path):
