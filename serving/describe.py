@@ -25,11 +25,11 @@ def describe(schema: Schema, signatures: Signatures) -> dict:
     return {
         name: {
             "inputs": {
-                spec.name: _describe(spec, raw.get(spec.name))
+                spec.name: _describe(spec, raw.get(spec.name), schema)
                 for spec in function.structured_input_signature[1].values()
             },
             "outputs": {
-                key: _describe(spec, None)
+                key: _describe(spec, None, schema)
                 for key, spec in function.structured_outputs.items()
             },
         }
@@ -37,9 +37,9 @@ def describe(schema: Schema, signatures: Signatures) -> dict:
     }
 
 
-def _describe(spec: tf.TensorSpec, raw: Input | None) -> dict:
+def _describe(spec: tf.TensorSpec, raw: Input | None, schema: Schema) -> dict:
     if raw is not None:
-        return raw.describe()
+        return raw.describe(schema)
     shape = ["batch", *("any" if n is None else n for n in spec.shape[1:])]
     return {"dtype": spec.dtype.name, "shape": shape}
 
@@ -60,7 +60,8 @@ def readme(schema: Schema, exported: Exported, described: dict) -> str:
         "Inputs are raw values, as the log has them: the vocabularies are inside.",
         "Rows of different length are padded on the right with anything; the length",
         "inputs say how many places count. An unknown id is no error. `missing` is",
-        "what stands for a value that is not known.",
+        f"what stands for a value that is not known; in `{SIGNATURE}` an input has",
+        "the `null_values` of the log, for which it stands, too.",
         "",
         f"Histories are padded to {histories} behaviors, and of a longer one the",
         f"latest {exported.history_lengths[-1]} count; slates to {slates} candidates.",

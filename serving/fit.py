@@ -7,6 +7,7 @@ from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import Place
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Categorical, Feature, Numeric, Text
+from ctr_tf.schema.nulls import NullValues
 from serving.inputs import (
     BEHAVIOR_LENGTH,
     BEHAVIOR_TIME,
@@ -31,7 +32,7 @@ class SignatureSchema:
     """What `serving.request` needs of a schema, read from a signature.
 
     A signature does not say what a value means, only its type: every feature is one
-    that the caller must give.
+    that the caller must give. Nor does it say how the log spells a missing value.
 
     Args:
         signature: with user, history and candidates, such as `serving_default`.
@@ -56,6 +57,10 @@ class SignatureSchema:
     def groups(self) -> dict[str, tuple[Feature, ...]]:
         """Group → its features."""
         return self._groups
+
+    def nulls_of(self, feature: Feature) -> NullValues:
+        """None beside what is missing in every log."""
+        return ()
 
 
 def _places(candidate: tuple[Feature, ...]) -> tuple[Place, ...]:

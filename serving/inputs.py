@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from ctr_tf.computed.declare import Computed
 from ctr_tf.computed.slate import SLATE_SIZE as SLATE_SIZE_FEATURE
 from ctr_tf.schema import MISSING, Feature
+from ctr_tf.schema.nulls import NullValues, null_texts
 from ctr_tf.time import MAX_TIME
 
 REQUEST_TIME = "request_time"
@@ -44,8 +45,12 @@ class Input:
     meaning: str
     feature: Feature | None = None
 
-    def describe(self) -> dict:
-        """The input as JSON; `missing` stands for an unknown value."""
+    def describe(self, schema: "RequestSchema") -> dict:
+        """The input as JSON; `missing` stands for an unknown value.
+
+        Nothing in the graph knows the log's `null_values`: whoever sends tensors writes
+        `missing` for them.
+        """
         result: dict[str, Any] = {
             "dtype": self.dtype,
             "shape": list(self.axes),
@@ -56,6 +61,8 @@ class Input:
             result["missing"] = (
                 "NaN" if isinstance(missing, float) and math.isnan(missing) else missing
             )
+            if nulls := schema.nulls_of(self.feature):
+                result["null_values"] = sorted(null_texts(nulls))
         return result
 
 
@@ -75,6 +82,9 @@ class RequestSchema(Protocol):
         """See `Schema`."""
 
     def groups(self) -> dict[str, tuple[Feature, ...]]:
+        """See `Schema`."""
+
+    def nulls_of(self, feature: Feature) -> NullValues:
         """See `Schema`."""
 
 

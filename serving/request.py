@@ -9,9 +9,10 @@
 Times are seconds since 1970-01-01 UTC, behaviors oldest first and before the request:
 in an earlier second, or where the log counts finer than seconds also in the request's.
 Every feature must be given, a candidate's counters too, `null` where its value is
-unknown; whoever has no counters asks by `Client.rank`, which knows them from a store.
-Places within the slate are computed here, by the candidates of the request. A model
-with the feature `slate_size` needs it beside `candidates`: how many are shown.
+unknown, or as the schema's `null_values` spell it; whoever has no counters asks by
+`Client.rank`, which knows them from a store. Places within the slate are computed here,
+by the candidates of the request. A model with the feature `slate_size` needs it beside
+`candidates`: how many are shown.
 
 Behaviors may also be one list a feature, `{"time": […], "item_id": […], …}`.
 
@@ -30,6 +31,7 @@ import numpy as np
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Feature, Schema
+from ctr_tf.schema.nulls import without_nulls
 from ctr_tf.time import MAX_TIME
 from serving import inputs as names
 from serving.inputs import RequestSchema, given, own_texts
@@ -77,7 +79,7 @@ def request_to_tensors(request: object, schema: RequestSchema) -> dict[str, np.n
             )
         tensors[names.SLATE_SIZE] = np.array([size])
     for group in ("user", "context"):
-        tensors.update(_profile(group, request.get(group, {}), given(schema, group)))
+        tensors.update(_profile(group, request.get(group, {}), schema))
     latest = time if schema.history_may_tie else time - 1
     behaviors = request.get("behaviors", [])
     tensors.update(_behaviors(behaviors, schema, latest))
@@ -92,14 +94,16 @@ def _candidates(candidates: list, schema: RequestSchema) -> dict[str, np.ndarray
     asked = [f for f in given(schema, "candidate") if f.name not in placed]
     texts = own_texts(schema, "candidate")
     rows = _row_columns("candidates", candidates, asked, texts=texts)
-    columns = _columns("candidates", rows, asked) | _texts("candidates", rows, texts)
+    columns = _columns("candidates", rows, asked, schema)
+    columns |= _texts("candidates", rows, texts)
     for place in schema.computed.places:
         places = place.values(columns[place.of][0], np.zeros(1, np.int64))
         columns |= {name: values[None] for name, values in places.items()}
     return columns
 
 
-def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
+def _profile(group: str, values: object, schema: RequestSchema) -> dict:
+    features = given(schema, group)
     names = [f.name for f in features]
     values = _check_object(f"`{group}`", values, names, "feature")
     tensors: dict[str, np.ndarray] = {}
@@ -109,10 +113,10 @@ def _profile(group: str, values: object, features: Sequence[Feature]) -> dict:
             raise UserError(_lacks(group, feature.name, features))
         name, value = f"{group}_{feature.name}", [values[feature.name]]
         if feature.length > 1:
-            array, lengths = _lists(feature, value, name_place)
+            array, lengths = _lists(feature, value, name_place, schema)
             tensors |= {name: array, f"{name}_length": lengths}
         else:
-            array = _array(feature, value, name_place)
+            array = _array(feature, value, name_place, schema)
             tensors[name] = array[None]
     return tensors
 
@@ -132,12 +136,12 @@ def _behaviors(behaviors: object, schema: RequestSchema, latest: int) -> dict:
     count = len(values["time"])
     times, columns = _times(values["time"], latest), {}
     if count:
-        columns = _columns("behaviors", values, features)
+        columns = _columns("behaviors", values, features, schema)
         columns |= _texts("behaviors", values, texts)
     else:  # servers that pad, and JSON, know no tensor without a place
         times = np.zeros(1, np.int64)
         for feature in features:
-            columns |= _column(feature, [None], str)
+            columns |= _column(feature, [None], str, schema)
         columns |= _texts("behaviors", {text.name: [None] for text in texts}, texts)
     return {
         names.BEHAVIOR_LENGTH: np.array([count]),
@@ -216,7 +220,10 @@ def _check_columns(
 
 
 def _columns(
-    what: str, values: Mapping[str, list], features: Sequence[Feature]
+    what: str,
+    values: Mapping[str, list],
+    features: Sequence[Feature],
+    schema: RequestSchema,
 ) -> dict[str, np.ndarray]:
     """Feature → its values in all rows, `[1, rows]`."""
     columns: dict[str, np.ndarray] = {}
@@ -226,15 +233,18 @@ def _columns(
             feature,
             values[name],
             lambda i, name=name: f"{what}[{i}].{name}",  # type: ignore[misc]
+            schema,
         )
     return columns
 
 
-def _column(feature: Feature, values: list, place: Callable[[int], str]) -> dict:
+def _column(
+    feature: Feature, values: list, place: Callable[[int], str], schema: RequestSchema
+) -> dict:
     """A feature of all behaviors or candidates of a request, as a batch of one."""
     if feature.length == 1:
-        return {feature.name: _array(feature, values, place)[None]}
-    array, lengths = _lists(feature, values, place)
+        return {feature.name: _array(feature, values, place, schema)[None]}
+    array, lengths = _lists(feature, values, place, schema)
     return {feature.name: array[None], f"{feature.name}_length": lengths[None]}
 
 
@@ -266,7 +276,7 @@ def _tokens(place: str, value: object) -> list[int]:
 
 
 def _lists(
-    feature: Feature, values: list, place: Callable[[int], str]
+    feature: Feature, values: list, place: Callable[[int], str], schema: RequestSchema
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lists as rows of `feature.length` places, and how many of each count."""
     rows = [
@@ -275,30 +285,52 @@ def _lists(
     ]
     lengths = np.array([len(row) for row in rows])
     flat = [v for row in rows for v in row + [None] * (feature.length - len(row))]
-    array = _array(feature, flat, lambda i: place(i // feature.length))
+    array = _array(feature, flat, lambda i: place(i // feature.length), schema)
     return array.reshape(len(rows), feature.length), lengths
 
 
-def _array(feature: Feature, values: list, place: Callable[[int], str]) -> np.ndarray:
-    """Values of a feature as a tensor holds them.
+def _array(
+    feature: Feature, values: list, place: Callable[[int], str], schema: RequestSchema
+) -> np.ndarray:
+    """Values of a feature as a tensor holds them; see `known_values`."""
+    return feature.array(known_values(feature, values, place, schema))
+
+
+def known_values(
+    feature: Feature, values: list, place: Callable[[int], str], schema: RequestSchema
+) -> list:
+    """Values of a feature from JSON, None where the value is missing.
 
     Args:
         feature: whose values they are.
-        values: from JSON.
+        values: single ones.
         place: index of a value → where it stands in the request.
+        schema: of the feature; says how a missing value is spelled.
+
+    Raises:
+        UserError: names the place of a value that is not of the feature's type.
     """
-    given = [value for value in values if value is not None]
-    if not feature.fits_json(given):
+    known = without_nulls(values, schema.nulls_of(feature), feature.dtype)
+    if not feature.fits_json([value for value in known if value is not None]):
         i = next(
             i
-            for i, value in enumerate(values)
+            for i, value in enumerate(known)
             if value is not None and not feature.fits_json([value])
         )
         raise UserError(
             f"`{place(i)}` must be {feature.wanted}, or null where it is "
             f"unknown. Received: {values[i]!r}"
         )
-    return feature.array(values)
+    return known
+
+
+def known_list(
+    feature: Feature, value: object, place: str, schema: RequestSchema
+) -> list | None:
+    """The values of a feature with several, see `known_values`; None without a list."""
+    if value is None:
+        return None
+    return known_values(feature, _list(place, value), lambda _: place, schema)
 
 
 def _lacks(place: str, name: str, features: Sequence[Feature]) -> str:

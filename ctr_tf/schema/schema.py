@@ -43,6 +43,7 @@ from ctr_tf.computed.declare import Computed, declare
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, USER_KEY, Feature
 from ctr_tf.schema.kinds import kind_class
+from ctr_tf.schema.nulls import NullValues
 from ctr_tf.schema.positive import Positive
 from ctr_tf.storage import as_path, files
 from ctr_tf.time import parse_duration, transitions
@@ -277,6 +278,12 @@ class Schema:
     def of(self, *roles: str) -> tuple[Feature, ...]:
         """The features that have one of these roles, in the schema's order."""
         return tuple(f for f in self.features if f.role in roles)
+
+    def nulls_of(self, feature: Feature) -> NullValues:
+        """How the log writes that a value of a feature is missing; none if computed."""
+        if feature.computed:
+            return ()
+        return feature.null_values or self.null_values
 
     @property
     def user(self) -> tuple[Feature, ...]:

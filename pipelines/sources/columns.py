@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Feature, Schema
 from ctr_tf.schema.feature import WORDS
+from ctr_tf.schema.nulls import null_numbers, null_texts
 from pipelines.sources.source import Rejected
 
 LIST_SEPARATOR = "|"
@@ -93,12 +94,13 @@ def canonical_columns(
     nulls = schema.null_values
     item_id = next(f for f in declared if f.name == ITEM_KEY and f.role == "item")
     user_id = next((f for f in declared if f.name == USER_KEY), None)
-    user = Column(USER_KEY, user_id_type, True, null_values=nulls, feature=user_id)
+    own = schema.nulls_of(user_id) if user_id else nulls
+    user = Column(USER_KEY, user_id_type, True, null_values=own, feature=user_id)
     item = Column(
         ITEM_KEY,
         _type(item_id),
         True,
-        null_values=item_id.null_values or nulls,
+        null_values=schema.nulls_of(item_id),
         feature=item_id,
     )
     event = [user, time_column("time", schema), item]
@@ -108,7 +110,7 @@ def canonical_columns(
             Column(
                 prefix + f.name,
                 _type(f),
-                null_values=f.null_values or nulls,
+                null_values=schema.nulls_of(f),
                 feature=f,
             )
             for f in declared
@@ -277,26 +279,16 @@ def _cast_lists(array: pa.Array, column: Column) -> pa.Array:
 
 def _without_nulls(array: pa.Array, column: Column) -> pa.Array:
     """The values, null where they are a spelling of a missing one."""
-    spellings: list[Any] = list(column.null_values)
-    if not pa.types.is_string(array.type):
-        if spellings == [""]:
-            return array
-        spellings = [
-            number for text in spellings if (number := _number(text)) is not None
-        ]
-        if pa.types.is_integer(array.type):
-            spellings = [int(number) for number in spellings if number.is_integer()]
+    spellings: frozenset = frozenset()
+    if pa.types.is_string(array.type):
+        spellings = null_texts(column.null_values)
+    elif pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+        dtype = np.dtype(array.type.to_pandas_dtype()).name
+        spellings = null_numbers(column.null_values, dtype)
     if not spellings:
         return array
-    is_missing = pc.is_in(array, pa.array(spellings, array.type))
+    is_missing = pc.is_in(array, pa.array(list(spellings), array.type))
     return pc.if_else(is_missing, pa.scalar(None, array.type), array)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -311,7 +303,6 @@ def _plain(array: pa.Array, wanted: pa.DataType) -> pa.Array:
     if not pa.types.is_string(array.type):
         # 64-bit integers need not be exact in a float32 feature.
         return array.cast(wanted, safe=not pa.types.is_floating(wanted))
-    array = pc.if_else(pc.equal(array, ""), None, array)
     if pa.types.is_floating(wanted):
         return _plain(array.cast(pa.float64()), wanted)
     try:

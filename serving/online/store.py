@@ -30,6 +30,7 @@ from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, MISSING, USER_KEY, Schema, parse_duration
 from ctr_tf.storage import as_path
 from ctr_tf.time import DAY
+from serving.online.asked import asked_candidates, asked_context, plain, user_name
 from serving.online.counter_state import (
     CLICK,
     IMPRESSION,
@@ -433,16 +434,15 @@ class OnlineStore:
             The request; its behaviors are one list a feature.
 
         Raises:
-            UserError: if the store cannot tell what was known at that time.
+            UserError: if the store cannot tell what was known at that time; or names
+                the place of a value that is not of its feature's type.
         """
         ticks = self.schema.ticks
-        now = int(clock.time() * ticks) if time is None else time
-        rows = [c if isinstance(c, Mapping) else {ITEM_KEY: c} for c in candidates]
-        for i, row in enumerate(rows):
-            if row.get(ITEM_KEY) is None:
-                raise UserError(f"`candidates[{i}]` lacks '{ITEM_KEY}'.")
+        now = int(clock.time() * ticks) if time is None else plain(time)
+        name = user_name(user, self.schema)
+        rows = asked_candidates(candidates, self.schema)
+        own = asked_context(context, self.schema)
         items, missing = self._items.split(row[ITEM_KEY] for row in rows)
-        name = str(user)
         first = [_LATEST, make_key("u", name), make_key("h", name)]
         latest, profile, history, *found = self._values.get(
             first + [make_key("i", item) for item in missing]
@@ -454,7 +454,7 @@ class OnlineStore:
         items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
         window = timeline.before(now, self.schema.history_length)
-        counted = [{**(context or {}), **row} for row in rows]
+        counted = [{**own, **row} for row in rows]
         keys = self._counter_keys(name, counted, items, profile)
         before, missing = self._items.split(timeline.items[window])
         wanted = [key for of in keys for key in of if key is not None]
@@ -463,13 +463,13 @@ class OnlineStore:
         states = dict(zip(wanted, found, strict=False))
         request = {
             "request_time": now // ticks,
-            "user": self._profile(user, profile),
-            "context": dict(context or {}),
+            "user": self._profile(name, profile),
+            "context": own,
             "behaviors": self._behaviors(timeline, window, before),
             "candidates": self._candidates(rows, items, keys, states, now),
         }
         if slate_size is not None:
-            request["slate_size"] = slate_size
+            request["slate_size"] = plain(slate_size)
         return request
 
     def _tell_if_late(self, now: int, latest: int) -> None:
@@ -508,11 +508,11 @@ class OnlineStore:
             for counter in self.schema.computed.counters
         ]
 
-    def _profile(self, user: Any, profile: dict) -> dict:
+    def _profile(self, user: str, profile: dict) -> dict:
         values = {f.name: profile.get(f.name) for f in self._given["user"]}
         for feature in self._given["user"]:
             if feature.name == USER_KEY:
-                values[USER_KEY] = int(user) if feature.dtype == "int64" else str(user)
+                values[USER_KEY] = int(user) if feature.dtype == "int64" else user
         return values
 
     def _behaviors(
