@@ -14,7 +14,6 @@ import numpy as np
 
 _HEAD = struct.Struct("<qqqqqII")  # first; base and its time, of both; entries of both
 IMPRESSION, CLICK = 0, 1
-NO_CLICK = 2  # takes a click back
 
 
 class CounterState:
@@ -90,11 +89,12 @@ class CounterState:
         """Takes one event back; others of its bucket stay as late as it was."""
         times, totals = self._times[kind], self._totals[kind]
         place = bisect_left(times, time // resolution * resolution)
+        is_sum = place == len(times) or times[place] // resolution != time // resolution
+        self._base[kind] -= is_sum  # in what is but a sum by now
         for later in range(place, len(totals)):
             totals[later] -= 1
-        if place == len(times):  # in what is but a sum by now
-            self._base[kind] -= 1
-        elif totals[place] == (totals[place - 1] if place else self._base[kind]):
+        before = totals[place - 1] if place else self._base[kind]
+        if not is_sum and totals[place] == before:
             del times[place], totals[place]
 
     def forget(self, before: int) -> None:

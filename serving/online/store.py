@@ -18,7 +18,7 @@ import dataclasses
 import functools
 import logging
 import time as clock
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ from serving.online.asked import asked_candidates, asked_context, plain, user_na
 from serving.online.counter_state import (
     CLICK,
     IMPRESSION,
-    NO_CLICK,
     CounterState,
     StateEvents,
 )
 from serving.online.item_cache import ItemCache
 from serving.online.key_value import KeyValue, Transaction, make_key, open_key_value
+from serving.online.slates import Exposure, Slates
 from serving.online.timeline import A_BEHAVIOR, Timeline, own_columns, rank
 
 _log = logging.getLogger(__name__)
@@ -54,21 +54,13 @@ class _User:
 
     columns: tuple  # of the timeline
     history: bytes | None
-    slates: list  # [request id or None, time of its last row, {item: exposure}]
+    slates: Slates
     profile: dict
 
     @functools.cached_property
     def timeline(self) -> Timeline:
         """The behaviors; read where one comes or goes, and only then written."""
         return Timeline(self.columns, self.history)
-
-    @functools.cached_property
-    def by_request(self) -> dict:
-        """Request id, or else time → slates."""
-        found = collections.defaultdict(list)
-        for slate in self.slates:
-            found[_slate_key(*slate[:2])].append(slate)
-        return found
 
     @property
     def has_changed(self) -> bool:
@@ -249,9 +241,10 @@ class OnlineStore:
             ids = list({row[ITEM_KEY] for row in rows})
             found = transaction.get([make_key("i", item) for item in ids])
             items = dict(zip(ids, map(_unpack, found), strict=True))
-        events: dict[tuple, list] = collections.defaultdict(
-            list
-        )  # (counter, key) → (kind, time)
+        # (counter, key) → (kind, time) → how many more
+        events: dict[tuple, collections.Counter] = collections.defaultdict(
+            collections.Counter
+        )
         for row in rows:
             user = users[_id(row, USER_KEY)]
             if table == "behaviors":
@@ -267,8 +260,7 @@ class OnlineStore:
                 written[make_key("h", name)] = user.timeline.to_bytes()
             if table == "exposures":
                 after = latest - self._late - self._gap
-                slates = [slate for slate in user.slates if slate[1] >= after]
-                written[make_key("e", name)] = msgpack.packb(slates)
+                written[make_key("e", name)] = user.slates.to_bytes(after)
         transaction.put(written)
 
     def _read_users(
@@ -281,7 +273,7 @@ class OnlineStore:
             name: _User(
                 self._columns,
                 found[i],
-                _unpack(found[count + i], list),
+                Slates(self._gap, found[count + i]),
                 _unpack(found[2 * count + i]),
             )
             for i, name in enumerate(names)
@@ -295,7 +287,7 @@ class OnlineStore:
             keys = self._event_keys(user, row, items.get(item, {}), BEHAVIORS)
             for place, key in enumerate(keys):
                 if key is not None:
-                    events[place, key].append((IMPRESSION, time))
+                    events[place, key][IMPRESSION, time] += 1
         return merged is not None
 
     def _event_keys(
@@ -319,61 +311,50 @@ class OnlineStore:
         counts: collections.Counter,
     ) -> bool:
         """Takes a row of exposures; returns whether its exposure was there already."""
-        item, time = row[ITEM_KEY], row["time"]
-        exposures = self._slate(user, row)
-        exposure = exposures.get(item)
-        merged = exposure is not None
-        if exposure is None:
-            keys = self._event_keys(user, row, items.get(item, {}), EXPOSURES)
-            own = {name: row.get(name) for name in self._columns[1]}
-            exposure = exposures[item] = [None, keys, own]
-            for place, key in enumerate(keys):
-                if key is not None:
-                    events[place, key].append((IMPRESSION, time))
+        item, time, click = row[ITEM_KEY], row["time"], None
         if row[self.schema.labels[0]] == 1:
-            known = row.get("click_time")
-            known = time + self._delay if known is None else known
-            behavior = {n: row.get(f"behavior_{n}") for n in self._columns[0]}
-            self._click(user, item, exposure, known, behavior, events, counts)
-        return merged
+            click = row.get("click_time")
+            click = time + self._delay if click is None else click
+        keys = self._event_keys(user, row, items.get(item, {}), EXPOSURES)
+        behavior, of_item = self._columns
+        new = Exposure(
+            time,
+            keys,
+            {name: row.get(name) for name in of_item},
+            click,
+            time,
+            {name: row.get(f"behavior_{name}") for name in behavior},
+        )
+        changes = user.slates.add(row.get("request_id"), item, new)
+        for name, before, now in changes:
+            if before != [now]:
+                self._recount(user, name, before, now, events, counts)
+        return bool(changes[0][1])
 
-    def _slate(self, user: _User, row: dict) -> dict:
-        """The exposures that the row's belongs to, by item, as the job groups them."""
-        request, time = row.get("request_id"), row["time"]
-        slates = user.by_request[_slate_key(request, time)]
-        for slate in slates:
-            if abs(time - slate[1]) < self._gap:
-                slate[1] = max(slate[1], time)
-                return slate[2]
-        slates.append([request, time, {}])
-        user.slates.append(slates[-1])
-        return slates[-1][2]
-
-    def _click(
+    def _recount(
         self,
         user: _User,
         item: Any,
-        exposure: list,
-        known: int,
-        behavior: dict,
+        before: Sequence[Exposure],
+        now: Exposure,
         events: dict,
         counts: collections.Counter,
     ) -> None:
-        """Counts a click; of several rows that tell one, that of the earliest time."""
-        before, keys, row = exposure
-        if before is not None and before <= known:
-            return
-        for place, key in enumerate(keys):
-            if key is not None:
-                events[place, key].append((CLICK, known))
-                if before is not None:
-                    events[place, key].append((NO_CLICK, before))
-        if before is not None:
-            user.timeline.remove_click(before, item, row)
-        exposure[0], exposure[2] = known, row | behavior
-        merged = user.timeline.add(known, item, True, exposure[2])
-        counts["clicks"] += before is None
-        counts["clicks merged"] += merged is not None
+        """Counts an exposure instead of those that it is made of."""
+        for exposure, more in [*((each, -1) for each in before), (now, 1)]:
+            for place, key in enumerate(exposure.keys):
+                if key is not None:
+                    events[place, key][IMPRESSION, exposure.time] += more
+                    if exposure.click is not None:
+                        events[place, key][CLICK, exposure.click] += more
+        known = [each for each in before if each.click is not None]
+        counts["clicks"] -= len(known)
+        for each in known:
+            user.timeline.remove_click(each.click, item, each.as_behavior)
+        if now.click is not None:
+            merged = user.timeline.add(now.click, item, True, now.as_behavior)
+            counts["clicks"] += 1
+            counts["clicks merged"] += merged is not None
 
     def _value(self, counter: Counter, row: dict, item_row: dict, profile: dict) -> Any:
         """The raw value that an exposure, or a candidate, is counted by."""
@@ -395,15 +376,13 @@ class OnlineStore:
             counter, state = counters[place], CounterState(data)
             # A user and an item have few events: each for itself tells the last one.
             bucket = 1 if counter.is_cross else counter.resolution
-            times: dict[int, list[int]] = {
-                kind: [] for kind in (IMPRESSION, CLICK, NO_CLICK)
-            }
-            for kind, time in events[place, key]:
-                times[kind].append(time)
+            found = events[place, key]
+            for (kind, time), more in found.items():
+                for _ in range(-more):
+                    state.remove(kind, time, bucket)
             for kind in (IMPRESSION, CLICK):
-                state.add(kind, times[kind], bucket)
-            for time in times[NO_CLICK]:
-                state.remove(CLICK, time, bucket)
+                new = {time: n for (of, time), n in found.items() if of == kind}
+                state.add(kind, list(collections.Counter(new).elements()), bucket)
             oldest = latest - self._late - counter.longest
             state.forget(oldest // counter.resolution * counter.resolution)
             written[key] = state.to_bytes()
@@ -580,11 +559,6 @@ class OnlineStore:
         return rows
 
 
-def _slate_key(request: object, time: int) -> tuple:
-    """Rows without a request id belong together where they are of one time."""
-    return (request,) if request is not None else (None, time)
-
-
 def _time(data: bytes | None) -> int:
     return 0 if data is None else msgpack.unpackb(data)
 
@@ -606,8 +580,8 @@ def _pack(row: Mapping) -> bytes:
     return msgpack.packb(kept)
 
 
-def _unpack(data: bytes | None, empty: Callable = dict) -> Any:
-    return empty() if data is None else msgpack.unpackb(data, strict_map_key=False)
+def _unpack(data: bytes | None) -> dict:
+    return {} if data is None else msgpack.unpackb(data, strict_map_key=False)
 
 
 def _check_same(asked: Schema, kept: Schema) -> None:
