@@ -298,12 +298,13 @@ class Feature:
         """
         if not set(map(type, values)) <= _JSON_TYPES[self.dtype]:
             return False
-        if self.dtype == "string":
-            return True
         try:
-            dtype = np.int64 if self.dtype == "int64" else np.float64
-            numbers = np.array(values, dtype)
-        except OverflowError:
+            if self.dtype == "string":
+                "".join(values).encode()
+                return True
+            with np.errstate(over="ignore"):  # beyond a float32 it is infinite
+                numbers = np.array(values, _NUMPY[self.dtype])
+        except (OverflowError, UnicodeEncodeError):  # such as a lone surrogate
             return False
         return bool(np.isfinite(numbers).all())
 

@@ -16,6 +16,7 @@ from pipelines.sources.jsonl import Jsonl
 from pipelines.sources.source import TABLES, Batch, Source
 from pipelines.sources.text import JsonParser, Lines
 from pipelines.validation import rejected_line, validate
+from serving.online.asked import plain
 
 _AHEAD = 3_600  # seconds by which clocks may differ
 
@@ -24,8 +25,16 @@ def typed_rows(
     table: str, rows: Iterable[Mapping], schema: Schema
 ) -> tuple[list[dict], list[str]]:
     """Rows of Python objects; see `typed_lines`."""
-    lines = [json.dumps(row, allow_nan=False).encode() for row in rows]
+    lines = [_line(f"rows[{i}]", row) for i, row in enumerate(rows)]
     return typed_lines(table, lines, schema)
+
+
+def _line(place: str, row: Mapping) -> bytes:
+    """A row as a line of JSON."""
+    try:
+        return json.dumps({name: plain(value) for name, value in row.items()}).encode()
+    except TypeError as error:
+        raise UserError(f"`{place}` is not JSON: {error}. Received: {row!r}") from error
 
 
 def typed_lines(

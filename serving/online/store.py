@@ -580,7 +580,7 @@ def _pack(row: Mapping) -> bytes:
     return msgpack.packb(kept)
 
 
-def _unpack(data: bytes | None) -> dict:
+def _unpack(data: bytes | None) -> Any:
     return {} if data is None else msgpack.unpackb(data, strict_map_key=False)
 
 

@@ -155,6 +155,15 @@ MISTAKES = [
     (changed("user", "age", value=math.nan), "`user.age` must be a number"),
     (changed("user", "age", value=True), "`user.age` must be a number"),
     (
+        changed("behaviors", 1, "price", value=1e39),  # to a float32 it is infinite
+        "`behaviors[1].price` must be a number, not negative (log1p), or null where it "
+        "is unknown. Received: 1e+39",
+    ),
+    (
+        changed("context", "device", value="caf\ud83d"),
+        "`context.device` must be a string",
+    ),
+    (
         changed("user", "tags", value="a"),
         "`user.tags` must be a list […]. Received: 'a'",
     ),

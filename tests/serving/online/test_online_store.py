@@ -265,6 +265,80 @@ def test_unfit_rows_are_refused_and_nothing_is_kept(store):
     assert store.latest == 0
 
 
+ASKED = {"context": {"device": "phone"}, "candidates": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"user": 1.0}, "`user` must be a string or a whole number. Received: 1.0"),
+        ({"user": None}, "`user` must be a string or a whole number. Received: None"),
+        ({"user": True}, "`user` must be a string or a whole number. Received: True"),
+        ({"user": "\ud83d"}, "`user` must be a string or a whole number. Received: '"),
+        (
+            {"candidates": [1, "2"]},
+            "`candidates[1].item_id` must be a whole number, or",
+        ),
+        ({"candidates": [2**70]}, f"where it is unknown. Received: {2**70}"),
+        ({"candidates": [True]}, "`candidates[0].item_id` must be a whole number, or"),
+        ({"candidates": [1.0]}, "`candidates[0].item_id` must be a whole number, or"),
+        ({"candidates": [float("nan")]}, "`candidates[0]` lacks 'item_id'."),
+        (
+            {"candidates": [1, {"item_id": 2, "price": 1e39}]},
+            "`candidates[1].price` must be a number, or null where it is unknown. "
+            "Received: 1e+39",
+        ),
+        ({"context": {"device": 3}}, "`context.device` must be a string"),
+        ({"context": {"device": "caf\ud83d"}}, "`context.device` must be a string"),
+        ({"context": ["device"]}, "`context` must be an object {…}. Received: ['dev"),
+    ],
+)
+def test_what_is_asked_is_checked(store, change, message):
+    asked = {"user": "u", **ASKED, **change}
+    with pytest.raises(ValueError) as error:
+        store.request(**asked, time=START)
+    assert message in str(error.value)
+
+
+def test_a_user_whose_id_is_a_number(tmp_path):
+    user = Categorical("user_id", "user", dtype="int64")
+    schema = dataclasses.replace(SCHEMA, features=(*SCHEMA.declared, user))
+    store = OnlineStore.open(tmp_path / "store", schema)
+    store.ingest("behaviors", [exposure(1, -9, user=7)])
+    for name in (7, "7", np.int64(7), "07"):
+        request = store.request(name, **ASKED, time=START)
+        assert request["behaviors"]["item_id"] == [1]
+        assert request["user"]["user_id"] == 7
+    for name in ("abc", 7.0, 2**70):
+        with pytest.raises(ValueError, match="`user` must be a whole number. Received"):
+            store.request(name, **ASKED, time=START)
+    store.close()
+
+
+def test_values_of_numpy_are_as_good_as_pythons(store):
+    nothing = float("nan")
+    row = exposure(np.int64(1), 0, device=np.str_("phone"), price=np.float32(2.5))
+    store.ingest("exposures", [row, exposure(2, 0, device=nothing, price=np.float64())])
+    store.ingest("items", [{"item_id": np.int32(2), "brand": None, "price": nothing}])
+    context = {"device": np.float32("nan")}
+    candidates = [{"item_id": np.int64(1), "price": nothing}, np.int64(2)]
+    request = store.request("u", candidates, context, time=np.int64(START + 60))
+    assert json.loads(json.dumps(request)) == request
+    assert request["request_time"] == START + 60
+    assert request["context"] == {"device": None}
+    assert [c["item_id"] for c in request["candidates"]] == [1, 2]
+    assert [c["price"] for c in request["candidates"]] == [None, None]
+    assert [c["impressions_2h"] for c in request["candidates"]] == [1, 1]
+    array = np.array([1, 2])
+    assert store.request("u", array, {}, time=START + 60)["candidates"]
+    with pytest.raises(ValueError, match="not a finite number"):
+        store.ingest("items", [{"item_id": 3, "price": float("inf")}])
+    with pytest.raises(
+        ValueError, match=r"`rows\[1\]` is not JSON: .* Received: {'item"
+    ):
+        store.ingest("items", [{"item_id": 3}, {"item_id": 4, "brand": {1, 2}}])
+
+
 def test_a_request_of_long_ago_is_refused(store):
     store.ingest("exposures", [exposure(1, 0), exposure(1, 2 * LATE)])
     assert store.request("u", [1], {}, time=START + LATE)["candidates"]
