@@ -18,7 +18,7 @@ from pipelines.sources.text import JsonParser, Lines
 from pipelines.validation import rejected_line, validate
 from serving.online.asked import plain
 
-_AHEAD = 3_600  # seconds by which clocks may differ
+_AHEAD = 60  # seconds by which clocks may differ
 
 
 def typed_rows(
@@ -78,7 +78,8 @@ def not_in_future(
 ) -> tuple[list[dict], list[str]]:
     """Rows that have happened, and lines of `rejected/` of those that cannot have.
 
-    One event of next year, taken for the latest, would make all others late.
+    One event of next year, taken for the latest, would make all others late. What may
+    be ahead, as clocks differ, is taken off the hour by which others may be late.
 
     Args:
         table: of the raw log.
@@ -92,7 +93,7 @@ def not_in_future(
     kept = [row for row in rows if row["time"] <= latest]
     if len(kept) == len(rows):
         return rows, []
-    reason = "time is more than an hour in the future"
+    reason = f"time is more than {_AHEAD} s ahead of the clock"
     return kept, [
         rejected_line(table, reason, origin, row)
         for row in rows

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -399,9 +400,19 @@ def test_many_writers_lose_nothing(where):
 
 def test_events_of_the_future_are_refused(store):
     """One of them would make all others late."""
-    with pytest.raises(ValueError, match="1 unfit: .*more than an hour in the future"):
-        store.ingest("exposures", [exposure(1, 0), exposure(1, 4 * 10**9)])
+    now = int(time.time())
+    for after in (4 * 10**9, now - START + 3_598, now - START + 70):
+        with pytest.raises(ValueError, match="1 unfit: .*more than 60 s ahead of"):
+            store.ingest("exposures", [exposure(1, 0), exposure(1, after)])
     assert store.latest == 0
+
+
+def test_a_clock_that_is_ahead_makes_nobody_late(store):
+    now = int(time.time()) - START
+    store.ingest("exposures", [exposure(1, now - 60), exposure(9, now + 45, user="v")])
+    counts = store.ingest("exposures", [exposure(2, now - LATE + 120)])
+    assert counts["exposures more than an hour late"] == 0
+    assert store.request("u", [1], {}, time=START + now - 5)["candidates"]
 
 
 def test_a_store_that_was_never_filled_answers_nothing(where, tmp_path):
