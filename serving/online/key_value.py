@@ -6,6 +6,7 @@ readers see all of it or nothing.
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import msgpack
 from ctr_tf.errors import UserError
 from ctr_tf.storage import as_local
 
+_log = logging.getLogger(__name__)
 _MAP_BYTES = 1 << 40  # address space, not disk
 _LONGEST_KEY = 500  # LMDB's own limit is 511 bytes
 _LOCK_SECONDS = 60.0
@@ -125,6 +127,25 @@ class Redis:
         for key in self._redis.scan_iter(self._prefix + b"*", 10_000):
             yield key.removeprefix(self._prefix), self._redis.get(key) or b""
 
+    def check_keeps(self) -> None:
+        """Raises UserError if the server may evict keys that never expire, as these."""
+        try:
+            memory = self._redis.info("memory")
+            most, policy = memory["maxmemory"], memory["maxmemory_policy"]
+        except (self._error, KeyError) as error:
+            _log.warning(
+                "Redis does not tell its `maxmemory-policy` (%s), which must be "
+                "noeviction: a store that loses keys counts wrongly",
+                error,
+            )
+            return
+        if most and policy.startswith("allkeys"):
+            raise UserError(
+                "A Redis that evicts keys keeps no online store: set `maxmemory-policy "
+                "noeviction`, and keep users' states in another. Received: maxmemory="
+                f"{most}, maxmemory-policy={policy}"
+            )
+
     def size(self) -> tuple[int, int]:
         """Keys of this store, and bytes that the whole server uses."""
         count = sum(1 for _ in self._redis.scan_iter(self._prefix + b"*", 10_000))
@@ -164,6 +185,7 @@ def open_key_value(where: str | Path, sync: bool = True) -> KeyValue:
 
     Raises:
         ConnectionError: if no Redis answers there; names the URL.
+        UserError: if it is a Redis that evicts keys.
     """
     if "://" not in str(where):
         return Embedded(where, sync)
@@ -179,4 +201,5 @@ def open_key_value(where: str | Path, sync: bool = True) -> KeyValue:
         store.get([b"any"])
     except (redis.RedisError, OSError) as error:
         raise ConnectionError(f"No Redis answers at '{where}': {error}") from error
+    store.check_keeps()
     return store

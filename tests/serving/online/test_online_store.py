@@ -424,6 +424,35 @@ def test_a_store_that_was_never_filled_answers_nothing(where, tmp_path):
     OnlineStore.open_filled(where).close()
 
 
+def test_a_redis_that_evicts_keys_is_refused(redis, caplog):
+    import redis as client
+
+    server = client.Redis.from_url(redis.url)
+    server.flushdb()
+    refused = "Received: maxmemory=50000000, maxmemory-policy=allkeys-lru"
+    try:
+        server.config_set("maxmemory-policy", "allkeys-lru")
+        OnlineStore.open(redis.url, SCHEMA).close()  # it has all the machine's memory
+        server.config_set("maxmemory", 50_000_000)
+        for open_it in (OnlineStore.open, OnlineStore.open_filled):
+            with pytest.raises(ValueError, match=refused):
+                open_it(redis.url, SCHEMA)
+        server.config_set("maxmemory-policy", "noeviction")
+        OnlineStore.open_filled(redis.url, SCHEMA).close()
+        assert not caplog.records
+        server.acl_setuser(
+            "guest", enabled=True, passwords=["+x"], keys=["*"],
+            commands=["+@all", "-info"],
+        )  # fmt: skip
+        url = redis.url.replace("redis://", "redis://guest:x@")
+        OnlineStore.open_filled(url, SCHEMA).close()
+        assert "Redis does not tell its `maxmemory-policy`" in caplog.text
+    finally:
+        server.acl_deluser("guest")
+        server.config_set("maxmemory", 0)
+        server.config_set("maxmemory-policy", "noeviction")
+
+
 def test_a_store_that_is_not_there():
     with pytest.raises(ConnectionError, match="No Redis answers at 'redis://127"):
         OnlineStore.open("redis://127.0.0.1:1/0", SCHEMA)
