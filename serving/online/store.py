@@ -100,13 +100,14 @@ class OnlineStore:
             for role, features in self.schema.groups().items()
         }
         self._roles = {f.name: f.role for f in self.schema.declared}
-        self._needs_items = {
-            table: any(
-                counter.source == table
+        self._counted_by = {  # item features, of which events may say nothing
+            table: [
+                counter.key
+                for counter in self.schema.computed.counters
+                if counter.source == table
                 and self._roles.get(counter.key) == "item"
                 and counter.key != ITEM_KEY
-                for counter in self.schema.computed.counters
-            )
+            ]
             for table in (EXPOSURES, BEHAVIORS)
         }
         self._items = ItemCache()
@@ -178,8 +179,9 @@ class OnlineStore:
             rows: column → value, as the raw table has them.
 
         Returns:
-            How many were read, merged (an exposure or a behavior told twice) and more
-            than an hour late: those may count twice, if they were told before.
+            How many were read, merged (an exposure or a behavior told twice), more
+            than an hour late (those may count twice, if they were told before) and of
+            unknown items: what counters count by those items' features lacks them.
 
         Raises:
             UserError: names the first row that is unfit, and why; nothing is kept.
@@ -237,10 +239,15 @@ class OnlineStore:
         rows = sorted(rows, key=lambda r: (r["time"], [rank(r.get(n)) for n in names]))
         users = self._read_users({_id(row, USER_KEY) for row in rows}, transaction)
         items = {}
-        if self._needs_items[table]:
+        if self._counted_by[table]:
             ids = list({row[ITEM_KEY] for row in rows})
             found = transaction.get([make_key("i", item) for item in ids])
-            items = dict(zip(ids, map(_unpack, found), strict=True))
+            items = {i: _unpack(d) for i, d in zip(ids, found, strict=True) if d}
+            counts[f"{table} of unknown items"] = sum(
+                row[ITEM_KEY] not in items
+                and any(row.get(name) is None for name in self._counted_by[table])
+                for row in rows
+            )
         # (counter, key) → (kind, time) → how many more
         events: dict[tuple, collections.Counter] = collections.defaultdict(
             collections.Counter

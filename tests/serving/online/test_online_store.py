@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from running_server import Server
 
+from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.schema import Categorical, Numeric, Schema
 from pipelines.sources.source import get_source
 from serving.client import Client
@@ -338,6 +339,20 @@ def test_values_of_numpy_are_as_good_as_pythons(store):
         ValueError, match=r"`rows\[1\]` is not JSON: .* Received: {'item"
     ):
         store.ingest("items", [{"item_id": 3}, {"item_id": 4, "brand": {1, 2}}])
+
+
+def test_events_before_their_items_row_are_told(tmp_path):
+    schema = dataclasses.replace(SCHEMA, counters=(CounterChoice("brand", ("1d",)),))
+    store = OnlineStore.open(tmp_path / "store", schema)
+    rows = [exposure(1, 0), exposure(2, 0, brand="y"), exposure(3, 0)]
+    assert store.ingest("exposures", rows)["exposures of unknown items"] == 2
+    store.ingest("items", [{"item_id": 1, "brand": "x"}, {"item_id": 3}])
+    rows = [exposure(item, 60) for item in (1, 2, 3)]
+    assert store.ingest("exposures", rows)["exposures of unknown items"] == 1
+    assert store.counts["exposures of unknown items"] == 3
+    counts = store.ingest("behaviors", [exposure(4, 60)])  # no counter needs its item
+    assert not counts["behaviors of unknown items"]
+    store.close()
 
 
 def test_a_request_of_long_ago_is_refused(store):
