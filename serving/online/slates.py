@@ -3,8 +3,8 @@
 In whatever order rows come, they are grouped as `pipelines.slates` and
 `pipelines.exposures` do it: rows of a request id closer than the session gap are a
 slate, and rows of a slate and item an exposure, its first row's, of whose clicks the
-earliest counts, and says what it is as a behavior. Without a request id it is the rows of
-one time and item.
+earliest counts, and says what it is as a behavior. Without a request id it is the rows
+of one time and item.
 """
 
 import collections

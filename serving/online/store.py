@@ -354,10 +354,10 @@ class OnlineStore:
                     events[place, key][IMPRESSION, exposure.time] += more
                     if exposure.click is not None:
                         events[place, key][CLICK, exposure.click] += more
-        known = [each for each in before if each.click is not None]
+        known = [(e.click, e.as_behavior) for e in before if e.click is not None]
         counts["clicks"] -= len(known)
-        for each in known:
-            user.timeline.remove_click(each.click, item, each.as_behavior)
+        for time, row in known:
+            user.timeline.remove_click(time, item, row)
         if now.click is not None:
             merged = user.timeline.add(now.click, item, True, now.as_behavior)
             counts["clicks"] += 1

@@ -15,7 +15,10 @@ from serving.online.store import OnlineStore
 START = 1_700_000_000 // 60 * 60
 SCHEMA = Schema(
     "shop",
-    (Categorical("item_id", "item", dtype="int64"),),
+    (
+        Categorical("item_id", "item", dtype="int64"),
+        Categorical("action", "behavior", dtype="int64"),
+    ),
     history_length=500,
     num_chunks=2,
     counters=(
@@ -34,11 +37,12 @@ def store(tmp_path):
 
 
 def row(item, after, **more):
-    return {"user_id": "u", "time": START + after, "item_id": item, "click": 0} | more
+    given = {"user_id": "u", "time": START + after, "item_id": item, "click": 0}
+    return given | {"behavior_action": 0} | more
 
 
 def merged(rows):
-    """The exposures that the job makes of them: item, time, time of the click."""
+    """What the job makes of them: item, time, time and action of the click."""
     typed, rejected = typed_rows("exposures", rows, SCHEMA)
     assert not rejected
     names = {name for row in typed for name in row}
@@ -49,12 +53,13 @@ def merged(rows):
     found = merge_exposures(table, SCHEMA)
     clicked = np.array(found.column("click")) == 1
     item, time, click = (np.array(found.column(name)) for name in columns)
-    return item, time, np.where(clicked, click, -1)
+    action = found.column("behavior_action").to_pylist()
+    return item, time, np.where(clicked, click, -1), action
 
 
 def check(store, rows, now):
     """Holds what the store knows against the job's exposures."""
-    item, time, click = merged(rows)
+    item, time, click, action = merged(rows)
     items = np.unique(item).tolist()
     request = store.request("u", items, time=now)
     bucket = now // 60 * 60
@@ -69,10 +74,10 @@ def check(store, rows, now):
         assert found["item_age"] == (now - own.min() if len(own) else None)
         assert found["since_shown"] == (now - own.max() if len(own) else None)
     known = (click >= 0) & (click < now)
-    clicks = set(zip(click[known].tolist(), item[known].tolist(), strict=True))
+    clicks = {(int(click[i]), int(item[i]), action[i]) for i in np.flatnonzero(known)}
     behaviors = request["behaviors"]
-    pairs = list(zip(behaviors["time"], behaviors["item_id"], strict=True))
-    assert pairs == sorted(clicks)
+    columns = (behaviors[name] for name in ("time", "item_id", "action"))
+    assert list(zip(*columns, strict=True)) == sorted(clicks)
 
 
 def random_rows(random):
@@ -83,6 +88,7 @@ def random_rows(random):
         more = {
             "request_id": f"r{random.integers(3)}",
             "click": int(random.integers(2)),
+            "behavior_action": int(random.integers(9)),
         }
         if random.random() < 0.1:
             more["request_id"] = None
