@@ -19,6 +19,7 @@ from pathlib import Path
 import keras
 
 from ctr_tf.commands import day as daily
+from ctr_tf.daily.day import TRAINING
 from ctr_tf.errors import check_positive_options
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
@@ -38,7 +39,7 @@ def _cold(
     found = run / "predicted" / "metrics.json"
     if not found.is_file():
         keras.backend.clear_session()
-        words = [*options.overrides, "training.validate=false", f"training.seed={seed}"]
+        words = [*TRAINING, *options.overrides, f"training.seed={seed}"]
         words += [f"data.path={data}", f"run={run}"]
         if not (run / METRICS).is_file():
             train(load_recipe(find_recipe(options.config), words))

@@ -25,6 +25,11 @@ _OWN = (
     *("validation_from", "validation_days", "test_from", "test_days"),
 )
 _A_DAY = datetime.timedelta(days=1)
+# Every sample is trained on once, and the next day is the validation.
+TRAINING = (
+    *("training.validate=false", "training.patience=null"),
+    *("training.epochs=1", "training.min_steps=null"),
+)
 
 
 class Day:
@@ -143,9 +148,33 @@ class Day:
         if self._previous is not None:
             words += ["--from", str(self._previous / "run")]
             words.append("training.start_slots=true")
-        words += ["training.validate=false", *self.options.overrides]
+        words += [*TRAINING, *self.options.overrides]
         words += ["--data", str(self.data), "--run", str(self.run)]
-        return train.main(words)
+        if status := train.main(words):
+            return status
+        self._tell_uneven()
+        return 0
+
+    def _tell_uneven(self) -> None:
+        """Tells of samples that were not learned, or learned again: a batch is full."""
+        from ctr_tf.data.dataset import num_samples
+        from ctr_tf.training.run import METRICS, read_config
+
+        data = read_config(self.run).data
+        samples = num_samples(self.data, "train", data)
+        learned = files.read_json(self.run / METRICS)["steps"] * data.batch_size
+        if learned < samples:
+            _log.info(
+                "%s of the day's %s samples were not learned: they do not fill a batch "
+                "of %d",
+                *(f"{samples - learned:,}", f"{samples:,}", data.batch_size),
+            )
+        elif learned > samples:
+            _log.info(
+                "the day's %s samples were passed over again, to learn %s in batches "
+                "of %d",
+                *(f"{samples:,}", f"{learned:,}", data.batch_size),
+            )
 
     def export(self) -> bool:
         """Exports the run, if asked."""

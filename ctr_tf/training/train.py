@@ -28,7 +28,7 @@ from ctr_tf.training.callbacks import (
     memory_gib,
 )
 from ctr_tf.training.checkpoints import Checkpoints, Progress
-from ctr_tf.training.config import Config
+from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.distillation import distilled_objective, make_ramp
 from ctr_tf.training.distribution import (
     distribute,
@@ -67,6 +67,7 @@ from ctr_tf.training.unknown_values import UnknownValues
 
 _log = logging.getLogger(__name__)
 _ADAPT_BATCHES = 100  # that the statistics of numeric features are measured on
+OF_VALIDATION = ("patience", "validate_every", "monitor")  # keys of `training`
 
 
 def train(config: Config) -> dict:
@@ -126,6 +127,8 @@ def _train(
     total_steps = options.total_steps(epoch_steps)
     validate_every = options.validate_every or epoch_steps
 
+    if not options.validate and index == 0:
+        tell_without_effect(options, OF_VALIDATION, "nothing is validated")
     with strategy.scope():
         trainer = make_trainer(config, data, total_steps, teacher)
     trainer.wishes = wishes
@@ -238,6 +241,22 @@ def _train(
             write_projector(folder / LOGS, ranker, data)
     wait_for_all(strategy)
     return metrics
+
+
+def tell_without_effect(
+    options: TrainingConfig, keys: Iterable[str], why: str
+) -> None:
+    """Tells which keys of `training` were set for nothing.
+
+    Args:
+        options: the recipe's.
+        keys: that have no effect here.
+        why: they have none.
+    """
+    usual = TrainingConfig()
+    for key in keys:
+        if (value := getattr(options, key)) != getattr(usual, key):
+            _log.warning("`training.%s=%s` has no effect: %s", key, value, why)
 
 
 def _check_end(progress: Progress, total_steps: int) -> None:

@@ -64,6 +64,32 @@ def files_of(folder):
 
 
 @pytest.mark.long
+def test_every_sample_of_a_day_is_learned_once(raw, tmp_path, caplog):
+    """Whatever the recipe says: that of any data has three epochs, 500 steps."""
+    root = tmp_path / "root"
+    words = arguments(root, raw, FIRST)
+    words[1] = "default"
+    words = [*words[: -len(TINY)], "--model", "sdim", "model.dim=8"]
+
+    def steps_of(batch_size):
+        shutil.rmtree(root / FIRST / "run", ignore_errors=True)
+        (root / FIRST / "day.json").unlink(missing_ok=True)
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            assert daily.main([*words, f"data.batch_size={batch_size}"]) == 0
+        row = json.loads((root / FIRST / "day.json").read_text())
+        return row["samples"], row["steps"]
+
+    samples, steps = steps_of(16)
+    assert steps == samples // 16 < 500 and samples % 16
+    told = f"{samples % 16} of the day's {samples} samples were not learned"
+    assert told in caplog.text and "has no effect" not in caplog.text
+    assert steps_of(128) == (samples, 1) and samples < 128
+    told = f"the day's {samples} samples were passed over again, to learn 128 in"
+    assert told in caplog.text
+
+
+@pytest.mark.long
 def test_days_that_are_killed_at_every_stage(raw, tmp_path, capsys, monkeypatch):
     root = tmp_path / "root"
     assert daily.main(arguments(root, raw, FIRST)) == 0

@@ -159,6 +159,18 @@ def test_patience_stops_early(data, tmp_path):
     assert metrics["steps"] == metrics["best_step"] + 1 < 600
 
 
+def test_what_needs_validation_is_told_where_there_is_none(data, tmp_path, caplog):
+    options = {"max_steps": 1, "patience": 3, "monitor": "gauc_request"}
+    run_training(data, tmp_path / "one", **options)
+    assert "has no effect" not in caplog.text
+    run_training(data, tmp_path / "two", **options, validate=False)
+    told = [text for text in caplog.messages if "has no effect" in text]
+    assert told == [
+        "`training.patience=3` has no effect: nothing is validated",
+        "`training.monitor=gauc_request` has no effect: nothing is validated",
+    ]
+
+
 def test_a_loss_that_is_no_number_stops_with_its_step(data, tmp_path):
     config = recipe(data, tmp_path / "run")
     config["optimizer"] = {"learning_rate": 1e30}
