@@ -21,6 +21,7 @@ from ctr_tf.evaluation.linear_baseline import fit_logistic_regression
 from ctr_tf.evaluation.metrics import Metrics
 from ctr_tf.evaluation.origin import BASELINE
 from ctr_tf.evaluation.predictions import predictions
+from ctr_tf.losses import LogLoss
 from ctr_tf.storage import as_path, files
 from ctr_tf.training.config import Config
 from ctr_tf.training.distribution import worker_of_environment
@@ -65,7 +66,9 @@ def tell_baseline(config: Config) -> None:
         _log.warning("logistic regression was not fitted: %s", error)
         return
     files.write_text(run / BASELINE, json.dumps(found, indent=1) + "\n")
-    for line in lines(metrics["validation"], found, config.training.monitor):
+    own = metrics["validation"]
+    own = {**own, "log_loss": log_loss_of(own, config)}
+    for line in lines(own, found, config.training.monitor):
         _log.info("%s", line)
 
 
@@ -114,20 +117,34 @@ def baseline_of(config: Config) -> dict[str, Any]:
     }
 
 
+def log_loss_of(validation: dict[str, float], config: Config) -> float | None:
+    """The log loss of the label that a run is trained for, by its validation.
+
+    None where that does not tell it: the objective has none, or the mean over several
+    labels.
+
+    Args:
+        validation: metrics of a validation.
+        config: the recipe of the run.
+    """
+    weight = getattr(config.objective, LogLoss.name)
+    if config.model.tasks or not weight:
+        return None
+    # A term has its own name, unweighted, beside others; alone it is all of the loss.
+    return validation.get(LogLoss.name, validation["loss"] / weight)
+
+
 def lines(
-    validation: dict[str, float], baseline: dict[str, Any], monitor: str
+    validation: dict[str, Any], baseline: dict[str, Any], monitor: str
 ) -> list[str]:
     """Both lines, and what follows from them.
 
     Args:
-        validation: metrics of the run's best validation.
+        validation: metrics of the run's best validation, and its log loss.
         baseline: of `baseline_of`.
         monitor: the metric that decides.
     """
-    beside = baseline["validation"]
-    # The loss of a run may be more than the log loss, which then has its own name.
-    loss = validation.get("log_loss", validation["loss"])
-    own = {**validation, "log_loss": loss}
+    own, beside = validation, baseline["validation"]
     told = [
         f"{name:<20}"
         + "  ".join(

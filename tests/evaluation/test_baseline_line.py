@@ -9,8 +9,9 @@ from helpers import make_narrow_schema
 from ctr_tf.commands import main as cli
 from ctr_tf.data.config import DataConfig
 from ctr_tf.evaluation import baseline_line
-from ctr_tf.evaluation.baseline_line import lines, tell_baseline
+from ctr_tf.evaluation.baseline_line import lines, log_loss_of, tell_baseline
 from ctr_tf.evaluation.predictions import sigmoid
+from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -18,6 +19,7 @@ from ctr_tf.synthetic.random_samples import (
 )
 from ctr_tf.training import train
 from ctr_tf.training.config import Config, TrainingConfig
+from ctr_tf.training.objective import ObjectiveConfig
 
 SCHEMA = make_narrow_schema(history_length=4)
 VOCABULARIES = random_vocabularies(SCHEMA, 20)
@@ -79,6 +81,28 @@ def test_both_lines_are_told_and_kept(data, tmp_path, caplog, monkeypatch):
 
     monkeypatch.setattr(baseline_line, "fit_logistic_regression", fail)
     assert "the run beats" in told(better, caplog)
+
+
+@pytest.mark.parametrize(
+    ("weights", "tasks", "validation", "expected"),
+    [
+        ({}, (), {"loss": 0.5}, 0.5),
+        ({"log_loss": 4.0}, (), {"loss": 2.0}, 0.5),
+        ({"listwise": 0.1}, (), {"loss": 0.9, "log_loss": 0.5}, 0.5),
+        ({"log_loss": 0.0, "listwise": 1.0}, (), {"loss": 2.0}, None),
+        ({}, ("like",), {"loss": 0.5}, None),  # the mean of two labels
+    ],
+)
+def test_the_log_loss_of_a_run_is_unweighted(weights, tasks, validation, expected):
+    config = Config(
+        model=SDIMConfig(tasks=tasks), objective=ObjectiveConfig(**weights)
+    )
+    found = log_loss_of(validation, config)
+    assert found == expected
+    own = {**validation, "auc": 0.6, "log_loss": found}
+    baseline = {"validation": {"auc": 0.5, "log_loss": 0.7}}
+    told, *_ = lines(own, baseline, "auc")
+    assert f"log_loss {'–' if expected is None else '0.5000'}" in told
 
 
 def test_a_run_that_does_not_beat_it_is_told_so(data, tmp_path, caplog, monkeypatch):
