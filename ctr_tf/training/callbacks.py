@@ -249,16 +249,19 @@ class Validation(keras.callbacks.Callback):
         self.reporter = reporter
         self.patient_until = patient_until
 
-    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Takes up the running metrics, which Keras has just reset, and validation."""
-        self.make_up()
-
     def make_up(self) -> None:
-        """Validates, if that was due at the last step and did not come to an end."""
-        self.checkpoints.restore_metrics()
+        """Validates, if that was due at the last step and did not come to an end.
+
+        To be called before `fit`, of which nothing is left where this stops it.
+        """
         progress = self.progress
         if self._is_due(progress.step) and progress.validated < progress.step:
+            self.checkpoints.restore_metrics()  # which begin anew behind it
             self._validate(progress.step)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Takes up the running metrics, which Keras has just reset."""
+        self.checkpoints.restore_metrics()
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Validates now and then, once what was learned so far is safe."""

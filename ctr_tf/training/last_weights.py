@@ -24,17 +24,18 @@ class LastWeights(keras.callbacks.Callback):
         self.checkpoints = checkpoints
         self.total_steps = total_steps
 
+    def make_up(self) -> None:
+        """Keeps the weights of the last step, if the training was killed behind it."""
+        if self.progress.step == self.total_steps:
+            self.progress.best_step = self.progress.step
+            self.checkpoints.save_best(self.progress.step)
+
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Takes up the running metrics, which Keras has just reset."""
         self.checkpoints.restore_metrics()
 
-    def make_up(self) -> None:
-        """Keeps the weights of a training that was killed before it could."""
-        self.progress.best_step = self.progress.step
-        self.checkpoints.save_best(self.progress.step)
-
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any]) -> None:
         """Keeps the weights of the last step."""
         # Where the loss is no number, the next step's check tells.
-        if self.progress.step == self.total_steps and math.isfinite(logs["loss"]):
+        if math.isfinite(logs["loss"]):
             self.make_up()

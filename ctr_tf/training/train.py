@@ -209,7 +209,12 @@ def _train(
             else:
                 validating = LastWeights(progress, checkpoints, total_steps)
             callbacks = [StepCounter(progress), reporter, validating, checkpointing]
-            if progress.step < total_steps:
+            validating.set_model(trainer)
+            validating.make_up()  # where it was killed in a validation
+            if trainer.stop_training or progress.step == total_steps:
+                progress.finished = True
+                checkpoints.save(progress)
+            else:
                 trainer.fit(
                     distribute(strategy, batches),
                     steps_per_epoch=total_steps - progress.step,
@@ -217,11 +222,6 @@ def _train(
                     verbose=0,
                     callbacks=callbacks,
                 )
-            else:  # killed in the last validation
-                validating.set_model(trainer)
-                validating.make_up()
-                progress.finished = True
-                checkpoints.save(progress)
             _check_end(progress, total_steps)
     metrics = {
         "validation": progress.validation,

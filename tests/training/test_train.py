@@ -22,6 +22,7 @@ from ctr_tf.synthetic.random_samples import (
     random_vocabularies,
     write_prepared,
 )
+from ctr_tf.training.callbacks import Validation
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.run import load_run, open_run, read_config
 from ctr_tf.training.train import train
@@ -157,6 +158,34 @@ def test_patience_stops_early(data, tmp_path):
         data, tmp_path / "run", validate_every=1, patience=1, epochs=50
     )
     assert metrics["steps"] == metrics["best_step"] + 1 < 600
+
+
+def test_patience_that_ends_in_a_killed_validation(data, tmp_path, monkeypatch):
+    """The validation is made up, and no step more is done."""
+    options = {"validate_every": 3, "patience": 1, "epochs": 50}
+    expected = run_training(data, tmp_path / "one", **options)
+    validate = Validation._validate
+
+    def killed(self, step):
+        if step == expected["steps"]:
+            raise KeyboardInterrupt
+        validate(self, step)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Validation, "_validate", killed)
+        run_training(data, tmp_path / "two", **options)
+    found = run_training(data, tmp_path / "two", **options)
+    for key in ("steps", "best_step", "validation"):
+        assert found[key] == expected[key]
+    names = [
+        sorted(path.name for path in (tmp_path / run / "checkpoints").iterdir())
+        for run in ("one", "two")
+    ]
+    assert names[0] == names[1]
+    last = f"checkpoints/step-{expected['steps']:08d}"
+    assert_checkpoints_equal(tmp_path / "one" / last, tmp_path / "two" / last)
+    state = json.loads((tmp_path / "two" / last / "state.json").read_text("utf-8"))
+    assert state["finished"] and state["waited"] == 1
 
 
 def test_what_needs_validation_is_told_where_there_is_none(data, tmp_path, caplog):
