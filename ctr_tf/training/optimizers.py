@@ -147,13 +147,14 @@ def paired(optimizer: Any) -> PairedOptimizer:
 
 
 def begin_schedules(optimizer: Any, first_step: int) -> None:
-    """Lets schedules begin where a training does, before anything reads them.
+    """Lets what goes by steps begin where a training does, before anything reads it.
 
     Args:
         optimizer: of `make_optimizer`.
         first_step: steps that it had done before the training.
     """
     whole = paired(optimizer)
+    whole.first_step = first_step
     for part in (whole.network, whole.tables.updates()):
         if isinstance(part._learning_rate, Schedule):
             part._learning_rate.first_step = first_step

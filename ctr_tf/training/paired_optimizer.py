@@ -116,7 +116,12 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         global_clipnorm: all gradients, taken together, are scaled down to this norm.
         owner: variable of the network, or name of a table → whose it is: gradients of
             each owner are clipped by themselves. None: there is one.
+
+    Attributes:
+        first_step: steps done before the training; see `begin_schedules`.
     """
+
+    first_step = 0
 
     def __init__(
         self,

@@ -32,6 +32,7 @@ from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training import distribution
 from ctr_tf.training.metrics import DefinedMean, LogitAUC, request_auc
 from ctr_tf.training.objective import Objective
+from ctr_tf.training.optimizers import paired
 from ctr_tf.training.preemption import Wishes
 from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.unknown_values import UnknownValues
@@ -142,7 +143,7 @@ class Trainer(keras.Model):
         self._network = [v for v in network.values() if v.trainable]
         optimizer.build(self._network)
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
-        self.store = getattr(optimizer, "inner_optimizer", optimizer).tables
+        self.store = paired(optimizer).tables
         self._row_dropout = row_dropout
         self._unknown_values = unknown_values
         options = {"jit_compile": jit_compile, "autograph": False}
@@ -250,7 +251,8 @@ class Trainer(keras.Model):
         """What a ranker sees of a batch that it learns from."""
         if not (name in self.learners and self.rankers[name].reads_progress):
             return inputs
-        step = tf.cast(self.optimizer.iterations, tf.float32)
+        optimizer = paired(self.optimizer)
+        step = tf.cast(optimizer.iterations - optimizer.first_step, tf.float32)
         return {**inputs, PROGRESS: step / self._total_steps}
 
     def _inputs(self, inputs: dict) -> dict[str, dict]:

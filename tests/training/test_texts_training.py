@@ -26,7 +26,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation.attention import attention_of
 from ctr_tf.evaluation.evaluate import evaluate_run
 from ctr_tf.evaluation.scorer import Scorer, WithoutHistory
-from ctr_tf.layers.feature_embedding import ITEM_VECTORS
+from ctr_tf.layers.feature_embedding import ITEM_VECTORS, PROGRESS
 from ctr_tf.synthetic.random_samples import (
     random_sample,
     random_vocabularies,
@@ -34,6 +34,7 @@ from ctr_tf.synthetic.random_samples import (
 )
 from ctr_tf.text.item_vectors import text_inputs
 from ctr_tf.training.run import load_run, read_config
+from ctr_tf.training.trainer import Trainer
 from serving.export import ExportOptions, export_ranker
 
 pytestmark = pytest.mark.long
@@ -56,6 +57,24 @@ def trained(data, language_model, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "whole"
     keys = texts(language_model, tune="lora", lora={"rank": 2})
     return run, run_training(data, run, {"name": "ctr_sink", **keys})
+
+
+def test_stages_begin_anew_where_a_training_goes_on_from_another(
+    data, language_model, tmp_path, monkeypatch
+):
+    fit, begun = Trainer.fit, []
+
+    def seen(self, *args, **kwargs):
+        begun.append(float(self._with_progress("main", {})[PROGRESS]))
+        return fit(self, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "fit", seen)
+    model = {"name": "ctr_sink", **texts(language_model)}
+    options = {"max_steps": 2, "validate": False}
+    run_training(data, tmp_path / "one", model, **options)
+    start = {"start_from": str(tmp_path / "one"), "start_slots": True}
+    run_training(data, tmp_path / "two", model, **options, **start)
+    assert begun == [0.0, 0.0]
 
 
 @pytest.mark.study
