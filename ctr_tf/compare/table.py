@@ -44,10 +44,15 @@ def write_table(rows: Sequence[Row], about: dict, folder: Path) -> None:
 
 
 def markdown(rows: Sequence[Row], about: dict) -> str:
-    """The table with a note on how to read it; the best of a column is bold."""
+    """The table with a note on how to read it; the best of a column is bold.
+
+    A row of fewer seeds than others have says so, and is never the best.
+    """
     titles = ["model", *_TITLES.values(), "RelaImpr", "p", "network", "tables"]
     titles += _COSTS.values()
-    best = {key: _best(rows, key) for key in (*_TITLES, *_COSTS)}
+    seeds = max(row.seeds for row in rows)
+    whole = [row for row in rows if row.seeds == seeds]
+    best = {key: _best(whole, key) for key in (*_TITLES, *_COSTS)}
     lines = [
         f"# {as_path(about['data']).resolve().name}, {about['split']} split",
         "",
@@ -55,7 +60,7 @@ def markdown(rows: Sequence[Row], about: dict) -> str:
         "|---" + "|---:" * (len(titles) - 1) + "|",
     ]
     for row in rows:
-        cells = [row.name if row.seeds else f"{row.name} (failed)"]
+        cells = [_name(row, seeds)]
         cells += [_bold(_quality(row, key), row is best[key]) for key in _TITLES]
         cells += [_shown(row.rela_impr, _percent), _p_value(row)]
         cells += [_shown(row.network, _integer), _shown(row.tables, _integer)]
@@ -67,6 +72,13 @@ def markdown(rows: Sequence[Row], about: dict) -> str:
             cells.append(_bold(_shown(getattr(row, key), form), row is best[key]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", *_notes(rows, about), ""])
+
+
+def _name(row: Row, seeds: int) -> str:
+    if row.seeds == seeds:
+        return row.name
+    left = f"{row.seeds} of {seeds} seeds" if row.seeds else "failed"
+    return f"{row.name} ({left})"
 
 
 def _rates(optimizer: dict) -> str:
@@ -92,6 +104,8 @@ def _ends(training: dict) -> str:
 
 def _notes(rows: Sequence[Row], about: dict) -> list[str]:
     seeds = max(row.seeds for row in rows)
+    fewer = any(0 < row.seeds < seeds for row in rows)
+    of_fewer = ", of rows with all seeds; the other runs failed" if fewer else ""
     optimizer, training = (about["budget"][k] for k in ("optimizer", "training"))
     batch = about["budget"]["data"]["batch_size"]
     objective = about["budget"]["objective"]
@@ -102,7 +116,8 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
         f"* Budget of every model: epochs: {training['epochs']}{_ends(training)}, "
         f"batches of {batch} requests, learning rate {_rates(optimizer)}{except_for}. "
         f"Objective: {terms}. "
-        f"Seeds: {seeds}, ± their standard deviation. Best by column in bold.",
+        f"Seeds: {seeds}, ± their standard deviation. Best by column in bold"
+        f"{of_fewer}.",
         *_of_tuning(about["tuned"]),
         f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
         f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "

@@ -21,8 +21,8 @@ from ctr_tf.compare.jobs import (
 )
 from ctr_tf.compare.plot import plot_quality_against_cost
 from ctr_tf.compare.recipes import resolved
-from ctr_tf.compare.results import make_rows
-from ctr_tf.compare.table import write_table
+from ctr_tf.compare.results import QUALITY, Row, make_rows
+from ctr_tf.compare.table import markdown, write_table
 from ctr_tf.compare.tuned import Tuned
 from ctr_tf.compare.variants import TFRS, Variant, variants
 from ctr_tf.data.prepared import PreparedData
@@ -260,6 +260,27 @@ def test_the_table_of_made_up_runs(tmp_path):
         lines = list(csv.DictReader(file))
     assert float(lines[1]["auc"]) == pytest.approx(0.705)
     assert [line["model"] for line in lines] == ["din", "sparsectr-A1", "can"]
+
+
+def test_a_row_of_fewer_seeds_says_so_and_is_not_the_best():
+    budget = resolved(Variant("din"), {"model": {}})
+    about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
+    about |= {"behaviors": 16, "candidates": 100, "exceptions": [], "tuned": {}}
+    rows = [
+        Row(name, {}, len(aucs), {key: aucs for key in QUALITY}, flops=flops)
+        for name, aucs, flops in (
+            ("din", [0.6, 0.7, 0.8], 9_000_000),
+            ("bst", [0.9], 1_000_000),
+            ("can", [], None),
+        )
+    ]
+    text = markdown(rows, about)
+    assert "| din | **0.7000 ± 0.1000** |" in text and "| **9.0** |" in text
+    assert "| bst (1 of 3 seeds) | 0.9000 |" in text and "| 1.0 |" in text
+    assert "| can (failed) | – |" in text
+    assert "in bold, of rows with all seeds; the other runs failed." in text
+    told = markdown([rows[0], rows[2]], about)
+    assert "in bold." in told and "of 3 seeds" not in told
 
 
 def test_a_peer_has_no_teacher():
