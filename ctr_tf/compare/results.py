@@ -11,9 +11,11 @@ from ctr_tf.compare.variants import Variant
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation.bootstrap import (
     METRICS,
+    can_afford,
     compare_with,
     draw_users,
     holm,
+    num_replicates,
     replicate_metrics,
 )
 from ctr_tf.evaluation.scores import load_scores
@@ -34,7 +36,8 @@ class Row:
         seeds: finished runs; all below is empty or None where there is none.
         quality: metric → its value of each seed, None where it is not defined.
         rela_impr: (AUC - 0.5) / (AUC of the base - 0.5) - 1, of the seeds' means.
-        test: metric → `mean`, `low`, `high`, `p`, `p_holm`: the difference to the base.
+        test: metric → `mean`, `low`, `high`, `p`, `replicates`, `p_holm`: the difference
+            to the base; empty where the split has too many candidates.
         network: weights outside tables.
         tables: weights of embedding tables.
         flops: of one request.
@@ -83,7 +86,7 @@ def make_rows(
         variants: in the table's order.
         finished: variant's name → results of `read_finished`, one a seed.
         base: the variant that others are compared with.
-        replicates: of the bootstrap.
+        replicates: of the bootstrap; fewer where there are many users.
 
     Raises:
         UserError: if the runs were evaluated on different candidates.
@@ -120,6 +123,9 @@ def _add_tests(
     base: str,
     replicates: int,
 ) -> None:
+    candidates = len(load_scores(finished[base][0]["scores"]).label)
+    if not can_afford(candidates, "the table comes without p"):
+        return
     measured = replicate_runs(finished, base, replicates)
     for metric in METRICS:
         of_metric = {
@@ -142,7 +148,7 @@ def replicate_runs(
     Args:
         finished: variant's name → results of `read_finished`, one a seed.
         base: whose candidates are those of all.
-        replicates: draws.
+        replicates: draws; fewer where there are many users.
 
     Returns:
         Variant's name → results of `replicate_metrics`, one a seed.
@@ -152,7 +158,9 @@ def replicate_runs(
     """
     first = load_scores(finished[base][0]["scores"])
     users = len(np.unique(first.user))
-    draws = draw_users(users, replicates)
+    # Of a few users reports have no intervals; a comparison has all that was asked for.
+    most = num_replicates(users) or replicates
+    draws = draw_users(users, min(replicates, most))
     result: dict[str, list[dict]] = {}
     for name, runs in finished.items():
         for run in runs:

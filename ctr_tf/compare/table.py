@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ctr_tf.compare.results import QUALITY, REPLICATES, Row
+from ctr_tf.compare.results import QUALITY, Row
+from ctr_tf.evaluation.bootstrap import MAX_CANDIDATES
 from ctr_tf.storage import as_path
 from ctr_tf.tuning.space import shown
 
@@ -120,14 +121,25 @@ def _notes(rows: Sequence[Row], about: dict) -> list[str]:
         f"{of_fewer}.",
         *_of_tuning(about["tuned"]),
         f"* RelaImpr: (AUC - 0.5) / (AUC of {about['base']} - 0.5) - 1.",
-        f"* p: of AUC against {about['base']}, two-sided, by a paired bootstrap that "
-        f"draws users and seeds ({REPLICATES:,} replicates), corrected for the number "
-        "of models (Holm).",
+        f"* p: of AUC against {about['base']}, {_of_test(rows)}.",
         "* network, tables: trained weights. MFLOPs, latency: of one request with "
         f"{about['behaviors']:,} behaviors and {about['candidates']:,} candidates; "
         f"latency is a median on {len(os.sched_getaffinity(0))} cores, examples/s "
         "(requests) are of training, the median seed's.",
     ]
+
+
+def _of_test(rows: Sequence[Row]) -> str:
+    replicates = [row.test["auc"]["replicates"] for row in rows if "auc" in row.test]
+    if not replicates:
+        return (
+            "is there where both have runs, and the split has at most "
+            f"{MAX_CANDIDATES:,} candidates"
+        )
+    return (
+        "two-sided, by a paired bootstrap that draws users and seeds "
+        f"({max(replicates):,} replicates), corrected for the number of models (Holm)"
+    )
 
 
 def _of_tuning(tuned: dict) -> list[str]:

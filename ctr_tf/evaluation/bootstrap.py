@@ -17,7 +17,7 @@ Shapes: `n` candidates, `U` users, `R` replicates.
 
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 # Of a report's intervals: what has more candidates differs for certain, and what has
 # fewer users gives none that is worth its name.
 MAX_CANDIDATES, MIN_USERS = 500_000, 10
-_CELLS = 1 << 21  # of a block of replicates × candidates
+_CELLS = 1 << 21  # of a block of replicates × candidates, or × users
 _DRAWN_CELLS = 1 << 24  # of draws: replicates × users
 _MIN_REPLICATES, _MAX_REPLICATES = 200, 1_000
 
@@ -44,12 +44,14 @@ class Difference:
         low: lower end of the 95 % interval.
         high: upper end.
         p: two-sided p-value.
+        replicates: that all this is of.
     """
 
     mean: float
     low: float
     high: float
     p: float
+    replicates: int
 
 
 def num_replicates(users: int) -> int:
@@ -80,10 +82,26 @@ def can_afford(candidates: int, what: str) -> bool:
 
 
 def draw_users(users: int, replicates: int, seed: int = 0) -> np.ndarray:
-    """How often each user is drawn, int64 `[R, U]`; every row sums to U."""
+    """How often each user is drawn, uint16 `[R, U]`; every row sums to U."""
     random = np.random.default_rng(seed)
     even = np.full(users, 1 / users)
-    return random.multinomial(users, even, size=replicates)
+    draws = np.empty((replicates, users), np.uint16)
+    for row in draws:  # all at once would be as many numbers of 8 bytes
+        row[:] = random.multinomial(users, even)
+    return draws
+
+
+def _weights(draws: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    """How often users count, float64 `[r, U]`: first each once, then as drawn.
+
+    Args:
+        draws: `[R, U]`.
+        width: numbers of a replicate; those of a block fill `_CELLS`.
+    """
+    yield np.ones((1, draws.shape[1]))
+    block = max(_CELLS // width, 1)
+    for start in range(0, len(draws), block):
+        yield draws[start : start + block].astype(np.float64)
 
 
 def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,17 +115,20 @@ def replicate_metrics(scores: Scores, draws: np.ndarray) -> dict[str, np.ndarray
         Metric of `METRICS` → float64 `[1 + R]`: first the metric itself, on the users
         as they are. NaN where a replicate lacks one of the classes.
     """
-    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    users = draws.shape[1]
     user = np.unique(scores.user, return_inverse=True)[1]
     order = np.argsort(scores.score, kind="stable")
     user, label = user[order], scores.label[order]
     rank = dense_rank(scores.score[order])
-    counts = pair_counts(user, rank, label, draws.shape[1])
+    counts = pair_counts(user, rank, label, users)
     size = np.where(counts.both, counts.positives + counts.negatives, 0)
     won = np.where(counts.both, np.nan_to_num(counts.auc()), 0) * size
     with np.errstate(invalid="ignore"):
-        gauc = (weights @ won) / (weights @ size)
-    return {"auc": _weighted_auc(user, rank, label, weights), "gauc_user": gauc}
+        gauc = [(w @ won) / (w @ size) for w in _weights(draws, users)]
+    return {
+        "auc": _weighted_auc(user, rank, label, draws),
+        "gauc_user": np.concatenate(gauc),
+    }
 
 
 def replicate_log_loss(scores: Scores, draws: np.ndarray) -> np.ndarray:
@@ -147,23 +168,21 @@ def interval(replicates: np.ndarray) -> tuple[float, float] | None:
 def _replicate_ratio(
     scores: Scores, above: np.ndarray, below: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
-    weights = np.concatenate([np.ones((1, draws.shape[1]), draws.dtype), draws])
+    users = draws.shape[1]
     user = np.unique(scores.user, return_inverse=True)[1]
-    total, count = (
-        weights @ np.bincount(user, values, draws.shape[1]) for values in (above, below)
-    )
+    of_users = np.stack([np.bincount(user, v, users) for v in (above, below)], 1)
+    total, count = np.concatenate([w @ of_users for w in _weights(draws, users)]).T
     return np.divide(total, count, np.full(len(total), np.nan), where=count > 0)
 
 
 def _weighted_auc(
-    user: np.ndarray, rank: np.ndarray, label: np.ndarray, weights: np.ndarray
+    user: np.ndarray, rank: np.ndarray, label: np.ndarray, draws: np.ndarray
 ) -> np.ndarray:
     """AUC with each user's candidates counted so many times: exact, ties one half."""
     ties = np.flatnonzero(np.diff(rank, prepend=-1))
-    block = max(_CELLS // len(user), 1)
     result = []
-    for start in range(0, len(weights), block):
-        all_RN = weights[start : start + block, user].astype(np.float64)
+    for weights in _weights(draws, len(user)):
+        all_RN = weights[:, user]
         positive_RT = np.add.reduceat(all_RN * label, ties, axis=1)
         negative_RT = np.add.reduceat(all_RN, ties, axis=1) - positive_RT
         below_RT = np.cumsum(negative_RT, axis=1) - negative_RT / 2
@@ -203,11 +222,11 @@ def compare_with(
 def _difference(mean: float, replicates: np.ndarray) -> Difference:
     ends = interval(replicates)
     if ends is None:  # no user has both classes: there is no GAUC
-        return Difference(mean, np.nan, np.nan, 1.0)
+        return Difference(mean, np.nan, np.nan, 1.0, len(replicates))
     known = replicates[~np.isnan(replicates)]
     other_sign = min((known <= 0).sum(), (known >= 0).sum())
     p = min(2 * (1 + other_sign) / (1 + len(known)), 1.0)
-    return Difference(mean, *ends, float(p))
+    return Difference(mean, *ends, float(p), len(replicates))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -71,7 +71,7 @@ def make_points(
         cells: variant's name → its cell.
         finished: variant's name → results of `read_finished`, one a seed.
         samples: share → training samples.
-        replicates: draws of users.
+        replicates: draws of users; fewer where there are many.
 
     Raises:
         UserError: if the runs were evaluated on different candidates.

@@ -57,7 +57,8 @@ def scaling(arguments: argparse.Namespace) -> int:
     points = _measured(jobs, cell_of, data, arguments)
     keys = ("data", "split", "seeds", "candidates", "overrides")
     about = {key: getattr(arguments, key) for key in keys}
-    about |= {"model": model, "recipe": budget.stem, "replicates": REPLICATES}
+    replicates = points[0].replicates.shape[1]
+    about |= {"model": model, "recipe": budget.stem, "replicates": replicates}
     print(_report(points, arguments, about, output))
     print(f"report, plots: {output}")
     return 1 if failed else 0

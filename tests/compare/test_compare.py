@@ -27,6 +27,7 @@ from ctr_tf.compare.tuned import Tuned
 from ctr_tf.compare.variants import TFRS, Variant, variants
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.models import MODELS
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 from ctr_tf.recipes.find import find_recipe
@@ -260,6 +261,31 @@ def test_the_table_of_made_up_runs(tmp_path):
         lines = list(csv.DictReader(file))
     assert float(lines[1]["auc"]) == pytest.approx(0.705)
     assert [line["model"] for line in lines] == ["din", "sparsectr-A1", "can"]
+
+
+def test_what_a_test_of_many_users_or_candidates_costs(tmp_path, monkeypatch, caplog):
+    rows, finished = [Variant("din"), Variant("bst")], {}
+    for variant in rows:
+        job = Job(variant, 0, tmp_path, {})
+        finish(job, 0.7, 1.0)
+        finished[variant.name] = [read_finished(job.run, "test", 100)]
+    budget = resolved(Variant("din"), {"model": {}})
+    about = {"data": "shop", "split": "test", "base": "din", "budget": budget}
+    about |= {"behaviors": 16, "candidates": 100, "exceptions": [], "tuned": {}}
+
+    monkeypatch.setattr(bootstrap, "_DRAWN_CELLS", 50 * 300)  # of 50 users
+    table = make_rows(rows, finished, "din")
+    assert table[1].test["auc"]["replicates"] == 300
+    assert "users and seeds (300 replicates)" in markdown(table, about)
+
+    monkeypatch.setattr(bootstrap, "MAX_CANDIDATES", 799)  # of 800
+    with caplog.at_level("INFO"):
+        table = make_rows(rows, finished, "din")
+    assert "the table comes without p: the split has 800 candidates" in caplog.text
+    assert table[1].test == {} and table[1].rela_impr == 0.0
+    text = markdown(table, about)
+    assert "| bst | 0.7000 |" in text and "| +0.0 % | – |" in text
+    assert "din, is there where both have runs, and the split has at most" in text
 
 
 def test_a_row_of_fewer_seeds_says_so_and_is_not_the_best():

@@ -1,13 +1,17 @@
 """The paired bootstrap: against resampled rows, and against what must come out."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from ctr_tf.evaluation import bootstrap
 from ctr_tf.evaluation.bootstrap import (
     compare_with,
     draw_users,
     holm,
+    replicate_all,
     replicate_metrics,
 )
 from ctr_tf.evaluation.scores import Scores
@@ -38,6 +42,40 @@ def test_replicates_are_metrics_of_resampled_rows():
         aucs = [roc_auc_score(scores.label[p], scores.score[p]) for p in both]
         expected = np.average(aucs, weights=[len(part) for part in both])
         assert found["gauc_user"][place] == pytest.approx(expected, abs=1e-12)
+
+
+def test_draws_are_those_of_one_call_and_small():
+    draws = draw_users(1_000, 7, seed=3)
+    even = np.full(1_000, 1 / 1_000)
+    expected = np.random.default_rng(3).multinomial(1_000, even, size=7)
+    np.testing.assert_array_equal(draws, expected)
+    assert draws.nbytes == 2 * draws.size
+
+
+@pytest.mark.parametrize("cells", [1, 1_700])
+def test_blocks_of_replicates_are_those_of_one_block(monkeypatch, cells):
+    scores, draws = make_scores(1.0), draw_users(40, 9)
+    whole = replicate_all(scores, draws)
+    monkeypatch.setattr(bootstrap, "_CELLS", cells)
+    for name, values in replicate_all(scores, draws).items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-12)
+
+
+def test_memory_is_that_of_the_draws(monkeypatch):
+    """Not of copies of them."""
+    monkeypatch.setattr(bootstrap, "_CELLS", 1)
+    users, drawn = 50_000, 200
+    random = np.random.default_rng(0)
+    user = np.arange(users, dtype=np.uint64)
+    label = (random.random(users) < 0.2).astype(np.uint8)
+    scores = Scores(user, user, label, random.random(users))
+    tracemalloc.start()
+    try:
+        replicate_all(scores, draw_users(users, drawn))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * (2 * users * drawn)
 
 
 def compare(*models):
