@@ -18,6 +18,7 @@ from ctr_tf.tuning.ranges import read_ranges
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MONITORS = ("auc", "gauc_request")
+_LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,11 @@ class TrainingConfig:
                 raise UserError(
                     f"`training.{key}` must be a positive integer. Received: {value!r}"
                 )
+        if not 0 <= self.seed <= _LARGEST_SEED:
+            raise UserError(
+                f"`training.seed` lies between 0 and {_LARGEST_SEED}. "
+                f"Received: {self.seed}"
+            )
 
         minutes = self.checkpoint_minutes
         if minutes is not None and not minutes > 0:

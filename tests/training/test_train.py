@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -283,6 +284,13 @@ def test_a_full_disk_is_one_line(data, tmp_path, bytes_left):
 )
 def test_how_long_a_training_is(keys, steps):
     assert TrainingConfig(**keys).total_steps(epoch_steps=10) == steps
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none(seed):
+    with pytest.raises(ValueError, match=f"and 4294967295. Received: {seed}$"):
+        TrainingConfig(seed=seed)
+    keras.utils.set_random_seed(TrainingConfig(seed=2**32 - 1).seed)
 
 
 def test_a_small_log_is_passed_over_again(data, tmp_path):
