@@ -118,19 +118,26 @@ class Day:
 
     def predict(self) -> bool:
         """Scores the day by the run of the day before."""
-        from ctr_tf.evaluation.evaluate import evaluate_run
+        from ctr_tf.evaluation.evaluate import METRICS, OneClassError, evaluate_run
 
         if self._previous is None or self.predicted.exists():
             return False
         unfinished = self.predicted.with_name("predicted.unfinished")
         files.remove(unfinished)
-        evaluate_run(
-            self._previous / "run",
-            "train",
-            output=unfinished,
-            withheld=False,
-            data=self.data,
-        )
+        try:
+            evaluate_run(
+                self._previous / "run",
+                "train",
+                output=unfinished,
+                withheld=False,
+                data=self.data,
+            )
+        except OneClassError as error:
+            _log.warning("the day is predicted without a report: %s", error)
+            metrics = {name: error.metrics[name] for name in MEASURED}
+            files.remove(unfinished)
+            unfinished.mkdir()
+            files.write_text(unfinished / METRICS, json.dumps(metrics) + "\n")
         files.sync(unfinished)
         unfinished.rename(self.predicted)
         return True

@@ -52,7 +52,8 @@ def _plot(rows: Sequence[dict], picture: BinaryIO) -> None:
         axis.set(title="Each day, by the run of the day before")
         axis.tick_params(axis="x", rotation=45)
         axis.grid(alpha=0.3)
-        axis.legend()
+        if axis.lines:  # a day of no clicks has no AUC
+            axis.legend()
     figure.savefig(picture, format="png", dpi=120)
     pyplot.close(figure)
 

@@ -51,6 +51,18 @@ _COMPARED = ("auc", "gauc_user", "gauc_request")
 _log = logging.getLogger(__name__)
 
 
+class OneClassError(UserError):
+    """There are no clicks to evaluate on, or nothing but clicks.
+
+    Attributes:
+        metrics: all the same, None where one is not defined.
+    """
+
+    def __init__(self, message: str, metrics: dict):
+        super().__init__(message)
+        self.metrics = metrics
+
+
 class Part(Protocol):
     """What is measured beside the metrics, as batches pass."""
 
@@ -108,8 +120,9 @@ def evaluate_predictions(
         for the GAUCs alike.
 
     Raises:
-        UserError: if there are no samples, no clicks or nothing but clicks, a score
-            is not from 0 to 1, or the base is of other samples.
+        OneClassError: if there are no clicks, or nothing but clicks.
+        UserError: if there are no samples, a score is not from 0 to 1, or the base is
+            of other samples.
         FileNotFoundError: names the base that is missing.
     """
     base_metrics = _read_base(base) if base else None
@@ -167,9 +180,10 @@ def _check_classes(result: dict, name: str) -> None:
         raise UserError(f"There are no samples to evaluate '{name}' on. Received: 0")
     if clicks in (0, candidates):
         what = "no clicks" if clicks == 0 else "nothing but clicks"
-        raise UserError(
+        raise OneClassError(
             f"'{name}' cannot be evaluated on {what}: AUC needs both classes. "
-            f"Received: {clicks:,} clicks among {candidates:,} candidates"
+            f"Received: {clicks:,} clicks among {candidates:,} candidates",
+            result,
         )
 
 

@@ -1,18 +1,29 @@
 """`ctr-tf day`: three days, interrupted at every stage, beside what each must be."""
 
+import argparse
+import datetime
 import json
 import shutil
 
+import numpy as np
 import pytest
+from helpers import make_narrow_schema
+from small_run import make_splits, train_two_steps
 
 from ctr_tf.commands import day as daily
 from ctr_tf.commands import train
+from ctr_tf.daily.day import Day
 from ctr_tf.daily.record import write_record
+from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.evaluation import evaluate
+from ctr_tf.evaluation.predictions import predictions
+from ctr_tf.evaluation.scorer import Scorer
+from ctr_tf.models.sdim import SDIMConfig
 from ctr_tf.schema.vocabulary import check_extended
 from ctr_tf.synthetic import synthesize
-from ctr_tf.training.run import read_config, read_content
+from ctr_tf.synthetic.random_samples import random_vocabularies, write_prepared
+from ctr_tf.training.run import load_run, read_config, read_content
 from pipelines import listwise
 
 FIRST, SECOND, THIRD = "2024-01-05", "2024-01-06", "2024-01-07"
@@ -178,6 +189,42 @@ def test_days_that_are_killed_at_every_stage(raw, tmp_path, capsys, monkeypatch)
         daily.main(words)
 
 
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_a_day_of_one_class_is_predicted_without_auc(tmp_path, caplog, label):
+    schema = make_narrow_schema(history_length=8)
+    previous = tmp_path / "root" / FIRST
+    train_two_steps(previous, schema, SDIMConfig(dim=8, candidate_tower=()))
+    options = argparse.Namespace(
+        root=tmp_path / "root", day=datetime.date.fromisoformat(SECOND)
+    )
+    day = Day(options, [], previous)
+    samples = make_splits(schema)["train"][:10]
+    for sample in samples:
+        sample["label"][:] = label
+    write_prepared(
+        day.data, schema, random_vocabularies(schema, 20), {"train": samples}
+    )
+    assert day.predict()
+    assert "cannot be evaluated on no" in caplog.text
+    run = load_run(previous / "run")
+    batches = dataset(
+        day.data,
+        "train",
+        run.config.data,
+        num_chunks=run.ranker.num_chunks,
+        training=False,
+        metadata=True,
+    )
+    scored = list(predictions(batches, Scorer(run.ranker)))
+    scores = np.concatenate([batch.probabilities[batch.mask] for batch in scored])
+    expected = -np.log(scores if label else 1 - scores).mean()
+    found = day._metrics()
+    assert found.pop("log_loss") == pytest.approx(expected, rel=1e-5)
+    assert found == dict.fromkeys(("auc", "gauc_user", "gauc_request"))
+    assert not day.predict()  # it is done
+    assert [path.name for path in day.folder.iterdir() if "un" in path.name] == []
+
+
 def test_a_day_without_exposures_leaves_nothing(raw, tmp_path):
     with pytest.raises(ValueError, match=r"Received: none of 2023-05-01 \(UTC\)"):
         daily.main(arguments(tmp_path / "root", raw, "2023-05-01"))
@@ -219,5 +266,10 @@ def test_the_record_is_of_finished_days(tmp_path):
         (tmp_path / day).mkdir()
         (tmp_path / day / "day.json").write_text(json.dumps(row))
     (tmp_path / "2024-01-08").mkdir()  # begun
+    only = tmp_path / "only" / FIRST  # of no clicks
+    only.mkdir(parents=True)
+    row["predicted"] |= dict.fromkeys(("auc", "gauc_user"))
+    (only / "day.json").write_text(json.dumps(row))
+    assert write_record(only.parent) == [row]
     assert [row["day"] for row in write_record(tmp_path)] == [FIRST, SECOND, THIRD]
     assert (tmp_path / "days.png").stat().st_size > 1_000
