@@ -162,8 +162,9 @@ def open_run(config: Config, data: PreparedData) -> Path:
             # Where it is trained, and what is told at its end.
             for key in ("distribution", "tables", "baseline"):
                 del mapping["training"][key]
-            for key in ("broker", "to_end"):  # where a stream comes from, and when
-                (mapping["stream"] or {}).pop(key, None)
+            if mapping["stream"]:  # where it comes from, and how far it is followed
+                del mapping["stream"]["broker"], mapping["stream"]["to_end"]
+                del mapping["training"]["max_steps"]
         changed = configs.differences(mappings[0], mappings[1])
         if changed:
             raise UserError(

@@ -4,7 +4,7 @@ Messages are samples as record files have them (`ctr_tf.data.records`), by the i
 the recipe's data set. A window is `stream.window_steps` batches, or what has come in
 `stream.window_seconds`. Its samples are scored by the weights of before it, which is
 the honest measure of a model that goes on learning, and then learned once, in their
-order.
+order. It ends with `training.max_steps`; called again with more of them, it goes on.
 
 A checkpoint has the positions in the topics: a run that was killed goes on from there,
 as if nothing had happened, whatever the broker thinks it has read. What is no sample is
@@ -47,9 +47,15 @@ from ctr_tf.training.run import (
 )
 from ctr_tf.training.start import check_start, go_on_from, start_from
 from ctr_tf.training.stream_config import StreamConfig
-from ctr_tf.training.train import make_trainer, write_results
+from ctr_tf.training.train import (
+    OF_VALIDATION,
+    make_trainer,
+    tell_without_effect,
+    write_results,
+)
 
 _log = logging.getLogger(__name__)
+_WITHOUT_EFFECT = ("epochs", "min_steps", *OF_VALIDATION)  # keys of `training`
 _HISTORY = 10_000  # windows that a checkpoint tells of; TensorBoard has all
 REJECTED = "rejected.jsonl"
 
@@ -109,6 +115,7 @@ def train_on_stream(config: Config) -> dict:
             sample, or if the broker cannot go on from where the run stands.
     """
     check_stream(config)
+    tell_without_effect(config.training, _WITHOUT_EFFECT, "a stream is passed over once")
     keras.utils.set_random_seed(config.training.seed)
     wishes = Wishes()
     with leaving_when_told(wishes, alone=True):
@@ -183,8 +190,8 @@ class _Streaming:
         )
         started = time.perf_counter()
         try:
-            while True:
-                most = stream.window_steps * self.config.data.batch_size
+            while steps := self._steps_of_window():
+                most = steps * self.config.data.batch_size
                 found, at_end = topics.window(
                     most - len(self._carried),
                     stream.window_seconds,
@@ -219,6 +226,11 @@ class _Streaming:
         }
         write_results(self.folder, metrics, progress)
         return metrics
+
+    def _steps_of_window(self) -> int:
+        """Of the next window, at most; 0 where the training is over."""
+        steps, most = self.stream.window_steps, self.config.training.max_steps
+        return steps if most is None else min(steps, max(most - self.progress.step, 0))
 
     def _take(self, found: list[Message], behind: int, last: bool) -> None:
         """Predicts and learns whole batches of what is there; the rest is kept."""

@@ -226,6 +226,35 @@ def test_what_is_no_sample_is_set_aside(data, begun, broker, whole, tmp_path, ca
     assert np.isfinite(list(rows(run)["validation"].values())).all()
 
 
+def test_it_ends_after_so_many_steps_and_goes_on_with_more(
+    data, begun, broker, topic, whole, tmp_path, caplog
+):
+    run = tmp_path / "run"
+
+    def steps(most):
+        values = configs.to_mapping(config(data, run, begun, broker, [topic]))
+        values["stream"]["to_end"] = most == 9
+        values["training"] |= {"max_steps": most, "epochs": 3, "patience": 5}
+        return train(configs.parse(Config, values))["steps"]
+
+    assert steps(3) == 3  # a window of 2, and one of 1
+    assert rows(run)["finished"]
+    assert rows(run)["positions"] == {f"{topic}/0": 3 * BATCH}
+    told = [text for text in caplog.messages if "has no effect" in text]
+    assert [text.split("`")[1] for text in told] == [
+        "training.epochs=3",
+        "training.patience=5",
+    ]
+    assert steps(3) == 3
+    assert load_run(run).config.training.max_steps == 3
+    assert steps(9) == 8  # where the topic ends
+    assert rows(run)["positions"] == rows(whole[0])["positions"]
+    # The same batches are learned in the same order, whatever windows they were of.
+    for key, value in saved_arrays(whole[0], 8).items():
+        if "/metrics/" not in key:
+            np.testing.assert_array_equal(saved_arrays(run, 8)[key], value, err_msg=key)
+
+
 def test_a_topic_of_something_else_or_of_nothing_ends_it(data, begun, broker, tmp_path):
     from confluent_kafka import Producer
 
