@@ -36,8 +36,8 @@ class Row:
         seeds: finished runs; all below is empty or None where there is none.
         quality: metric → its value of each seed, None where it is not defined.
         rela_impr: (AUC - 0.5) / (AUC of the base - 0.5) - 1, of the seeds' means.
-        test: metric → `mean`, `low`, `high`, `p`, `replicates`, `p_holm`: the difference
-            to the base; empty where the split has too many candidates.
+        test: metric → the difference to the base: `mean`, `low`, `high`, `p`,
+            `replicates`, `p_holm`; empty where the split has too many candidates.
         network: weights outside tables.
         tables: weights of embedding tables.
         flops: of one request.

@@ -115,7 +115,7 @@ def train_on_stream(config: Config) -> dict:
             sample, or if the broker cannot go on from where the run stands.
     """
     check_stream(config)
-    tell_without_effect(config.training, _WITHOUT_EFFECT, "a stream is passed over once")
+    tell_without_effect(config.training, _WITHOUT_EFFECT, "a stream is read once")
     keras.utils.set_random_seed(config.training.seed)
     wishes = Wishes()
     with leaving_when_told(wishes, alone=True):

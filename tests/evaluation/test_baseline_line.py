@@ -94,9 +94,7 @@ def test_both_lines_are_told_and_kept(data, tmp_path, caplog, monkeypatch):
     ],
 )
 def test_the_log_loss_of_a_run_is_unweighted(weights, tasks, validation, expected):
-    config = Config(
-        model=SDIMConfig(tasks=tasks), objective=ObjectiveConfig(**weights)
-    )
+    config = Config(model=SDIMConfig(tasks=tasks), objective=ObjectiveConfig(**weights))
     found = log_loss_of(validation, config)
     assert found == expected
     own = {**validation, "auc": 0.6, "log_loss": found}
