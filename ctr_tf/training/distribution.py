@@ -204,6 +204,17 @@ def told_by_all(strategy: tf.distribute.Strategy, numbers: Sequence[int]) -> np.
     return total // (strategy.num_replicas_in_sync // count)
 
 
+def texts_of_all(strategy: tf.distribute.Strategy, text: str) -> list[str]:
+    """As `told_by_all`, of a text of each worker."""
+    own = text.encode()
+    sizes = told_by_all(strategy, [len(own)])[:, 0]
+    told = told_by_all(strategy, [*own, *[0] * (int(sizes.max()) - len(own))])
+    return [
+        bytes(row[:size].astype(np.uint8)).decode()
+        for row, size in zip(told, sizes, strict=True)
+    ]
+
+
 @functools.lru_cache(maxsize=1)  # traced once
 def _on_replicas(strategy: tf.distribute.Strategy) -> Callable:
     """Gives a tensor to each replica of this worker."""

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import yaml
 
@@ -33,6 +35,7 @@ from ctr_tf.storage.folders import writing
 from ctr_tf.tables.shard import Shard
 from ctr_tf.training.checkpoints import load_weights
 from ctr_tf.training.config import Config
+from ctr_tf.training.distribution import named, texts_of_all, wait_for_all
 
 _log = logging.getLogger(__name__)
 METRICS = "metrics.json"  # written when a training has come to its end
@@ -41,6 +44,8 @@ _CONFIG = "config.yaml"
 _SCHEMA = "schema.yaml"
 _VOCABULARIES = "vocabularies"
 _LANGUAGE_MODEL = "language_model"  # its config.json, of a model that reads texts
+# Keys of a recipe in which one training may differ: a run may be moved.
+_OF_NO_TRAINING = ("run", "tune", "recipe")
 
 
 @dataclasses.dataclass
@@ -156,8 +161,7 @@ def open_run(config: Config, data: PreparedData) -> Path:
     if (folder / _CONFIG).is_file():
         mappings = [configs.to_mapping(c) for c in (read_config(folder), config)]
         for mapping in mappings:
-            del mapping["run"]  # a run may be moved
-            for key in ("tune", "recipe"):  # no training looks at them
+            for key in _OF_NO_TRAINING:
                 del mapping[key]
             # Where it is trained, and what is told at its end.
             for key in ("distribution", "tables", "baseline"):
@@ -192,6 +196,35 @@ def open_run(config: Config, data: PreparedData) -> Path:
     files.sync(unfinished)
     unfinished.rename(folder)
     return folder
+
+
+def check_workers(
+    strategy: tf.distribute.Strategy, config: Config, data: PreparedData
+) -> None:
+    """Looks whether all workers are to train alike; all must come to this place.
+
+    Data may lie elsewhere on each, as a run may.
+
+    Raises:
+        UserError: on all of them, names those that differ from the first, and in what.
+    """
+    recipe = configs.to_mapping(config)
+    for key in _OF_NO_TRAINING:
+        del recipe[key]
+    del recipe["data"]["path"]
+    own = {**recipe, "data set": fingerprint(data), "versions": made_now()["versions"]}
+    first, *others = map(json.loads, texts_of_all(strategy, json.dumps(own)))
+    found = ["", *(", ".join(configs.differences(first, other)) for other in others)]
+    if different := sorted({told for told in found if told}):
+        wait_for_all(strategy)
+        raise UserError(
+            "All workers train by one recipe, on the same data, with the same "
+            "versions. Received, beside worker 0: "
+            + "; ".join(
+                f"{named(np.array([told == each for told in found]))}: {each}"
+                for each in different
+            )
+        )
 
 
 @contextlib.contextmanager

@@ -53,6 +53,7 @@ from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.run import (
     LOGS,
     METRICS,
+    check_workers,
     checkpoint_folder,
     fingerprint,
     held_run,
@@ -82,7 +83,8 @@ def train(config: Config) -> dict:
     Raises:
         LeftError: if a SIGTERM to a worker ended it, or another worker was lost; the
             same call goes on from the latest checkpoint.
-        UserError: if another process trains in the run's folder.
+        UserError: if another process trains in the run's folder, or workers have
+            different recipes, data or versions.
     """
     if config.stream is not None:
         from ctr_tf.training.stream import train_on_stream
@@ -96,21 +98,22 @@ def train(config: Config) -> dict:
         data = PreparedData.load(config.data.path)
         check_start(config, data)
         teacher = find_teacher(config, data)
-        if index == 0:
-            open_run(config, data)
-        with held_run(config.run, index):
-            try:
+        try:
+            check_workers(strategy, config, data)
+            if index == 0:
+                open_run(config, data)
+            with held_run(config.run, index):
                 return _train(config, data, teacher, strategy, wishes)
-            except LeftError:
-                wait_for_all(strategy)
+        except LeftError:
+            wait_for_all(strategy)
+            raise
+        except LOST as error:
+            if workers == 1:
                 raise
-            except LOST as error:
-                if workers == 1:
-                    raise
-                raise LeftError(
-                    "because another worker was lost: all of them must be started "
-                    f"again. TensorFlow says: {plain_line(error.message)}"
-                ) from error
+            raise LeftError(
+                "because another worker was lost: all of them must be started "
+                f"again. TensorFlow says: {plain_line(error.message)}"
+            ) from error
 
 
 def _train(
@@ -243,9 +246,7 @@ def _train(
     return metrics
 
 
-def tell_without_effect(
-    options: TrainingConfig, keys: Iterable[str], why: str
-) -> None:
+def tell_without_effect(options: TrainingConfig, keys: Iterable[str], why: str) -> None:
     """Tells which keys of `training` were set for nothing.
 
     Args:

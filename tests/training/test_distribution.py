@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 import small_language_model
 from distributed_worker import train
-from small_run import train_two_steps
+from small_run import make_splits, train_two_steps
 
 from ctr_tf.models.ctr_sink import CTRSinkConfig
+from ctr_tf.synthetic.random_samples import random_vocabularies, write_prepared
 from ctr_tf.training.distribution import make_strategy
 from ctr_tf.training.run import load_run
 
@@ -179,6 +181,36 @@ def test_the_command_of_a_chief_and_a_worker_leaves_one_run(tmp_path):
     )
     assert both == pytest.approx(alone, abs=1e-5)
     assert load_run(tmp_path / "both").ranker.built
+
+
+@pytest.mark.long
+def test_workers_that_would_train_differently_are_told(tmp_path):
+    """Both of them, before anything is made; where data lie they need not agree."""
+    schema = helpers.make_narrow_schema(history_length=16)
+    vocabularies, splits = random_vocabularies(schema, 20), make_splits(schema)
+    for index in range(2):
+        splits["train"] = splits["train"][index:]
+        write_prepared(tmp_path / f"data-{index}", schema, vocabularies, splits)
+    command = ["-m", "ctr_tf", "train", "--config", "sdim", "--run", tmp_path / "run"]
+    command += ["training.distribution=multi_worker"]
+    processes = [
+        launch(
+            [*command, *words, "--data", tmp_path / f"data-{task['task']['index']}"],
+            task,
+        )
+        for words, task in zip(([], ["training.seed=5"]), cluster(2), strict=True)
+    ]
+    try:
+        told = [process.communicate(timeout=240)[1] for process in processes]
+        assert [process.returncode for process in processes] == [2, 2], told
+    finally:
+        for process in processes:
+            process.kill()
+    expected = r"Received, beside worker 0: worker 1: data set \('\w+' and '\w+'\), "
+    for text in told:
+        last = text.strip().split("\n")[-1]
+        assert re.search(expected + r"training\.seed \(0 and 5\)$", last), text
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.long
