@@ -143,7 +143,7 @@ class Trainer(keras.Model):
         self._network = [v for v in network.values() if v.trainable]
         optimizer.build(self._network)
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
-        self.store = paired(optimizer).tables
+        self.store: Any = paired(optimizer).tables
         self._row_dropout = row_dropout
         self._unknown_values = unknown_values
         options = {"jit_compile": jit_compile, "autograph": False}
