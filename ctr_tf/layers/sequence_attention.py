@@ -7,7 +7,7 @@ from keras import ops
 
 from ctr_tf.layers.checks import check_heads
 from ctr_tf.layers.mixed_sequence import MixedSequenceLayer
-from ctr_tf.layers.nested import build_once
+from ctr_tf.layers.nested import build_once, shared_config
 from ctr_tf.layers.rel_temporal import RelTemporal
 from ctr_tf.layers.relative_encoding import RelativeEncoding
 from ctr_tf.tensors import Shape, Tensor
@@ -28,7 +28,8 @@ class SequenceAttention(MixedSequenceLayer):
     Args:
         num_heads: H; divides D.
         encoding: of relative times and positions, this block's own unless several get
-            one; `RelTemporal` by default.
+            one, which saving and loading keep (`keras.models.clone_model` does not);
+            `RelTemporal` by default.
 
     Call arguments:
         behaviors: `[B, N, D]`.
@@ -118,7 +119,7 @@ class SequenceAttention(MixedSequenceLayer):
         return {
             **super().get_config(),
             "num_heads": self.num_heads,
-            "encoding": keras.saving.serialize_keras_object(self.encoding),
+            "encoding": shared_config(self.encoding),
         }
 
     @classmethod

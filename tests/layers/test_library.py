@@ -9,11 +9,19 @@ import keras
 import numpy as np
 import pytest
 from backends import BACKEND
-from test_contract import batch, stack
+from test_contract import CANDIDATES, LENGTH, WIDTH, batch, stack
 
 import ctr_tf.evaluation
 import ctr_tf.layers
 import ctr_tf.losses
+from ctr_tf.layers import (
+    FullAttention,
+    FullKeys,
+    HSTUBias,
+    HSTUBlock,
+    SparseBlock,
+    UnifiedAttentionBlock,
+)
 from ctr_tf.losses.loss import Loss
 
 PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
@@ -49,6 +57,30 @@ def test_saved_and_loaded_by_keras(kind, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     for one, other in zip(model(inputs), loaded(inputs), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_encoding_of_several_blocks_is_loaded_as_one(tmp_path):
+    time = keras.Input((LENGTH,), dtype="int64", name="time")
+    rows = keras.Input((LENGTH, WIDTH), name="behaviors")
+    shown = keras.Input((CANDIDATES, WIDTH), name="candidates")
+    inputs = {x.name: x for x in (time, rows, shown)}
+    mask, encoding = keras.ops.greater(time, 0), HSTUBias(LENGTH)
+    keys = FullKeys(HSTUBias.relations)
+    plan, state = keys(time, mask)
+    relations = keys.relations_to(state, time[:, -1])
+    for block in (SparseBlock(FullAttention(4, encoding)), HSTUBlock(4, encoding)):
+        rows, shown = block(rows, shown, None, plan, relations)
+    block = UnifiedAttentionBlock(FullAttention(4, encoding))
+    outputs = block(rows, shown, mask, None, plan, relations)
+    model = keras.Model(inputs, outputs)
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(size=w.shape) for w in model.weights])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.weights) == len(model.weights)
+    values = {name: batch(3)[name] for name in inputs}
+    for one, other in zip(model(values), loaded(values), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
