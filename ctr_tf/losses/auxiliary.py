@@ -35,10 +35,10 @@ class AuxiliaryLoss(Loss):
     def total(
         self, outputs: Mapping[str, Outputs], labels: Tensor, weights: Tensor
     ) -> Tensor:
-        """Of all auxiliary logits."""
+        """Of all auxiliary logits, of candidates where they were shown."""
         return sum(
             ops.sum(cross_entropy(labels[..., :1], logits, weights))
-            for logits in outputs[self.ranker].auxiliary.values()
+            for logits in outputs[self.ranker].auxiliary_as_shown.values()
         )
 
     def applies_to(self, ranker: Any) -> bool:

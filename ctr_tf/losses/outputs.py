@@ -29,3 +29,11 @@ class Outputs(NamedTuple):
     def as_shown(self) -> Any:
         """The logits of candidates where they were shown, which labels are of."""
         return self.logits if self.places is None else self.logits + self.places
+
+    @property
+    def auxiliary_as_shown(self) -> dict[str, Any]:
+        """The same of the auxiliary logits, which predict the first label."""
+        if self.places is None:
+            return self.auxiliary
+        first = self.places[..., :1]
+        return {name: logits + first for name, logits in self.auxiliary.items()}

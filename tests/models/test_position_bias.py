@@ -11,6 +11,9 @@ from ctr_tf.data.dataset import dataset
 from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.layers.position_bias import PositionBias
+from ctr_tf.losses import AuxiliaryLoss
+from ctr_tf.models import build_ranker
+from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.schema import Bucketized, Categorical, Numeric, Schema
 from ctr_tf.training.run import load_run
 from pipelines import listwise
@@ -129,6 +132,28 @@ def test_no_score_has_it_and_no_request_needs_it(trained, capsys):
     assert "place" not in request.read_text("utf-8")
     words = ["score", "--export", str(model), "--request", str(request), "--json"]
     assert main(words) == 0
+
+
+def test_what_a_model_predicts_on_the_side_has_the_places_too(trained):
+    data = PreparedData.load(trained / "data")
+    read = dataset(
+        data, "train", DataConfig(batch_size=4), num_chunks=16, training=True
+    )
+    inputs, labels, weights = next(iter(read))
+    sizes = data.vocabularies.table_sizes(data.schema)
+    ranker = build_ranker(SIMSoftConfig(dim=8, num_heads=2), data.schema, sizes)
+    (numbers,) = ranker.position_bias.weights
+    numbers.assign(np.random.default_rng(0).normal(size=numbers.shape))
+    outputs = ranker.outputs(inputs, ranker.lookup(inputs), training=True)
+    found = AuxiliaryLoss().total({"main": outputs}, labels, weights)
+    real, label = np.asarray(weights) > 0, np.asarray(labels)[..., 0]
+    place = numbers.numpy()[np.asarray(inputs["position_place"]), 0]
+    logit = np.asarray(outputs.auxiliary["search"])[..., 0]
+    shown = logit + place - place[real].mean()
+    probability = 1 / (1 + np.exp(-shown))
+    losses = -np.log(np.where(label > 0, probability, 1 - probability))
+    expected = (np.asarray(weights) * losses)[real].sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_inspect_shows_the_places(trained, capsys):
