@@ -117,7 +117,7 @@ class Ranker(keras.Model):
         self.embedding = self.make_embedding(extra_tables)
         self.tasks = check_tasks(self.config.tasks, schema)
         self.candidate_tower = self._make_candidate_tower()
-        self.position_bias = self._make_position_bias()
+        self.position_bias = self.make_position_bias()
         self.num_chunks = schema.num_chunks
 
     def make_embedding(self, extra_tables: Iterable[ExtraTable]) -> FeatureEmbedding:
@@ -139,7 +139,8 @@ class Ranker(keras.Model):
             units, self.tasks, dtype=self.dtype_policy, name="candidate_tower"
         )
 
-    def _make_position_bias(self) -> PositionBias | None:
+    def make_position_bias(self) -> PositionBias | None:
+        """What training adds for the place of a candidate, where places are known."""
         if not self.schema.position:
             return None
         sizes = {}
@@ -164,7 +165,7 @@ class Ranker(keras.Model):
                 self.candidate_tower.build_for(
                     self.embedding, shown, self.tower_interest
                 )
-            if self.position_bias is not None:
+            if self.position_bias is not None and not self.position_bias.built:
                 self.position_bias.build()
             self.built = True
 

@@ -8,6 +8,7 @@ import keras
 
 from ctr_tf.errors import UserError
 from ctr_tf.layers.feature_embedding import ExtraTable, FeatureEmbedding
+from ctr_tf.layers.position_bias import PositionBias
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.models.texts_config import TextsConfig
 from ctr_tf.models.texts_ranker import TextsRanker
@@ -100,6 +101,10 @@ class WithTexts(TextsRanker):
             name="ranker",
         )
         return self.ranker.embedding
+
+    def make_position_bias(self) -> PositionBias | None:
+        """That of the ranker, added once to the sum."""
+        return self.ranker.position_bias
 
     def build_parts(self) -> None:
         """Builds the ranker, and the part that reads texts."""

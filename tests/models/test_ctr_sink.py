@@ -257,6 +257,23 @@ def test_texts_beside_a_ranker_add_their_logit():
     }
 
 
+def test_places_are_learned_once_beside_a_ranker_and_its_texts():
+    place = Bucketized("place", "position", dtype="int64", num_values=4)
+    schema = dataclasses.replace(SCHEMA, features=(*SCHEMA.declared, place))
+    config = WithTextsConfig(ranker=DINConfig(), texts=TextsConfig(**KEYS))
+    sizes = helpers.make_table_sizes(schema)
+    both = build_ranker(config, schema, sizes, texts=TEXTS)
+    (numbers,) = [w for w in both.trainable_weights if "position_bias" in w.path]
+    numbers.assign(np.random.default_rng(0).normal(size=numbers.shape))
+    ids = np.array([[2, 3, 4, 5, 2]] * 4)
+    inputs = {**batch(schema), "position_place": tf.constant(ids)}
+    outputs = both.outputs(inputs, both.lookup(inputs), training=True)
+    real = inputs["candidate_mask"].numpy()
+    place = numbers.numpy()[ids, 0]
+    expected = np.where(real, place - place[real].mean(), 0)
+    np.testing.assert_allclose(outputs.places[..., 0], expected, atol=1e-6)
+
+
 def test_what_learns():
     def names(**keys):
         model = make(**keys)
