@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.models import MODELS
+from ctr_tf.models.config_checks import without_effect
 from ctr_tf.models.sizes import TOWER
 
 TFRS = "tfrs"
@@ -49,7 +50,8 @@ def variants(
 
     Raises:
         UserError: for an unknown name, two of one model, variants at once that set one
-            key differently, or variants asked for of models that have none.
+            key differently or leave one of another's without effect, or variants asked
+            for of models that have none.
     """
     rows = [_named(name) for name in models]
     for place, row in enumerate(rows):
@@ -104,7 +106,15 @@ def _at_once(name: str, rows: Sequence[Variant]) -> Variant:
                     f"it to {overrides[key]!r}: name them in rows of their own. "
                     f"Received: {name!r}"
                 )
-    return Variant(rows[0].model, "+".join(row.suffix for row in rows), overrides)
+    model = rows[0].model
+    idle = without_effect(MODELS[model].config_class(**overrides)) if overrides else ()
+    for row in rows:
+        for key in (key for key in row.overrides if key in idle):
+            raise UserError(
+                f"`{row.suffix}` sets `{key}`, which has no effect beside the other "
+                f"variants: the row is that of a model without it. Received: {name!r}"
+            )
+    return Variant(model, "+".join(row.suffix for row in rows), overrides)
 
 
 def _variants_of(model: str, kind: str) -> list[Variant]:

@@ -25,6 +25,17 @@ def check_heads(config: Any) -> None:
         )
 
 
+def without_effect(config: Any) -> dict[str, Any]:
+    """Keys that are set and that others leave without effect, with their values.
+
+    A config class with such keys has a property `unread`, which names them.
+    """
+    unread = getattr(config, "unread", ())
+    default = type(config)() if unread else None
+    values = {key: getattr(config, key) for key in unread}
+    return {k: value for k, value in values.items() if value != getattr(default, k)}
+
+
 def check_units(config: Any, field: str) -> None:
     """Makes a field of widths a tuple; UserError unless they are positive integers."""
     units = tuple(getattr(config, field))

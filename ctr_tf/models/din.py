@@ -35,6 +35,11 @@ class DINConfig(TowerSizes):
         super().__post_init__()
         check_units(self, "activation_units")
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Sizes of projections and heads, of which there are none."""
+        return "dim", "num_heads"
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class DIN(Ranker):

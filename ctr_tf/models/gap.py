@@ -71,6 +71,11 @@ class GAPConfig(TowerSizes):
         limits = check_limits(self.view_cut, self.view_limits)
         object.__setattr__(self, "view_limits", limits)
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """What only CGDF reads, where it is left out."""
+        return () if "cgdf" in self.gates else ("fusion_context",)
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class GAP(Ranker):

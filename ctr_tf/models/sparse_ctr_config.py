@@ -93,6 +93,23 @@ class SparseCTRConfig:
         object.__setattr__(self, "relations", check_relations(tuple(self.relations)))
         object.__setattr__(self, "tasks", tuple(self.tasks))
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Keys that the attention, or the encoding, has no use for."""
+        pattern = PATTERNS[self.attention]
+        sizes = ("num_chunks", "transition", "window")
+        read = {field.name for field in dataclasses.fields(pattern)}
+        unread = [key for key in (*sizes, "branches") if key not in read]
+        if "branches" in unread:  # only these are of chunks
+            unread.append("chunking")
+        if not read.intersection(sizes):
+            unread.append("sparsity")
+        if not pattern.encodes:
+            unread += ["relative_encoding", "relations"]
+        elif self.relative_encoding != "rel_temporal":
+            unread.append("relations")
+        return tuple(unread)
+
     def num_chunks_for(self, history_length: int) -> int:
         """P for histories kept up to `history_length`: min(P, history_length / 4).
 

@@ -8,7 +8,7 @@ Shapes: `P` chunks or blocks, `W` window, `D` model width.
 """
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -35,8 +35,11 @@ class Pattern:
         dim: D.
         zone: of local time; see `ctr_tf.time.local_time`.
         history_length: the longest.
+
+    Class attribute: `encodes`, False where relative encodings have no effect.
     """
 
+    encodes: ClassVar[bool] = True
     num_heads: int
     dim: int
     zone: int | str
@@ -297,6 +300,7 @@ class KernelPattern(Pattern):
         num_chunks: how many mixtures.
     """
 
+    encodes = False
     num_chunks: int
 
     def keys(self, relations: tuple[str, ...]) -> KernelKeys:

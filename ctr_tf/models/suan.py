@@ -66,6 +66,12 @@ class SUANConfig(TransformerSizes):
         if self.norm not in NORMS:
             raise UserError(unknown_name("norm", self.norm, NORMS))
 
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Keys of parts that are left out."""
+        of_swiglu = () if self.swiglu else ("ffn_factor",)
+        return of_swiglu if self.fusion else (*of_swiglu, "dual_alignment")
+
 
 @keras.saving.register_keras_serializable(package="ctr_tf")
 class SUAN(Ranker):

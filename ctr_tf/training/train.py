@@ -19,6 +19,7 @@ from ctr_tf.data.reading import diagnosed
 from ctr_tf.errors import UserError, plain_line
 from ctr_tf.losses.loss import MAIN, TEACHER
 from ctr_tf.models import build_ranker
+from ctr_tf.models.config_checks import without_effect
 from ctr_tf.storage import as_path, files
 from ctr_tf.training.callbacks import (
     Checkpointing,
@@ -297,6 +298,11 @@ def make_trainer(
         teacher: of `find_teacher`.
     """
     options = config.training
+    for key, value in without_effect(config.model).items():
+        _log.warning(
+            "`model.%s` has no effect beside the other keys of the model. Received: %r",
+            *(key, value),
+        )
     shard = shard_of(options.tables, tf.distribute.get_strategy())
     ranker = build_ranker(
         config.model,

@@ -29,6 +29,7 @@ from ctr_tf.data.prepared import PreparedData
 from ctr_tf.errors import UserError
 from ctr_tf.evaluation import bootstrap
 from ctr_tf.models import MODELS
+from ctr_tf.models.config_checks import without_effect
 from ctr_tf.models.sparse_ctr_config import ATTENTIONS, CHUNKINGS, ENCODINGS
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.synthetic.random_samples import (
@@ -85,7 +86,8 @@ def test_variants_are_configs_and_differ_from_the_model(name, kind):
     model = MODELS[name]
     default = model.config_class()
     for keys in getattr(model, kind).values():
-        assert dataclasses.replace(default, **keys) != default
+        changed = dataclasses.replace(default, **keys)
+        assert changed != default and not keys.keys() & without_effect(changed).keys()
 
 
 def test_alternatives_are_all_that_sparsectr_offers():
@@ -111,6 +113,16 @@ def test_alternatives_are_all_that_sparsectr_offers():
         (
             ["--models", "ctr_sink-without_sinks+two_stages"],
             "`two_stages` sets `sink_stage` to 0.5, another variant beside it to 0.0",
+        ),
+        (
+            ["--models", "sparsectr-A1+A2"],
+            "`A2` sets `branches`, which has no effect beside the other variants",
+        ),
+        (["--models", "sparsectr-fixed_chunks+A1"], "`fixed_chunks` sets `chunking`"),
+        (["--models", "din_gap-baseline+full_context"], "`full_context` sets `fusion"),
+        (
+            ["--models", "suan-without_fusion+without_dual_alignment"],
+            "`without_dual_alignment` sets `dual_alignment`",
         ),
         (["--models", "din,din"], "A model is named twice. Received: din, din"),
         (

@@ -16,6 +16,7 @@ from ctr_tf.layers.text.low_rank import LoRA
 from ctr_tf.models import MODELS, build_ranker
 from ctr_tf.models.bst import BSTConfig
 from ctr_tf.models.can import CANConfig
+from ctr_tf.models.config_checks import without_effect
 from ctr_tf.models.ctr_sink import CTRSinkConfig
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.eta import ETAConfig
@@ -140,6 +141,36 @@ def scores(model, inputs):
 
 def test_every_model_is_here():
     assert {config.name for config in CONFIGS.values()} == set(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (
+            SparseCTRConfig(**SMALL, attention="full"),
+            {"sparsity": "S3", "branches": ("global",), "chunking": "fixed"},
+        ),
+        (
+            SparseCTRConfig(**SMALL, attention="kernel"),
+            {"window": 3, "relative_encoding": "rope", "relations": ()},
+        ),
+        (SparseCTRConfig(**SMALL, relative_encoding="alibi"), {"relations": ()}),
+        (GAPConfig(**SMALL, gates=("pafs",)), {"fusion_context": "full"}),
+        (SUANConfig(**SMALL, fusion=False), {"dual_alignment": False}),
+        (SUANConfig(**SMALL, swiglu=False), {"ffn_factor": 1.0}),
+        (DINConfig(), {"dim": 8, "num_heads": 2}),
+    ],
+)
+def test_keys_that_are_said_to_have_no_effect_have_none(config, keys):
+    changed = dataclasses.replace(config, **keys)
+    assert keys.keys() <= without_effect(changed).keys()
+    found = []
+    for one in (config, changed):
+        keras.utils.set_random_seed(0)
+        model = make(of_one_block(one))
+        found.append(helpers.scores(model, batch(model)))
+    np.testing.assert_array_equal(*found)
+    assert not without_effect(type(config)())
 
 
 @all_models

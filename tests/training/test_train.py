@@ -1,6 +1,7 @@
 """A whole training: killed and resumed equals uninterrupted; what a run holds."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ from ctr_tf.synthetic.random_samples import (
 from ctr_tf.training.callbacks import Validation
 from ctr_tf.training.config import Config, TrainingConfig
 from ctr_tf.training.run import load_run, open_run, read_config
-from ctr_tf.training.train import train
+from ctr_tf.training.train import make_trainer, train
 
 STEPS = 24  # 2 epochs of 12
 
@@ -309,3 +310,12 @@ def test_a_run_of_before_there_were_towers_has_none(data, whole, tmp_path):
     assert config.model.candidate_tower == ()
     assert config.distillation.teacher.candidate_tower == ()
     assert read_config(whole[0]).model.candidate_tower == (64, 32)
+
+
+def test_a_key_of_the_model_without_effect_is_told(data, caplog):
+    values = {**recipe(data, "run"), "model": {"name": "din", "dim": 8}}
+    config = configs.parse(Config, values)
+    with caplog.at_level(logging.WARNING):
+        make_trainer(config, PreparedData.load(data), 10, None)
+    assert "`model.dim` has no effect" in caplog.text
+    assert "Received: 8" in caplog.text
