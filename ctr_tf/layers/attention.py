@@ -168,7 +168,7 @@ def _exponentials(logits):
     The shift never goes below half of `HIDDEN`, so that the numerators of a query that
     sees no key are exactly 0.
     """
-    shift = ops.maximum(ops.max(logits, axis=-1, keepdims=True), HIDDEN / 2)
+    shift = ops.max(logits, axis=-1, keepdims=True, initial=HIDDEN / 2)
     weight = ops.exp(logits - ops.stop_gradient(shift))
     return weight, ops.sum(weight, axis=-1, keepdims=True)
 

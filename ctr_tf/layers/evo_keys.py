@@ -96,7 +96,7 @@ class EvoKeys(SequenceKeys):
         member_BPN = chunk[:, None, :] == number_P1
         size_BP = ops.sum(ops.cast(member_BPN, "int32"), axis=-1)
         position_N = ops.arange(length, dtype="int32")
-        last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1)
+        last_BP = ops.max(ops.where(member_BPN, position_N, -1), axis=-1, initial=-1)
         plan: dict[str, Any] = {"relations": {}}
         state = {}
         plan["position"] = {"behaviors": position_N - length}

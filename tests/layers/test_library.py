@@ -84,6 +84,14 @@ def test_an_encoding_of_several_blocks_is_loaded_as_one(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("kind", ["evo", "transformers", "alternatives"])
+def test_a_batch_may_be_empty(kind):
+    none = {name: value[:0] for name, value in batch(1).items()}
+    logits, pooled = stack(kind, "float32")(none)
+    assert tuple(logits.shape) == (0, CANDIDATES)
+    assert tuple(pooled.shape) == (0, WIDTH)
+
+
 def page_inputs(size, history=32, slate=5, width=16):
     random = np.random.default_rng(0)
     lengths = random.integers(0, history + 1, size)

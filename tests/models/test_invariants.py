@@ -174,6 +174,13 @@ def test_keys_that_are_said_to_have_no_effect_have_none(config, keys):
 
 
 @all_models
+def test_a_batch_may_be_empty(config):
+    model = made(config)
+    none = {key: value[:0] for key, value in batch(model).items()}
+    assert helpers.scores(model, none).shape[:2] == (0, 5)
+
+
+@all_models
 def test_candidates_are_isolated_and_padding_is_nothing(config):
     model = made(config)
     inputs = batch(model)
