@@ -72,9 +72,11 @@ class PositionBias(keras.layers.Layer):
         count = ops.maximum(ops.sum(real_BC1), 1.0)
         return (bias_BCT - total_T / count) * real_BC1
 
-    def compute_output_shape(self, ids_shape: Any, mask_shape: Shape) -> Shape:
-        """Of the biases."""
-        return (*mask_shape, self.num_labels)
+    def compute_output_spec(
+        self, ids: dict[str, Tensor], mask: Tensor
+    ) -> keras.KerasTensor:
+        """One number a candidate and label."""
+        return keras.KerasTensor((*mask.shape, self.num_labels), dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
         """Config."""

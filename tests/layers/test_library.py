@@ -19,6 +19,7 @@ from ctr_tf.layers import (
     FullKeys,
     HSTUBias,
     HSTUBlock,
+    PositionBias,
     SparseBlock,
     UnifiedAttentionBlock,
 )
@@ -82,6 +83,29 @@ def test_an_encoding_of_several_blocks_is_loaded_as_one(tmp_path):
     values = {name: batch(3)[name] for name in inputs}
     for one, other in zip(model(values), loaded(values), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_places_in_a_model(tmp_path):
+    place = keras.Input((CANDIDATES,), dtype="int64", name="place")
+    mask = keras.Input((CANDIDATES,), dtype="bool", name="mask")
+    layer = PositionBias({"place": 6}, num_labels=2)
+    bias = layer({"place": place}, mask)
+    assert bias.shape == (None, CANDIDATES, 2) and bias.dtype == "float32"
+    model = keras.Model({"place": place, "mask": mask}, bias)
+    random = np.random.default_rng(0)
+    numbers = random.normal(size=(6, 2)).astype(np.float32)
+    model.set_weights([numbers])
+    inputs = {
+        "place": random.integers(0, 6, (3, CANDIDATES)),
+        "mask": random.random((3, CANDIDATES)) < 0.7,
+    }
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    real = inputs["mask"][..., None]
+    shown = numbers[inputs["place"]]
+    expected = (shown - (shown * real).sum((0, 1)) / real.sum()) * real
+    for one in (model, loaded):
+        np.testing.assert_allclose(one(inputs), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["evo", "transformers", "alternatives"])
