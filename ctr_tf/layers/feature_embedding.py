@@ -47,7 +47,8 @@ class FeatureEmbedding(keras.layers.Layer):
     """Looks up every embedded feature and concatenates the groups' vectors.
 
     Item features come first in behaviors and candidates alike, from the same tables,
-    so that the first `item_dim` channels of both are comparable.
+    so that the first `item_dim` channels of both mean the same. Of numbers among them
+    the scale differs: each group has statistics of its own.
 
     Numeric features are clipped and standardized, ``(clip(x) - mean) / deviation``, by
     the statistics that `adapt` measures (`ctr_tf.layers.number_statistics`): a
