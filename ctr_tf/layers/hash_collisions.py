@@ -28,7 +28,8 @@ class HashCollisions(keras.layers.Layer):
     bucket once a user, G 2^tau vectors for any number of behaviors, and `score` looks
     up the G buckets of a query. Both are products with 0s and 1s: nothing is gathered.
 
-    Sums and norms are float32 under every policy. An empty bucket is exactly 0. The
+    Sums and norms are float32 under every policy (on a GPU, TensorFlow rounds what is
+    summed up to TF32 unless it is told not to). An empty bucket is exactly 0. The
     gradient reaches the values only, for the hash has none.
 
     Args:

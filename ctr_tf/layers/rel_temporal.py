@@ -20,7 +20,8 @@ class RelTemporal(RelativeEncoding):
     ``bias = - time * s1_h - hour * s2_h - weekend * s3_h``, with the matrices of
     `temporal_relations`; a key that is hidden gets -1e9 on top. The matrices are
     computed once a forward pass; the scales s are each block's own, and shared by the
-    branches of its attention (ours). All of it is float32 under every policy.
+    branches of its attention (ours). All of it is float32 under every policy (on a GPU,
+    TensorFlow rounds the scales to TF32 unless it is told not to).
 
     Args:
         num_heads: H. Head h = 1 … H begins with ``s = (2^(-8/H))^(h-1)``.

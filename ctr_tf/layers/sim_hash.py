@@ -23,7 +23,9 @@ class SimHash(keras.layers.Layer):
     Two vectors differ in a bit with probability angle / pi, so the Hamming distance of
     their codes measures the angle between them. The planes are a weight that is not
     trained, saved with the model. They are float32, and so is the product, under every
-    policy; no gradient passes through a code.
+    policy (on a GPU, TensorFlow rounds its factors to TF32 unless it is told not to, so
+    that the bit of a plane close to a vector may be another than on a CPU); no gradient
+    passes through a code.
 
     Args:
         num_bits: bits of a group, at most 62.
