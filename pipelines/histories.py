@@ -295,5 +295,6 @@ def _profiles(user_ids: pa.Array, profiles: pa.Table) -> pa.Table:
     if not len(profiles):
         return pa.table({USER_KEY: user_ids})
     index = pc.index_in(user_ids, value_set=column(profiles, USER_KEY))
-    table = profiles.drop_columns([USER_KEY, ROW]).take(index)
-    return table.replace_schema_metadata().append_column(USER_KEY, user_ids)
+    table = profiles.drop_columns([ROW]).take(index).replace_schema_metadata()
+    place = table.schema.get_field_index(USER_KEY)
+    return table.set_column(place, USER_KEY, user_ids)

@@ -497,6 +497,14 @@ def test_clicks_that_are_rows_of_their_own_without_a_request_id_are_told(
     assert "WARNING: 2 of 6 clicks have no request id and are of items" in caplog.text
 
 
+def test_users_of_whom_nothing_is_known(tmp_path):
+    log = small_log([{"time": START, "item_id": 1}])
+    log["users"] = [{"user_id": "a"}]
+    samples, manifest = small_samples(tmp_path, log)
+    assert [key[0] for key in samples] == ["a"]
+    assert manifest.joins["users known"] == 1
+
+
 def test_how_the_tables_join_is_counted_and_told(tmp_path, caplog):
     caplog.set_level("INFO")
     rows = [
