@@ -56,6 +56,8 @@ KEYS = [
 
 
 def stored(feature, raw):
+    """As the job stores it, to which the empty text is a missing value."""
+    raw = [None if value == "" else value for value in raw]
     return feature.store(pa.array(raw, feature.arrow_type), VOCABULARIES)
 
 
