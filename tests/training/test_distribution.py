@@ -208,8 +208,8 @@ def test_workers_that_would_train_differently_are_told(tmp_path):
             process.kill()
     expected = r"Received, beside worker 0: worker 1: data set \('\w+' and '\w+'\), "
     for text in told:
-        last = text.strip().split("\n")[-1]
-        assert re.search(expected + r"training\.seed \(0 and 5\)$", last), text
+        (line,) = (part for part in text.split("\n") if part.startswith("ctr-tf: err"))
+        assert re.search(expected + r"training\.seed \(0 and 5\)$", line), text
     assert not (tmp_path / "run").exists()
 
 
