@@ -107,7 +107,9 @@ class TextAssembly:
                 f"Received: length={self.length}"
             )
         places_T = np.arange(1, width + 1, dtype=np.int32)
-        length_BN = ops.max(ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1)
+        length_BN = ops.max(
+            ops.where(texts_BNT != PADDING_ID, places_T, 0), axis=-1, initial=0
+        )
         kept_BN = self._kept(length_BN)
         has_next_BN = _after(kept_BN) > 0
         tokens_BX, known_BX, owner_X = self._pieces(
