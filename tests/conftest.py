@@ -45,6 +45,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Two workers share the machine: threads of their own are in each other's way.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+# Traced graphs are objects by the million that stay: to look for garbage among them
+# as often as Python does took a tenth of the tests' time.
+gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_collection_modifyitems(items):

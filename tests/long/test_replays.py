@@ -1,6 +1,7 @@
 """Thousands of requests, event by event: every field and score the record's.
 
-`make test-long` runs KuaiRand's; the others, `make test-studies`.
+`make test-studies` runs them. `make test` replays smaller logs: random ones in
+tests/pipelines/test_replay.py, EB-NeRD's in sources/test_real_counters.py.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipelines.sources.source import get_source
 from serving.online.replay import TOLERANCE, model_scores, replay
 from serving.online.store import OnlineStore
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.study]
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -49,14 +50,12 @@ def check(source, raw, data, model, where, most=None):
     return result.requests
 
 
-@pytest.mark.study
 def test_synthetic_logs(synthetic, tmp_path):
     raw, data, model = synthetic
     requests = check("synthetic", raw, data, model, tmp_path / "store")
     assert requests == sum(data.num_samples(split) for split in data.splits) > 3_500
 
 
-@pytest.mark.study
 def test_synthetic_logs_with_redis(synthetic, tmp_path):
     raw, data, model = synthetic
     redis = Redis(tmp_path)
@@ -67,9 +66,7 @@ def test_synthetic_logs_with_redis(synthetic, tmp_path):
         redis.stop()
 
 
-@pytest.mark.parametrize(
-    "source", ["kuairand", pytest.param("ebnerd", marks=pytest.mark.study)]
-)
+@pytest.mark.parametrize("source", ["kuairand", "ebnerd"])
 def test_real_logs(source, tmp_path):
     raw = DATA / source
     if not raw.is_dir():
