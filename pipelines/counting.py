@@ -2,7 +2,7 @@
 
 What a counter counts is said in `ctr_tf.computed.counters`. Counters of the user have
 all their events in the user's bucket; the others' are counted by the values that they
-are counted by, all users together.
+are counted by, all users together (`pipelines.shared_counters`).
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def add_user_counters(
     for counter in schema.computed.counters:
         if not counter.of_user:
             continue
-        events = _events(bucket, behaviors, counter, schema)
+        events = counted_events(bucket, behaviors, counter, schema)
         key, row = column(events, "key"), numpy(events, "row")
         code, distinct = rank(key)
         group = numpy(events, "_user") * len(distinct) + code
@@ -45,10 +45,10 @@ def add_user_counters(
     return dataclasses.replace(bucket, candidates=candidates)
 
 
-def shared_events(
+def counted_events(
     bucket: UserBucket, behaviors: pa.Table, counter: Counter, schema: Schema
 ) -> pa.Table:
-    """A bucket's events of a counter over all users, and its candidates.
+    """A bucket's events of a counter, and its candidates.
 
     Args:
         bucket: slates and timelines.
@@ -57,16 +57,9 @@ def shared_events(
         schema: of the data set.
 
     Returns:
-        `key`, without null, `TIMES` and `row`, the candidate's position; -1 for a
-        behavior, which is counted and counts nothing.
+        `key`, without null, `TIMES`, `_user`, and `row`, the candidate's position; -1
+        for a behavior, which is counted and counts nothing.
     """
-    return _events(bucket, behaviors, counter, schema).drop_columns(["_user"])
-
-
-def _events(
-    bucket: UserBucket, behaviors: pa.Table, counter: Counter, schema: Schema
-) -> pa.Table:
-    """`key`, without null, `TIMES`, `row` and `_user`; see `shared_events`."""
     candidates, requests = bucket.candidates, bucket.requests
     user = np.repeat(numpy(requests, "_user"), numpy(requests, "_size"))
     times = {name: column(candidates, name) for name in TIMES}

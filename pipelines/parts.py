@@ -9,7 +9,7 @@ from pipelines.sources.raw_files import RawFile
 from pipelines.sources.source import Shard
 
 _USERS_BYTES = 64 << 20  # of raw rows; what is made of them takes ten times as much
-_ITEMS_BYTES = 512 << 20  # an exposure is a key, three times and a row there
+_ITEMS_BYTES = 512 << 20  # an exposure is a sum and a question there, at most
 _FEWEST = 8
 _MOST = 100_000
 _INFLATED = 4  # bytes of plain rows in a byte of a compressed or Parquet file

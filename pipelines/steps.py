@@ -1,17 +1,17 @@
 """The steps of the listwise job that workers run."""
 
+import dataclasses
 import logging
 import math
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.negatives import Negatives
@@ -21,6 +21,7 @@ from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.storage import as_path
 from ctr_tf.time import DAY, MAX_TIME
 from pipelines.arrow import (
+    add_columns,
     begins_of,
     column,
     concat,
@@ -28,16 +29,22 @@ from pipelines.arrow import (
     hash_ids,
     numpy,
     partition,
-    rank,
     to_bytes,
     write_table,
 )
-from pipelines.counting import add_user_counters, no_values, shared_events
-from pipelines.histories import TIMES, UserBucket, build_user_bucket
+from pipelines.counting import add_user_counters, counted_events, no_values
+from pipelines.histories import UserBucket, build_user_bucket
 from pipelines.items import merge_items, read_items, take_texts
 from pipelines.parts import Parts
 from pipelines.pool import DrawnFrom, Pool, read_pool
 from pipelines.samples import SampleEncoder
+from pipelines.shared_counters import (
+    SharedCounts,
+    add_up,
+    event_sums,
+    in_blocks,
+    questions,
+)
 from pipelines.sources.source import Shard, Source
 from pipelines.splits import ALWAYS, Period, SplitRule
 from pipelines.statistics import Statistics
@@ -191,9 +198,9 @@ def find_starts(
 class BuildHistories(beam.DoFn):
     """All rows of a bucket of users → slates and timelines.
 
-    Outputs: (bucket, folder of its `UserBucket`); `events` as ((number of a counter,
-    bucket of its keys), Arrow IPC); `vocabulary` as ((vocabulary, part), counts as
-    Arrow IPC); `rejected`; `counts`.
+    Outputs: (bucket, folder of its `UserBucket`); `events`, sums of them and questions,
+    as ((number of a counter, bucket of its keys), Arrow IPC); `vocabulary` as
+    ((vocabulary, part), counts as Arrow IPC); `rejected`; `counts`.
 
     Args:
         schema: of the data set.
@@ -252,7 +259,7 @@ class BuildHistories(beam.DoFn):
             part = hash_ids(column(table, "value")) % np.uint64(self._parts.words)
             for place, rows_of_part in partition(table, part):
                 yield Tagged("vocabulary", ((name, place), to_bytes(rows_of_part)))
-        yield from self._events(number, bucket, behaviors)
+        bucket = yield from self._events(number, bucket, behaviors)
         if len(bucket.requests):
             bucket = add_user_counters(bucket, behaviors, self._schema)
             path = as_path(self._work) / "users" / f"{number:05d}"
@@ -268,21 +275,37 @@ class BuildHistories(beam.DoFn):
 
     def _events(
         self, number: int, bucket: UserBucket, behaviors: pa.Table
-    ) -> Iterator[Tagged]:
+    ) -> Generator[Tagged, None, UserBucket]:
+        """Yields what others must count; returns the bucket that knows what it asks."""
+        asked = {}
         for place, counter in enumerate(self._schema.computed.counters):
             if counter.of_user:
                 continue
-            events = shared_events(bucket, behaviors, counter, self._schema)
-            events = events.replace_schema_metadata({_USER_BUCKET: str(number)})
-            part = hash_ids(column(events, "key")) % np.uint64(self._parts.items)
-            for key_bucket, rows in partition(events, part):
-                yield Tagged("events", ((place, key_bucket), to_bytes(rows)))
+            events = counted_events(bucket, behaviors, counter, self._schema)
+            own = questions(events, counter, len(bucket.candidates))
+            asked[_asked(place)] = own.row_of
+            of_bucket = {_USER_BUCKET: str(number)}
+            for table in (
+                event_sums(events, counter),
+                own.table.replace_schema_metadata(of_bucket),
+            ):
+                part = hash_ids(column(table, "key")) % np.uint64(self._parts.items)
+                for key_bucket, rows in partition(table, part):
+                    yield Tagged("events", ((place, key_bucket), to_bytes(rows)))
+        candidates = add_columns(bucket.candidates, **asked)
+        return dataclasses.replace(bucket, candidates=candidates)
+
+
+def _asked(place: int) -> str:
+    """Column of candidates: which row of the questions to a counter is theirs."""
+    return f"_asked_{place}"
 
 
 class CountEvents(beam.DoFn):
-    """All exposures of a bucket of a counter's keys → counts, for the users' buckets.
+    """All sums of a bucket of a counter's keys → answers, for the users' buckets.
 
-    Output: (bucket of users, Arrow IPC of `row` and the counter's features).
+    Output: (bucket of users, (number of the counter, Arrow IPC of `row` and the
+    counter's features)).
 
     Args:
         schema: of the data set.
@@ -293,27 +316,30 @@ class CountEvents(beam.DoFn):
 
     def process(
         self, keyed: tuple[tuple[int, int], Iterable[bytes]], fits: list[None]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, tuple[int, bytes]]]:
         """Counts one bucket, once it is known that the tables fit."""
         started = time.perf_counter()
-        (place, number), tables = keyed[0], [from_bytes(data) for data in keyed[1]]
-        counter, events = self._schema.computed.counters[place], concat(tables)
-        owners = [(int(t.schema.metadata[_USER_BUCKET]), len(t)) for t in tables]
-        del tables  # they are in `events`, which may be a large part of the memory
-        row, key = column(events, "row"), rank(column(events, "key"))[0]
-        times = [numpy(events, name) for name in TIMES]
-        del events
-        result = pa.table({"row": row, **counter.batch(key, *times)})
-        start = 0
-        for user_bucket, count in owners:
-            own = result.slice(start, count)
-            if counter.counts_behaviors:
-                own = own.filter(pc.greater_equal(own.column("row"), 0))
-            if len(own):
-                yield user_bucket, to_bytes(own)
-            start += count
-        what = f"by {counter.by}, bucket {number}"
-        _log_rate("counters", what, len(row), started)
+        place, number = keyed[0]
+        counter = self._schema.computed.counters[place]
+        rows = 0
+        # What came is read twice, for it may be more than fits into memory.
+        counts = SharedCounts(counter, add_up(_tables(keyed[1], are_sums=True)))
+        for asked in in_blocks(_tables(keyed[1], are_sums=False)):
+            answers, start = counts.answer(concat(asked)), 0
+            for table in asked:
+                user_bucket = int(table.schema.metadata[_USER_BUCKET])
+                own = answers.slice(start, len(table))
+                yield user_bucket, (place, to_bytes(own))
+                start += len(table)
+            rows += start
+        _log_rate("counters", f"by {counter.by}, bucket {number}", rows, started)
+
+
+def _tables(blocks: Iterable[bytes], are_sums: bool) -> Iterator[pa.Table]:
+    """Sums of buckets of users, or what these ask."""
+    for table in map(from_bytes, blocks):
+        if are_sums == (_USER_BUCKET not in (table.schema.metadata or {})):
+            yield table
 
 
 class WriteSamples(beam.DoFn):
@@ -369,16 +395,13 @@ class WriteSamples(beam.DoFn):
             _log_rate("samples", f"bucket {number}", written, started)
 
     def _encoder(
-        self, path: str, counted: Iterable[bytes], starts: tuple[int, int]
+        self,
+        path: str,
+        answers: Iterable[tuple[int, bytes]],
+        starts: tuple[int, int],
     ) -> SampleEncoder | None:
         bucket = UserBucket.read(as_path(path))
-        counters: dict[str, np.ndarray] = {}
-        for counter in self._schema.computed.counters:
-            if not counter.of_user:
-                counters |= no_values(counter, len(bucket.candidates))
-        for table in map(from_bytes, counted):
-            for name in set(table.column_names) - {"row"}:
-                counters[name][numpy(table, "row")] = numpy(table, name)
+        counters = self._counters(bucket, answers)
         time = numpy(bucket.requests, "_request_time") // self._schema.ticks
         inside = self._period.has(time)
         if not inside.any():
@@ -390,6 +413,28 @@ class WriteSamples(beam.DoFn):
         encoder = SampleEncoder(bucket, counters, self._schema, words, starts)
         encoder.encode()
         return encoder
+
+    def _counters(
+        self, bucket: UserBucket, answers: Iterable[tuple[int, bytes]]
+    ) -> dict[str, np.ndarray]:
+        """The counters over all users of all candidates, by feature name."""
+        found: dict[int, dict[str, np.ndarray]] = {}
+        row_of: dict[int, np.ndarray] = {}
+        for place, counter in enumerate(self._schema.computed.counters):
+            if not counter.of_user:
+                row_of[place] = numpy(bucket.candidates, _asked(place))
+                rows = int(row_of[place].max(initial=-1)) + 1
+                # The last one, -1, is of the candidates without a value.
+                found[place] = no_values(counter, rows + 1)
+        for place, data in answers:
+            table = from_bytes(data)
+            for name, values in found[place].items():
+                values[numpy(table, "row")] = numpy(table, name)
+        return {
+            name: values[row_of[place]]
+            for place, own in found.items()
+            for name, values in own.items()
+        }
 
 
 # Step → when this process last told of it, and of how many parts it did not, since.

@@ -14,7 +14,7 @@ are the behaviors, the log's own behaviors are its events, those that are no cli
 import dataclasses
 import functools
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -124,7 +124,7 @@ class Counter:
                 sentence = f"seconds since the last {done} {self._whose} before t"
                 name = f"since_{self._of_key}{what}"
                 ages.append(_age(name, f"{sentence}, missing without one; {self._t}"))
-        if self._tells_age:
+        if self.tells_age:
             first = f"the first impression {self._whose}"
             without = "where there is none before t"
             description = f"seconds since {first}, missing {without}; {self._t}"
@@ -153,7 +153,7 @@ class Counter:
         Returns:
             Feature name → int64 (newness float32), one a candidate.
         """
-        now = request_time // self.resolution * self.resolution
+        now = self.bucket_of(request_time)
         result = {}
         for what, events in zip(_EVENTS[self.source], (shown, clicked), strict=False):
             until = events.before(now)
@@ -164,7 +164,7 @@ class Counter:
             for (what, _), events in zip(self._done, (shown, clicked), strict=False):
                 age = self._age_of(events.last_before(now), request_time)
                 result[f"since_{self._of_key}{what}"] = age
-        if self._tells_age:
+        if self.tells_age:
             first = shown.first()
             first = np.where(first < now, first, -1)
             result["item_age"] = age = self._age_of(first, request_time)
@@ -210,14 +210,18 @@ class Counter:
                 result[name][block] = part
         return result
 
+    def bucket_of(self, time: Any) -> Any:
+        """When the bucket of the counter's resolution begins that a time lies in."""
+        return time // self.resolution * self.resolution
+
     @property
     def is_cross(self) -> bool:
         """Whether exposures share both the user and another value."""
         return self.of_user and self.key != USER_KEY
 
     @property
-    def _tells_age(self) -> bool:
-        """Whether it tells how old an item is."""
+    def tells_age(self) -> bool:
+        """Whether it tells how old an item is, to the second of the request."""
         return self.by == ITEM_KEY and not self.counts_behaviors
 
     @property

@@ -1,4 +1,4 @@
-"""Events of many groups by time, in one sorted array: the batch form of counters."""
+"""Events of many groups by time, in sorted arrays: the batch form of counters."""
 
 import dataclasses
 from typing import Any, Protocol
@@ -91,3 +91,32 @@ class GroupEvents:
     def first(self) -> np.ndarray:
         """Time of the first one of all, -1 where there is none."""
         return self.index.time_at(self.before(None), self.group)
+
+
+@dataclasses.dataclass
+class GroupSums:
+    """The events of one group for each of many candidates, where only sums are known.
+
+    Args:
+        index: of the groups' buckets of time, each once, by group and time.
+        total: events of all buckets before each one, and of all.
+        first_time: of each group's events, -1 without one; and -1 after all groups.
+        group: int64, one a candidate; -1 for a group without any bucket.
+    """
+
+    index: EventIndex
+    total: np.ndarray
+    first_time: np.ndarray
+    group: np.ndarray
+
+    def before(self, time: np.ndarray | None) -> np.ndarray:
+        """See `GroupEvents`; a bucket's beginning."""
+        return self.total[self.index.before(self.group, 0 if time is None else time)]
+
+    def last_before(self, time: np.ndarray) -> np.ndarray:
+        """Not known: only a user's own events are asked for their last."""
+        raise NotImplementedError("Sums do not tell the time of the last event.")
+
+    def first(self) -> np.ndarray:
+        """See `GroupEvents`."""
+        return self.first_time[self.group]

@@ -1,11 +1,13 @@
 """One worker's largest work, as a process of its own that tells its memory.
 
 large_bucket.py item    ten million exposures of one item are counted
+large_bucket.py page    and of one page, of which many users ask the same
 large_bucket.py user    a user with a million behaviors is encoded
 """
 
 import sys
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +19,7 @@ from ctr_tf.storage import files
 from pipelines import steps
 from pipelines.arrow import to_bytes
 from pipelines.parts import Parts
+from pipelines.shared_counters import event_sums, questions
 from pipelines.vocabulary import FOLDER
 
 SCHEMA = Schema(
@@ -24,8 +27,9 @@ SCHEMA = Schema(
     history_length=1_000,
     num_chunks=16,
     labels=("click",),
-    counters=(CounterChoice("item_id"),),
+    counters=(CounterChoice("item_id"), CounterChoice("page")),
     features=(
+        Categorical("page", "candidate"),
         Categorical("item_id", "item", dtype="int64"),
         Categorical("action", "behavior", dtype="int64"),
     ),
@@ -36,7 +40,19 @@ BEHAVIORS, REQUESTS = 1_000_000, 2_000
 SECONDS = 10_000_000
 
 
-def exposures_of_one_item():
+class OnDisk:
+    """What a runner brings of one key: read anew each time, never held as a whole."""
+
+    def __init__(self, blocks):
+        self._folder = Path(tempfile.mkdtemp())
+        for number, block in enumerate(blocks):
+            (self._folder / f"{number:05d}").write_bytes(block)
+
+    def __iter__(self):
+        return (path.read_bytes() for path in sorted(self._folder.iterdir()))
+
+
+def exposures_of_one_value(counter):
     random, count = np.random.default_rng(0), EXPOSURES // BLOCKS
     for number in range(BLOCKS):
         time = np.sort(random.integers(SECONDS, size=count))
@@ -47,17 +63,21 @@ def exposures_of_one_item():
             "_request_time": time,
             "row": np.arange(count, dtype=np.int32),
         }
+        events = pa.table(columns)
+        asked = questions(events, counter, count).table
         metadata = {steps._USER_BUCKET: str(number)}
-        yield to_bytes(pa.table(columns).replace_schema_metadata(metadata))
+        yield to_bytes(event_sums(events, counter))
+        yield to_bytes(asked.replace_schema_metadata(metadata))
 
 
-def count_item():
+def count(place):
+    blocks = OnDisk(exposures_of_one_value(SCHEMA.computed.counters[place]))
     step = steps.CountEvents(SCHEMA)
     rows = 0
-    for _, data in step.process(((0, 0), exposures_of_one_item()), []):
+    for _, (_, data) in step.process(((place, 0), blocks), []):
         with pa.ipc.open_stream(data) as reader:
             rows += len(reader.read_all())
-    assert rows == EXPOSURES
+    assert EXPOSURES // 2 < rows < EXPOSURES
 
 
 def behaviors_of_one_user():
@@ -106,5 +126,6 @@ def encode_user():
 
 
 if __name__ == "__main__":
-    {"item": count_item, "user": encode_user}[sys.argv[1]]()
+    work = {"item": lambda: count(0), "page": lambda: count(1), "user": encode_user}
+    work[sys.argv[1]]()
     print(peak_bytes() / 2**30)
