@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from ctr_tf.storage import as_path, files, is_remote
 
-
 # What travels between workers is sent, and by some engines held, as it is: less than
 # half as many bytes for a hundredth of the job's time.
 _TRAVELING = pa.ipc.IpcWriteOptions(compression="lz4")

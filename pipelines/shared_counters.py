@@ -1,4 +1,4 @@
-"""Counters over all users, by way of sums: no worker ever holds a value's events.
+"""Counters over all users, by way of sums: no worker holds all events of a value.
 
 A bucket of users adds up its events of each value by the buckets of the counter's
 resolution, and asks once for all its candidates that have a value and a time in common.
@@ -156,12 +156,14 @@ class SharedCounts:
         return pa.table({"row": column(asked, "row"), **values})
 
 
-def in_blocks(tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
-    """Tables together that are worth a step together."""
-    block: list[pa.Table] = []
+def in_blocks(
+    asked: Iterable[tuple[int, pa.Table]],
+) -> Iterator[list[tuple[int, pa.Table]]]:
+    """Questions of buckets of users, as many together as are worth a step."""
+    block: list[tuple[int, pa.Table]] = []
     rows = 0
-    for table in tables:
-        block.append(table)
+    for number, table in asked:
+        block.append((number, table))
         rows += len(table)
         if rows >= _BLOCK:
             yield block

@@ -53,7 +53,7 @@ from pipelines.vocabulary import count_values, read_vocabularies
 
 _log = logging.getLogger(__name__)
 BY_USER = ("exposures", "behaviors", "users")
-_USER_BUCKET = b"user bucket"
+NOBODY = -1  # asks, where sums are told
 
 Tagged = beam.pvalue.TaggedOutput
 
@@ -198,9 +198,10 @@ def find_starts(
 class BuildHistories(beam.DoFn):
     """All rows of a bucket of users → slates and timelines.
 
-    Outputs: (bucket, folder of its `UserBucket`); `events`, sums of them and questions,
-    as ((number of a counter, bucket of its keys), Arrow IPC); `vocabulary` as
-    ((vocabulary, part), counts as Arrow IPC); `rejected`; `counts`.
+    Outputs: (bucket, folder of its `UserBucket`); `events` as ((number of a counter,
+    bucket of its keys), (the bucket that asks, questions as Arrow IPC)), or (`NOBODY`,
+    sums as Arrow IPC); `vocabulary` as ((vocabulary, part), counts as Arrow IPC);
+    `rejected`; `counts`.
 
     Args:
         schema: of the data set.
@@ -284,14 +285,12 @@ class BuildHistories(beam.DoFn):
             events = counted_events(bucket, behaviors, counter, self._schema)
             own = questions(events, counter, len(bucket.candidates))
             asked[_asked(place)] = own.row_of
-            of_bucket = {_USER_BUCKET: str(number)}
-            for table in (
-                event_sums(events, counter),
-                own.table.replace_schema_metadata(of_bucket),
-            ):
+            sums = event_sums(events, counter)
+            for asker, table in ((NOBODY, sums), (number, own.table)):
                 part = hash_ids(column(table, "key")) % np.uint64(self._parts.items)
                 for key_bucket, rows in partition(table, part):
-                    yield Tagged("events", ((place, key_bucket), to_bytes(rows)))
+                    told = (asker, to_bytes(rows))
+                    yield Tagged("events", ((place, key_bucket), told))
         candidates = add_columns(bucket.candidates, **asked)
         return dataclasses.replace(bucket, candidates=candidates)
 
@@ -315,31 +314,27 @@ class CountEvents(beam.DoFn):
         self._schema = schema
 
     def process(
-        self, keyed: tuple[tuple[int, int], Iterable[bytes]], fits: list[None]
+        self,
+        keyed: tuple[tuple[int, int], Iterable[tuple[int, bytes]]],
+        fits: list[None],
     ) -> Iterator[tuple[int, tuple[int, bytes]]]:
         """Counts one bucket, once it is known that the tables fit."""
         started = time.perf_counter()
-        place, number = keyed[0]
+        (place, number), told = keyed
         counter = self._schema.computed.counters[place]
+        # What was told is read twice, for it may be more than fits into memory.
+        sums = (from_bytes(data) for asker, data in told if asker == NOBODY)
+        counts = SharedCounts(counter, add_up(sums))
+        asked = ((who, from_bytes(data)) for who, data in told if who != NOBODY)
         rows = 0
-        # What came is read twice, for it may be more than fits into memory.
-        counts = SharedCounts(counter, add_up(_tables(keyed[1], are_sums=True)))
-        for asked in in_blocks(_tables(keyed[1], are_sums=False)):
-            answers, start = counts.answer(concat(asked)), 0
-            for table in asked:
-                user_bucket = int(table.schema.metadata[_USER_BUCKET])
+        for block in in_blocks(asked):
+            answers, start = counts.answer(concat(table for _, table in block)), 0
+            for user_bucket, table in block:
                 own = answers.slice(start, len(table))
                 yield user_bucket, (place, to_bytes(own))
                 start += len(table)
             rows += start
         _log_rate("counters", f"by {counter.by}, bucket {number}", rows, started)
-
-
-def _tables(blocks: Iterable[bytes], are_sums: bool) -> Iterator[pa.Table]:
-    """Sums of buckets of users, or what these ask."""
-    for table in map(from_bytes, blocks):
-        if are_sums == (_USER_BUCKET not in (table.schema.metadata or {})):
-            yield table
 
 
 class WriteSamples(beam.DoFn):

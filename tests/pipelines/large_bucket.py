@@ -45,11 +45,17 @@ class OnDisk:
 
     def __init__(self, blocks):
         self._folder = Path(tempfile.mkdtemp())
-        for number, block in enumerate(blocks):
-            (self._folder / f"{number:05d}").write_bytes(block)
+        self._askers = []
+        for asker, block in blocks:
+            self._path(len(self._askers)).write_bytes(block)
+            self._askers.append(asker)
+
+    def _path(self, number):
+        return self._folder / f"{number:05d}"
 
     def __iter__(self):
-        return (path.read_bytes() for path in sorted(self._folder.iterdir()))
+        for number, asker in enumerate(self._askers):
+            yield asker, self._path(number).read_bytes()
 
 
 def exposures_of_one_value(counter):
@@ -64,10 +70,8 @@ def exposures_of_one_value(counter):
             "row": np.arange(count, dtype=np.int32),
         }
         events = pa.table(columns)
-        asked = questions(events, counter, count).table
-        metadata = {steps._USER_BUCKET: str(number)}
-        yield to_bytes(event_sums(events, counter))
-        yield to_bytes(asked.replace_schema_metadata(metadata))
+        yield steps.NOBODY, to_bytes(event_sums(events, counter))
+        yield number, to_bytes(questions(events, counter, count).table)
 
 
 def count(place):

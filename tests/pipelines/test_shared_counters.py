@@ -54,9 +54,10 @@ def test_sums_answer_as_all_events_do(monkeypatch, by, resolution, words, at_onc
     counts = SharedCounts(counter, sums)
     asked = [questions(events, counter, len(events)) for events in buckets]
     answers = []
-    for block in in_blocks(own.table for own in asked):
-        answer, start = counts.answer(concat(block)), 0
-        for table in block:
+    for block in in_blocks((number, own.table) for number, own in enumerate(asked)):
+        answer, start = counts.answer(concat(table for _, table in block)), 0
+        for number, table in block:
+            assert number == len(answers)
             answers.append(answer.slice(start, len(table)))
             start += len(table)
     assert len(answers) == USER_BUCKETS
