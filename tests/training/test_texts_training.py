@@ -94,10 +94,12 @@ def test_stopped_before_the_stages_switch_and_resumed(trained, data, tmp_path):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-@pytest.mark.parametrize("kind", ["ctr_sink", "with_texts"])
 @pytest.mark.parametrize(
-    ("keys", "theirs"),
-    [({"tune": "lora", "lora": {"rank": 2}}, "lora_"), ({"tune": "layers"}, "layer_")],
+    ("kind", "keys", "theirs"),
+    [
+        ("ctr_sink", {"tune": "lora", "lora": {"rank": 2}}, "lora_"),
+        ("with_texts", {"tune": "layers"}, "layer_"),
+    ],
 )
 def test_a_language_model_learns_at_its_own_rate(
     kind, keys, theirs, data, language_model, tmp_path
