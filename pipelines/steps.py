@@ -415,16 +415,26 @@ class WriteSamples(beam.DoFn):
         """The counters over all users of all candidates, by feature name."""
         found: dict[int, dict[str, np.ndarray]] = {}
         row_of: dict[int, np.ndarray] = {}
+        open_questions: Counter[int] = Counter()
         for place, counter in enumerate(self._schema.computed.counters):
             if not counter.of_user:
                 row_of[place] = numpy(bucket.candidates, _asked(place))
                 rows = int(row_of[place].max(initial=-1)) + 1
                 # The last one, -1, is of the candidates without a value.
                 found[place] = no_values(counter, rows + 1)
+                open_questions[place] = rows
         for place, data in answers:
             table = from_bytes(data)
+            open_questions[place] -= len(table)
             for name, values in found[place].items():
                 values[numpy(table, "row")] = numpy(table, name)
+        for place, rows in open_questions.items():
+            if rows:
+                by = self._schema.computed.counters[place].by
+                raise RuntimeError(
+                    f"Every question to the counter by '{by}' has one answer. "
+                    f"Received: {rows} fewer"
+                )
         return {
             name: values[row_of[place]]
             for place, own in found.items()

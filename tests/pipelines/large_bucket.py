@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.process_memory import peak_bytes
@@ -121,10 +122,18 @@ def encode_user():
     build = steps.BuildHistories(SCHEMA, Parts(1, 1), folder, has_users=False)
     found = [*build.process((0, rows), [], starts)]
     paths = [entry[1] for entry in found if isinstance(entry, tuple)]
+    told = {}
+    for entry in found:
+        if getattr(entry, "tag", None) == "events":
+            told.setdefault(entry.value[0], []).append(entry.value[1])
+    count = steps.CountEvents(SCHEMA)
+    answers = [own for keyed in told.items() for _, own in count.process(keyed, [])]
     for name in SCHEMA.vocabularies():
         files.write_text(f"{folder}/{FOLDER}/{name}.txt", "")
     write = steps.WriteSamples(folder, SCHEMA, 1, "none")
-    values = {"buckets": paths, "counters": []}
+    with pytest.raises(RuntimeError, match=r"counter by 'item_id' .* 20000 fewer"):
+        [*write.process((0, {"buckets": paths, "counters": []}), [], starts, [])]
+    values = {"buckets": paths, "counters": answers}
     written = [*write.process((0, values), [], starts, [])]
     assert sum(getattr(entry, "samples", 0) for entry in written) == REQUESTS
 
