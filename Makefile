@@ -56,7 +56,6 @@ test-long: setup
 	$(LONG) $(WORKERS) tests/models tests/layers tests/training
 	$(LONG) $(WAITERS) tests/serving
 	$(LONG) $(WAITERS) $(foreach part,models layers training serving,--ignore=tests/$(part))
-	$(MAKE) test-jax
 
 # The layers on Keras' other backend, which is chosen when a process imports it. All but
 # those of language models, whose tests are of TensorFlow's graphs. The contract, the
