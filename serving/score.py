@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY
 from ctr_tf.storage import as_path, files
@@ -43,7 +43,7 @@ class Scorer:
     @functools.cached_property
     def _predict(self):
         """Arrays → outputs. To import TensorFlow and load the model takes seconds."""
-        loading()
+        load_tensorflow()
         from serving.saved_model import call, load
 
         model = load(self.folder)

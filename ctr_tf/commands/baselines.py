@@ -14,7 +14,7 @@ All are fitted on the train split and measured as `ctr-tf evaluate` measures a r
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 
 
 def parser() -> Parser:
@@ -31,7 +31,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Fits and measures the baselines of a data set."""
     options = parser().parse_args(argv)
-    loading()
+    load_tensorflow()
     from ctr_tf.evaluation.baselines import evaluate_baselines, shown
     from ctr_tf.evaluation.known_baselines import default_output
 

@@ -13,7 +13,7 @@ those of its variants, take the best values. A key that is set is left as it is 
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import check_positive_options
 
 
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     check_positive_options(options, "seeds", "candidates")
     if options.tune is not None:
         check_positive_options(options, "tune")
-    loading()
+    load_tensorflow()
     from ctr_tf.compare.compare import compare
 
     return compare(options)

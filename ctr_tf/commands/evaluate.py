@@ -12,7 +12,7 @@ in its place is what RelaImpr is relative to. docs/evaluation.md has the rest.
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 
 
 def parser() -> Parser:
@@ -64,7 +64,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Evaluates by the command line."""
     options = parser().parse_args(argv)
-    loading()
+    load_tensorflow()
     from ctr_tf.evaluation.evaluate import Asked, evaluate_run, output_folder
     from ctr_tf.evaluation.report import console_tables, headline
     from ctr_tf.storage import as_path, files

@@ -17,7 +17,7 @@ whole version or none. `--verify` holds more held-out samples against it.
 import sys
 
 from ctr_tf.commands.arguments import Parser, sizes
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import UserError
 from serving.defaults import (
     BATCH_SIZES,
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
             "Sizes are listed with commas, and there are no other options. "
             f"Received: {' '.join(words)}"
         )
-    loading()
+    load_tensorflow()
     from serving.export import export
 
     try:

@@ -21,7 +21,7 @@ the layers that read his texts sinks get, behaviors, and other tokens.
 import argparse
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import UserError, check_positive_options
 
 
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     """Shows a data set by the command line."""
     arguments = parser().parse_args(argv)
     _check(arguments)
-    loading()
+    load_tensorflow()
     from ctr_tf.data.inspect import inspect
 
     inspect(arguments)

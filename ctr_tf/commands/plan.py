@@ -16,7 +16,7 @@ if what is needed is more than `--memory`.
 """
 
 from ctr_tf.commands.arguments import Parser, recipe_words
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import check_positive_options
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if options.memory is not None:
         check_positive_options(options, "memory")
     words = recipe_words(options, {"data": "data.path", "model": "model.name"})
-    loading()
+    load_tensorflow()
     from ctr_tf.training.plan import plan
 
     return plan(options, words)

@@ -11,7 +11,7 @@ ranks by a store can so prove that a request means what it meant in training.
 import tempfile
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import UserError
 
 
@@ -30,7 +30,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Replays by the command line."""
     options = parser().parse_args(argv)
-    loading()
+    load_tensorflow()
     from ctr_tf.data.prepared import PreparedData
     from pipelines.sources.source import get_source
     from serving.online.replay import model_scores, replay, summary

@@ -14,7 +14,7 @@ training samples if there are several shares. scaling.md says what came out.
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 
 
 def parser() -> Parser:
@@ -40,7 +40,7 @@ def parser() -> Parser:
 def main(argv: list[str]) -> int:
     """Studies by the command line."""
     options = parser().parse_intermixed_args(argv)
-    loading()
+    load_tensorflow()
     from ctr_tf.scaling.scaling import scaling
 
     return scaling(options)

@@ -10,7 +10,7 @@ requests, finds new versions and measures itself.
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import check_positive_options
 
 
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     """Serves by the command line."""
     options = parser().parse_args(argv)
     check_positive_options(options, "versions")
-    loading()
+    load_tensorflow()
     from serving.server.serve import serve
 
     serve(options)

@@ -23,7 +23,7 @@ that the same command goes on. So does the loss of a worker, from the latest che
 """
 
 from ctr_tf.commands.arguments import Parser, recipe_words
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 
 _KEYS = {
     "data": "data.path",
@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
     """Trains by the command line."""
     options = parser().parse_intermixed_args(argv)
     words = recipe_words(options, _KEYS)
-    loading()
+    load_tensorflow()
     from ctr_tf.evaluation.baseline_line import tell_baseline
     from ctr_tf.recipes.find import find_recipe
     from ctr_tf.recipes.read import load_recipe

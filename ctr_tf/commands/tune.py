@@ -20,7 +20,7 @@ what mattered.
 """
 
 from ctr_tf.commands.arguments import Parser
-from ctr_tf.commands.loading import loading
+from ctr_tf.commands.loading import load_tensorflow
 from ctr_tf.errors import check_positive_options
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     """Tunes by the command line."""
     options = parser().parse_intermixed_args(argv)
     check_positive_options(options, "trials")
-    loading()
+    load_tensorflow()
     from ctr_tf.tuning.tune import tune
 
     tune(options)
