@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipelines.engines.services import free_port
+from ctr_tf.ports import free_port
 from serving.state_cache import RedisStateCache
 
 

@@ -7,7 +7,7 @@ import tempfile
 
 import numpy as np
 
-from pipelines.engines.services import free_port
+from ctr_tf.ports import HOST, free_ports
 from serving.score import Scorer
 
 SECONDS = 60  # that anything may take on a busy machine
@@ -17,7 +17,7 @@ class Server:
     """`ctr-tf serve` as a process of its own, which may be started again and again."""
 
     def __init__(self, model_dir, *options):
-        self.grpc, self.rest = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.grpc, self.rest = (f"{HOST}:{port}" for port in free_ports(2))
         ports = [address.rpartition(":")[2] for address in (self.grpc, self.rest)]
         self._command = [sys.executable, "-m", "ctr_tf", "serve"]
         self._command += ["--export", str(model_dir), *options]

@@ -7,7 +7,7 @@ import urllib.request
 
 from running_server import SECONDS
 
-from pipelines.engines.services import free_port
+from ctr_tf.ports import free_port
 
 
 class S3:

@@ -21,11 +21,11 @@ import pytest
 from ctr_tf.commands import train as train_command
 from ctr_tf.commands.main import resolve
 from ctr_tf.compare import compare
+from ctr_tf.ports import free_port
 from ctr_tf.recipes.find import find_recipe
 from ctr_tf.recipes.read import load_recipe
 from ctr_tf.scaling import scaling
 from ctr_tf.tuning import tune
-from pipelines.engines.services import free_port
 from site_pages import outside
 from site_pages.hook import GENERATED
 

@@ -9,7 +9,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 from ctr_tf.errors import UserError
+from ctr_tf.ports import HOST, free_ports
 from ctr_tf.training.statuses import LEFT, MISTAKE
 
 _log = logging.getLogger(__name__)
@@ -52,17 +52,6 @@ def _expanded(text: str) -> Iterator[str]:
         return
     for number in range(int(found[1]), int(found[2]) + 1):
         yield from _expanded(text[: found.start()] + str(number) + text[found.end() :])
-
-
-def _free_hosts(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def environment_of(
@@ -179,7 +168,7 @@ def launch(
         for attempt in range(restarts + 1):
             if attempt:
                 _log.info("all workers are started again, %d of %d", attempt, restarts)
-            addresses = hosts or _free_hosts(len(indices))
+            addresses = hosts or [f"{HOST}:{port}" for port in free_ports(len(indices))]
             workers = Workers(words, addresses, indices, gpus)
             try:
                 status = _watch(workers, told)

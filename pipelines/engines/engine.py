@@ -22,6 +22,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +31,17 @@ from types import FrameType
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.main import resolve
 from ctr_tf.errors import check_positive_options
+from ctr_tf.ports import HOST, free_port, listens
 from pipelines.engines import flink, spark
 from pipelines.engines.java import check_java
-from pipelines.engines.services import HOST, Services, free_port, listens
+from pipelines.engines.services import Services
 
 ENGINES = {"flink": flink, "spark": spark}
 JOBS = ("prepare", "batch-score")
 _log = logging.getLogger(__name__)
 _WORKER_POOL = "apache_beam.runners.worker.worker_pool_main"
 _PACKAGES = Path(__file__).parents[2]
+_LOOK_SECONDS = 0.2  # between two looks whether a signal came
 _CACHE_MILLIS = 600_000  # how long a Python worker waits for the next stage
 
 
@@ -121,7 +124,8 @@ def main(argv: list[str]) -> int:
     with engine as (_, words):
         if options.job is None:
             _log.info("Ready until Ctrl-C. Options of a job: %s", " ".join(words))
-            signal.pause()
+            while True:  # a signal that another thread takes would not end a pause
+                time.sleep(_LOOK_SECONDS)
         return resolve([options.job])[0].main([*words, *of_the_job])
 
 

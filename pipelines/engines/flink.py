@@ -4,9 +4,10 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
+from ctr_tf.ports import HOST, free_port, listens
 from pipelines.engines.artifacts import cluster_jars, job_server_jars
 from pipelines.engines.java import java
-from pipelines.engines.services import HOST, Services, free_port, listens, read_json
+from pipelines.engines.services import Services, read_json
 
 _ENTRY = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _WORKER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"

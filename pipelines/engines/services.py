@@ -5,18 +5,18 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctr_tf.ports import HOST
+
 _log = logging.getLogger(__name__)
 _SECONDS_TO_START = 300.0
 _SECONDS_TO_STOP = 20.0
 _LAST_LINES = 15
-HOST = "127.0.0.1"
 
 
 class Services:
@@ -79,19 +79,6 @@ class Services:
                 pass
             _signal(process, signal.SIGKILL)
             process.wait()
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def listens(port: int) -> bool:
-    """Whether a program listens on a port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
 
 
 def read_json(port: int, path: str) -> dict[str, Any]:

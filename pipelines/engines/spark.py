@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from ctr_tf.ports import HOST, free_port, listens
 from pipelines.engines.artifacts import cluster_jars, job_server_jars
 from pipelines.engines.java import java
-from pipelines.engines.services import HOST, Services, free_port, listens, read_json
+from pipelines.engines.services import Services, read_json
 
 _MASTER = "org.apache.spark.deploy.master.Master"
 _WORKER = "org.apache.spark.deploy.worker.Worker"

@@ -8,6 +8,7 @@ export brought along, and serves them until it is stopped. The command is
 import argparse
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -25,6 +26,7 @@ ctr-tf serve is a DEVELOPMENT server with TF Serving's API: no TLS, no authentic
 _THREADS = 4  # requests that run at once over gRPC
 _MOST_REQUESTS = 128  # more at once are refused with RESOURCE_EXHAUSTED
 _GOODBYE_SECONDS = 10.0  # that requests under way get to finish
+_LOOK_SECONDS = 0.2  # between two looks whether a signal came
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -53,9 +55,9 @@ def serve(options: argparse.Namespace) -> None:
         versions = {number: Version(number, path) for number, path in folders.items()}
         rest.model = Model(options.name, versions)
         server.add_generic_rpc_handlers(tuple(handlers(rest.model)))
-        stop = threading.Event()
+        told: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda number, _: told.append(number))
         threading.Thread(target=rest.serve_forever, daemon=True).start()
         server.start()
         print(
@@ -69,7 +71,8 @@ def serve(options: argparse.Namespace) -> None:
             ),
             flush=True,
         )
-        stop.wait()
+        while not told:  # a signal that another thread takes would not end a wait
+            time.sleep(_LOOK_SECONDS)
         server.stop(_GOODBYE_SECONDS).wait()
         rest.drain(_GOODBYE_SECONDS)
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import os
+import socket
 import sys
 import time
 
 import pytest
 
 from ctr_tf.errors import UserError
+from ctr_tf.ports import HOST, free_port, free_ports, listens
 from pipelines.engines.artifacts import check_sums
-from pipelines.engines.services import Services, free_port, listens, read_json
+from pipelines.engines.services import Services, read_json
 
 
 def exists(process):
@@ -47,6 +49,22 @@ def test_nobody_answers_on_a_free_port():
     port = free_port()
     assert not listens(port)
     assert read_json(port, "/") == {}
+
+
+def test_free_ports_differ_and_are_those_that_no_connection_gets():
+    ports = free_ports(200)
+    assert len(set(ports)) == 200
+    assert max(ports) < 32_768  # where Linux begins
+
+
+def test_ports_in_use_are_not_free(monkeypatch):
+    port = free_port()
+    with socket.create_server((HOST, port)):
+        monkeypatch.setattr("ctr_tf.ports._PORTS", range(port, port + 1))
+        assert listens(port)
+        with pytest.raises(OSError, match=f"no 1 free ports from {port} to {port}"):
+            free_port()
+    assert free_port() == port
 
 
 def test_files_must_have_the_checksums(tmp_path):

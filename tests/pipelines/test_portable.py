@@ -9,7 +9,8 @@ import pytest
 from job_helpers import SCHEMA, read_files, read_manifest, run_job, write_log
 from test_listwise import random_log
 
-from pipelines.engines.services import Services, free_port, listens
+from ctr_tf.ports import free_port, listens
+from pipelines.engines.services import Services
 
 ROOT = Path(__file__).resolve().parents[2]
 

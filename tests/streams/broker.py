@@ -5,9 +5,10 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from ctr_tf.ports import HOST, free_ports
 from pipelines.engines.artifacts import pinned_jars
 from pipelines.engines.java import java
-from pipelines.engines.services import HOST, Services
+from pipelines.engines.services import Services
 
 _HEAP_MB = 512
 _CLUSTER = "Y3RyLXRmLXRlc3RzLWthZg"  # any 16 bytes, in Base64
@@ -39,7 +40,7 @@ class Broker:
 
     def __init__(self, folder: Path):
         jars = pinned_jars("kafka", Path(__file__).with_name("kafka.pom.xml"))
-        port, controller = _free_ports(2)
+        port, controller = free_ports(2)
         self.address = f"{HOST}:{port}"
         properties = folder / "server.properties"
         properties.write_text(
@@ -92,11 +93,3 @@ class Broker:
         except OSError:
             return False
         return True
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports

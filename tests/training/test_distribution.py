@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from distributed_worker import train
 from small_run import make_splits, train_two_steps
 
 from ctr_tf.models.ctr_sink import CTRSinkConfig
+from ctr_tf.ports import HOST, free_ports
 from ctr_tf.synthetic.random_samples import random_vocabularies, write_prepared
 from ctr_tf.training.distribution import make_strategy
 from ctr_tf.training.run import load_run
@@ -53,20 +53,9 @@ def weights(path):
         return [arrays[f"arr_{index}"] for index in range(len(arrays.files))]
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
-
-
 def cluster(*sizes):
     """TF_CONFIG of each task; `sizes` are those of the jobs `worker` and `chief`."""
-    addresses = [f"127.0.0.1:{port}" for port in free_ports(sum(sizes))]
+    addresses = [f"{HOST}:{port}" for port in free_ports(sum(sizes))]
     jobs = {
         job: [addresses.pop() for _ in range(size)]
         for job, size in zip(("worker", "chief"), sizes, strict=False)

@@ -1,8 +1,13 @@
 """More at once than the server takes: refusals, and then as before; a clean end."""
 
+import ctypes
+import os
+import signal
+
 import grpc
 import pytest
 from live_server import LiveServer, arrays, assert_close, predict_request
+from running_server import SECONDS
 
 
 @pytest.fixture
@@ -37,3 +42,11 @@ def test_shutdown_finishes_what_is_under_way(own, inputs, expected):
     for call, code in zip(calls, codes, strict=True):
         if code is grpc.StatusCode.OK:
             assert_close(arrays(call.result())["probability"], expected[1][0])
+
+
+def test_a_signal_stops_it_whichever_thread_takes_it(own):
+    process = own.process.pid
+    threads = sorted(int(name) for name in os.listdir(f"/proc/{process}/task"))
+    other = next(thread for thread in threads if thread != process)
+    assert ctypes.CDLL(None).tgkill(process, other, signal.SIGTERM) == 0
+    assert own.process.wait(SECONDS) == 0
