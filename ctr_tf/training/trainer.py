@@ -38,6 +38,7 @@ from ctr_tf.training.row_dropout import RowDropout
 from ctr_tf.training.unknown_values import UnknownValues
 
 _log = logging.getLogger(__name__)
+_MOST_NAMES = 8  # of weights in one message
 
 
 class Trainer(keras.Model):
@@ -141,6 +142,7 @@ class Trainer(keras.Model):
         self._total_steps = total_steps
         network = {id(v): v for r in self.learners.values() for v in r.network}
         self._network = [v for v in network.values() if v.trainable]
+        self._without_gradient: set[str] = set()
         optimizer.build(self._network)
         super().compile(optimizer, jit_compile=False, auto_scale_loss=False)
         self.store: Any = paired(optimizer).tables
@@ -189,7 +191,8 @@ class Trainer(keras.Model):
             seen, rows, labels, weights, factors
         )
         of_tables = self.store.gradients(looked_up, _flat(of_rows))
-        every = zip(of_network, self._network, strict=True)
+        every = list(zip(of_network, self._network, strict=True))
+        self._tell_without_gradient([v.path for grad, v in every if grad is None])
         pairs = [pair for pair in every if pair[0] is not None]
         summed = _sum_over_replicas([gradient for gradient, _ in pairs])
         self.optimizer.apply(
@@ -246,6 +249,19 @@ class Trainer(keras.Model):
             for name, ranker in self.learners.items()
             if any(variable is own for own in ranker.network)
         )
+
+    def _tell_without_gradient(self, paths: list[str]) -> None:
+        """Once, while a graph is made: weights that the loss does not depend on."""
+        new = [path for path in paths if path not in self._without_gradient]
+        if new:
+            self._without_gradient.update(new)
+            _log.warning(
+                "the loss does not depend on %d of %d weights of the network, which "
+                "stay as they are: %s",
+                len(new),
+                len(self._network),
+                ", ".join(new[:_MOST_NAMES]) + (" …" if len(new) > _MOST_NAMES else ""),
+            )
 
     def _with_progress(self, name: str, inputs: dict) -> dict:
         """What a ranker sees of a batch that it learns from."""

@@ -18,9 +18,11 @@ from helpers import (
 from sklearn.metrics import log_loss, roc_auc_score
 
 from ctr_tf.losses import LogLoss
+from ctr_tf.losses.loss import MAIN
 from ctr_tf.models import build_ranker
 from ctr_tf.models.din import DINConfig
 from ctr_tf.models.sdim import SDIMConfig
+from ctr_tf.models.sim_soft import SIMSoftConfig
 from ctr_tf.training.checkpoints import Checkpoints, Progress, load_weights
 from ctr_tf.training.metrics import request_auc
 from ctr_tf.training.objective import Objective, ObjectiveConfig, Term
@@ -81,6 +83,24 @@ def test_each_further_graph_is_told_once(batch, caplog):
         f"first batch of slates of {count} and histories of {history}: "
         "its graph is made"
     ]
+
+
+def test_weights_that_the_loss_does_not_depend_on_are_told_once(batch, caplog):
+    ranker = build_ranker(
+        SIMSoftConfig(dim=8, candidate_tower=()), SCHEMA, make_table_sizes(SCHEMA)
+    )
+    trainer = Trainer(Objective([Term("log_loss", LogLoss(MAIN))]), ranker)
+    trainer.compile(make_optimizer(OptimizerConfig(), trainer.tables))
+    before = {v.path: np.array(v) for v in ranker.network if v.trainable}
+    data = tf.data.Dataset.from_tensors(batch)
+    with caplog.at_level(logging.WARNING, "ctr_tf"):
+        trainer.fit(data, epochs=2, shuffle=False, verbose=0)
+    after = {v.path: np.array(v) for v in ranker.network if v.trainable}
+    kept = [path for path in before if np.array_equal(before[path], after[path])]
+    assert kept and all("search" in path for path in kept)
+    (told,) = [line for line in caplog.messages if "does not depend" in line]
+    assert f"on {len(kept)} of {len(before)} weights" in told
+    assert all(path in told for path in kept)
 
 
 def test_metrics_equal_scikit_learn_over_real_candidates(batch):
