@@ -1,5 +1,6 @@
 """What the config dataclasses of the models have to check, one function a rule."""
 
+import dataclasses
 from typing import Any
 
 from ctr_tf.errors import UserError, unknown_name
@@ -28,12 +29,19 @@ def check_heads(config: Any) -> None:
 def without_effect(config: Any) -> dict[str, Any]:
     """Keys that are set and that others leave without effect, with their values.
 
-    A config class with such keys has a property `unread`, which names them.
+    A config class with such keys has a property `unread`, which names them. Those of a
+    config within it are called as in a recipe, `ranker.window`.
     """
     unread = getattr(config, "unread", ())
     default = type(config)() if unread else None
     values = {key: getattr(config, key) for key in unread}
-    return {k: value for k, value in values.items() if value != getattr(default, k)}
+    idle = {k: value for k, value in values.items() if value != getattr(default, k)}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            within = without_effect(value)
+            idle |= {f"{field.name}.{key}": own for key, own in within.items()}
+    return idle
 
 
 def check_units(config: Any, field: str) -> None:

@@ -173,6 +173,11 @@ def test_keys_that_are_said_to_have_no_effect_have_none(config, keys):
     assert not without_effect(type(config)())
 
 
+def test_keys_without_effect_are_found_within_a_model_with_texts():
+    config = WithTextsConfig(ranker=DINConfig(dim=8), texts=TextsConfig(**BERT))
+    assert without_effect(config) == {"ranker.dim": 8}
+
+
 @all_models
 def test_a_batch_may_be_empty(config):
     model = made(config)
