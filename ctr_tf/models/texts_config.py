@@ -102,6 +102,12 @@ class TextsConfig:
             )
 
     @property
+    def unread(self) -> tuple[str, ...]:
+        """What sinks are, where there are none."""
+        of_sinks = ("signal", "sink_token", "signal_width", "sink_scale")
+        return () if self.sinks else of_sinks
+
+    @property
     def texts(self) -> "TextsConfig":
         """Itself, as a model's config that is more has it."""
         return self

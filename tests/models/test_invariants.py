@@ -159,6 +159,10 @@ def test_every_model_is_here():
         (SUANConfig(**SMALL, fusion=False), {"dual_alignment": False}),
         (SUANConfig(**SMALL, swiglu=False), {"ffn_factor": 1.0}),
         (DINConfig(), {"dim": 8, "num_heads": 2}),
+        (
+            CTRSinkConfig(**{**BERT, "signal_width": 128}, sinks=False),
+            {"signal": "ordinal", "signal_width": 8, "sink_scale": 2.0},
+        ),
     ],
 )
 def test_keys_that_are_said_to_have_no_effect_have_none(config, keys):
