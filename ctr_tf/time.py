@@ -10,6 +10,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,18 @@ def parse_duration(text: str | int, may_be_zero: bool = False) -> int:
             f"unit, s, m, h or d (such as '2h'). Received: {text!r}"
         )
     return seconds
+
+
+def day_before(time: Any, span: int, ticks: int = 1) -> Any:
+    """When the UTC day begins that is some time before another.
+
+    Args:
+        time: int64, a number, an array or a tensor, in ticks.
+        span: seconds.
+        ticks: units of `time` in a second.
+    """
+    day = DAY * ticks
+    return (time - span * ticks) // day * day
 
 
 def duration(seconds: int) -> str:

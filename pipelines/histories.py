@@ -161,7 +161,7 @@ def build_user_bucket(
     timeline = every_behavior.filter(pa.array(active[numpy(every_behavior, "_user")]))
     of_items, known_items = items.of(item_ids)
     bucket = UserBucket(
-        _windows(requests, timeline, schema.history_length),
+        _windows(requests, timeline, schema),
         candidates,
         timeline.drop_columns(["_user", "_is_click"]),
         _profiles(user_ids, profiles),
@@ -281,12 +281,13 @@ def _select(
     return table.select(kept).rename_columns([called[name] for name in kept])
 
 
-def _windows(requests: pa.Table, timeline: pa.Table, length: int) -> pa.Table:
+def _windows(requests: pa.Table, timeline: pa.Table, schema: Schema) -> pa.Table:
     """Adds the range of the timeline that is each request's history."""
     index = EventIndex(numpy(timeline, "_user"), numpy(timeline, "time"))
     user, time = numpy(requests, "_user"), numpy(requests, "_request_time")
     stop = index.before(user, time)
-    start = np.maximum(index.before(user, 0), stop - length)
+    since = schema.known_since(time, schema.ticks)
+    start = np.maximum(index.before(user, since), stop - schema.history_length)
     return add_columns(requests, _start=start, _stop=stop)
 
 

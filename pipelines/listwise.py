@@ -38,7 +38,7 @@ from pipelines.publish import WriteRejected, WriteReport
 from pipelines.run import run_pipeline
 from pipelines.sources.source import TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
-from pipelines.splits import Period, SplitRule, parse_time
+from pipelines.splits import Period, SplitRule, date_of, parse_time
 from pipelines.summary import empty_splits, folder_notes, summary
 from pipelines.texts import WriteTexts, check_texts, read_tokenizer
 from pipelines.vocabulary import BuildVocabularies
@@ -95,15 +95,24 @@ def run(argv: list[str]) -> Manifest:
     limits = RejectionLimits.parse(
         options.max_rejected_fraction, options.allow_rejected, TABLES
     )
+    source.since = rule.period.first_known(schema)
     shards = source.shards(folder, schema)
     negatives = _negatives(options)
     check_negatives(negatives, schema, shards)
     check_texts(schema, shards, options.tokenizer)
     tokenizer = read_tokenizer(options.tokenizer) if schema.texts else ""
     ignored = check_all_read(source, folder, shards, options.ignore)
+    old = [shard for shard in shards if shard.is_old]
+    shards = [shard for shard in shards if not shard.is_old]
     _log.info(
         "Reading %d shards of %s by source '%s'", len(shards), folder, source.name
     )
+    if source.since:
+        _log.info(
+            "No sample knows of what happened before %s, which is not read, nor are "
+            "%d files in folders of such days",
+            *(date_of(source.since), len(old)),
+        )
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
         build(
@@ -158,7 +167,11 @@ def build(
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
         >> beam.ParDo(
-            steps.ReadShard(source, schema, parts, None if negatives is None else end)
+            steps.ReadShard(
+                *(source, schema, parts),
+                None if negatives is None else end,
+                rule.period.first_known(schema),
+            )
         ).with_outputs(*steps.ReadShard.OUTPUTS)
     )
     days = raw.times | "Times by day" >> beam.CombinePerKey(steps.add_times)

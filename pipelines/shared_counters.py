@@ -135,13 +135,10 @@ class SharedCounts:
             np.append(0, np.cumsum(numpy(sums, name)[order], dtype=np.int64))
             for name in ("shown", "clicked")
         ]
-        self._first = np.full(len(self._keys) + 1, -1)
-        if counter.tells_age:
-            known = pc.is_valid(sums.column("first")).to_numpy()
-            first, none = sums.filter(pa.array(known)), np.iinfo(np.int64).max
-            least = np.full(len(self._first), none)
-            np.minimum.at(least, code[known], numpy(first, "first"))
-            self._first = np.where(least == none, -1, least)
+        self._first = np.full(1, -1)
+        if counter.tells_age and len(sums):
+            first = pc.fill_null(column(sums, "first"), -1).to_numpy()
+            self._first = first[order]
 
     def answer(self, asked: pa.Table) -> pa.Table:
         """The counter's features of questions, beside their `row`."""

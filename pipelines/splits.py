@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from ctr_tf.errors import UserError
+from ctr_tf.schema import Schema
 from ctr_tf.time import DAY, MAX_TIME, MIN_TIME
 from pipelines.sources.source import Split
 
@@ -73,6 +74,16 @@ class Period:
         if self.stop is not None:
             inside &= times < self.stop
         return inside
+
+    def first_known(self, schema: Schema) -> int:
+        """Unix seconds, before which nothing is known to any of its samples.
+
+        A day before the horizon of the first one: a slate that began the day before may
+        have rows within it.
+        """
+        if self.start is None or schema.horizon is None:
+            return 0
+        return max(0, schema.known_since(self.start) - DAY)
 
 
 ALWAYS = Period()

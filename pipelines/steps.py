@@ -45,7 +45,7 @@ from pipelines.shared_counters import (
     in_blocks,
     questions,
 )
-from pipelines.sources.source import Shard, Source
+from pipelines.sources.source import EVENTS, Shard, Source
 from pipelines.splits import ALWAYS, Period, SplitRule
 from pipelines.statistics import Statistics
 from pipelines.validation import validate
@@ -71,6 +71,7 @@ class ReadShard(beam.DoFn):
         schema: of the data set.
         parts: to hash to.
         drawn_until: unix seconds, where what can be drawn ends; None: nothing is drawn.
+        since: unix seconds; earlier exposures and behaviors are passed over.
     """
 
     OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts", "ids")
@@ -81,8 +82,10 @@ class ReadShard(beam.DoFn):
         schema: Schema,
         parts: Parts,
         drawn_until: int | None = None,
+        since: int = 0,
     ):
         self._drawn_until = drawn_until
+        self._since = since
         self._source = source
         self._schema = schema
         self._parts = parts
@@ -90,12 +93,16 @@ class ReadShard(beam.DoFn):
     def process(self, numbered: tuple[int, Shard]) -> Iterator[Any]:
         """Reads one shard."""
         number, shard = numbered
-        read, started = 0, time.perf_counter()
+        read, passed_over, started = 0, 0, time.perf_counter()
         clicks: Counter[str] = Counter()
         ids: dict[str, str] = {}
         for batch in self._source.read(shard, self._schema):
             read += len(batch.rows) + len(batch.rejected)
             table, lines, clicked = validate(batch, number, self._schema)
+            if self._since and shard.table in EVENTS:
+                seconds = numpy(table, "time") // self._schema.ticks
+                table = table.filter(pa.array(seconds >= self._since))
+                passed_over += len(seconds) - len(table)
             clicks["clicks read"] += clicked
             if shard.table == "exposures" and len(table):
                 kept = int((numpy(table, self._schema.labels[0]) == 1).sum())
@@ -107,7 +114,10 @@ class ReadShard(beam.DoFn):
                 yield from self._outputs(shard.table, table)
         for key, value in ids.items():
             yield Tagged("ids", ((shard.table, key), value))
-        yield Tagged("counts", {f"{shard.table} read": read, **clicks})
+        counts = {f"{shard.table} read": read - passed_over, **clicks}
+        if passed_over:
+            counts[f"join {shard.table} before the horizon"] = passed_over
+        yield Tagged("counts", counts)
         _log_rate("read", f"{shard.table} {shard.path}", read, started)
 
     def _outputs(self, name: str, table: pa.Table) -> Iterator[Tagged]:

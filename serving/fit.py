@@ -40,6 +40,7 @@ class SignatureSchema:
 
     time_unit = "time unit"
     history_may_tie = True  # it may; the server leaves out what it must not see
+    horizon = None  # nor what is too old
 
     def __init__(self, signature: Signature):
         self._groups = {

@@ -78,6 +78,10 @@ class RequestSchema(Protocol):
         """See `Schema`."""
 
     @property
+    def horizon(self) -> str | int | None:
+        """See `Schema`."""
+
+    @property
     def computed(self) -> Computed:
         """See `Schema`."""
 
@@ -86,6 +90,12 @@ class RequestSchema(Protocol):
 
     def nulls_of(self, feature: Feature) -> NullValues:
         """See `Schema`."""
+
+
+def _beyond(schema: RequestSchema) -> str:
+    if schema.horizon is None:
+        return ""
+    return f", and those before the UTC day of request_time - {schema.horizon}"
 
 
 def given(schema: RequestSchema, group: str) -> tuple[Feature, ...]:
@@ -129,7 +139,7 @@ def user_inputs(schema: RequestSchema) -> list[Input]:
             "first, then the smaller behavior features, clicks last; "
             f"{'' if schema.history_may_tie else _ONE_COUNTS}those "
             f"{'after' if schema.history_may_tie else 'not before'} request_time are "
-            "left out",
+            f"left out{_beyond(schema)}",
         ),
     ]
     for feature in given(schema, "behavior"):

@@ -235,7 +235,7 @@ class ServingModule(tf.Module):
         schema = self._ranker.schema
         time = raw[names.BEHAVIOR_TIME]
         valid = given_behaviors(raw)
-        valid &= schema.before_request(time, raw[names.REQUEST_TIME][:, None])
+        valid &= schema.in_history(time, raw[names.REQUEST_TIME][:, None])
         if not schema.history_may_tie:  # else equal seconds may be two moments
             time = tf.where(valid, time, 0)
             first = first_of_equals(time, self._identity(raw))

@@ -23,7 +23,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.numeric import Numeric
-from ctr_tf.time import parse_duration
+from ctr_tf.time import DAY, day_before, duration, parse_duration
 
 if TYPE_CHECKING:
     from ctr_tf.schema import Schema
@@ -69,6 +69,7 @@ class Counter:
         ticks: units of the log's time in a second.
         newness: whether to tell how new an item is, as a number.
         source: see `CounterChoice`.
+        horizon: the schema's, in seconds; None: all that ever happened counts.
     """
 
     by: str
@@ -77,6 +78,7 @@ class Counter:
     ticks: int = 1
     newness: bool = False
     source: str = EXPOSURES
+    horizon: int | None = None
 
     @property
     def counts_behaviors(self) -> bool:
@@ -121,12 +123,15 @@ class Counter:
         ages = []
         if self.is_cross:
             for what, done in self._done:
-                sentence = f"seconds since the last {done} {self._whose} before t"
+                sentence = f"seconds since the last {done} {self._whose} {self._ever}"
                 name = f"since_{self._of_key}{what}"
                 ages.append(_age(name, f"{sentence}, missing without one; {self._t}"))
         if self.tells_age:
             first = f"the first impression {self._whose}"
-            without = "where there is none before t"
+            without = f"where there is none {self._ever}"
+            if self.horizon is not None:
+                first = f"{first} {self._ever}"
+                without = "where there is none"
             description = f"seconds since {first}, missing {without}; {self._t}"
             ages.append(_age("item_age", description))
             if self.newness:
@@ -154,18 +159,22 @@ class Counter:
             Feature name → int64 (newness float32), one a candidate.
         """
         now = self.bucket_of(request_time)
+        since = self.known_since(now)
         result = {}
         for what, events in zip(_EVENTS[self.source], (shown, clicked), strict=False):
             until = events.before(now)
             for window in self.windows:
-                start = None if window == ALL else now - self._span(window)
+                start = since if window == ALL else now - self._span(window)
                 result[self._name(what, window)] = until - events.before(start)
         if self.is_cross:
             for (what, _), events in zip(self._done, (shown, clicked), strict=False):
-                age = self._age_of(events.last_before(now), request_time)
+                last = events.last_before(now)
+                if since is not None:
+                    last = np.where(last < since, -1, last)
+                age = self._age_of(last, request_time)
                 result[f"since_{self._of_key}{what}"] = age
         if self.tells_age:
-            first = shown.first()
+            first = shown.first(since)
             first = np.where(first < now, first, -1)
             result["item_age"] = age = self._age_of(first, request_time)
             if self.newness:
@@ -214,6 +223,12 @@ class Counter:
         """When the bucket of the counter's resolution begins that a time lies in."""
         return time // self.resolution * self.resolution
 
+    def known_since(self, now: Any) -> Any:
+        """From when on events count at a bucket's beginning; None: from any start."""
+        if self.horizon is None:
+            return None
+        return day_before(now, self.horizon, self.ticks)
+
     @property
     def is_cross(self) -> bool:
         """Whether exposures share both the user and another value."""
@@ -223,6 +238,12 @@ class Counter:
     def tells_age(self) -> bool:
         """Whether it tells how old an item is, to the second of the request."""
         return self.by == ITEM_KEY and not self.counts_behaviors
+
+    @property
+    def day_of_firsts(self) -> int:
+        """Ticks of a day, where an age asks for the first event of each; else 0."""
+        has_horizon = self.horizon is not None
+        return DAY * self.ticks if has_horizon and self.tells_age else 0
 
     @property
     def _done(self) -> tuple[tuple[str, str], ...]:
@@ -260,8 +281,15 @@ class Counter:
         seconds = self.resolution / self.ticks
         return f"t is the request's time, rounded down to {seconds:g} s"
 
+    @property
+    def _ever(self) -> str:
+        """How sentences tell the time in which events count at all."""
+        if self.horizon is None:
+            return "before t"
+        return f"before t, from the UTC day of t - {duration(self.horizon)} on"
+
     def _sentence(self, what: str, window: str) -> str:
-        span = "before t" if window == ALL else f"in [t - {window}, t)"
+        span = self._ever if window == ALL else f"in [t - {window}, t)"
         return f"{what} {self._whose} {span}; {self._t}"
 
     def _age_of(self, time: np.ndarray, request_time: np.ndarray | int) -> np.ndarray:
@@ -302,7 +330,10 @@ def make_counter(
         schema.ticks,
         schema.newness,
         choice.source,
+        None if schema.horizon is None else parse_duration(schema.horizon),
     )
+    if counter.horizon is not None:
+        _check_horizon(counter, schema)
     if counter.key != USER_KEY:
         feature = declared.get(counter.key)
         if feature is None:
@@ -331,6 +362,20 @@ def make_counter(
                 f"{schema.counter_resolution}. Received: '{window}'"
             )
     return counter
+
+
+def _check_horizon(counter: Counter, schema: "Schema") -> None:
+    assert counter.horizon is not None
+    if counter.longest > counter.horizon * counter.ticks:
+        raise UserError(
+            f"No window is longer than the schema's `horizon`, {schema.horizon}. "
+            f"Received: windows={list(counter.windows)}"
+        )
+    if DAY * counter.ticks % counter.resolution:
+        raise UserError(
+            "With a `horizon`, `counter_resolution` divides a day. "
+            f"Received: {schema.counter_resolution!r}"
+        )
 
 
 def _can_count_by(feature: Feature) -> bool:

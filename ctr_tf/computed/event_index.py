@@ -64,7 +64,7 @@ class Events(Protocol):
     def last_before(self, time: Any) -> np.ndarray:
         """See `GroupEvents`."""
 
-    def first(self) -> np.ndarray:
+    def first(self, since: Any) -> np.ndarray:
         """See `GroupEvents`."""
 
 
@@ -88,9 +88,9 @@ class GroupEvents:
         """Time of the last one before a time, -1 where there is none."""
         return self.index.time_at(self.before(time) - 1, self.group)
 
-    def first(self) -> np.ndarray:
-        """Time of the first one of all, -1 where there is none."""
-        return self.index.time_at(self.before(None), self.group)
+    def first(self, since: np.ndarray | None) -> np.ndarray:
+        """Time of the first one from a time on, -1 without one; None: of all."""
+        return self.index.time_at(self.before(since), self.group)
 
 
 @dataclasses.dataclass
@@ -100,7 +100,8 @@ class GroupSums:
     Args:
         index: of the groups' buckets of time, each once, by group and time.
         total: events of all buckets before each one, and of all.
-        first_time: of each group's events, -1 without one; and -1 after all groups.
+        first_time: of the events of each bucket, -1 without one; or of none, where
+            nobody asks.
         group: int64, one a candidate; -1 for a group without any bucket.
     """
 
@@ -111,12 +112,20 @@ class GroupSums:
 
     def before(self, time: np.ndarray | None) -> np.ndarray:
         """See `GroupEvents`; a bucket's beginning."""
-        return self.total[self.index.before(self.group, 0 if time is None else time)]
+        return self.total[self._place(time)]
 
     def last_before(self, time: np.ndarray) -> np.ndarray:
         """Not known: only a user's own events are asked for their last."""
         raise NotImplementedError("Sums do not tell the time of the last event.")
 
-    def first(self) -> np.ndarray:
-        """See `GroupEvents`."""
-        return self.first_time[self.group]
+    def first(self, since: np.ndarray | None) -> np.ndarray:
+        """See `GroupEvents`; since a bucket's beginning."""
+        known = self.total[self._place(since)]
+        # The bucket by which the total grows next, which may be another group's.
+        place = np.searchsorted(self.total, known, side="right") - 1
+        begin = self.index.time_at(place, self.group)
+        found = self.first_time[np.minimum(place, len(self.first_time) - 1)]
+        return np.where(begin < 0, -1, found)
+
+    def _place(self, time: np.ndarray | None) -> np.ndarray:
+        return self.index.before(self.group, 0 if time is None else time)

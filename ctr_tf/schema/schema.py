@@ -10,6 +10,7 @@ name: shop
 time_unit: seconds          # of the raw log: seconds | milliseconds | microseconds
 utc_offset_hours: 8         # local time, for hour of day and weekend
 history_length: 256         # N, latest behaviors kept per sample
+horizon: 90d                # what is older does not count; by default all does
 num_chunks: 16              # P of the chunk ids written into the samples
 counter_windows: [30m, 2h, 1d, 3d]
 counters:                   # what a candidate's impressions and clicks are counted by
@@ -46,7 +47,7 @@ from ctr_tf.schema.kinds import kind_class
 from ctr_tf.schema.nulls import NullValues
 from ctr_tf.schema.positive import Positive
 from ctr_tf.storage import as_path, files
-from ctr_tf.time import parse_duration, transitions
+from ctr_tf.time import day_before, parse_duration, transitions
 
 TIME_UNITS = {"seconds": 1, "milliseconds": 1_000, "microseconds": 1_000_000}
 RESERVED_KEYS = (
@@ -76,6 +77,9 @@ class Schema:
         time_zone: instead of the offset: the name of a zone, such as
             `"Europe/Copenhagen"`, exact over daylight saving.
         history_length: N, the latest behaviors kept in a sample.
+        horizon: such as `90d`: a request knows what happened from the beginning of the
+            UTC day on that is so long before it, in its history and its counters;
+            None: all that ever happened.
         num_chunks: P of the chunk ids written into the samples.
         counter_windows: of the candidates' counters that say nothing else.
         counter_resolution: buckets by which events count, 0 for exactly; what happened
@@ -105,6 +109,7 @@ class Schema:
     utc_offset_hours: float = 0.0
     time_zone: str | None = None
     history_length: int = 256
+    horizon: str | int | None = None
     num_chunks: int = 16
     counter_windows: tuple[str | int, ...] = ("30m", "2h", "1d", "3d")
     counter_resolution: str | int = "60s"
@@ -149,18 +154,15 @@ class Schema:
         object.__setattr__(self, "utc_offset_hours", float(self.utc_offset_hours))
         object.__setattr__(self, "session_gap", str(self.session_gap))
         object.__setattr__(self, "null_values", tuple(map(str, self.null_values)))
-        parse_duration(self.session_gap)
         object.__setattr__(self, "feedback_delay", str(self.feedback_delay))
-        parse_duration(self.feedback_delay, may_be_zero=True)
+        _check_duration("session_gap", self.session_gap)
+        _check_duration("feedback_delay", self.feedback_delay, may_be_zero=True)
+        if self.horizon is not None:
+            object.__setattr__(self, "horizon", str(self.horizon))
+            _check_duration("horizon", self.horizon)
         windows = tuple(str(window) for window in self.counter_windows)
         for window in windows:
-            try:
-                parse_duration(window)
-            except UserError as error:
-                hint = " (`all` is a window of single `counters`)"
-                raise UserError(
-                    f"`counter_windows`: {error}{hint if window == 'all' else ''}"
-                ) from error
+            _check_duration("counter_windows", window)
         object.__setattr__(self, "counter_windows", windows)
         resolution = str(self.counter_resolution)
         object.__setattr__(self, "counter_resolution", resolution)
@@ -266,14 +268,26 @@ class Schema:
         """
         return self.ticks > 1
 
-    def before_request(self, time: Any, request_time: Any) -> Any:
-        """Whether behaviors are before a request, both in seconds as samples hold them.
+    def known_since(self, request_time: Any, ticks: int = 1) -> Any:
+        """From when on what happened counts for a request; 0 without a horizon.
 
         Args:
-            time: int64, an array or a tensor.
-            request_time: int64, that goes with it.
+            request_time: int64, a number, an array or a tensor.
+            ticks: units of these times in a second.
         """
-        return time <= request_time if self.history_may_tie else time < request_time
+        if self.horizon is None:
+            return 0
+        return day_before(request_time, parse_duration(self.horizon), ticks)
+
+    def in_history(self, time: Any, request_time: Any) -> Any:
+        """Whether behaviors are before a request, and within the horizon.
+
+        Args:
+            time: int64, an array or a tensor, in seconds as samples hold them.
+            request_time: int64, likewise, that goes with it.
+        """
+        before = time <= request_time if self.history_may_tie else time < request_time
+        return before & (time >= self.known_since(request_time))
 
     def of(self, *roles: str) -> tuple[Feature, ...]:
         """The features that have one of these roles, in the schema's order."""
@@ -361,6 +375,8 @@ class Schema:
             data["positive"] = configs.to_mapping(self.positive)
         if not self.all_clicked:
             del data["all_clicked"]
+        if self.horizon is None:
+            del data["horizon"]
         return yaml.safe_dump(data, sort_keys=False, width=88)
 
     @classmethod
@@ -409,6 +425,15 @@ class Schema:
             raise UserError(f"`features` must be a list. Received: {features!r}")
         parsed = tuple(_to_feature(entry, i) for i, entry in enumerate(features))
         return configs.parse(cls, {**data, "features": parsed}, what="schema key")
+
+
+def _check_duration(key: str, text: str | int, may_be_zero: bool = False) -> None:
+    try:
+        parse_duration(text, may_be_zero)
+    except UserError as error:
+        is_all = key == "counter_windows" and text == "all"
+        hint = " (`all` is a window of single `counters`)" if is_all else ""
+        raise UserError(f"`{key}`: {error}{hint}") from error
 
 
 def _choice_to_mapping(choice: CounterChoice) -> dict[str, Any]:

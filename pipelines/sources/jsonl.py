@@ -28,6 +28,9 @@ counters, …) are not read.
 * Times are integers in the schema's `time_unit`, or timestamps (UTC where they have no
   zone). Labels are 0 or 1 (false or true). Ids and features have the schema's dtype;
   `user_id` is a string unless the schema has it as a user feature.
+* Files of events in a folder called by a day, `dt=2023-11-20` (or `ds`, `date`, `day`),
+  are not opened where the schema's `horizon` leaves nothing of that day to the samples
+  of `--samples_from`.
 * null, an absent field, NaN and the schema's `null_values` (the empty string by
   default) mean that the value is missing.
 * A feature of several values is a list; in CSV its values are joined by `|`.
@@ -47,6 +50,7 @@ ctr-tf prepare --source jsonl --input LOGS --schema LOGS/schema.yaml --output PR
 ```
 """
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -64,7 +68,8 @@ from pipelines.sources.raw_files import (
     list_folder,
 )
 from pipelines.sources.shards import read_shard, table_shards
-from pipelines.sources.source import TABLES, Batch, Shard, Source
+from pipelines.sources.source import EVENTS, TABLES, Batch, Shard, Source
+from pipelines.splits import date_of
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +93,21 @@ class Jsonl(Source):
         firsts: dict[str, Shard] = {}
         for table in TABLES:
             if paths := table_files(folder, table):
+                if table in EVENTS:
+                    old = [file for file in paths if file.is_before(self.since)]
+                    shards += [
+                        dataclasses.replace(file.shard(table, (), 0, 0), is_old=True)
+                        for file in old
+                    ]
+                    paths = [file for file in paths if file not in old]
+                    if not paths and table == "exposures":
+                        raise UserError(
+                            f"'{folder}' has no exposures since "
+                            f"{date_of(self.since)}, from when on the schema's "
+                            "`horizon` needs them. Received: folders of earlier days"
+                        )
+                if not paths:
+                    continue
                 if table == "exposures" and all(file.is_empty for file in paths):
                     raise UserError(
                         f"'{folder}' has no exposures: every file of them is empty. "

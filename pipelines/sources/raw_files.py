@@ -5,6 +5,7 @@ Any file system that Arrow knows will do: a plain path, or a URI such as `s3://â
 
 import contextlib
 import dataclasses
+import datetime
 import fnmatch
 import posixpath
 import re
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from ctr_tf.errors import UserError
+from ctr_tf.time import DAY
 from pipelines.sources.source import Shard
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -22,6 +24,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}  # ending â†’ Arro
 IGNORED = ("schema.yaml", "LICENSE*", "README*", "*.md")
 _PART = re.compile(r"-\d+-of-\d+$")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_DAYS = ("dt", "ds", "date", "day")  # keys of folders whose value is a day
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,18 @@ class RawFile:
         """Whether it has no byte."""
         system, inner = _resolve(self.path)
         return system.get_file_info(inner).size == 0
+
+    def is_before(self, since: int) -> bool:
+        """Whether a folder says that all its rows happened before a time.
+
+        A day, local or UTC, of the events or of their arrival: a row is no later than
+        the day after.
+
+        Args:
+            since: unix seconds.
+        """
+        days = [_day(value) for key, value in self.constants if key in _DAYS and value]
+        return any(day is not None and day + 2 * DAY <= since for day in days)
 
     def open(self) -> pa.NativeFile:
         """Opens it; a compressed one can only be read from its beginning."""
@@ -121,6 +136,15 @@ def files_below(folder: str) -> list[RawFile]:
 
 def _folder_value(text: str) -> str | None:
     return None if text == _NO_VALUE else urllib.parse.unquote(text)
+
+
+def _day(text: str) -> int | None:
+    """Unix seconds at which a day begins, UTC; None where the text is no day."""
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:
+        return None
+    return (day - datetime.date(1970, 1, 1)).days * DAY
 
 
 def _shown_format(file: RawFile) -> str:

@@ -31,6 +31,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema import Schema
 
 TABLES = ("exposures", "behaviors", "users", "items")
+EVENTS = TABLES[:2]  # those that have a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Shard:
         unused: columns that the table's files have and the source does not read.
         absent: columns that the source would read and none of the table's files has; of
             JSON lines too long to be looked through, nobody knows.
+        is_old: whether it is left unread, being of days before the source's `since`.
     """
 
     table: str
@@ -65,6 +67,8 @@ class Shard:
     constants: tuple[tuple[str, str | None], ...] = ()
     unused: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+
+    is_old: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -173,6 +177,7 @@ class Source:
         default_split: how this data set is usually split.
         read_beside: files that are read with those of the shards.
         ignored: patterns of the publisher's files that are not read.
+        since: unix seconds; what happened before need not be read.
     """
 
     name: str
@@ -180,6 +185,7 @@ class Source:
     default_split = Split()
     read_beside: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    since: int = 0
 
     def schema(self, folder: str | None = None) -> Schema:
         """The schema that comes with the source, `pipelines/sources/<name>.yaml`.

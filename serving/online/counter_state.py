@@ -2,7 +2,8 @@
 
 An entry a bucket of the counter's resolution that has events: the time of the last one
 and how many there were up to and including it, since ever. So a count before a time is
-one binary search, and what is older than the longest window is one number.
+one binary search, and what is older than the longest window is one number; or, where
+the schema has a horizon, one entry a day.
 """
 
 import struct
@@ -23,11 +24,12 @@ class CounterState:
         data: as `to_bytes` wrote it; nothing happened yet where None.
     """
 
-    __slots__ = ("_base", "_base_time", "_first", "_times", "_totals")
+    __slots__ = ("_base", "_base_time", "_first", "_firsts", "_times", "_totals")
 
     def __init__(self, data: bytes | None = None):
         self._first, self._base, self._base_time = -1, [0, 0], [-1, -1]
         self._times, self._totals = (array("q"), array("q")), (array("q"), array("q"))
+        self._firsts = array("q")  # impression of each day
         if data is None:
             return
         self._first, *rest, shown, clicked = _HEAD.unpack_from(data)
@@ -37,28 +39,36 @@ class CounterState:
             for target in (self._times[kind], self._totals[kind]):
                 target.frombytes(data[place : place + 8 * count])
                 place += 8 * count
+        self._firsts.frombytes(data[place:])
 
     def to_bytes(self) -> bytes:
-        """52 bytes, and 16 for every bucket of impressions or clicks."""
+        """52 bytes, 16 for every bucket of impressions or clicks, 8 a day of firsts."""
         head = _HEAD.pack(
             self._first, *self._base, *self._base_time, *map(len, self._times)
         )
-        parts = (self._times[0], self._totals[0], self._times[1], self._totals[1])
+        parts = (
+            *(self._times[0], self._totals[0], self._times[1], self._totals[1]),
+            self._firsts,
+        )
         return head + b"".join(part.tobytes() for part in parts)
 
-    def add(self, kind: int, new: list[int], resolution: int) -> None:
+    def add(self, kind: int, new: list[int], resolution: int, day: int = 0) -> None:
         """Counts events more.
 
         Args:
             kind: `IMPRESSION` or `CLICK`.
             new: their times in ticks, in any order.
             resolution: of the counter.
+            day: ticks, where the first impression of each is asked for; 0: not asked.
         """
         if not new:
             return
         if kind == IMPRESSION:
             known = [self._first] if self._first >= 0 else []
             self._first = min(*new, *known, new[0])
+            if day:
+                every = np.sort(np.array([*self._firsts, *new], np.int64))
+                self._firsts = array("q", every[_begins(every // day)].tobytes())
         times, totals = self._times[kind], self._totals[kind]
         if len(new) == 1 and (not times or new[0] >= times[-1]):
             self._append(kind, new[0], resolution)
@@ -68,7 +78,7 @@ class CounterState:
         count = np.concatenate([count, np.ones(len(new), np.int64)])
         order = np.argsort(time, kind="stable")
         time, count = time[order], count[order]
-        begins = np.diff(time // resolution, prepend=-1) != 0
+        begins = _begins(time // resolution)
         ends = np.append(np.flatnonzero(begins)[1:], len(time)) - 1
         total = self._base[kind] + np.cumsum(count)[ends]
         for target, values in ((times, time[ends]), (totals, total)):
@@ -90,7 +100,7 @@ class CounterState:
         times, totals = self._times[kind], self._totals[kind]
         place = bisect_left(times, time // resolution * resolution)
         is_sum = place == len(times) or times[place] // resolution != time // resolution
-        self._base[kind] -= is_sum  # in what is but a sum by now
+        self._base[kind] -= is_sum and not place  # in what is but a sum by now
         for later in range(place, len(totals)):
             totals[later] -= 1
         before = totals[place - 1] if place else self._base[kind]
@@ -107,6 +117,25 @@ class CounterState:
                 self._base_time[kind] = max(times[count - 1], self._base_time[kind])
                 del times[:count], totals[:count]
 
+        del self._firsts[: bisect_left(self._firsts, before)]
+
+    def thin(self, before: int, day: int) -> None:
+        """Keeps of the entries before a time only each day's last, its sum.
+
+        Args:
+            before: in ticks.
+            day: ticks.
+        """
+        for kind in (IMPRESSION, CLICK):
+            times, totals = self._times[kind], self._totals[kind]
+            count = bisect_left(times, before)
+            if count > 1:
+                days = np.array(times[:count]) // day
+                kept = np.append(days[1:] != days[:-1], True)
+                for target in (times, totals):
+                    values = np.array(target[:count])[kept]
+                    target[:count] = array("q", values.tobytes())
+
     def before(self, kind: int, time: int | None) -> int:
         """Events before a bucket's beginning; of None, before all."""
         if time is None:
@@ -119,9 +148,17 @@ class CounterState:
         place = bisect_left(self._times[kind], time)
         return self._times[kind][place - 1] if place else self._base_time[kind]
 
-    def first(self) -> int:
-        """Time of the first impression, or -1."""
-        return self._first
+    def first(self, since: int | None) -> int:
+        """Time of the first impression from a day's beginning on, or -1."""
+        if since is None:
+            return self._first
+        place = bisect_left(self._firsts, since)
+        return self._firsts[place] if place < len(self._firsts) else -1
+
+
+def _begins(groups: np.ndarray) -> np.ndarray:
+    """Whether a group, of those side by side, begins here."""
+    return np.diff(groups, prepend=-1) != 0
 
 
 class StateEvents:
@@ -145,9 +182,9 @@ class StateEvents:
         kind = self._kind
         return self._array(state.last_before(kind, time) for state in self._states)
 
-    def first(self) -> np.ndarray:
+    def first(self, since: int | None) -> np.ndarray:
         """See `ctr_tf.computed.event_index.GroupEvents`."""
-        return self._array(state.first() for state in self._states)
+        return self._array(state.first(since) for state in self._states)
 
     def _array(self, values: Iterable[int]) -> np.ndarray:
         return np.fromiter(values, np.int64, len(self._states))

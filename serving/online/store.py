@@ -263,7 +263,9 @@ class OnlineStore:
         written = {}
         for name, user in users.items():
             if user.has_changed:
-                user.timeline.forget(latest - self._late, self.schema.history_length)
+                now = latest - self._late  # the earliest that requests may have
+                since = self.schema.known_since(now, self.schema.ticks)
+                user.timeline.forget(now, self.schema.history_length, since)
                 written[make_key("h", name)] = user.timeline.to_bytes()
             if table == "exposures":
                 after = latest - self._late - self._gap
@@ -389,9 +391,14 @@ class OnlineStore:
                     state.remove(kind, time, bucket)
             for kind in (IMPRESSION, CLICK):
                 new = {time: n for (of, time), n in found.items() if of == kind}
-                state.add(kind, list(collections.Counter(new).elements()), bucket)
-            oldest = latest - self._late - counter.longest
-            state.forget(oldest // counter.resolution * counter.resolution)
+                times = list(collections.Counter(new).elements())
+                state.add(kind, times, bucket, counter.day_of_firsts)
+            now = counter.bucket_of(latest - self._late)
+            oldest = now - counter.longest
+            if counter.horizon is not None:
+                state.thin(oldest, DAY * counter.ticks)
+                oldest = counter.known_since(now)
+            state.forget(oldest)
             written[key] = state.to_bytes()
         transaction.put(written)
 
@@ -439,7 +446,8 @@ class OnlineStore:
         self.counts["unknown users"] += profile is None
         items |= self._remember(missing, found)
         profile, timeline = _unpack(profile), Timeline(self._columns, history)
-        window = timeline.before(now, self.schema.history_length)
+        since = self.schema.known_since(now, ticks)
+        window = timeline.before(now, self.schema.history_length, since)
         counted = [{**own, **row} for row in rows]
         keys = self._counter_keys(name, counted, items, profile)
         before, missing = self._items.split(timeline.items[window])

@@ -102,18 +102,25 @@ class Timeline:
                     del values[place]
                 return
 
-    def forget(self, time: int, keep: int) -> None:
-        """Keeps of the behaviors before a time only the latest."""
+    def forget(self, time: int, keep: int, since: int = 0) -> None:
+        """Keeps of the behaviors before a time only the latest.
+
+        Args:
+            time: in ticks.
+            keep: how many.
+            since: earlier ones are not kept at all.
+        """
         count = bisect_left(self.times, time) - keep
+        count = max(count, bisect_left(self.times, since))
         if count > 0:
             lists = (self.times, self.items, self._is_click, *self.columns.values())
             for values in lists:
                 del values[:count]
 
-    def before(self, time: int, length: int) -> slice:
-        """Where the latest behaviors strictly before a time are."""
+    def before(self, time: int, length: int, since: int = 0) -> slice:
+        """Where the latest behaviors strictly before a time, since another, are."""
         stop = bisect_left(self.times, time)
-        return slice(max(0, stop - length), stop)
+        return slice(max(bisect_left(self.times, since), stop - length), stop)
 
     def _merge(self, place: int, is_click: bool, row: dict) -> None:
         """Of equals the one that the job would keep: no click, then by content."""

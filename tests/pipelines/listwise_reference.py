@@ -27,6 +27,15 @@ def _known(row, schema):
     return row["time"] + delay * schema.ticks
 
 
+def _since(now, schema):
+    """From when on what happened counts, in ticks."""
+    if schema.horizon is None:
+        return 0
+    day = 86_400 * schema.ticks
+    begin = now - parse_duration(schema.horizon) * schema.ticks
+    return begin - begin % day
+
+
 def _merged(rows, names, schema: Schema):
     """Rows of one slate and item as one exposure."""
     first = min(rows, key=lambda r: (r["time"], _content(r, names)))
@@ -223,7 +232,11 @@ def samples(log, schema: Schema, validation_start, vocabulary=None):
         for f in _features("context", schema):
             value = slate[0].get(f.name)
             sample[f"context_{f.name}"] = _listed(f, value, vocabulary)
-        past = [row for row in histories.get(user, []) if row["time"] < raw_now]
+        past = [
+            row
+            for row in histories.get(user, [])
+            if _since(raw_now, schema) <= row["time"] < raw_now
+        ]
         past = past[-schema.history_length :]
         times = [row["time"] // schema.ticks for row in past]
         sample["behavior_time"] = times
@@ -288,9 +301,10 @@ def _counters(row, exposures, behaviors, now, schema, items, users):
             if _key(e, other, schema, items, users) == key
             and (not user or e["user_id"] == row["user_id"])
         ]
-        shown = [e["time"] for e in same if e["time"] < until]
+        begin = _since(until, schema)
+        shown = [e["time"] for e in same if begin <= e["time"] < until]
         clicked = [e["known"] for e in same if e.get("known") is not None]
-        clicked = [time for time in clicked if time < until]
+        clicked = [time for time in clicked if begin <= time < until]
         middle = "" if other == "item_id" else f"{other}_"
         alone = "user_id" in choice.by
         default = ("all",) if alone else schema.counter_windows

@@ -8,6 +8,7 @@ from job_helpers import SCHEMA, START, random_log, run_job, write_log
 
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.data.prepared import PreparedData
+from ctr_tf.time import DAY
 from pipelines.sources.source import get_source
 from serving.online.replay import ReplayError, replay
 from serving.online.store import OnlineStore
@@ -33,6 +34,10 @@ SCHEMAS = {
     ),
     "delay": dataclasses.replace(SCHEMA, feedback_delay="25s"),
     "milliseconds": dataclasses.replace(SCHEMA, time_unit="milliseconds"),
+    "horizon": dataclasses.replace(SCHEMA, horizon="50h", history_length=40),
+    "horizon in milliseconds": dataclasses.replace(
+        SCHEMA, horizon="30h", history_length=40, time_unit="milliseconds"
+    ),
 }
 
 
@@ -89,7 +94,8 @@ def in_milliseconds(log, seed):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_request_is_its_record(tmp_path, name, seed):
     schema = SCHEMAS[name]
-    log = told_again(random_log(seed), seed)
+    seconds = 4_000 if schema.horizon is None else 9 * DAY
+    log = told_again(random_log(seed, seconds=seconds), seed)
     if schema.ticks > 1:
         log = in_milliseconds(log, seed)
     result = replayed(tmp_path, log, schema)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from ctr_tf.computed.counters import NEVER, NO_CLICK, NOT_SHOWN, Counter
+from ctr_tf.time import DAY
 from pipelines import shared_counters
 from pipelines.arrow import concat
 from pipelines.shared_counters import (
@@ -16,6 +17,7 @@ from pipelines.shared_counters import (
 )
 
 USER_BUCKETS = 7
+SLOWER = 2_161
 
 
 def random_events(random, count, words):
@@ -34,16 +36,35 @@ def random_events(random, count, words):
     )
 
 
+def slower(events):
+    """The same events with more time between them."""
+    for i, name in enumerate(events.column_names):
+        if "time" in name:
+            time = events[name].to_numpy()
+            longer = np.where(time < 0, time, time * SLOWER)  # what is no time stays
+            events = events.set_column(i, name, pa.array(longer))
+    return events
+
+
 @pytest.mark.parametrize("words", [["red", "blue", "green"], range(100, 140)])
 @pytest.mark.parametrize("resolution", [1, 60])
 @pytest.mark.parametrize("by", ["item_id", "color"])
 @pytest.mark.parametrize("at_once", [1 << 20, 16])
-def test_sums_answer_as_all_events_do(monkeypatch, by, resolution, words, at_once):
+@pytest.mark.parametrize("horizon", [None, 2 * DAY])
+def test_sums_answer_as_all_events_do(
+    monkeypatch, by, resolution, words, at_once, horizon
+):
     monkeypatch.setattr(shared_counters, "_BLOCK", at_once)
     random = np.random.default_rng(0)
-    counter = Counter(by, ("60s", "240s", "all"), resolution)
+    if horizon is None:
+        counter = Counter(by, ("60s", "240s", "all"), resolution)
+    else:  # its windows and times are longer: 400 of them are ten days
+        windows = (str(60 * SLOWER), str(2 * DAY), "all")
+        counter = Counter(by, windows, resolution, newness=True, horizon=horizon)
     sizes = [0, *random.integers(1, 120, USER_BUCKETS - 1)]
     buckets = [random_events(random, size, list(words)) for size in sizes]
+    if horizon is not None:
+        buckets = [slower(events) for events in buckets]
     every = concat(buckets)
     code = np.unique(every["key"], return_inverse=True)[1]
     times = (every[name].to_numpy() for name in ("time", "_click_time"))

@@ -100,10 +100,14 @@ features = st.one_of(
 @given(
     st.lists(features, max_size=6, unique_by=lambda f: f.name),
     st.sampled_from([-8, 0, 5.5]),
+    st.sampled_from([None, "90d", 259_200]),
 )
-def test_yaml_round_trip(declared, offset):
-    schema = Schema("shop", (ITEM, *declared), utc_offset_hours=offset)
-    assert Schema.from_yaml(schema.to_yaml()) == schema
+def test_yaml_round_trip(declared, offset, horizon):
+    features = (ITEM, *declared)
+    schema = Schema("shop", features, utc_offset_hours=offset, horizon=horizon)
+    text = schema.to_yaml()
+    assert Schema.from_yaml(text) == schema
+    assert ("horizon" in text) == (horizon is not None)
 
 
 @pytest.mark.parametrize(
@@ -117,10 +121,11 @@ def test_yaml_round_trip(declared, offset):
         ("history_length: true", "`history_length` must be an integer. .* True"),
         ("counter_windows: 2h", "`counter_windows` must be a list. Received: '2h'"),
         ("name: 7", "`name` must be a string. Received: 7"),
-        ("horizon: 7", "Unknown .* 'horizon'"),
+        ("horizons: 7", "Unknown .* 'horizons'"),
+        ("horizon: soon", "`horizon`: A duration is a positive .* 'soon'"),
         ("time_zone: Mars/Olympus", "Unknown time zone 'Mars/Olympus'"),
         ("{time_zone: Asia/Kolkata, utc_offset_hours: 5}", "not both. Received: 5.0"),
-        ("feedback_delay: soon", "A duration is a whole number .* 'soon'"),
+        ("feedback_delay: soon", "`feedback_delay`: A duration is .* 'soon'"),
         ("counters: [{by: item_id, source: views}]", "Unknown `source` 'views'"),
         ("all_clicked: 1", "`all_clicked` must be true or false. Received: 1"),
     ],

@@ -13,7 +13,7 @@ from ctr_tf.data.writing import serialize
 from ctr_tf.models import build_ranker
 from ctr_tf.models.sparse_ctr_config import SparseCTRConfig
 from ctr_tf.synthetic.random_samples import random_sample, random_vocabularies
-from ctr_tf.time import chunk_ids
+from ctr_tf.time import DAY, chunk_ids
 from serving.inputs import user_inputs
 from serving.request import request_from_sample, request_to_tensors
 from serving.saved_model import call
@@ -90,6 +90,30 @@ def test_behaviors_of_the_requests_own_second(tmp_path, unit):
     (told,) = (i for i in user_inputs(schema) if i.name == "behavior_time")
     word = {"seconds": "not before", "milliseconds": "after"}[unit]
     assert f"those {word} request_time are left out" in told.meaning
+
+
+def test_behaviors_beyond_the_horizon_are_left_out(tmp_path):
+    schema = dataclasses.replace(SCHEMA, horizon="3d")
+    vocabularies = random_vocabularies(schema, 20)
+    samples = some_samples(schema, vocabularies, 4)
+    loaded, _ = export(schema, samples, vocabularies, tmp_path)
+    for sample in samples:
+        now = int(sample["request_time"][0])
+        begin = (now - 3 * DAY) // DAY * DAY
+        request = request_from_sample(sample, schema, vocabularies)
+        behaviors = request["behaviors"]
+        for back, behavior in enumerate(behaviors[::-1]):
+            behavior["time"] = begin + 2 - back  # the latest three are known
+        scores = []
+        for asked in (behaviors, behaviors[-3:], behaviors[-2:]):
+            tensors = request_to_tensors(request | {"behaviors": asked}, schema)
+            score = call(loaded.signatures["serving_default"], tensors)
+            scores.append(score["probability"])
+        assert len(behaviors) > 3
+        np.testing.assert_array_equal(scores[0], scores[1])
+        assert np.abs(scores[1] - scores[2]).max() > 1e-5
+    (told,) = (i for i in user_inputs(schema) if i.name == "behavior_time")
+    assert "and those before the UTC day of request_time - 3d" in told.meaning
 
 
 @pytest.mark.parametrize("unit", ["seconds", "milliseconds"])
