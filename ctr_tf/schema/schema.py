@@ -370,13 +370,13 @@ class Schema:
         for key in ("counter_windows", "labels", "null_values", "places"):
             data[key] = list(data[key])
         data["counters"] = [_choice_to_mapping(choice) for choice in self.counters]
-        del data["positive"]
+        del data["positive"], data["horizon"]
+        if self.horizon is not None:
+            data["horizon"] = self.horizon
         if self.positive is not None:  # without it the text is as it always was
             data["positive"] = configs.to_mapping(self.positive)
         if not self.all_clicked:
             del data["all_clicked"]
-        if self.horizon is None:
-            del data["horizon"]
         return yaml.safe_dump(data, sort_keys=False, width=88)
 
     @classmethod
