@@ -78,7 +78,8 @@ def _schema_lines(schema: Schema, vocabularies: Vocabularies) -> list[str]:
         "time",
         [
             _zone(schema),
-            f"history of {schema.history_length:,}",
+            f"history of {schema.history_length:,}"
+            + (f" within {schema.horizon}" if schema.horizon else ""),
             plural(schema.num_chunks, "chunk"),
         ],
     )

@@ -67,8 +67,7 @@ class CounterState:
             known = [self._first] if self._first >= 0 else []
             self._first = min(*new, *known, new[0])
             if day:
-                every = np.sort(np.array([*self._firsts, *new], np.int64))
-                self._firsts = array("q", every[_begins(every // day)].tobytes())
+                self._note_firsts(new, day)
         times, totals = self._times[kind], self._totals[kind]
         if len(new) == 1 and (not times or new[0] >= times[-1]):
             self._append(kind, new[0], resolution)
@@ -85,6 +84,13 @@ class CounterState:
             del target[:]
             target.frombytes(values.astype(np.int64).tobytes())
 
+    def _note_firsts(self, new: list[int], day: int) -> None:
+        firsts = self._firsts
+        if firsts and all(firsts[-1] <= t < (firsts[-1] // day + 1) * day for t in new):
+            return
+        every = np.sort(np.array([*firsts, *new], np.int64))
+        self._firsts = array("q", every[_begins(every // day)].tobytes())
+
     def _append(self, kind: int, time: int, resolution: int) -> None:
         """Counts one event at or after all others."""
         times, totals = self._times[kind], self._totals[kind]
@@ -96,7 +102,10 @@ class CounterState:
             times.append(time)
 
     def remove(self, kind: int, time: int, resolution: int) -> None:
-        """Takes one event back; others of its bucket stay as late as it was."""
+        """Takes one event back.
+
+        Others of its bucket stay as late as it was, and its day as early.
+        """
         times, totals = self._times[kind], self._totals[kind]
         place = bisect_left(times, time // resolution * resolution)
         is_sum = place == len(times) or times[place] // resolution != time // resolution
@@ -116,7 +125,6 @@ class CounterState:
                 self._base[kind] = totals[count - 1]
                 self._base_time[kind] = max(times[count - 1], self._base_time[kind])
                 del times[:count], totals[:count]
-
         del self._firsts[: bisect_left(self._firsts, before)]
 
     def thin(self, before: int, day: int) -> None:
