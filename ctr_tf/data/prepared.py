@@ -16,8 +16,8 @@ from ctr_tf.schema.vocabulary import (
     Vocabularies,
     content_digests,
     content_hash,
+    different_line,
     id_maps,
-    without_limits,
 )
 from ctr_tf.storage import check_store, files
 from ctr_tf.storage.tensorflow_stores import for_tensorflow
@@ -94,10 +94,11 @@ class PreparedData:
             UserError: if the schemas differ in more than `min_count` and `max_size`, or
                 the tokenizers of their texts.
         """
-        if without_limits(self.schema) != without_limits(schema):
+        if different := different_line(schema, self.schema):
+            there, here = different
             raise UserError(
                 "The data's schema must be that of the model (but for `min_count` and "
-                f"`max_size`). Received: {self.folder}"
+                f"`max_size`): '{there}' there, '{here}' here. Received: {self.folder}"
             )
         if self.content_hash == content_hash(schema, vocabularies):
             return self

@@ -1,5 +1,6 @@
 """Prepared data sets and their records: what is wrong with a bad one, in words."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -263,5 +264,9 @@ def test_data_are_read_by_other_vocabularies(tmp_path, caplog):
     for key in expected:
         np.testing.assert_array_equal(found[key], expected[key], err_msg=key)
     assert not np.array_equal(unmapped["candidate_item_id"], found["candidate_item_id"])
-    with pytest.raises(ValueError, match="schema must be that of the model"):
+    wanted = "must be that of the model .*'history_length: 7' there"
+    with pytest.raises(ValueError, match=wanted):
         other.read_as(make_schema(history_length=7), VOCABULARIES)
+    horizon = dataclasses.replace(SCHEMA, horizon="90d")
+    with pytest.raises(ValueError, match="'horizon: 90d' there, '' here"):
+        other.read_as(horizon, VOCABULARIES)
