@@ -1,10 +1,12 @@
 """Caches of states: least recently used in memory, and a real Redis."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from redis_server import Redis
+from running_server import SECONDS
 
 from serving.client import Client
 from serving.state_cache import RedisStateCache, StateCache
@@ -25,11 +27,22 @@ def test_the_state_used_longest_ago_goes_first():
     assert len(cache) == 0
 
 
-def test_a_state_grows_old():
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds, a list of one, that pass for caches when a test says so."""
+    now = [1_000.0]
+    monkeypatch.setattr(
+        "serving.state_cache.time", SimpleNamespace(monotonic=lambda: now[0])
+    )
+    return now
+
+
+def test_a_state_grows_old(clock):
     cache = StateCache(ttl=0.05)
     cache.put("a", b"a")
+    clock[0] += 0.04
     assert cache.get("a") == b"a"
-    time.sleep(0.06)
+    clock[0] += 0.02
     assert cache.get("a") is None
     assert (cache.counts.hits, cache.counts.misses) == (1, 1)
     with pytest.raises(ValueError, match="`ttl` must be positive. Received: 0"):
@@ -45,14 +58,18 @@ def redis(tmp_path):
 
 
 def test_redis_keeps_bytes_for_a_while(redis):
-    cache = RedisStateCache(redis.url, ttl=0.2, timeout=1.0)
-    other = RedisStateCache(redis.url, timeout=1.0)
+    cache = RedisStateCache(redis.url, timeout=SECONDS)
+    other = RedisStateCache(redis.url, timeout=SECONDS)
+    short = RedisStateCache(redis.url, ttl=0.2, timeout=SECONDS)
     assert cache.get("a") is None
     state = bytes(range(256)) * 100
     cache.put("a", state)
     assert other.get("a") == state
-    time.sleep(0.3)
-    assert other.get("a") is None
+    short.put("a", state)
+    deadline = time.monotonic() + SECONDS
+    while other.get("a") is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     cache.put("b", state)
     cache.delete("b")
     assert cache.get("b") is None
@@ -61,7 +78,7 @@ def test_redis_keeps_bytes_for_a_while(redis):
 
 def test_clients_share_states_in_redis(redis, server, models, requests, expected):
     def client():
-        cache = RedisStateCache(redis.url, timeout=1.0)
+        cache = RedisStateCache(redis.url, timeout=SECONDS)
         return Client(server.grpc, model_dir=models, cache=cache, timeout=30)
 
     for from_cache in (False, True):
@@ -74,9 +91,9 @@ def test_clients_share_states_in_redis(redis, server, models, requests, expected
 
 
 def test_without_redis_the_client_goes_without(
-    redis, server, models, requests, expected, caplog
+    redis, server, models, requests, expected, caplog, clock
 ):
-    cache = RedisStateCache(redis.url, timeout=1.0, pause=0.3)
+    cache = RedisStateCache(redis.url, timeout=SECONDS, pause=0.3)
     with Client(server.grpc, model_dir=models, cache=cache, timeout=30) as client:
 
         def score():
@@ -92,6 +109,7 @@ def test_without_redis_the_client_goes_without(
         assert cache.counts.errors == 4  # two look-ups, two states to keep
         assert len(caplog.records) == 1  # the pause: only the first was tried
         redis.start()
-        time.sleep(0.3)
+        assert not score()  # the pause is not over
+        clock[0] += 0.3
         assert [score(), score()] == [False, True]
-        assert cache.counts.errors == 4
+        assert cache.counts.errors == 6
