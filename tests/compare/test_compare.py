@@ -74,10 +74,9 @@ def test_variants_at_once_are_one_row():
     assert rows[0].name == "sparsectr-B1+full_attention"
     assert rows[0].overrides == {"relations": [], "attention": "full"}
     assert {"sparsectr-B1", "sparsectr-A1"} < {row.name for row in rows}
-    agreed = variants(["ctr_sink-without_sinks+without_signal"])[0]
-    assert agreed.overrides == {
-        "sinks": False, "inter_sink": 0, "sink_stage": 0.0, "signal": "none"
-    }  # fmt: skip
+    agreed = variants(["ctr_sink-without_signal+two_stages+stages_and_inter_sink"])[0]
+    wanted = {"signal": "none", "sink_stage": 0.5, "inter_sink": 2}
+    assert agreed.overrides == wanted
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -113,6 +112,10 @@ def test_alternatives_are_all_that_sparsectr_offers():
         (
             ["--models", "ctr_sink-without_sinks+two_stages"],
             "`two_stages` sets `sink_stage` to 0.5, another variant beside it to 0.0",
+        ),
+        (
+            ["--models", "ctr_sink-without_sinks+without_signal"],
+            "`without_signal` sets `signal`, which has no effect beside the other",
         ),
         (
             ["--models", "sparsectr-A1+A2"],
