@@ -14,6 +14,7 @@ engines and job servers are fetched into a cache folder, `~/.cache/ctr-tf` or
 To run a job on a cluster that you have, see docs/engines.md.
 """
 
+import _thread
 import argparse
 import contextlib
 import logging
@@ -22,6 +23,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ from types import FrameType
 
 from ctr_tf.commands.arguments import Parser
 from ctr_tf.commands.main import resolve
-from ctr_tf.errors import check_positive_options
+from ctr_tf.errors import UserError, check_positive_options
 from ctr_tf.ports import HOST, free_port, listens
 from pipelines.engines import flink, spark
 from pipelines.engines.java import check_java
@@ -121,12 +123,43 @@ def main(argv: list[str]) -> int:
     _log.info("Logs of the engine: %s", logs)
     signal.signal(signal.SIGTERM, _interrupt)
     engine = running(options.engine, logs, options.memory_mb, options.slots)
-    with engine as (_, words):
+    with engine as (services, words), watched(services):
         if options.job is None:
             _log.info("Ready until Ctrl-C. Options of a job: %s", " ".join(words))
             while True:  # a signal that another thread takes would not end a pause
                 time.sleep(_LOOK_SECONDS)
         return resolve([options.job])[0].main([*words, *of_the_job])
+
+
+@contextlib.contextmanager
+def watched(services: Services) -> Iterator[None]:
+    """Ends what the main thread does when a program ends that it needs.
+
+    Raises:
+        UserError: names the program, and says its last words.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_SECONDS):
+            if services.ended():
+                _thread.interrupt_main()
+                return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        try:
+            yield
+        finally:  # no interrupt comes later than here
+            is_over.set()
+            watcher.join()
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if told := services.ended():
+            needs_more = "OutOfMemory" in told
+            hint = ". More memory may help: --memory_mb" if needs_more else ""
+            raise UserError(told + hint) from error
+        raise
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

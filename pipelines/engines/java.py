@@ -66,6 +66,8 @@ def java(
     opens.append("--add-exports=java.base/sun.net.util=ALL-UNNAMED")
     return [
         *("java", f"-Xmx{heap_mb}m", f"-Djava.io.tmpdir={temporary}", *opens),
+        # A program of many threads that loses one of them waits for it without end.
+        "-XX:+ExitOnOutOfMemoryError",
         *properties,
         *("-classpath", ":".join(classpath), main, *arguments),
     ]

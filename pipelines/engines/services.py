@@ -62,10 +62,22 @@ class Services:
         deadline = time.monotonic() + _SECONDS_TO_START
         while not answers():
             if process.poll() is not None or time.monotonic() > deadline:
-                last = path.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:]
+                last = _last_lines(path)
                 raise RuntimeError("\n".join([f"{name} is not up, see {path}:", *last]))
             time.sleep(0.2)
         _log.info("%s is up", name)
+
+    def ended(self) -> str | None:
+        """What is told of a program that has ended by itself; None while all run."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                path = self.logs / f"{name}.log"
+                last = "".join(_last_lines(path)[-1:])
+                return (
+                    f"{name} has ended, and what it worked at with it, see {path}. "
+                    f"Received: the status {process.returncode} and '{last}'"
+                )
+        return None
 
     def stop(self) -> None:
         """Stops all programs, the latest first, and what they started."""
@@ -79,6 +91,10 @@ class Services:
                 pass
             _signal(process, signal.SIGKILL)
             process.wait()
+
+
+def _last_lines(path: Path) -> list[str]:
+    return path.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:]
 
 
 def read_json(port: int, path: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from ctr_tf.errors import UserError
 from ctr_tf.ports import HOST, free_port, free_ports, listens
 from pipelines.engines.artifacts import check_sums
+from pipelines.engines.engine import watched
 from pipelines.engines.services import Services, read_json
 
 
@@ -79,3 +80,32 @@ def test_files_must_have_the_checksums(tmp_path):
     os.rename(folder / "b.jar", folder / "c.jar")
     with pytest.raises(UserError, match=r"Received: a.jar, b.jar, c.jar$"):
         check_sums(folder, sums)
+
+
+def test_a_program_that_ends_ends_what_needs_it(tmp_path):
+    services = Services(tmp_path)
+    end = tmp_path / "end"
+    script = (
+        "import pathlib, time\n"
+        f"while not pathlib.Path({str(end)!r}).exists(): time.sleep(0.01)\n"
+        "raise SystemExit('Terminating due to java.lang.OutOfMemoryError')"
+    )
+    services.start("worker", [sys.executable, "-c", script], lambda: True)
+    try:
+        with watched(services):
+            assert services.ended() is None
+        with pytest.raises(RuntimeError, match="its own"), watched(services):
+            raise RuntimeError("its own")
+        wanted = (
+            r"^worker has ended, .* see .*worker.log. Received: the status 1 and "
+            r"'Terminating .*OutOfMemoryError'. More memory may help: --memory_mb$"
+        )
+        with pytest.raises(UserError, match=wanted), watched(services):
+            end.touch()
+            while True:
+                time.sleep(0.05)
+        with pytest.raises(UserError, match=wanted), watched(services):
+            services.processes["worker"].wait()
+            raise RuntimeError("what the job says then")
+    finally:
+        services.stop()
