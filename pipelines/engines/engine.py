@@ -136,7 +136,8 @@ def watched(services: Services) -> Iterator[None]:
     """Ends what the main thread does when a program ends that it needs.
 
     Raises:
-        UserError: names the program, and says its last words.
+        UserError: names the program, and says its last words; or says that memory was
+            too little, where a job has failed.
     """
     is_over = threading.Event()
 
@@ -155,11 +156,17 @@ def watched(services: Services) -> Iterator[None]:
             is_over.set()
             watcher.join()
     except (KeyboardInterrupt, RuntimeError) as error:
-        if told := services.ended():
-            needs_more = "OutOfMemory" in told
-            hint = ". More memory may help: --memory_mb" if needs_more else ""
-            raise UserError(told + hint) from error
-        raise
+        told = services.ended()
+        if told is None and isinstance(error, KeyboardInterrupt):
+            raise
+        if log := services.log_with("OutOfMemoryError"):
+            told = (
+                f"{told or 'The job has failed'}. There was too little memory, see "
+                f"{log}: --memory_mb gives more, --num_shards and --num_buckets need less"
+            )
+        if told is None:
+            raise
+        raise UserError(told) from error
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

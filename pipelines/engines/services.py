@@ -28,6 +28,7 @@ class Services:
 
     def __init__(self, logs: Path):
         self.logs = logs.resolve()
+        self._begun = time.time()
         self.processes: dict[str, subprocess.Popen] = {}
 
     def start(
@@ -77,6 +78,15 @@ class Services:
                     f"{name} has ended, and what it worked at with it, see {path}. "
                     f"Received: the status {process.returncode} and '{last}'"
                 )
+        return None
+
+    def log_with(self, words: str) -> Path | None:
+        """The first file of the logs, of this time, that has these words, or None."""
+        for path in sorted(self.logs.rglob("*")):
+            if path.is_file() and path.stat().st_mtime >= self._begun:
+                with path.open(errors="replace") as file:
+                    if any(words in line for line in file):
+                        return path
         return None
 
     def stop(self) -> None:

@@ -96,9 +96,21 @@ def test_a_program_that_ends_ends_what_needs_it(tmp_path):
             assert services.ended() is None
         with pytest.raises(RuntimeError, match="its own"), watched(services):
             raise RuntimeError("its own")
+        executor = tmp_path / "executors" / "0" / "stderr"
+        executor.parent.mkdir(parents=True)
+        executor.write_text("java.lang.OutOfMemoryError: Java heap space\n")
+        told = "^The job has failed. There was too little memory, see .*/0/stderr: "
+        with pytest.raises(UserError, match=told), watched(services):
+            raise RuntimeError("failed the maximum allowable number of times: 4")
+        with pytest.raises(KeyboardInterrupt), watched(services):
+            raise KeyboardInterrupt
+        os.utime(executor, (0, 0))  # of an earlier job
+        with pytest.raises(RuntimeError, match="its own"), watched(services):
+            raise RuntimeError("its own")
         wanted = (
             r"^worker has ended, .* see .*worker.log. Received: the status 1 and "
-            r"'Terminating .*OutOfMemoryError'. More memory may help: --memory_mb$"
+            r"'Terminating .*OutOfMemoryError'. There was too little memory, see "
+            r".*worker.log: --memory_mb gives more, --num_shards and --num_buckets need"
         )
         with pytest.raises(UserError, match=wanted), watched(services):
             end.touch()
