@@ -162,7 +162,8 @@ def watched(services: Services) -> Iterator[None]:
         if log := services.log_with("OutOfMemoryError"):
             told = (
                 f"{told or 'The job has failed'}. There was too little memory, see "
-                f"{log}: --memory_mb gives more, --num_shards and --num_buckets need less"
+                f"{log}: --memory_mb gives more, and larger --num_shards and "
+                "--num_buckets need less"
             )
         if told is None:
             raise

@@ -110,7 +110,7 @@ def test_a_program_that_ends_ends_what_needs_it(tmp_path):
         wanted = (
             r"^worker has ended, .* see .*worker.log. Received: the status 1 and "
             r"'Terminating .*OutOfMemoryError'. There was too little memory, see "
-            r".*worker.log: --memory_mb gives more, --num_shards and --num_buckets need"
+            r".*worker.log: --memory_mb gives more, and larger --num_shards and "
         )
         with pytest.raises(UserError, match=wanted), watched(services):
             end.touch()
