@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from ctr_tf.data.manifest import Counts
+from ctr_tf.data.manifest import Counts, TableCounts
 from ctr_tf.errors import UserError, unknown_name
 
 CLICKS = "clicks"
@@ -97,6 +97,7 @@ class RejectionLimits:
                 f"{rest:,} of {read:,} {what} are unfit for use, more than {most:g} of "
                 "them"
             )
-        if read and not count.kept and not faults:
+        older = count.older if isinstance(count, TableCounts) else 0
+        if read > older and not count.kept and not faults:
             faults.append(f"all {read:,} {what} are unfit for use")
         return faults

@@ -36,7 +36,7 @@ from pipelines.parts import Parts
 from pipelines.pool import WritePool, add_pools
 from pipelines.publish import WriteRejected, WriteReport
 from pipelines.run import run_pipeline
-from pipelines.sources.source import TABLES, Source, get_source
+from pipelines.sources.source import EVENTS, TABLES, Source, get_source
 from pipelines.sources.unread import check_all_read
 from pipelines.splits import Period, SplitRule, date_of, parse_time
 from pipelines.summary import empty_splits, folder_notes, summary
@@ -107,12 +107,15 @@ def run(argv: list[str]) -> Manifest:
     _log.info(
         "Reading %d shards of %s by source '%s'", len(shards), folder, source.name
     )
-    if source.since:
-        _log.info(
-            "No sample knows of what happened before %s, which is not read, nor are "
-            "%d files in folders of such days",
-            *(date_of(source.since), len(old)),
-        )
+    for table in EVENTS:
+        if since := source.reads_from(table):
+            _log.info(
+                "No sample knows of %s before %s: they are passed over, and %d files "
+                "of them in folders of such days are not opened",
+                *(table, date_of(since), sum(shard.table == table for shard in old)),
+            )
+    if source.since and not source.reads_from("exposures"):
+        _log.info("All exposures are read: a click of any of them may be known late")
     with output.unfinished() as temporary:
         pipeline = beam.Pipeline(options=beam_options)
         build(
@@ -170,7 +173,6 @@ def build(
             steps.ReadShard(
                 *(source, schema, parts),
                 None if negatives is None else end,
-                rule.period.first_known(schema),
             )
         ).with_outputs(*steps.ReadShard.OUTPUTS)
     )
@@ -178,7 +180,12 @@ def build(
     starts = beam.pvalue.AsSingleton(
         once
         | "Find splits"
-        >> beam.Map(steps.find_starts, days=beam.pvalue.AsList(days), rule=rule)
+        >> beam.Map(
+            steps.find_starts,
+            days=beam.pvalue.AsList(days),
+            rule=rule,
+            since=rule.period.first_known(schema),
+        )
     )
     items = (
         raw["items"]

@@ -146,7 +146,8 @@ def _table_counts(
     read, kept, merged = (
         counts.get(f"{table} {kind}", 0) for kind in ("read", "kept", "merged")
     )
-    return TableCounts(read, kept, merged, dict(reasons))
+    older = counts.get(f"{table} older", 0)
+    return TableCounts(read, kept, merged, dict(reasons), older)
 
 
 def _splits(statistics: Statistics, starts: tuple[int | None, ...]) -> dict[str, Split]:

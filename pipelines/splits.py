@@ -8,7 +8,7 @@ import numpy as np
 
 from ctr_tf.errors import UserError
 from ctr_tf.schema import Schema
-from ctr_tf.time import DAY, MAX_TIME, MIN_TIME
+from ctr_tf.time import DAY, MAX_TIME, MIN_TIME, parse_duration
 from pipelines.sources.source import Split
 
 _NEVER = np.iinfo(np.int64).max
@@ -78,12 +78,15 @@ class Period:
     def first_known(self, schema: Schema) -> int:
         """Unix seconds, before which nothing is known to any of its samples.
 
-        A day before the horizon of the first one: a slate that began the day before may
-        have rows within it.
+        Before the horizon of the first one by what a slate that began earlier may have
+        of it, a day or `session_gap`, and by what a click may be known later.
         """
         if self.start is None or schema.horizon is None:
             return 0
-        return max(0, schema.known_since(self.start) - DAY)
+        resolution = parse_duration(schema.counter_resolution, may_be_zero=True)
+        slate = max(DAY, parse_duration(schema.session_gap))
+        delay = parse_duration(schema.feedback_delay, may_be_zero=True)
+        return max(0, schema.known_since(self.start - resolution) - slate - delay)
 
 
 ALWAYS = Period()
@@ -193,3 +196,11 @@ def date_of(time: int) -> str:
     if time >= MAX_TIME:
         return "the end of the log"
     return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat()
+
+
+def nothing_since(since: int) -> UserError:
+    """The error for a log whose exposures are all older than any sample knows."""
+    return UserError(
+        f"The log has no exposures since {date_of(since)}, from when on the schema's "
+        "`horizon` lets them count for `--samples_from`. Received: older ones alone"
+    )

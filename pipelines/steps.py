@@ -17,6 +17,7 @@ from ctr_tf.data.manifest import SPLITS
 from ctr_tf.data.negatives import Negatives
 from ctr_tf.data.record_files import file_name
 from ctr_tf.data.writing import write_records
+from ctr_tf.errors import UserError
 from ctr_tf.schema import ITEM_KEY, USER_KEY, Schema
 from ctr_tf.storage import as_path
 from ctr_tf.time import DAY, MAX_TIME
@@ -45,8 +46,8 @@ from pipelines.shared_counters import (
     in_blocks,
     questions,
 )
-from pipelines.sources.source import EVENTS, Shard, Source
-from pipelines.splits import ALWAYS, Period, SplitRule
+from pipelines.sources.source import Shard, Source
+from pipelines.splits import ALWAYS, Period, SplitRule, nothing_since
 from pipelines.statistics import Statistics
 from pipelines.validation import validate
 from pipelines.vocabulary import count_values, read_vocabularies
@@ -71,7 +72,6 @@ class ReadShard(beam.DoFn):
         schema: of the data set.
         parts: to hash to.
         drawn_until: unix seconds, where what can be drawn ends; None: nothing is drawn.
-        since: unix seconds; earlier exposures and behaviors are passed over.
     """
 
     OUTPUTS = (*BY_USER, "items", "times", "pool", "rejected", "counts", "ids")
@@ -82,10 +82,8 @@ class ReadShard(beam.DoFn):
         schema: Schema,
         parts: Parts,
         drawn_until: int | None = None,
-        since: int = 0,
     ):
         self._drawn_until = drawn_until
-        self._since = since
         self._source = source
         self._schema = schema
         self._parts = parts
@@ -93,20 +91,21 @@ class ReadShard(beam.DoFn):
     def process(self, numbered: tuple[int, Shard]) -> Iterator[Any]:
         """Reads one shard."""
         number, shard = numbered
-        read, passed_over, started = 0, 0, time.perf_counter()
+        read, older, started = 0, 0, time.perf_counter()
         clicks: Counter[str] = Counter()
         ids: dict[str, str] = {}
         for batch in self._source.read(shard, self._schema):
             read += len(batch.rows) + len(batch.rejected)
             table, lines, clicked = validate(batch, number, self._schema)
-            if self._since and shard.table in EVENTS:
-                seconds = numpy(table, "time") // self._schema.ticks
-                table = table.filter(pa.array(seconds >= self._since))
-                passed_over += len(seconds) - len(table)
             clicks["clicks read"] += clicked
             if shard.table == "exposures" and len(table):
                 kept = int((numpy(table, self._schema.labels[0]) == 1).sum())
                 clicks.update({"clicks read": kept, "clicks kept": kept})
+            if since := self._source.reads_from(shard.table):
+                _check_click_times(shard, table)
+                is_old = numpy(table, "time") < since * self._schema.ticks
+                table = table.filter(pa.array(~is_old))
+                older += int(is_old.sum())
             for line in lines:
                 yield Tagged("rejected", (shard.table, line))
             if len(table):
@@ -114,10 +113,8 @@ class ReadShard(beam.DoFn):
                 yield from self._outputs(shard.table, table)
         for key, value in ids.items():
             yield Tagged("ids", ((shard.table, key), value))
-        counts = {f"{shard.table} read": read - passed_over, **clicks}
-        if passed_over:
-            counts[f"join {shard.table} before the horizon"] = passed_over
-        yield Tagged("counts", counts)
+        counts = {f"{shard.table} read": read, f"{shard.table} older": older}
+        yield Tagged("counts", {**counts, **clicks})
         _log_rate("read", f"{shard.table} {shard.path}", read, started)
 
     def _outputs(self, name: str, table: pa.Table) -> Iterator[Tagged]:
@@ -140,6 +137,18 @@ class ReadShard(beam.DoFn):
             np.split(times, days[1:]), np.split(counts, days[1:]), strict=True
         ):
             yield Tagged("times", (int(day[0][0] // DAY), day))
+
+
+def _check_click_times(shard: Shard, table: pa.Table) -> None:
+    """Raises UserError for one that the source did not expect."""
+    if shard.table != "exposures" or "click_time" not in table.column_names:
+        return
+    if table.column("click_time").null_count < len(table):
+        raise UserError(
+            f"{shard.path} has a `click_time`, which the first lines of no file have: "
+            "clicks of days that are left unread may be missing. Give the first row of "
+            "each file the field, null if there is none"
+        )
 
 
 def _first_ids(table: pa.Table) -> dict[str, str]:
@@ -199,9 +208,15 @@ def add_times(parts: Iterable[Times]) -> Times:
 
 
 def find_starts(
-    _: bytes, days: list[tuple[int, Times]], rule: SplitRule
+    _: bytes, days: list[tuple[int, Times]], rule: SplitRule, since: int = 0
 ) -> tuple[int, int]:
-    """When validation and test begin, from the times of all exposures, day by day."""
+    """When validation and test begin, from the times of all exposures, day by day.
+
+    Raises:
+        UserError: if there are none, of those that are not older than `since`.
+    """
+    if since and not days:
+        raise nothing_since(since)
     return rule.starts(*add_times(times for _, times in days))
 
 

@@ -67,6 +67,8 @@ def summary(manifest: Manifest, notes: list[str], seconds: float, path: str) -> 
         lines.append(f"{table:<12}" + "".join(f"{n:>13,}" for n in numbers))
         for reason, number in count.rejected.items():
             lines.append(f"  {number:>10,} {reason}")
+        if count.older:
+            lines.append(f"  {count.older:>10,} older than what any sample knows")
     lines.append(f"{'split':<12}{'samples':>13}{'candidates':>13}{'clicks':>13}")
     for name, split in manifest.splits.items():
         sizes = (split.samples, split.candidates, split.clicks)

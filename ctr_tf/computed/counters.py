@@ -23,7 +23,7 @@ from ctr_tf.errors import UserError, unknown_name
 from ctr_tf.schema.feature import ITEM_KEY, MISSING, USER_KEY, Feature
 from ctr_tf.schema.kinds.bucketized import Bucketized
 from ctr_tf.schema.kinds.numeric import Numeric
-from ctr_tf.time import DAY, day_before, duration, parse_duration
+from ctr_tf.time import DAY, day_before, parse_duration
 
 if TYPE_CHECKING:
     from ctr_tf.schema import Schema
@@ -69,7 +69,7 @@ class Counter:
         ticks: units of the log's time in a second.
         newness: whether to tell how new an item is, as a number.
         source: see `CounterChoice`.
-        horizon: the schema's, in seconds; None: all that ever happened counts.
+        horizon: the schema's, such as `90d`; None: all that ever happened counts.
     """
 
     by: str
@@ -78,7 +78,7 @@ class Counter:
     ticks: int = 1
     newness: bool = False
     source: str = EXPOSURES
-    horizon: int | None = None
+    horizon: str | None = None
 
     @property
     def counts_behaviors(self) -> bool:
@@ -130,7 +130,7 @@ class Counter:
             first = f"the first impression {self._whose}"
             without = f"where there is none {self._ever}"
             if self.horizon is not None:
-                first = f"{first} {self._ever}"
+                first = f"{first} {self._ever}, rounded down likewise"
                 without = "where there is none"
             description = f"seconds since {first}, missing {without}; {self._t}"
             ages.append(_age("item_age", description))
@@ -175,6 +175,8 @@ class Counter:
                 result[f"since_{self._of_key}{what}"] = age
         if self.tells_age:
             first = shown.first(since)
+            if since is not None:
+                first = np.where(first < 0, -1, self.bucket_of(first))
             first = np.where(first < now, first, -1)
             result["item_age"] = age = self._age_of(first, request_time)
             if self.newness:
@@ -227,7 +229,7 @@ class Counter:
         """From when on events count at a bucket's beginning; None: from any start."""
         if self.horizon is None:
             return None
-        return day_before(now, self.horizon, self.ticks)
+        return day_before(now, self._horizon_seconds, self.ticks)
 
     @property
     def is_cross(self) -> bool:
@@ -238,12 +240,6 @@ class Counter:
     def tells_age(self) -> bool:
         """Whether it tells how old an item is, to the second of the request."""
         return self.by == ITEM_KEY and not self.counts_behaviors
-
-    @property
-    def day_of_firsts(self) -> int:
-        """Ticks of a day, where an age asks for the first event of each; else 0."""
-        has_horizon = self.horizon is not None
-        return DAY * self.ticks if has_horizon and self.tells_age else 0
 
     @property
     def _done(self) -> tuple[tuple[str, str], ...]:
@@ -281,12 +277,17 @@ class Counter:
         seconds = self.resolution / self.ticks
         return f"t is the request's time, rounded down to {seconds:g} s"
 
+    @functools.cached_property
+    def _horizon_seconds(self) -> int:
+        assert self.horizon is not None
+        return parse_duration(self.horizon)
+
     @property
     def _ever(self) -> str:
         """How sentences tell the time in which events count at all."""
         if self.horizon is None:
             return "before t"
-        return f"before t, from the UTC day of t - {duration(self.horizon)} on"
+        return f"before t, from the UTC day of t - {self.horizon} on"
 
     def _sentence(self, what: str, window: str) -> str:
         span = self._ever if window == ALL else f"in [t - {window}, t)"
@@ -330,7 +331,7 @@ def make_counter(
         schema.ticks,
         schema.newness,
         choice.source,
-        None if schema.horizon is None else parse_duration(schema.horizon),
+        None if schema.horizon is None else str(schema.horizon),
     )
     if counter.horizon is not None:
         _check_horizon(counter, schema)
@@ -366,7 +367,7 @@ def make_counter(
 
 def _check_horizon(counter: Counter, schema: "Schema") -> None:
     assert counter.horizon is not None
-    if counter.longest > counter.horizon * counter.ticks:
+    if counter.longest > parse_duration(counter.horizon) * counter.ticks:
         raise UserError(
             f"No window is longer than the schema's `horizon`, {schema.horizon}. "
             f"Received: windows={list(counter.windows)}"

@@ -119,11 +119,13 @@ class GroupSums:
         raise NotImplementedError("Sums do not tell the time of the last event.")
 
     def first(self, since: np.ndarray | None) -> np.ndarray:
-        """See `GroupEvents`; since a bucket's beginning."""
+        """See `GroupEvents`; since a bucket's beginning, that of its bucket."""
         known = self.total[self._place(since)]
         # The bucket by which the total grows next, which may be another group's.
         place = np.searchsorted(self.total, known, side="right") - 1
         begin = self.index.time_at(place, self.group)
+        if since is not None:
+            return begin
         found = self.first_time[np.minimum(place, len(self.first_time) - 1)]
         return np.where(begin < 0, -1, found)
 

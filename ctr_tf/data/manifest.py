@@ -159,10 +159,12 @@ class TableCounts(Counts):
     Args:
         merged: those that tell what another one told.
         rejected: reason → those that are unfit for use.
+        older: those that happened before anything that a sample knows.
     """
 
     merged: int
     rejected: dict[str, int]
+    older: int = 0
 
     @property
     def lost(self) -> Mapping[str, int]:
@@ -218,10 +220,13 @@ class Manifest(Document):
                 )
 
     def to_mapping(self) -> dict:
-        """See `Document`; without draws the text is as it always was."""
+        """See `Document`; without draws, or a horizon, the text is as it always was."""
         mapping = super().to_mapping()
         if self.negatives is None:
             del mapping["negatives"]
+        for table, count in self.events.items():
+            if not count.older:
+                del mapping["events"][table]["older"]
         return mapping
 
     @property

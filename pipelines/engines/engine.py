@@ -121,7 +121,7 @@ def main(argv: list[str]) -> int:
     logs = Path(options.logs or tempfile.mkdtemp(prefix="ctr-tf-engine-logs-"))
     logs.mkdir(parents=True, exist_ok=True)
     _log.info("Logs of the engine: %s", logs)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)  # while programs start, too
     engine = running(options.engine, logs, options.memory_mb, options.slots)
     with engine as (services, words), watched(services):
         if options.job is None:
@@ -144,9 +144,10 @@ def watched(services: Services) -> Iterator[None]:
     def watch() -> None:
         while not is_over.wait(_LOOK_SECONDS):
             if services.ended():
-                _thread.interrupt_main()
+                _thread.interrupt_main(signal.SIGTERM)  # SIGINT may be ignored
                 return
 
+    before = signal.signal(signal.SIGTERM, _interrupt)
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
@@ -155,11 +156,12 @@ def watched(services: Services) -> Iterator[None]:
         finally:  # no interrupt comes later than here
             is_over.set()
             watcher.join()
+            signal.signal(signal.SIGTERM, before)
     except (KeyboardInterrupt, RuntimeError) as error:
         told = services.ended()
         if told is None and isinstance(error, KeyboardInterrupt):
             raise
-        if log := services.log_with("OutOfMemoryError"):
+        if log := services.log_with("java.lang.OutOfMemoryError"):
             told = (
                 f"{told or 'The job has failed'}. There was too little memory, see "
                 f"{log}: --memory_mb gives more, and larger --num_shards and "

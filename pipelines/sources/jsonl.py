@@ -51,6 +51,7 @@ ctr-tf prepare --source jsonl --input LOGS --schema LOGS/schema.yaml --output PR
 """
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -67,9 +68,9 @@ from pipelines.sources.raw_files import (
     join,
     list_folder,
 )
-from pipelines.sources.shards import read_shard, table_shards
+from pipelines.sources.shards import names_of, read_shard, table_shards
 from pipelines.sources.source import EVENTS, TABLES, Batch, Shard, Source
-from pipelines.splits import date_of
+from pipelines.splits import nothing_since
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Jsonl(Source):
 
     name = "jsonl"
     user_id_type = pa.string()
+    _has_click_time = False
 
     def schema(self, folder: str | None = None) -> Schema:
         """Raises UserError: the schema lies with the log, not with the source."""
@@ -93,33 +95,47 @@ class Jsonl(Source):
         firsts: dict[str, Shard] = {}
         for table in TABLES:
             if paths := table_files(folder, table):
-                if table in EVENTS:
-                    old = [file for file in paths if file.is_before(self.since)]
-                    shards += [
-                        dataclasses.replace(file.shard(table, (), 0, 0), is_old=True)
-                        for file in old
-                    ]
-                    paths = [file for file in paths if file not in old]
-                    if not paths and table == "exposures":
-                        raise UserError(
-                            f"'{folder}' has no exposures since "
-                            f"{date_of(self.since)}, from when on the schema's "
-                            "`horizon` needs them. Received: folders of earlier days"
-                        )
-                if not paths:
-                    continue
                 if table == "exposures" and all(file.is_empty for file in paths):
                     raise UserError(
                         f"'{folder}' has no exposures: every file of them is empty. "
                         f"Received: {', '.join(file.path for file in paths)}"
                     )
-                columns = self.columns(table, schema)
-                found = table_shards(table, paths, columns, report_unused=True)
-                firsts[table] = found[0]
+                found = self._table_shards(table, paths, schema)
+                if not found[0].is_old:
+                    firsts[table] = found[0]
                 shards += found
         self._warn_of_absent(schema, firsts)
         self._warn_of_clicks(schema, firsts["exposures"])
         return shards
+
+    def _table_shards(
+        self, table: str, paths: list[RawFile], schema: Schema
+    ) -> list[Shard]:
+        """Those of files of earlier days than need be read are old, and not opened."""
+        columns = self.columns(table, schema)
+        split = functools.partial(table_shards, table, columns=columns)
+        by_age: tuple[list[RawFile], list[RawFile]] = [], []
+        for file in paths:
+            by_age[table in EVENTS and file.is_before(self.since)].append(file)
+        new, old = by_age
+        if table == "exposures" and self.since:
+            if not new:
+                raise nothing_since(self.since)
+            self._has_click_time = "click_time" in names_of(new)
+        if self.reads_from(table) == 0:
+            return split(paths, report_unused=True)
+        found = split(new, report_unused=True) if new else []
+        empty = [file.shard(table, (), 0, 0) for file in old]
+        return found + [dataclasses.replace(shard, is_old=True) for shard in empty]
+
+    def reads_from(self, table: str) -> int:
+        """See `Source.reads_from`.
+
+        A click may be known at any time after its row, where the rows tell the time.
+        """
+        if table not in EVENTS or (table == "exposures" and self._has_click_time):
+            return 0
+        return self.since
 
     def _warn_of_absent(self, schema: Schema, firsts: Mapping[str, Shard]) -> None:
         """Warns of features that no table has: all of their values will be missing.

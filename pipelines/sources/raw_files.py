@@ -76,6 +76,8 @@ class RawFile:
         Args:
             since: unix seconds.
         """
+        if not since:
+            return False
         days = [_day(value) for key, value in self.constants if key in _DAYS and value]
         return any(day is not None and day + 2 * DAY <= since for day in days)
 

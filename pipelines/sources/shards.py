@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -99,6 +99,11 @@ def _head(file: RawFile, dialect: text.Dialect) -> _Head:
     # Of lines none of which is an object each is rejected by itself.
     is_whole = is_csv or (bool(names) and is_whole)
     return _Head((*names, *constants), is_whole)
+
+
+def names_of(files: Iterable[RawFile]) -> set[str]:
+    """The columns that the beginnings of files show."""
+    return {name for file in files for name in _head(file, text.CSV).names}
 
 
 def _check_required(

@@ -208,6 +208,10 @@ class Source:
         """
         raise NotImplementedError
 
+    def reads_from(self, table: str) -> int:
+        """Unix seconds, before which rows of a table are passed over; 0: none are."""
+        return 0
+
     def read(self, shard: Shard, schema: Schema) -> Iterator[Batch]:
         """Reads one shard as batches of canonical rows.
 

@@ -29,7 +29,7 @@ class CounterState:
     def __init__(self, data: bytes | None = None):
         self._first, self._base, self._base_time = -1, [0, 0], [-1, -1]
         self._times, self._totals = (array("q"), array("q")), (array("q"), array("q"))
-        self._firsts = array("q")  # impression of each day
+        self._firsts = array("q")  # of each day of which only the last is kept
         if data is None:
             return
         self._first, *rest, shown, clicked = _HEAD.unpack_from(data)
@@ -52,22 +52,19 @@ class CounterState:
         )
         return head + b"".join(part.tobytes() for part in parts)
 
-    def add(self, kind: int, new: list[int], resolution: int, day: int = 0) -> None:
+    def add(self, kind: int, new: list[int], resolution: int) -> None:
         """Counts events more.
 
         Args:
             kind: `IMPRESSION` or `CLICK`.
             new: their times in ticks, in any order.
             resolution: of the counter.
-            day: ticks, where the first impression of each is asked for; 0: not asked.
         """
         if not new:
             return
         if kind == IMPRESSION:
             known = [self._first] if self._first >= 0 else []
             self._first = min(*new, *known, new[0])
-            if day:
-                self._note_firsts(new, day)
         times, totals = self._times[kind], self._totals[kind]
         if len(new) == 1 and (not times or new[0] >= times[-1]):
             self._append(kind, new[0], resolution)
@@ -84,13 +81,6 @@ class CounterState:
             del target[:]
             target.frombytes(values.astype(np.int64).tobytes())
 
-    def _note_firsts(self, new: list[int], day: int) -> None:
-        firsts = self._firsts
-        if firsts and all(firsts[-1] <= t < (firsts[-1] // day + 1) * day for t in new):
-            return
-        every = np.sort(np.array([*firsts, *new], np.int64))
-        self._firsts = array("q", every[_begins(every // day)].tobytes())
-
     def _append(self, kind: int, time: int, resolution: int) -> None:
         """Counts one event at or after all others."""
         times, totals = self._times[kind], self._totals[kind]
@@ -101,19 +91,26 @@ class CounterState:
             totals.append((totals[-1] if totals else self._base[kind]) + 1)
             times.append(time)
 
-    def remove(self, kind: int, time: int, resolution: int) -> None:
-        """Takes one event back.
+    def remove(self, kind: int, time: int, resolution: int, day: int = 0) -> None:
+        """Takes one event back; others of its bucket stay as late as it was.
 
-        Others of its bucket stay as late as it was, and its day as early.
+        Args:
+            kind: `IMPRESSION` or `CLICK`.
+            time: of the event, in ticks.
+            resolution: of the counter.
+            day: ticks, where `thin` may have left one entry of its day.
         """
         times, totals = self._times[kind], self._totals[kind]
         place = bisect_left(times, time // resolution * resolution)
-        is_sum = place == len(times) or times[place] // resolution != time // resolution
-        self._base[kind] -= is_sum and not place  # in what is but a sum by now
+        if not place:
+            of_bucket = times and times[0] // resolution == time // resolution
+            of_day = times and day and times[0] // day == time // day
+            if not (of_bucket or of_day):  # in what is but a sum by now
+                self._base[kind] -= 1
         for later in range(place, len(totals)):
             totals[later] -= 1
         before = totals[place - 1] if place else self._base[kind]
-        if not is_sum and totals[place] == before:
+        if place < len(totals) and totals[place] == before:
             del times[place], totals[place]
 
     def forget(self, before: int) -> None:
@@ -127,22 +124,27 @@ class CounterState:
                 del times[:count], totals[:count]
         del self._firsts[: bisect_left(self._firsts, before)]
 
-    def thin(self, before: int, day: int) -> None:
+    def thin(self, before: int, day: int, with_firsts: bool) -> None:
         """Keeps of the entries before a time only each day's last, its sum.
 
         Args:
             before: in ticks.
             day: ticks.
+            with_firsts: whether the bucket of each day's first impression is asked for.
         """
         for kind in (IMPRESSION, CLICK):
             times, totals = self._times[kind], self._totals[kind]
             count = bisect_left(times, before)
-            if count > 1:
-                days = np.array(times[:count]) // day
-                kept = np.append(days[1:] != days[:-1], True)
-                for target in (times, totals):
-                    values = np.array(target[:count])[kept]
-                    target[:count] = array("q", values.tobytes())
+            if not count:
+                continue
+            if kind == IMPRESSION and with_firsts:
+                every = np.sort(np.array([*self._firsts, *times[:count]], np.int64))
+                self._firsts = array("q", every[_begins(every // day)].tobytes())
+            days = np.array(times[:count]) // day
+            kept = np.append(days[1:] != days[:-1], True)
+            for target in (times, totals):
+                values = np.array(target[:count])[kept]
+                target[:count] = array("q", values.tobytes())
 
     def before(self, kind: int, time: int | None) -> int:
         """Events before a bucket's beginning; of None, before all."""
@@ -157,11 +159,15 @@ class CounterState:
         return self._times[kind][place - 1] if place else self._base_time[kind]
 
     def first(self, since: int | None) -> int:
-        """Time of the first impression from a day's beginning on, or -1."""
+        """Time of the first impression, or -1; from a day on, one of its bucket."""
         if since is None:
             return self._first
-        place = bisect_left(self._firsts, since)
-        return self._firsts[place] if place < len(self._firsts) else -1
+        found = [
+            times[place]
+            for times in (self._firsts, self._times[IMPRESSION])
+            if (place := bisect_left(times, since)) < len(times)
+        ]
+        return min(found, default=-1)
 
 
 def _begins(groups: np.ndarray) -> np.ndarray:

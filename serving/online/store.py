@@ -385,18 +385,19 @@ class OnlineStore:
             counter, state = counters[place], CounterState(data)
             # A user and an item have few events: each for itself tells the last one.
             bucket = 1 if counter.is_cross else counter.resolution
+            day = 0 if counter.horizon is None else DAY * counter.ticks
             found = events[place, key]
             for (kind, time), more in found.items():
                 for _ in range(-more):
-                    state.remove(kind, time, bucket)
+                    state.remove(kind, time, bucket, day)
             for kind in (IMPRESSION, CLICK):
                 new = {time: n for (of, time), n in found.items() if of == kind}
                 times = list(collections.Counter(new).elements())
-                state.add(kind, times, bucket, counter.day_of_firsts)
+                state.add(kind, times, bucket)
             now = counter.bucket_of(latest - self._late)
             oldest = now - counter.longest
             if counter.horizon is not None:
-                state.thin(oldest, DAY * counter.ticks)
+                state.thin(oldest, day, counter.tells_age)
                 oldest = counter.known_since(now)
             state.forget(oldest)
             written[key] = state.to_bytes()

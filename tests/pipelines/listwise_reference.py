@@ -328,12 +328,18 @@ def _counters(row, exposures, behaviors, now, schema, items, users):
             ]
         elif other == "item_id":
             ages = [("item_age", shown, min)]
-            hours = (now - min(shown)) // schema.ticks / 3600 if shown else 0
+            first = min(shown, default=now)
+            if schema.horizon is not None and shown:
+                first -= first % bucket
+            hours = (now - first) // schema.ticks / 3600
             if schema.newness:
                 counters["newness"] = np.float32(-math.log1p(hours))
         for name, times, choose in ages:
             known = times and key is not None
-            age = (now - choose(times)) // schema.ticks if known else None
+            event = choose(times) if known else 0
+            if name == "item_age" and schema.horizon is not None:
+                event -= event % bucket
+            age = (now - event) // schema.ticks if known else None
             counters[name] = MISSING["int64"] if age is None else age
     return counters
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import socket
 import sys
 import time
@@ -91,9 +92,12 @@ def test_a_program_that_ends_ends_what_needs_it(tmp_path):
         "raise SystemExit('Terminating due to java.lang.OutOfMemoryError')"
     )
     services.start("worker", [sys.executable, "-c", script], lambda: True)
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in `… &` of a script
     try:
         with watched(services):
             assert services.ended() is None
+        option = tmp_path / "option.log"
+        option.write_text("-XX:+ExitOnOutOfMemoryError, as engines log it\n")
         with pytest.raises(RuntimeError, match="its own"), watched(services):
             raise RuntimeError("its own")
         executor = tmp_path / "executors" / "0" / "stderr"
@@ -114,10 +118,12 @@ def test_a_program_that_ends_ends_what_needs_it(tmp_path):
         )
         with pytest.raises(UserError, match=wanted), watched(services):
             end.touch()
-            while True:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
                 time.sleep(0.05)
         with pytest.raises(UserError, match=wanted), watched(services):
             services.processes["worker"].wait()
             raise RuntimeError("what the job says then")
     finally:
+        signal.signal(signal.SIGINT, ignored)
         services.stop()

@@ -6,6 +6,7 @@ import pytest
 
 from ctr_tf.computed.counters import CounterChoice
 from ctr_tf.schema import Categorical, Schema
+from ctr_tf.time import DAY
 from pipelines.arrow import add_columns
 from pipelines.exposures import merge_exposures
 from serving.online.counter_state import CLICK, IMPRESSION, CounterState
@@ -154,3 +155,44 @@ def test_an_event_that_is_but_a_sum_is_taken_back():
     assert state.before(CLICK, 180) == 0
     state.remove(IMPRESSION, 130, 60)
     assert [state.before(IMPRESSION, time) for time in (120, 180)] == [1, 1]
+
+
+def test_an_event_of_a_day_that_is_one_entry_is_taken_back():
+    state = CounterState()
+    state.add(IMPRESSION, [5 * DAY + 36_000, 5 * DAY + 82_800], 60)
+    state.thin(6 * DAY, DAY, with_firsts=True)
+    state.forget(3 * DAY)
+    state.remove(IMPRESSION, 5 * DAY + 36_000, 60, DAY)
+    counts = [state.before(IMPRESSION, day * DAY) for day in (3, 5, 6)]
+    assert counts == [0, 0, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_days_that_are_one_entry_count_like_all_their_events(seed):
+    """Events of ten days, each taken back within the hour with a chance of a third."""
+    random = np.random.default_rng(seed)
+    state, known = CounterState(), []
+    window, horizon, minute = 7_200, 3 * DAY, 60
+    for now in np.sort(random.integers(0, 10 * DAY, 400)).tolist():
+        late = now - int(random.integers(0, 3_000))
+        state.add(IMPRESSION, [late], minute)
+        known.append(late)
+        if random.random() < 0.33:
+            back = known.pop(
+                int(random.choice(np.flatnonzero(np.array(known) > now - 3_600)))
+            )
+            state.remove(IMPRESSION, back, minute, DAY)
+        earliest = (now - 3_600) // minute * minute  # that a request may have
+        state.thin(earliest - window, DAY, with_firsts=True)
+        state.forget((earliest - horizon) // DAY * DAY)
+        state = CounterState(state.to_bytes())
+        events = np.array(known)
+        for asked in (earliest, now // minute * minute):
+            begin = (asked - horizon) // DAY * DAY
+            for since in (begin, asked - window):
+                found = state.before(IMPRESSION, asked) - state.before(
+                    IMPRESSION, since
+                )
+                assert found == ((events >= since) & (events < asked)).sum()
+            first = min(events[events >= begin], default=-1)
+            assert state.first(begin) // minute == first // minute
