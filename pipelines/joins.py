@@ -51,7 +51,8 @@ def check_joins(
     Args:
         counts: of all buckets of users.
         ids: ((table, key), an id of it), of some rows of the raw tables that are fit
-            for use. A table without one is not judged: others tell what it lacks.
+            for use. A table without one is not judged, and none without exposures:
+            others tell what is lacking.
 
     Raises:
         UserError: for a table of which no row fits anything.
@@ -62,9 +63,8 @@ def check_joins(
             sum(counts.get(f"join {name}", 0) for name in names)
             for names in (known, unknown)
         )
-        if found or missing < _ENOUGH or (table, key) not in example:
-            continue
-        if ("exposures", key) not in example:  # which is told elsewhere
+        judged = {(table, key), ("exposures", key)} <= example.keys()
+        if found or missing < _ENOUGH or not judged:
             continue
         raise UserError(
             f"{message.format(missing)}. Is `{key}` written alike in both tables? One "

@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
-from ctr_tf.data.manifest import Counts, TableCounts
+from ctr_tf.data.manifest import Counts
 from ctr_tf.errors import UserError, unknown_name
 
 CLICKS = "clicks"
@@ -97,7 +97,6 @@ class RejectionLimits:
                 f"{rest:,} of {read:,} {what} are unfit for use, more than {most:g} of "
                 "them"
             )
-        older = count.older if isinstance(count, TableCounts) else 0
-        if read > older and not count.kept and not faults:
-            faults.append(f"all {read:,} {what} are unfit for use")
+        if count.wanted and not count.kept and not faults:
+            faults.append(f"all {count.wanted:,} {what} are unfit for use")
         return faults

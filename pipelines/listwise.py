@@ -170,10 +170,7 @@ def build(
         | "Spread shards" >> beam.Reshuffle()
         | "Read and validate"
         >> beam.ParDo(
-            steps.ReadShard(
-                *(source, schema, parts),
-                None if negatives is None else end,
-            )
+            steps.ReadShard(source, schema, parts, None if negatives is None else end)
         ).with_outputs(*steps.ReadShard.OUTPUTS)
     )
     days = raw.times | "Times by day" >> beam.CombinePerKey(steps.add_times)
@@ -184,7 +181,7 @@ def build(
             steps.find_starts,
             days=beam.pvalue.AsList(days),
             rule=rule,
-            since=rule.period.first_known(schema),
+            since=source.reads_from("exposures"),
         )
     )
     items = (

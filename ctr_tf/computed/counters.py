@@ -229,7 +229,7 @@ class Counter:
         """From when on events count at a bucket's beginning; None: from any start."""
         if self.horizon is None:
             return None
-        return day_before(now, self._horizon_seconds, self.ticks)
+        return day_before(now, parse_duration(self.horizon), self.ticks)
 
     @property
     def is_cross(self) -> bool:
@@ -276,11 +276,6 @@ class Counter:
             return "t is the request's time"
         seconds = self.resolution / self.ticks
         return f"t is the request's time, rounded down to {seconds:g} s"
-
-    @functools.cached_property
-    def _horizon_seconds(self) -> int:
-        assert self.horizon is not None
-        return parse_duration(self.horizon)
 
     @property
     def _ever(self) -> str:
@@ -334,7 +329,7 @@ def make_counter(
         None if schema.horizon is None else str(schema.horizon),
     )
     if counter.horizon is not None:
-        _check_horizon(counter, schema)
+        _check_horizon(counter, counter.horizon, schema)
     if counter.key != USER_KEY:
         feature = declared.get(counter.key)
         if feature is None:
@@ -365,11 +360,10 @@ def make_counter(
     return counter
 
 
-def _check_horizon(counter: Counter, schema: "Schema") -> None:
-    assert counter.horizon is not None
-    if counter.longest > parse_duration(counter.horizon) * counter.ticks:
+def _check_horizon(counter: Counter, horizon: str, schema: "Schema") -> None:
+    if counter.longest > parse_duration(horizon) * counter.ticks:
         raise UserError(
-            f"No window is longer than the schema's `horizon`, {schema.horizon}. "
+            f"No window is longer than the schema's `horizon`, {horizon}. "
             f"Received: windows={list(counter.windows)}"
         )
     if DAY * counter.ticks % counter.resolution:

@@ -30,6 +30,11 @@ class Counts:
     kept: int
 
     @property
+    def wanted(self) -> int:
+        """How many of those read would be used, were they all fit."""
+        return self.read
+
+    @property
     def lost(self) -> Mapping[str, int]:
         """Reason → how many are not used for it; "" where none was noted."""
         return {"": self.read - self.kept}
@@ -165,6 +170,11 @@ class TableCounts(Counts):
     merged: int
     rejected: dict[str, int]
     older: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """Those that are not older."""
+        return self.read - self.older
 
     @property
     def lost(self) -> Mapping[str, int]:

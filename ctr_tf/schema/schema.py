@@ -162,7 +162,9 @@ class Schema:
             _check_duration("horizon", self.horizon)
         windows = tuple(str(window) for window in self.counter_windows)
         for window in windows:
-            _check_duration("counter_windows", window)
+            is_all = window == "all"
+            hint = " (`all` is a window of single `counters`)" if is_all else ""
+            _check_duration("counter_windows", window, hint=hint)
         object.__setattr__(self, "counter_windows", windows)
         resolution = str(self.counter_resolution)
         object.__setattr__(self, "counter_resolution", resolution)
@@ -427,12 +429,12 @@ class Schema:
         return configs.parse(cls, {**data, "features": parsed}, what="schema key")
 
 
-def _check_duration(key: str, text: str | int, may_be_zero: bool = False) -> None:
+def _check_duration(
+    key: str, text: str | int, may_be_zero: bool = False, hint: str = ""
+) -> None:
     try:
         parse_duration(text, may_be_zero)
     except UserError as error:
-        is_all = key == "counter_windows" and text == "all"
-        hint = " (`all` is a window of single `counters`)" if is_all else ""
         raise UserError(f"`{key}`: {error}{hint}") from error
 
 

@@ -67,7 +67,6 @@ class Shard:
     constants: tuple[tuple[str, str | None], ...] = ()
     unused: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-
     is_old: bool = False
 
     @property

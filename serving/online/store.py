@@ -392,8 +392,7 @@ class OnlineStore:
                     state.remove(kind, time, bucket, day)
             for kind in (IMPRESSION, CLICK):
                 new = {time: n for (of, time), n in found.items() if of == kind}
-                times = list(collections.Counter(new).elements())
-                state.add(kind, times, bucket)
+                state.add(kind, list(collections.Counter(new).elements()), bucket)
             now = counter.bucket_of(latest - self._late)
             oldest = now - counter.longest
             if counter.horizon is not None:

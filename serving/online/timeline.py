@@ -102,7 +102,7 @@ class Timeline:
                     del values[place]
                 return
 
-    def forget(self, time: int, keep: int, since: int = 0) -> None:
+    def forget(self, time: int, keep: int, since: int) -> None:
         """Keeps of the behaviors before a time only the latest.
 
         Args:
@@ -117,7 +117,7 @@ class Timeline:
             for values in lists:
                 del values[:count]
 
-    def before(self, time: int, length: int, since: int = 0) -> slice:
+    def before(self, time: int, length: int, since: int) -> slice:
         """Where the latest behaviors strictly before a time, since another, are."""
         stop = bisect_left(self.times, time)
         return slice(max(bisect_left(self.times, since), stop - length), stop)
